@@ -1,0 +1,122 @@
+"""Where the arithmetic runs: the Backend protocol, and the choice of a backend.
+
+The engine (lloyd.py, seeding.py) speaks a few coarse verbs and imports no array library but NumPy.  A backend keeps the
+rows where it computes, as they are stored (uint8, float32 or float64), and ends every verb in the same bits as every
+other backend: labels are the true nearest centers, and sums are exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpukmeans.exact_sums import F64, I64, Grid
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """What one assignment did: how many rows each step of the ladder settled, and how many changed their label."""
+
+    n_moved: int
+    n_certified: int  # by the screen
+    n_resolved: int  # by float64 distances
+    n_exact: int  # by exact arithmetic
+    n_uncertain: int = 0  # left to the screen's word (precision="fast" only)
+
+
+@dataclass(frozen=True)
+class Updated:
+    """The new centers, seen from outside: one number per cluster each."""
+
+    weights: F64  # (n_clusters,) summed weights; 0 marks an empty cluster, whose center is NaN until it is placed
+    shift_square: F64  # (n_clusters,) |new - old|^2 in warp order; NaN for an empty cluster
+
+
+class Run(Protocol):
+    """One run of Lloyd's algorithm: centers, labels (int32, -1 at first) and exact sums, kept where the rows are."""
+
+    def assign(self, *, move: bool = True) -> Assigned:
+        """Give every row its true nearest center (ties: the lowest index).
+
+        With `move`, the exact sums follow the rows that changed; without, only the labels do, and the run is over.
+        """
+
+    def update(self) -> Updated:
+        """Replace the centers by the means of the exact sums, rounded to the center dtype."""
+
+    def sums(self) -> tuple[I64, I64]:
+        """Exact sums (n_limbs, n_clusters, n_features) and weights (n_weight_limbs, n_clusters) of the clusters."""
+
+    def centers(self) -> NDArray:
+        """The centers, (n_clusters, n_features), on the host."""
+
+    def set_centers(self, centers: NDArray) -> None:
+        """Replace the centers (the labels and sums stay)."""
+
+    def labels(self) -> NDArray[np.int32]:
+        """The labels, (n_samples,), on the host."""
+
+    def farthest(self, count: int, centers: NDArray) -> NDArray[np.int64]:
+        """Indices of the `count` rows farthest from their own centers (float64, warp order; ties: the lowest index).
+
+        `centers` are those that the labels belong to.  Farthest first.
+        """
+
+    def inertia(self) -> float:
+        """Sum over the rows of weight times |x - own center|^2 (float64, warp order), summed exactly, rounded once."""
+
+
+class Seeding(Protocol):
+    """The squared distances of all rows to their closest seed, for one run of k-means++.
+
+    Block b holds rows ``b * block_size`` and on.  Every returned value comes with a bound of its error.
+    """
+
+    block_size: int
+
+    def propose(self, candidates: NDArray[np.int64]) -> tuple[F64, F64]:
+        """Per candidate row and block: sum of weight * min(closest, |x - candidate|^2), and its error bound.
+
+        Both of shape (n_candidates, n_blocks).
+        """
+
+    def accept(self, index: int) -> None:
+        """Make a candidate of the last proposal a seed."""
+
+    def block(self, block: int) -> tuple[F64, F64]:
+        """The terms weight * closest of the rows of a block, and their error bounds."""
+
+
+class Rows(Protocol):
+    """The rows of one fit, resident where the backend computes; restarts share them."""
+
+    n_samples: int
+    n_features: int
+    center_dtype: np.dtype  # float32 for float32 rows, float64 for uint8 and float64 rows
+
+    def start(self, centers: NDArray, *, precision: str = "exact") -> Run:
+        """A new run from `centers` (n_clusters, n_features), in the center dtype of the fit."""
+
+    def seeding(self) -> Seeding:
+        """A new k-means++ run without seeds."""
+
+    def unweighted(self, grid: Grid) -> Rows:
+        """The same rows, not copied, without weights; `grid` is theirs."""
+
+
+class Backend(Protocol):
+    """A place to compute."""
+
+    name: str
+
+    def load(self, X: NDArray, sample_weight: F64 | None = None, grid: Grid | None = None) -> Rows:
+        """Bring validated rows in: C-contiguous uint8, float32 or float64, finite; weights float64 >= 0 or None.
+
+        `grid` is ``Grid.for_rows(X, sample_weight)``; without it rows can be labelled but not summed.
+        """
+
+    def describe(self) -> str:
+        """The machine and library versions, in one line."""

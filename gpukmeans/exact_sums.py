@@ -1,0 +1,222 @@
+"""Sums that no order can change.
+
+Every sum whose bits a user sees (cluster sums, weights, inertia) is taken over integers: each feature is put on a
+power-of-two grid and added up in int64.  Integer addition is associative, so chunking, threads, atomics and workers
+cannot change a bit, and a sum kept up to date by differences never drifts.
+
+Squared distances that end up in a result (inertia, center shifts, the farthest rows) are evaluated in float64 in one
+fixed order, the *warp order*, which 32 GPU lanes and NumPy columns follow alike.
+
+What float64 cannot decide is decided in tie_break.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+
+#: One GPU warp: the number of partial sums of the fixed order of `warp_order_sum`.
+WARP = 32
+#: Most bits in a limb.  36 + 36 bits lie well beyond float64's 53, and 2**17 such limbs still add up exactly in a float64,
+#: which lets NumPy sum them by matrix products.
+LIMB_BITS = 36
+#: Rows whose limbs may be added in float64 without rounding: 2**(53 - LIMB_BITS).
+EXACT_FLOAT64_ROWS = 1 << (53 - LIMB_BITS)
+#: Bytes of a float64 block that is worked on at a time; about half of a core's second-level cache.
+BLOCK_BYTES = 1 << 19
+#: Features below 2**MIN_EXPONENT in magnitude share its grid, so that no scale overflows.
+MIN_EXPONENT = -900
+#: Largest magnitude of a value: its square, summed over any number of features, must stay finite in float64.
+LARGEST_VALUE = 2.0**480
+
+
+def blocks(n_rows: int, n_columns: int, bytes_per_value: int = 8) -> Iterator[slice]:
+    """Slices that cut `n_rows` into blocks of about `BLOCK_BYTES`."""
+    step = max(32, BLOCK_BYTES // max(1, n_columns * bytes_per_value))
+    for start in range(0, n_rows, step):
+        yield slice(start, min(start + step, n_rows))
+
+
+def power_of_two_above(largest: NDArray[np.floating] | float) -> NDArray[np.int32]:
+    """Exponents e with ``largest < 2**e`` (0 for zero), never below `MIN_EXPONENT`."""
+    _, exponents = np.frexp(np.asarray(largest, np.float64))
+    return np.maximum(exponents, MIN_EXPONENT).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The power-of-two grid on which the columns of a table are added up.
+
+    A value y of column f becomes ``limb0 = rint(y * scale[f])`` and, where one limb does not hold every bit,
+    ``limb1 = rint((y * scale[f] - limb0) * 2**bits)``; both are integers and are summed in int64.
+    With two limbs the grid is 2**-72 of the column's largest magnitude (less where n > 2**26 rows need the room);
+    what lies below is rounded to nearest, the same for every order of the rows.
+
+    Attributes
+    ----------
+    scale : ndarray of shape (n_columns,), float64
+        Powers of two.
+    bits : int
+        Bits of a limb: ``|limb| <= 2**bits``, and n_rows of them stay below 2**62.
+    n_limbs : int
+        1 if every value lies on the first limb's grid, else 2.
+    """
+
+    scale: F64
+    bits: int
+    n_limbs: int
+
+    @staticmethod
+    def limb_bits(n_rows: int) -> int:
+        return min(LIMB_BITS, 62 - max(1, n_rows).bit_length())
+
+    @classmethod
+    def for_largest(cls, largest: NDArray[np.floating] | float, n_rows: int, n_limbs: int = 2) -> Grid:
+        """The grid for values up to `largest` (per column) in magnitude, `n_rows` of them in all."""
+        bits = cls.limb_bits(n_rows)
+        exponents = power_of_two_above(np.atleast_1d(largest))
+        return cls(np.ldexp(1.0, bits - exponents), bits, n_limbs)
+
+    @classmethod
+    def for_rows(cls, X: NDArray, sample_weight: F64 | None = None) -> Grid:
+        """The grid for the rows of X, times their weights.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features), uint8, float32 or float64
+        sample_weight : ndarray of shape (n_samples,), float64, or None
+        """
+        n, d = X.shape
+        bits = cls.limb_bits(n)
+        if X.dtype == np.uint8 and sample_weight is None:
+            return cls(np.ones(d), bits, 1)
+        largest = np.zeros(d)
+        for rows in blocks(n, d):
+            block = weighted_rows(X, sample_weight, rows, convert=False)
+            np.maximum(largest, np.maximum(block.max(axis=0), -block.min(axis=0)), out=largest)
+        grid = cls.for_largest(largest, n)
+        for rows in blocks(n, d):
+            scaled = weighted_rows(X, sample_weight, rows) * grid.scale
+            if not np.array_equal(scaled, np.rint(scaled)):
+                return grid
+        return cls(grid.scale, grid.bits, 1)
+
+    def limbs(self, values: F64) -> Iterator[F64]:
+        """The limbs of float64 `values` (last axis: columns), as float64 integers, the first one first."""
+        scaled = values * self.scale
+        first = np.rint(scaled)
+        yield first
+        if self.n_limbs == 2:
+            np.subtract(scaled, first, out=scaled)
+            np.multiply(scaled, 2.0**self.bits, out=scaled)
+            yield np.rint(scaled, out=scaled)
+
+    def scaled_value(self, sums: I64) -> F64:
+        """Sums of limbs, (n_limbs, ..., n_columns) int64, as float64 in units of the first limb: within about an ulp.
+
+        The same elementary operations run in kernels/finish.cu, which promises the same bits.
+        """
+        first = sums[0].astype(np.float64)
+        rest = (sums[0] - first.astype(np.int64)).astype(np.float64)
+        if self.n_limbs == 2:
+            rest = rest + sums[1].astype(np.float64) * 2.0**-self.bits
+        return first + rest
+
+    def value(self, sums: I64) -> F64:
+        """Sums of limbs, (n_limbs, ..., n_columns) int64, as float64."""
+        return self.scaled_value(sums) * (1.0 / self.scale)
+
+
+def weighted_rows(X: NDArray, sample_weight: F64 | None, rows: slice | NDArray, *, convert: bool = True) -> NDArray:
+    """Rows of X in float64, each times its weight: the values that are summed.
+
+    One rounded product, which is exact for uint8 and float32 rows under weights of up to 29 significant bits.
+    With ``convert=False`` unweighted rows keep their dtype.
+    """
+    block = X[rows]
+    if sample_weight is not None:
+        return block * sample_weight[rows, None]
+    return block.astype(np.float64) if convert else block
+
+
+def weight_grid(n_rows: int, sample_weight: F64 | None) -> Grid:
+    """The grid on which the weights of a cluster are added up: whole numbers where there are none."""
+    if sample_weight is None:
+        return Grid(np.ones(1), Grid.limb_bits(n_rows), 1)
+    return Grid.for_rows(sample_weight[:, None])
+
+
+def exact_total(terms: F64) -> float:
+    """Sum of non-negative float64 `terms`, the same for every order: exact to 2**-72 of the largest, rounded once.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gpukmeans.exact_sums import exact_total
+    >>> terms = np.array([1e16] + 5 * [1.0])
+    >>> exact_total(terms) == exact_total(terms[::-1])
+    True
+    >>> exact_total(terms) - 1e16, float(terms.cumsum()[-1]) - 1e16
+    (4.0, 0.0)
+    """
+    if terms.size == 0:
+        return 0.0
+    grid = Grid.for_largest(float(terms.max()), terms.size)
+    total = np.zeros((2, 1), np.int64)
+    for start in range(0, terms.size, 1 << 16):
+        for i, limb in enumerate(grid.limbs(terms[start : start + (1 << 16), None])):
+            total[i] += limb.astype(np.int64).sum(axis=0)
+    return float(grid.value(total)[0])
+
+
+def cluster_means(sums: I64, weights: F64, grid: Grid, dtype: np.dtype) -> NDArray:
+    """Centers from exact sums: ``sums / weights`` in float64, rounded to `dtype`.
+
+    Parameters
+    ----------
+    sums : ndarray of shape (n_limbs, n_clusters, n_features), int64
+    weights : ndarray of shape (n_clusters,), float64
+        Summed weights.  A cluster of weight 0 gets NaN: the caller fills it.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (grid.scaled_value(sums) / weights[:, None] * (1.0 / grid.scale)).astype(dtype)
+
+
+def warp_order_sum(terms: F64) -> F64:
+    """Sum over the last axis in the order of one GPU warp.
+
+    Lane l adds columns l, l + 32, l + 64, ... from the left; then lanes are added in halves (l and l + 16, then
+    l and l + 8, ...).  kernels/common.cuh follows the same order, so both give the same bits.
+
+    Parameters
+    ----------
+    terms : ndarray of shape (n_rows, n_columns), float64
+    """
+    n, d = terms.shape
+    lanes = np.zeros((n, WARP))
+    for start in range(0, d, WARP):
+        stop = min(start + WARP, d)
+        lanes[:, : stop - start] += terms[:, start:stop]
+    half = WARP // 2
+    while half:
+        lanes[:, :half] += lanes[:, half : 2 * half]
+        half //= 2
+    return lanes[:, 0].copy()
+
+
+def row_square_distances(X: NDArray, rows: slice | NDArray, centers: NDArray) -> F64:
+    """|x - c|^2 of rows of X to one center each (or one for all), float64, warp order.
+
+    Parameters
+    ----------
+    centers : ndarray of shape (n_rows, n_features) or (n_features,)
+    """
+    difference = X[rows].astype(np.float64)
+    np.subtract(difference, centers, out=difference)
+    return warp_order_sum(np.multiply(difference, difference, out=difference))

@@ -1,0 +1,146 @@
+"""The decisions that floating point cannot make: which of nearly equal distances is the smallest.
+
+Rows that the screen leaves open come here in two steps: float64 distances with their error radius, then, for the very
+few that even float64 cannot separate, error-free products and a correctly rounded sum.  Every backend ends here, so the
+last word is spoken once.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpukmeans.certificates import SQUARE_UNDERFLOW, square_distance_radius
+from gpukmeans.exact_sums import F64, blocks
+
+
+def first_of_equal_rows(centers: NDArray) -> NDArray[np.int64]:
+    """For each row, the lowest index of a row with equal values (-0.0 equals 0.0).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gpukmeans.tie_break import first_of_equal_rows
+    >>> first_of_equal_rows(np.array([[1.0, 2.0], [0.0, 0.0], [1.0, 2.0], [-0.0, 0.0]])).tolist()
+    [0, 1, 0, 1]
+    """
+    values = np.ascontiguousarray(centers) + 0  # -0.0 becomes 0.0
+    keys = values.view(np.dtype((np.void, values.dtype.itemsize * values.shape[1]))).ravel()
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    return first[inverse.ravel()].astype(np.int64)
+
+
+def all_integers(values: NDArray) -> bool:
+    """Whether every value is a whole number."""
+    if values.dtype.kind in "iu":
+        return True
+    return all(np.array_equal(values[s], np.rint(values[s])) for s in blocks(*values.shape, values.dtype.itemsize))
+
+
+def resolve(rows: NDArray, centers: NDArray, alive: NDArray[np.int64], exact: bool) -> tuple[NDArray[np.int32], int]:
+    """The nearest center of each row, by float64 distances and, where these cannot tell, exactly.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_rows, n_features), uint8, float32 or float64
+    centers : ndarray of shape (n_clusters, n_features), float32 or float64
+    alive : ndarray of indices
+        Centers that no equal center with a lower index stands before, in rising order.
+    exact : bool
+        Whether float64 distances of these rows to these centers carry no error (see certificates.exact_in_float64).
+
+    Returns
+    -------
+    labels : ndarray of shape (n_rows,), int32
+    n_exact : int
+        How many rows needed exact arithmetic.
+    """
+    labels = np.empty(len(rows), np.int32)
+    radius = 0.0 if exact else square_distance_radius(rows.shape[1])
+    underflow = 0.0 if exact else SQUARE_UNDERFLOW
+    living = centers[alive].astype(np.float64)
+    n_exact = 0
+    for part in blocks(len(rows), rows.shape[1]):
+        x = rows[part].astype(np.float64)
+        distances = np.empty((len(x), len(living)))
+        for j, center in enumerate(living):
+            difference = x - center
+            distances[:, j] = np.einsum("ij,ij->i", difference, difference)
+        best = distances.argmin(axis=1)
+        lowest = distances[np.arange(len(x)), best][:, None]
+        open_ = distances - lowest <= radius * (distances + lowest) + underflow
+        labels[part] = alive[best]
+        if exact:
+            continue  # argmin already took the lowest index of equal distances
+        undecided = np.flatnonzero(open_.sum(axis=1) > 1)
+        if len(undecided):
+            choices = [alive[open_[i]] for i in undecided]
+            labels[part][undecided] = nearest_exactly(rows[part][undecided], centers, choices)
+            n_exact += len(undecided)
+    return labels, n_exact
+
+
+def nearest_exactly(rows: NDArray, centers: NDArray, candidates: list[NDArray]) -> NDArray[np.int32]:
+    """The nearest center of each row in real arithmetic; ties go to the lowest index.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_rows, n_features)
+    centers : ndarray of shape (n_clusters, n_features)
+    candidates : list of n_rows integer arrays
+        The centers that may be nearest to each row, in rising order; others are not looked at.
+
+    Notes
+    -----
+    |x - a|^2 - |x - b|^2 is a sum of products of floats.  Each product is split into two floats without error
+    (T. J. Dekker, "A floating-point technique for extending the available precision", 1971) and `math.fsum`
+    rounds the exact sum once (J. R. Shewchuk, "Adaptive precision floating-point arithmetic", 1997), so its sign
+    is right.  Magnitudes where a product could under- or overflow go through `fractions.Fraction`.
+    """
+    labels = np.empty(len(rows), np.int32)
+    for i, (x, choices) in enumerate(zip(rows, candidates, strict=True)):
+        best = int(choices[0])
+        for other in choices[1:]:
+            if _square_distance_sign(x, centers[other], centers[best]) < 0:
+                best = int(other)
+        labels[i] = best
+    return labels
+
+
+def _square_distance_sign(x: NDArray, a: NDArray, b: NDArray) -> int:
+    """Sign of |x - a|^2 - |x - b|^2 = sum(a*a) - sum(b*b) + sum(2x * (b - a)), exactly."""
+    differs = a != b
+    x, a, b = (v[differs].astype(np.float64) for v in (x, a, b))
+    largest = max((float(np.abs(v).max(initial=0.0)) for v in (x, a, b)), default=0.0)
+    nonzero = np.concatenate([np.abs(v[v != 0]) for v in (x, a, b)])
+    smallest = float(nonzero.min(initial=1.0))
+    if largest < 2.0**480 and smallest > 2.0**-450:
+        total = math.fsum(
+            np.concatenate(
+                [*_two_product(a, a), *_two_product(-b, b), *_two_product(2 * x, b), *_two_product(-2 * x, a)]
+            )
+        )
+        return (total > 0) - (total < 0)
+    exact = sum(
+        (Fraction(xi) - Fraction(ai)) ** 2 - (Fraction(xi) - Fraction(bi)) ** 2
+        for xi, ai, bi in zip(x.tolist(), a.tolist(), b.tolist(), strict=True)
+    )
+    return (exact > 0) - (exact < 0)
+
+
+def _two_product(a: F64, b: F64) -> tuple[F64, F64]:
+    """Two float64 arrays whose sum is exactly a * b (no fused multiply-add needed)."""
+    product = a * b
+    a_high = _high_half(a)
+    b_high = _high_half(b)
+    a_low, b_low = a - a_high, b - b_high
+    error = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
+    return product, error
+
+
+def _high_half(a: F64) -> F64:
+    scaled = a * 134217729.0  # 2**27 + 1
+    return scaled - (scaled - a)
