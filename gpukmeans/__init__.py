@@ -1,3 +1,40 @@
-"""Exact k-means at the speed of the machine, the same bits everywhere."""
+"""Exact k-means at the speed of the machine, the same bits everywhere.
+
+Examples
+--------
+>>> import gpukmeans
+>>> X, y = gpukmeans.load_digits(return_X_y=True)
+>>> model = gpukmeans.fit(X, 10, random_state=0, backend="numpy")
+>>> model.labels_.shape, model.cluster_centers_.shape
+((1797,), (10, 64))
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gpukmeans.datasets import load_digits, load_mnist
+    from gpukmeans.estimator import KMeans, fit
 
 __version__ = "0.1.0"
+__all__ = ["KMeans", "__version__", "fit", "load_digits", "load_mnist"]
+
+_HOME = {
+    "KMeans": "gpukmeans.estimator",
+    "fit": "gpukmeans.estimator",
+    "load_digits": "gpukmeans.datasets",
+    "load_mnist": "gpukmeans.datasets",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load what is asked for when it is asked for, so that ``import gpukmeans`` stays light."""
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -220,3 +220,22 @@ def row_square_distances(X: NDArray, rows: slice | NDArray, centers: NDArray) ->
     difference = X[rows].astype(np.float64)
     np.subtract(difference, centers, out=difference)
     return warp_order_sum(np.multiply(difference, difference, out=difference))
+
+
+def center_shift_square(new: NDArray, old: NDArray) -> F64:
+    """|new - old|^2 of each center, float64, warp order."""
+    difference = new.astype(np.float64) - old.astype(np.float64)
+    return warp_order_sum(difference * difference)
+
+
+def farthest_rows(distances: F64, count: int) -> I64:
+    """Indices of the `count` largest distances, the largest first, equal ones by rising index.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gpukmeans.exact_sums import farthest_rows
+    >>> farthest_rows(np.array([1.0, 5.0, 2.0, 5.0]), 3).tolist()
+    [1, 3, 2]
+    """
+    return np.argsort(-distances, kind="stable")[:count].astype(np.int64)

@@ -95,6 +95,7 @@ class Rows(Protocol):
 
     n_samples: int
     n_features: int
+    grid: Grid | None
     center_dtype: np.dtype  # float32 for float32 rows, float64 for uint8 and float64 rows
 
     def start(self, centers: NDArray, *, precision: str = "exact") -> Run:
@@ -102,6 +103,9 @@ class Rows(Protocol):
 
     def seeding(self) -> Seeding:
         """A new k-means++ run without seeds."""
+
+    def take(self, indices: NDArray[np.int64]) -> NDArray:
+        """Some rows, as stored, on the host."""
 
     def unweighted(self, grid: Grid) -> Rows:
         """The same rows, not copied, without weights; `grid` is theirs."""
@@ -120,3 +124,68 @@ class Backend(Protocol):
 
     def describe(self) -> str:
         """The machine and library versions, in one line."""
+
+
+class BackendUnavailable(RuntimeError):
+    """The backend that was asked for cannot run here; the message says why and what to do."""
+
+
+def get_backend(backend: str | Backend = "auto") -> Backend:
+    """The backend of a name: "numpy", "cupy", or "auto" (CuPy where an NVIDIA GPU is usable, else NumPy).
+
+    A Backend object is returned as it is.
+
+    Raises
+    ------
+    BackendUnavailable
+        If "cupy" is asked for and cannot be used.
+    ValueError
+        If the name is none of these.
+
+    Examples
+    --------
+    >>> from gpukmeans.backends import get_backend
+    >>> get_backend("numpy").name
+    'numpy'
+    """
+    if not isinstance(backend, str):
+        return backend
+    if backend not in ("auto", "numpy", "cupy"):
+        raise ValueError(f"backend={backend!r} is not one of 'auto', 'numpy', 'cupy'.")
+    if backend != "numpy":
+        from gpukmeans.backends.device import probe
+
+        found = probe()
+        if found.usable:
+            from gpukmeans.backends.cupy_backend import CupyBackend
+
+            return CupyBackend()
+        if backend == "cupy":
+            raise BackendUnavailable(
+                f"backend='cupy' needs an NVIDIA GPU and CuPy, but {found.reason} "
+                "Use backend='numpy' or 'auto', or see `gpukmeans info`."
+            )
+    from gpukmeans.backends.numpy_backend import NumpyBackend
+
+    return NumpyBackend()
+
+
+def explain() -> dict[str, dict[str, object]]:
+    """What was found for each backend and which one "auto" chooses, for `gpukmeans info`.
+
+    Returns
+    -------
+    dict
+        ``{"numpy": {"usable", "reason"}, "cupy": {"usable", "reason"}, "auto": {"chosen", "reason"}}``
+    """
+    from gpukmeans.backends.device import probe
+    from gpukmeans.backends.numpy_backend import NumpyBackend
+
+    found = probe()
+    chosen = "cupy" if found.usable else "numpy"
+    why = "an NVIDIA GPU is usable." if found.usable else f"no usable NVIDIA GPU: {found.reason}"
+    return {
+        "numpy": {"usable": True, "reason": NumpyBackend().describe()},
+        "cupy": {"usable": found.usable, "reason": found.reason},
+        "auto": {"chosen": chosen, "reason": why},
+    }

@@ -1,0 +1,439 @@
+"""KMeans: scikit-learn's estimator API over the gpukmeans engine."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from numbers import Integral, Real
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    ClusterMixin,
+    TransformerMixin,
+    _fit_context,
+)
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics.pairwise import euclidean_distances
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from gpukmeans.backends import Backend, Rows, get_backend
+from gpukmeans.exact_sums import F64, LARGEST_VALUE, Grid
+from gpukmeans.lloyd import Iteration, LloydResult, lloyd, mean_variance
+from gpukmeans.seeding import kmeans_plusplus, probabilities, random_rows
+
+Init = str | ArrayLike | Callable[..., ArrayLike]
+
+
+@dataclass
+class FitReport:
+    """What a fit did and how long it took.
+
+    Attributes
+    ----------
+    backend : str
+        The machine and library versions that computed.
+    stages : dict of str to float
+        Seconds of wall time in "load", "seed", "lloyd" and "inertia", over all restarts.
+    iterations : list of Iteration
+        Every iteration of every restart, in order.
+    """
+
+    backend: str = ""
+    stages: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("load", "seed", "lloyd", "inertia"), 0.0))
+    iterations: list[Iteration] = field(default_factory=list)
+
+
+class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
+    """Exact k-means, on an NVIDIA GPU where there is one, on the CPU where there is none.
+
+    A drop-in for `sklearn.cluster.KMeans`: the same parameters, attributes and, for the same `random_state`, the same
+    clustering that scikit-learn finds in float64.  Each label is the true nearest center of the centers as stored (ties:
+    the lowest index), and labels, centers, inertia and n_iter are the same bits on every backend.
+
+    Parameters
+    ----------
+    n_clusters : int, default=8
+        Number of clusters.
+    init : {"k-means++", "random"}, array-like of shape (n_clusters, n_features) or callable, default="k-means++"
+        Where to start.  A callable gets ``(X, n_clusters, random_state)``, X centered on its mean as scikit-learn
+        gives it, and returns centers in those coordinates.
+    n_init : "auto" or int, default="auto"
+        Restarts; the one with the lowest inertia is kept.  "auto": 1 for k-means++ and for given centers, else 10.
+    max_iter : int, default=300
+        Iterations of one run at most.
+    tol : float, default=1e-4
+        A run ends when the summed squared shift of the centers is at most `tol` times the mean variance of the features.
+        With 0 it ends when no label changes, which exact arithmetic always reaches.
+    verbose : int, default=0
+        Print the inertia of every iteration (which costs a pass over the rows each).
+    random_state : int, RandomState or None, default=None
+        For the draws of `init`.
+    copy_x : bool, default=True
+        Accepted for compatibility.  X is never modified.
+    algorithm : {"lloyd", "elkan"}, default="lloyd"
+        Accepted for compatibility: the result is the same, and this engine chooses its own short cuts.
+    backend : {"auto", "numpy", "cupy"} or Backend, default="auto"
+        Where to compute.  "auto" takes CuPy where an NVIDIA GPU is usable, else NumPy; see `backend_`.
+    precision : {"exact", "fast"}, default="exact"
+        "fast" trusts rounded scores where rows are too close to call: labels may then differ between backends.
+    callback : callable, default=None
+        Called as ``callback(iteration)`` after every iteration with a `gpukmeans.lloyd.Iteration`.
+
+    Attributes
+    ----------
+    cluster_centers_ : ndarray of shape (n_clusters, n_features)
+        float32 for float32 data, float64 otherwise.
+    labels_ : ndarray of shape (n_samples,), int32
+    inertia_ : float
+        Summed squared distance of the rows to their centers, times their weights, in the squared units of X.
+    n_iter_ : int
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Where X has string column names.
+    backend_ : str
+        The name of the backend that ran: "numpy" or "cupy".
+    fit_report_ : FitReport
+        Seconds per stage, and what each iteration did.
+
+    Notes
+    -----
+    Rows may be uint8, float32 or float64 and are read as they are; any other dtype is converted to float64.
+    Values up to 2**480 in magnitude.  Cluster sums are exact to 2**-72 of each feature's largest magnitude (for
+    more than 2**26 rows a little less).  Sparse input is not supported yet.
+
+    S. P. Lloyd, "Least squares quantization in PCM" (1982); D. Arthur and S. Vassilvitskii, "k-means++: the advantages
+    of careful seeding" (2007); scikit-learn's `KMeans` for the interface.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gpukmeans import KMeans
+    >>> X = np.array([[1, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0]])
+    >>> model = KMeans(n_clusters=2, random_state=0).fit(X)
+    >>> model.labels_
+    array([1, 1, 1, 0, 0, 0], dtype=int32)
+    >>> model.predict([[0, 0], [12, 3]])
+    array([1, 0], dtype=int32)
+    >>> model.cluster_centers_
+    array([[10.,  2.],
+           [ 1.,  2.]])
+    """
+
+    _parameter_constraints: dict = {
+        "n_clusters": [Interval(Integral, 1, None, closed="left")],
+        "init": [StrOptions({"k-means++", "random"}), callable, "array-like"],
+        "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+        "copy_x": ["boolean"],
+        "algorithm": [StrOptions({"lloyd", "elkan"})],
+        "backend": [StrOptions({"auto", "numpy", "cupy"}), HasMethods(["load", "describe"])],
+        "precision": [StrOptions({"exact", "fast"})],
+        "callback": [callable, None],
+    }
+
+    cluster_centers_: NDArray
+    labels_: NDArray[np.int32]
+    inertia_: float
+    n_iter_: int
+    backend_: str
+    fit_report_: FitReport
+
+    def __init__(
+        self,
+        n_clusters: int = 8,
+        *,
+        init: Init = "k-means++",
+        n_init: int | Literal["auto"] = "auto",
+        max_iter: int = 300,
+        tol: float = 1e-4,
+        verbose: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+        copy_x: bool = True,
+        algorithm: Literal["lloyd", "elkan"] = "lloyd",
+        backend: str | Backend = "auto",
+        precision: Literal["exact", "fast"] = "exact",
+        callback: Callable[[Iteration], object] | None = None,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.init = init
+        self.n_init = n_init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.verbose = verbose
+        self.random_state = random_state
+        self.copy_x = copy_x
+        self.algorithm = algorithm
+        self.backend = backend
+        self.precision = precision
+        self.callback = callback
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> KMeans:
+        """Find the clusters of X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            uint8, float32 or float64 rows are read in place; others are converted to float64.
+        y : ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+            Not negative, not all zero.  None weighs all rows equally.
+
+        Returns
+        -------
+        self : KMeans
+
+        Raises
+        ------
+        ValueError
+            If X is not a finite 2-D array with at least `n_clusters` rows, or a parameter or weight is not allowed.
+        gpukmeans.backends.BackendUnavailable
+            If ``backend="cupy"`` cannot be used here.
+        MemoryError
+            If the rows do not fit on the GPU.
+        """
+        backend = get_backend(self.backend)
+        X = _check_rows(self, X, reset=True)
+        n_samples, n_features = X.shape
+        if n_samples < self.n_clusters:
+            raise ValueError(f"n_samples={n_samples} should be >= n_clusters={self.n_clusters}.")
+        random_state = check_random_state(self.random_state)
+        weight_dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
+        weight = _check_weights(sample_weight, X, weight_dtype)
+        init, n_init = self._starts(X, weight_dtype)
+
+        report = FitReport(backend.describe())
+        started = time.perf_counter()
+        grid = Grid.for_rows(X, weight)
+        rows = backend.load(X, weight, grid)
+        tol = 0.0
+        if self.tol > 0:
+            plain = rows if weight is None else rows.unweighted(Grid.for_rows(X))
+            tol = float(self.tol) * mean_variance(plain)
+        report.stages["load"] = time.perf_counter() - started
+
+        best: LloydResult | None = None
+        for restart in range(n_init):
+            started = time.perf_counter()
+            centers = self._initial_centers(X, rows, init, random_state, weight, weight_dtype)
+            report.stages["seed"] += time.perf_counter() - started
+            if self.verbose:
+                print("Initialization complete")
+            started = time.perf_counter()
+            result = lloyd(
+                rows,
+                centers,
+                sample_weight=weight,
+                max_iter=self.max_iter,
+                tol=tol,
+                precision=self.precision,
+                init=restart,
+                on_iteration=self.callback,
+                verbose=bool(self.verbose),
+            )
+            report.stages["lloyd"] += time.perf_counter() - started - result.inertia_seconds
+            report.stages["inertia"] += result.inertia_seconds
+            report.iterations += result.iterations
+            if best is None or result.inertia < best.inertia:
+                best = result
+        assert best is not None
+
+        n_distinct = len(np.unique(best.labels))
+        if n_distinct < self.n_clusters:
+            warnings.warn(
+                f"Number of distinct clusters ({n_distinct}) found smaller than n_clusters ({self.n_clusters}). "
+                "Possibly due to duplicate points in X.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        self.cluster_centers_ = best.centers
+        self._n_features_out = self.n_clusters
+        self.labels_ = best.labels
+        self.inertia_ = best.inertia
+        self.n_iter_ = best.n_iter
+        self.backend_ = backend.name
+        self.fit_report_ = report
+        return self
+
+    def _starts(self, X: NDArray, dtype: np.dtype) -> tuple[Init, int]:
+        """`init` (checked, if it holds centers) and the number of restarts."""
+        given = not callable(self.init) and not isinstance(self.init, str)
+        init = check_array(self.init, dtype=dtype, copy=True, order="C") if given else self.init
+        if given:
+            _check_center_shape(init, self.n_clusters, X.shape[1])
+        if self.n_init == "auto":
+            return init, 1 if given or init == "k-means++" else 10
+        if given and self.n_init != 1:
+            warnings.warn(
+                "Explicit initial center position passed: performing only one init in "
+                f"{type(self).__name__} instead of n_init={self.n_init}.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+            return init, 1
+        return init, int(self.n_init)
+
+    def _initial_centers(
+        self,
+        X: NDArray,
+        rows: Rows,
+        init: Init,
+        random_state: np.random.RandomState,
+        weight: F64 | None,
+        dtype: np.dtype,
+    ) -> NDArray:
+        if isinstance(init, str):
+            p = probabilities(len(X), weight, dtype)
+            if init == "random":
+                return X[random_rows(rows, self.n_clusters, random_state, p)].astype(dtype)
+            return X[kmeans_plusplus(rows, self.n_clusters, random_state, p, weight)].astype(dtype)
+        if callable(init):
+            mean = X.mean(axis=0, dtype=dtype)
+            centers = init(X - mean, self.n_clusters, random_state=random_state)
+            centers = check_array(centers, dtype=dtype, copy=False, order="C")
+            _check_center_shape(centers, self.n_clusters, X.shape[1])
+            return centers + mean
+        return np.asarray(init)
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int32]:
+        """The index of the nearest center of each row (ties: the lowest index).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,), int32
+        """
+        check_is_fitted(self)
+        run = self._rows(X).start(self.cluster_centers_, precision=self.precision)
+        run.assign(move=False)
+        return run.labels()
+
+    def score(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> float:
+        """Minus the inertia of X under the fitted centers: the higher, the better.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        float
+        """
+        check_is_fitted(self)
+        run = self._rows(X, sample_weight).start(self.cluster_centers_, precision=self.precision)
+        run.assign(move=False)
+        return -run.inertia()
+
+    def transform(self, X: ArrayLike) -> NDArray:
+        """The distances of each row to every center, by `sklearn.metrics.pairwise.euclidean_distances`.
+
+        Computed on the CPU, to float rounding (unlike labels, centers and inertia, not to the same bits everywhere).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_clusters)
+        """
+        check_is_fitted(self)
+        return euclidean_distances(_check_rows(self, X, reset=False), self.cluster_centers_)
+
+    def fit_predict(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> NDArray[np.int32]:
+        """``fit(X, sample_weight=sample_weight).labels_``."""
+        return self.fit(X, sample_weight=sample_weight).labels_
+
+    def fit_transform(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> NDArray:
+        """``fit(X, sample_weight=sample_weight).transform(X)``."""
+        return self.fit(X, sample_weight=sample_weight).transform(X)
+
+    def _rows(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> Rows:
+        checked = _check_rows(self, X, reset=False)
+        weight = _check_weights(sample_weight, checked, np.dtype(np.float64))
+        return get_backend(self.backend).load(checked, weight)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+def fit(X: ArrayLike, n_clusters: int = 8, *, sample_weight: ArrayLike | None = None, **params: Any) -> KMeans:
+    """Cluster the rows of X: ``KMeans(n_clusters, **params).fit(X)``.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+        uint8, float32 or float64 rows are read in place; others are converted to float64.
+    n_clusters : int, default=8
+    sample_weight : array-like of shape (n_samples,), default=None
+    **params
+        Parameters of `KMeans`: init, n_init, max_iter, tol, random_state, backend, precision and so on.
+
+    Returns
+    -------
+    KMeans
+        Fitted: see `labels_`, `cluster_centers_`, `inertia_`, `n_iter_`, `backend_`.
+
+    Examples
+    --------
+    >>> import gpukmeans
+    >>> model = gpukmeans.fit([[0.0], [1.0], [9.0], [10.0]], 2, random_state=0)
+    >>> sorted(model.cluster_centers_.ravel().tolist())
+    [0.5, 9.5]
+    """
+    return KMeans(n_clusters, **params).fit(X, sample_weight=sample_weight)
+
+
+def _check_rows(estimator: KMeans, X: ArrayLike, *, reset: bool) -> NDArray:
+    """X as C-contiguous uint8, float32 or float64 rows (never a copy if it is), finite and not too large."""
+    checked = validate_data(
+        estimator, X, reset=reset, dtype=[np.float64, np.float32, np.uint8], order="C", copy=False
+    )
+    if checked.dtype == np.float64:
+        largest = max(float(checked.max()), -float(checked.min()))
+        if largest > LARGEST_VALUE:
+            raise ValueError(
+                f"X has values up to {largest:.3g} in magnitude; squared distances need at most 2**480 "
+                f"({LARGEST_VALUE:.3g}). Scale X down first."
+            )
+    return checked
+
+
+def _check_weights(sample_weight: ArrayLike | None, X: NDArray, dtype: np.dtype) -> F64 | None:
+    """Weights in float64 (rounded to `dtype` first, as scikit-learn does), or None where all are equal to one."""
+    if sample_weight is None:
+        return None
+    weight = _check_sample_weight(sample_weight, X, dtype=dtype, ensure_non_negative=True)
+    if not weight.any():
+        raise ValueError("sample_weight is zero everywhere; at least one row needs a positive weight.")
+    return None if (weight == 1).all() else weight.astype(np.float64)
+
+
+def _check_center_shape(centers: NDArray, n_clusters: int, n_features: int) -> None:
+    if centers.shape[0] != n_clusters:
+        raise ValueError(
+            f"The shape of the initial centers {centers.shape} does not match the number of clusters {n_clusters}."
+        )
+    if centers.shape[1] != n_features:
+        raise ValueError(
+            f"The shape of the initial centers {centers.shape} does not match "
+            f"the number of features of the data {n_features}."
+        )

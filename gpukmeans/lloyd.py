@@ -1,0 +1,186 @@
+"""Lloyd's algorithm, once, over any backend.
+
+S. P. Lloyd, "Least squares quantization in PCM", IEEE Transactions on Information Theory 28 (1982).  Stopping rules and
+the relocation of empty clusters are scikit-learn's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpukmeans.backends import Rows, Run
+from gpukmeans.exact_sums import F64, I64, Grid, center_shift_square, cluster_means, exact_total, weight_grid
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """What one iteration did; handed to callbacks and kept in the fit report.
+
+    Attributes
+    ----------
+    init : int
+        Which restart, from 0.
+    iteration : int
+        From 1.
+    n_moved : int
+        Rows whose label changed.
+    shift : float
+        Sum over the clusters of |new center - old center|^2.
+    n_certified, n_resolved, n_exact, n_uncertain : int
+        Rows settled by the screen, by float64 distances, by exact arithmetic, and (``precision="fast"``) left to
+        the screen's word.
+    n_relocated : int
+        Empty clusters that were given a row.
+    seconds : float
+        Wall time.
+    """
+
+    init: int
+    iteration: int
+    n_moved: int
+    shift: float
+    n_certified: int
+    n_resolved: int
+    n_exact: int
+    n_uncertain: int
+    n_relocated: int
+    seconds: float
+
+
+@dataclass
+class LloydResult:
+    """The outcome of one run: labels, centers and inertia of one and the same assignment."""
+
+    labels: NDArray[np.int32]
+    centers: NDArray
+    inertia: float
+    n_iter: int
+    iterations: list[Iteration] = field(default_factory=list)
+    inertia_seconds: float = 0.0
+
+
+def lloyd(
+    rows: Rows,
+    centers: NDArray,
+    *,
+    sample_weight: F64 | None,
+    max_iter: int,
+    tol: float,
+    precision: str = "exact",
+    init: int = 0,
+    on_iteration: Callable[[Iteration], object] | None = None,
+    verbose: bool = False,
+) -> LloydResult:
+    """Run Lloyd's algorithm from `centers` until the labels stay, the centers do, or `max_iter` is reached.
+
+    Parameters
+    ----------
+    rows : Rows
+    centers : ndarray of shape (n_clusters, n_features)
+    sample_weight : ndarray of shape (n_samples,), float64, or None
+        Those that `rows` were loaded with (relocation needs single ones).
+    tol : float
+        Absolute: the run ends when the summed squared shift of the centers is not above it.
+    """
+    run = rows.start(centers, precision=precision)
+    iterations: list[Iteration] = []
+    settled = False
+    for i in range(1, max_iter + 1):
+        started = time.perf_counter()
+        assigned = run.assign()
+        if verbose:
+            print(f"Iteration {i - 1}, inertia {run.inertia()}.")
+        before = run.centers()
+        updated = run.update()
+        n_relocated = 0
+        shifts = updated.shift_square
+        if not updated.weights.all():
+            empty = np.flatnonzero(updated.weights == 0)
+            n_relocated, shifts = _fill_empty_clusters(rows, run, empty, before, sample_weight)
+        shift = exact_total(shifts)
+        record = Iteration(
+            init,
+            i,
+            assigned.n_moved,
+            shift,
+            assigned.n_certified,
+            assigned.n_resolved,
+            assigned.n_exact,
+            assigned.n_uncertain,
+            n_relocated,
+            time.perf_counter() - started,
+        )
+        iterations.append(record)
+        if on_iteration is not None:
+            on_iteration(record)
+        if assigned.n_moved == 0:
+            settled = n_relocated == 0
+            if verbose:
+                print(f"Converged at iteration {i - 1}: strict convergence.")
+            break
+        if shift <= tol:
+            if verbose:
+                print(f"Converged at iteration {i - 1}: center shift {shift} within tolerance {tol}.")
+            break
+    if not settled:
+        run.assign(move=False)  # so that labels, centers and inertia belong together
+    started = time.perf_counter()
+    inertia = run.inertia()
+    inertia_seconds = time.perf_counter() - started
+    return LloydResult(run.labels(), run.centers(), inertia, len(iterations), iterations, inertia_seconds)
+
+
+def _fill_empty_clusters(
+    rows: Rows, run: Run, empty: NDArray[np.int64], before: NDArray, sample_weight: F64 | None
+) -> tuple[int, F64]:
+    """Give each empty cluster the row farthest from its own center, as scikit-learn does.
+
+    The row's share is taken out of the center of the cluster that it leaves; labels and kept sums stay as they are (the
+    next assignment moves rows).  Where every row lies on its center there is nothing to give: such clusters, and those
+    that get a row of weight zero, are put on the center of the heaviest cluster.
+
+    Returns the number of relocated clusters and the shifts of all centers.
+    """
+    grid = rows.grid
+    assert grid is not None
+    sums, weight_sums = run.sums()
+    weights_on = weight_grid(rows.n_samples, sample_weight)
+    labels = run.labels()
+    far = run.farthest(len(empty), before)
+    values = rows.take(far)
+    n_relocated = 0
+    if (values != before[labels[far]]).any():
+        for cluster, i, x in zip(empty, far, values, strict=True):
+            weight = np.ones(1) if sample_weight is None else sample_weight[i : i + 1]
+            share = _limbs(grid, x.astype(np.float64) * weight)
+            weight_share = _limbs(weights_on, weight)[:, 0]
+            sums[:, labels[i]] -= share
+            sums[:, cluster] = share
+            weight_sums[:, labels[i]] -= weight_share
+            weight_sums[:, cluster] = weight_share
+            n_relocated += 1
+    weights = weights_on.value(weight_sums[:, :, None])[:, 0]
+    centers = cluster_means(sums, weights, grid, before.dtype)
+    centers[weights == 0] = centers[weights.argmax()]
+    run.set_centers(centers)
+    return n_relocated, center_shift_square(centers, before)
+
+
+def _limbs(grid: Grid, values: F64) -> I64:
+    return np.stack([limb.astype(np.int64) for limb in grid.limbs(values)])
+
+
+def mean_variance(rows: Rows) -> float:
+    """Mean over the features of the population variance: the inertia of one cluster, by n_samples * n_features.
+
+    Weights do not enter, as in scikit-learn, whose `tol` is relative to this number.
+    """
+    run = rows.start(np.zeros((1, rows.n_features)))
+    run.assign()
+    run.update()
+    return run.inertia() / (rows.n_samples * rows.n_features)

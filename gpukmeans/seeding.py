@@ -1,0 +1,192 @@
+"""Where Lloyd's algorithm starts: k-means++ with scikit-learn's draws, and random rows.
+
+D. Arthur and S. Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007; the greedy variant with
+2 + log(k) trials is scikit-learn's.
+
+A draw is a decision: which row does the running sum of squared distances first reach a random value at?  Which of the
+trials leaves the smallest potential?  The decisions are those of real arithmetic.  Backends return distances with error
+bounds, which settle nearly every decision; those they leave open are settled in whole numbers of unlimited size.
+So every backend draws the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpukmeans.backends import Rows, Seeding
+from gpukmeans.certificates import UNIT64, gamma
+from gpukmeans.exact_sums import F64
+from gpukmeans.tie_break import first_of_equal_rows
+
+
+def probabilities(n_samples: int, sample_weight: F64 | None, dtype: np.dtype) -> NDArray:
+    """The chance of each row to be drawn first, in the dtype in which scikit-learn computes it."""
+    weight = np.ones(n_samples, dtype) if sample_weight is None else sample_weight.astype(dtype)
+    return weight / weight.sum()
+
+
+def random_rows(rows: Rows, n_clusters: int, random_state: np.random.RandomState, p: NDArray) -> NDArray[np.int64]:
+    """Indices of `n_clusters` different rows drawn with probability `p`: scikit-learn's ``init="random"``."""
+    return random_state.choice(rows.n_samples, size=n_clusters, replace=False, p=p).astype(np.int64)
+
+
+def kmeans_plusplus(
+    rows: Rows,
+    n_clusters: int,
+    random_state: np.random.RandomState,
+    p: NDArray,
+    sample_weight: F64 | None = None,
+    n_local_trials: int | None = None,
+) -> NDArray[np.int64]:
+    """Indices of `n_clusters` rows drawn by greedy k-means++, in the order drawn.
+
+    Parameters
+    ----------
+    rows : Rows
+    random_state : RandomState
+        Used exactly as scikit-learn uses it: one `choice`, then `n_local_trials` uniforms for each further row.
+    p : ndarray of shape (n_samples,)
+        See `probabilities`.
+    n_local_trials : int, default=2 + int(log(n_clusters))
+    """
+    if n_local_trials is None:
+        n_local_trials = 2 + int(np.log(n_clusters))
+    seeding = rows.seeding()
+    chosen = [int(random_state.choice(rows.n_samples, p=p))]
+    sums, errors = seeding.propose(np.array(chosen))
+    seeding.accept(0)
+    potential, error = sums[0], errors[0]
+    exact = _ExactPotentials(rows, sample_weight)
+    for _ in range(1, n_clusters):
+        draws = random_state.uniform(size=n_local_trials)
+        candidates = np.array([_locate(u, potential, error, seeding, exact, chosen) for u in draws])
+        ids, column = np.unique(candidates, return_inverse=True)
+        sums, errors = seeding.propose(ids)
+        best = _smallest(ids, column, sums, errors, rows, exact, chosen)
+        seeding.accept(int(column[best]))
+        potential, error = sums[column[best]], errors[column[best]]
+        chosen.append(int(candidates[best]))
+    return np.array(chosen)
+
+
+def _locate(
+    u: float, sums: F64, errors: F64, seeding: Seeding, exact: _ExactPotentials, chosen: list[int]
+) -> int:
+    """The first row at which the running sum of the potential reaches u times its total."""
+    running, running_error = _running(sums, errors)
+    total, total_error = running[-1], running_error[-1]
+    value = u * total
+    value_error = u * total_error + 4.0 * UNIT64 * value
+    block = _first_reaching(running, running_error, value, value_error)
+    if block is None:
+        return exact.locate(u, chosen)
+    before, before_error = (running[block - 1], running_error[block - 1]) if block else (0.0, 0.0)
+    terms, term_errors = seeding.block(block)
+    inner, inner_error = _running(np.append(before, terms), np.append(before_error, term_errors))
+    row = _first_reaching(inner[1:], inner_error[1:], value, value_error)
+    if row is None:
+        return exact.locate(u, chosen)
+    return block * seeding.block_size + row
+
+
+def _running(terms: F64, errors: F64) -> tuple[F64, F64]:
+    """Running sums of non-negative terms, and bounds of their errors."""
+    running = np.cumsum(terms)
+    return running, np.cumsum(errors) * (1.0 + 2.0**-20) + gamma(len(terms) + 1.0, UNIT64) * running
+
+
+def _first_reaching(running: F64, errors: F64, value: float, value_error: float) -> int | None:
+    """The first index whose running sum is at least `value`, or None where the errors leave it open."""
+    may = running + errors >= value - value_error
+    must = running - errors >= value + value_error
+    first_may, first_must = int(may.argmax()), int(must.argmax())
+    return first_may if may[first_may] and must[first_must] and first_may == first_must else None
+
+
+def _smallest(
+    ids: NDArray[np.int64],
+    column: NDArray[np.int64],
+    sums: F64,
+    errors: F64,
+    rows: Rows,
+    exact: _ExactPotentials,
+    chosen: list[int],
+) -> int:
+    """The trial with the smallest potential; equal ones: the first."""
+    potentials = sums.sum(axis=1)
+    radii = errors.sum(axis=1) * (1.0 + 2.0**-20) + gamma(sums.shape[1] + 1.0, UNIT64) * potentials
+    best = int(potentials.argmin())
+    contenders = np.flatnonzero(potentials - radii <= potentials[best] + radii[best])
+    if len(contenders) > 1:
+        equal = first_of_equal_rows(rows.take(ids[contenders]))
+        leaders = contenders[np.unique(equal)]
+        winner = leaders[0] if len(leaders) == 1 else leaders[exact.smallest(ids[leaders], chosen)]
+        same = contenders[equal == np.flatnonzero(contenders == winner)[0]]
+        return int(np.flatnonzero(np.isin(column, same))[0])
+    return int(np.flatnonzero(column == best)[0])
+
+
+class _ExactPotentials:
+    """The same decisions in whole numbers of unlimited size: slow, and hardly ever asked."""
+
+    BLOCK = 4096
+
+    def __init__(self, rows: Rows, sample_weight: F64 | None) -> None:
+        self._rows = rows
+        self._weight = sample_weight
+
+    def locate(self, u: float, chosen: list[int]) -> int:
+        seeds = self._rows.take(np.array(chosen))
+        terms = [self._closest(part, seeds) for part in self._parts()]
+        total = sum(int(t.sum()) for t in terms)
+        ratio = Fraction(u)
+        running, row = 0, 0
+        for block in terms:
+            for term in block:
+                running += int(term)
+                if running * ratio.denominator >= total * ratio.numerator:
+                    return row
+                row += 1
+        return row - 1
+
+    def smallest(self, ids: NDArray[np.int64], chosen: list[int]) -> int:
+        potentials = []
+        for candidate in ids:
+            seeds = self._rows.take(np.array([*chosen, int(candidate)]))
+            potentials.append(sum(int(self._closest(part, seeds).sum()) for part in self._parts()))
+        return min(range(len(ids)), key=lambda t: (potentials[t], t))
+
+    def _parts(self) -> Iterator[NDArray[np.int64]]:
+        n = self._rows.n_samples
+        for start in range(0, n, self.BLOCK):
+            yield np.arange(start, min(n, start + self.BLOCK))
+
+    def _closest(self, part: NDArray[np.int64], seeds: NDArray) -> NDArray[np.object_]:
+        """weight * min |x - seed|^2 of some rows, as Python integers on one grid."""
+        x, s = self._integers(self._rows.take(part)), self._integers(seeds)
+        closest = None
+        for seed in s:
+            difference = x - seed
+            distance = (difference * difference).sum(axis=1)
+            closest = distance if closest is None else np.minimum(closest, distance)
+        assert closest is not None
+        if self._weight is not None:
+            closest = closest * _whole(self._weight[part], -1074)
+        return closest
+
+    def _integers(self, values: NDArray) -> NDArray[np.object_]:
+        lowest = {"u": 0, "f": -149 if values.dtype == np.float32 else -1074}[values.dtype.kind]
+        return _whole(values.astype(np.float64), lowest)
+
+
+def _whole(values: F64, exponent: int) -> NDArray[np.object_]:
+    """values / 2**exponent as Python integers; every value must be a multiple of 2**exponent."""
+    mantissas, exponents = np.frexp(values)
+    whole = (mantissas * 2.0**53).astype(np.int64).astype(object)
+    shifts = (exponents - 53 - exponent).astype(object)
+    shift = np.frompyfunc(lambda m, s: m << s if s >= 0 else m >> -s, 2, 1)
+    return shift(whole, shifts)
