@@ -64,7 +64,9 @@ def score_radius(n_features: int, largest_center_norm: float, unit: float = UNIT
     tiny = 4.0 * (d + 4.0) * TINY32 if unit > UNIT64 else 4.0 * (d + 4.0) * 2.0**-1022
     if unit == UNIT64:
         # |c|^2 itself is a float64 dot product here: gamma(d), not one rounding.
-        return ScoreRadius(SLACK * (2.0 * (g + unit) * C + tiny), SLACK * ((2.0 * g + 4.0 * unit) * C * C + tiny * (2.0 + C)))
+        return ScoreRadius(
+            SLACK * (2.0 * (g + unit) * C + tiny), SLACK * ((2.0 * g + 4.0 * unit) * C * C + tiny * (2.0 + C))
+        )
     return ScoreRadius(SLACK * (2.0 * (g + unit) * C + tiny), SLACK * (4.0 * unit * C * C + tiny * (2.0 + C)))
 
 

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from numbers import Integral, Real
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -127,7 +127,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
            [ 1.,  2.]])
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: ClassVar[dict] = {
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
         "init": [StrOptions({"k-means++", "random"}), callable, "array-like"],
         "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
@@ -205,9 +205,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         """
         backend = get_backend(self.backend)
         X = _check_rows(self, X, reset=True)
-        n_samples, n_features = X.shape
-        if n_samples < self.n_clusters:
-            raise ValueError(f"n_samples={n_samples} should be >= n_clusters={self.n_clusters}.")
+        if len(X) < self.n_clusters:
+            raise ValueError(f"n_samples={len(X)} should be >= n_clusters={self.n_clusters}.")
         random_state = check_random_state(self.random_state)
         weight_dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
         weight = _check_weights(sample_weight, X, weight_dtype)
@@ -404,9 +403,7 @@ def fit(X: ArrayLike, n_clusters: int = 8, *, sample_weight: ArrayLike | None = 
 
 def _check_rows(estimator: KMeans, X: ArrayLike, *, reset: bool) -> NDArray:
     """X as C-contiguous uint8, float32 or float64 rows (never a copy if it is), finite and not too large."""
-    checked = validate_data(
-        estimator, X, reset=reset, dtype=[np.float64, np.float32, np.uint8], order="C", copy=False
-    )
+    checked = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32, np.uint8], order="C", copy=False)
     if checked.dtype == np.float64:
         largest = max(float(checked.max()), -float(checked.min()))
         if largest > LARGEST_VALUE:

@@ -23,8 +23,8 @@ I64 = NDArray[np.int64]
 
 #: One GPU warp: the number of partial sums of the fixed order of `warp_order_sum`.
 WARP = 32
-#: Most bits in a limb.  36 + 36 bits lie well beyond float64's 53, and 2**17 such limbs still add up exactly in a float64,
-#: which lets NumPy sum them by matrix products.
+#: Most bits in a limb.  36 + 36 bits lie well beyond float64's 53, and 2**17 such limbs still add up exactly in a
+#: float64, which lets NumPy sum them by matrix products.
 LIMB_BITS = 36
 #: Rows whose limbs may be added in float64 without rounding: 2**(53 - LIMB_BITS).
 EXACT_FLOAT64_ROWS = 1 << (53 - LIMB_BITS)

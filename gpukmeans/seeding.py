@@ -73,9 +73,7 @@ def kmeans_plusplus(
     return np.array(chosen)
 
 
-def _locate(
-    u: float, sums: F64, errors: F64, seeding: Seeding, exact: _ExactPotentials, chosen: list[int]
-) -> int:
+def _locate(u: float, sums: F64, errors: F64, seeding: Seeding, exact: _ExactPotentials, chosen: list[int]) -> int:
     """The first row at which the running sum of the potential reaches u times its total."""
     running, running_error = _running(sums, errors)
     total, total_error = running[-1], running_error[-1]
