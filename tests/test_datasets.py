@@ -304,10 +304,10 @@ def test_openml_with_fractions_is_refused(mnist, monkeypatch):
 
 KERAS_RUN = """
 import hashlib, json, os, sys
+from gpukmeans._mnist_download import keras_backend_chosen
 from gpukmeans.datasets import load_mnist
-import gpukmeans.datasets as datasets
 change = json.loads(sys.argv[1])
-with datasets._keras_backend_chosen():
+with keras_backend_chosen():
     import keras
     from keras.src.datasets import mnist
 real = mnist.get_file
