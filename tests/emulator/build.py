@@ -1,0 +1,239 @@
+"""Compile the run time and the kernels with g++, each content once, into a cache outside the repository.
+
+A cached object's name is the hash of everything that made it: sources, headers, flags, compiler and processor.
+Parallel test workers share the cache: a lock per object lets one compile while the others wait for it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+CUDA = Path(__file__).resolve().parent / "cuda"
+RUNTIME = CUDA / "runtime"
+
+# -ffp-contract=off always: a * b + c rounds twice and fma happens where it is written, as on the GPU with -fmad=false.
+COMMON_FLAGS = ("-std=c++17", "-g", "-fPIC", "-ffp-contract=off")
+KERNEL_FLAGS = (
+    *COMMON_FLAGS,
+    "-fvisibility=hidden",
+    "-fno-gnu-unique",
+    "-fno-exceptions",
+    "-Wall",
+    "-Wextra",
+    "-Wno-unknown-pragmas",
+    "-Wno-unused-parameter",
+    "-Wno-unused-function",
+    "-Wno-sign-compare",
+    "-Wno-attributes",
+)
+MODE_FLAGS = {
+    "fast": ("-O2",),
+    "check": (
+        "-O1",
+        "-fsanitize=thread",
+        "--param=tsan-instrument-func-entry-exit=0",
+        "--param=tsan-distinguish-volatile=1",
+        "-fsanitize=bounds-strict,alignment,shift,integer-divide-by-zero,signed-integer-overflow,float-cast-overflow",
+    ),
+}
+
+
+class EmulatorUnavailable(RuntimeError):
+    """This machine cannot compile kernels for its CPU; the message says why."""
+
+
+class EmulatorError(RuntimeError):
+    """A kernel does not compile, was launched wrongly, or did something wrong."""
+
+
+def _run(command: Iterable[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(list(command), capture_output=True, text=True, check=False)
+
+
+@functools.cache
+def compiler() -> str:
+    """The C++ compiler: $CXX or g++.  Raises EmulatorUnavailable where it is missing or is not GCC."""
+    if platform.system() != "Linux" or platform.machine() not in ("x86_64", "aarch64"):
+        raise EmulatorUnavailable(
+            f"the CUDA emulator runs on Linux, x86_64 and aarch64; this is {platform.system()} on {platform.machine()}"
+        )
+    name = os.environ.get("CXX", "g++")
+    path = shutil.which(name)
+    if path is None:
+        raise EmulatorUnavailable(
+            f"the CUDA emulator needs GCC's C++ compiler, and {name!r} was not found; install g++ or set CXX"
+        )
+    version = _run([path, "--version"]).stdout
+    if "Free Software Foundation" not in version:
+        raise EmulatorUnavailable(
+            f"the CUDA emulator needs GCC (10 or later), and {name!r} is {version.splitlines()[:1]}; set CXX=g++"
+        )
+    return path
+
+
+def require_compiler() -> None:
+    """Raise EmulatorUnavailable, with the reason, unless kernels can be compiled here."""
+    compiler()
+
+
+@functools.cache
+def _compiler_identity() -> str:
+    return "\n".join(_run([compiler(), *flags]).stdout for flags in (["--version"], ["-dumpmachine"]))
+
+
+@functools.cache
+def _native_flags() -> tuple[str, ...]:
+    """-march=native where it works: fmaf becomes an instruction instead of a call, ten times faster."""
+    probe = subprocess.run(
+        [compiler(), "-march=native", "-x", "c++", "-E", "-", "-o", os.devnull],
+        input="",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return ("-march=native",) if probe.returncode == 0 else ()
+
+
+@functools.cache
+def _processor() -> str:
+    """What -march=native may depend on: a cache folder can be shared between machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return "\n".join(sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))}))
+
+
+@functools.cache
+def cache_folder() -> Path:
+    """$GPUKMEANS_EMULATOR_CACHE, or the user's cache folder, or a private folder among the temporary files."""
+    chosen = os.environ.get("GPUKMEANS_EMULATOR_CACHE")
+    if chosen:
+        candidates = [Path(chosen)]
+    else:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        candidates = [
+            home / "gpukmeans" / "emulator",
+            Path(tempfile.gettempdir()) / f"gpukmeans-emulator-{os.getuid()}",
+        ]
+    for folder in candidates:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError:
+            continue
+        # Objects found here are loaded into the process: nobody else may be able to put one there.
+        if os.access(folder, os.W_OK) and folder.stat().st_uid == os.getuid():
+            return folder
+    raise EmulatorUnavailable(
+        f"no writable folder for compiled kernels among {', '.join(map(str, candidates))}; "
+        "set GPUKMEANS_EMULATOR_CACHE to one"
+    )
+
+
+def content_hash(*parts: object) -> str:
+    """Twenty hexadecimal digits that stand for all the parts."""
+    return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:20]
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _compile(name: str, key: str, make: list[list[str]], output: Path) -> Path:
+    """Run the commands unless their output is there; the last one writes to `output`'s temporary name."""
+    if output.exists():
+        return output
+    with _locked(output.with_suffix(".lock")):
+        if output.exists():
+            return output
+        temporary = output.with_suffix(".tmp")
+        for command in make:
+            done = _run(str(temporary) if word == "{out}" else word for word in command)
+            if done.returncode:
+                raise EmulatorError(f"{name} does not compile for the emulator:\n{done.stderr}")
+        os.replace(temporary, output)
+    return output
+
+
+def _headers() -> str:
+    return "".join(path.read_text() for path in sorted(CUDA.glob("*.h")))
+
+
+def build_runtime() -> Path:
+    """The shared object with fibers, scheduler, detector and guarded memory."""
+    sources = sorted(RUNTIME.glob("*.cpp"))
+    command = [compiler(), *COMMON_FLAGS, "-O2", "-Wall", "-Wextra", "-shared", *map(str, sources), "-ldl", "-o", "{out}"]
+    text = "".join(path.read_text() for path in sorted(RUNTIME.iterdir()) if path.is_file())
+    key = content_hash(text, _headers(), _compiler_identity(), command[1:])
+    return _compile("the emulator's run time", key, [command], cache_folder() / f"runtime-{key}.so")
+
+
+_EXTERN_SHARED = re.compile(
+    r"extern\s+__shared__\s+(?:(?:__align__|alignas)\s*\(\s*\w+\s*\)\s*)?([\w\s:]+?)\s+(\w+)\s*\[\s*\]\s*;"
+)
+
+
+def build_kernels(file: str, text: str, kernels: Iterable[str], mode: str, arch: int) -> Path:
+    """The shared object with the given kernels of one source text.
+
+    Parameters
+    ----------
+    file : str
+        What messages call the source; a #line directive in the text overrides it.
+    text : str
+        CUDA C++, headers inlined.
+    kernels : iterable of str
+        Names of the kernels to export.
+    mode : {"fast", "check"}
+        Optimised, or watched.
+    arch : int
+        Compute capability times ten, e.g. 900: the kernel's __CUDA_ARCH__.
+    """
+    if mode not in MODE_FLAGS:
+        raise ValueError(f"mode={mode!r} should be one of {', '.join(MODE_FLAGS)}")
+    body = _EXTERN_SHARED.sub(r"CUEMU_DYNAMIC_SHARED(\1, \2);", text)
+    exports = "".join(f"CUEMU_EXPORT({name})\n" for name in sorted(kernels))
+    unit = f'#line 1 "{file}"\n{body}\n#line 1 "exports of {file}"\nCUEMU_MODULE\n{exports}'
+    flags = [*KERNEL_FLAGS, *MODE_FLAGS[mode], *_native_flags(), f"-D__CUDA_ARCH__={arch}"]
+    key = content_hash(unit, _headers(), _compiler_identity(), _processor(), flags)
+    folder = cache_folder()
+    stem = folder / f"{Path(file).stem}-{mode}-{key}"
+    unit_path, object_path = stem.with_suffix(".cpp"), stem.with_suffix(".o")
+    if not stem.with_suffix(".so").exists():
+        written = folder / f"{stem.name}.{os.getpid()}.tmp"
+        written.write_text(unit)
+        os.replace(written, unit_path)
+    # No -fsanitize at the link: the run time answers the instrumentation's calls.
+    make = [
+        [compiler(), *flags, "-include", str(CUDA / "kernel.h"), "-c", str(unit_path), "-o", str(object_path)],
+        [compiler(), "-shared", str(object_path), "-o", "{out}"],
+    ]
+    return _compile(file, key, make, stem.with_suffix(".so"))
+
+
+def resolve_places(message: str) -> str:
+    """Replace the run time's {object+offset} by file:line, where binutils' addr2line is installed."""
+
+    def place(match: re.Match[str]) -> str:
+        if shutil.which("addr2line") is None:
+            return match[0]
+        found = _run(["addr2line", "-i", "-e", match[1], match[2]]).stdout.splitlines()
+        # Innermost first: skip the emulator's own inlined headers, the caller is the kernel.
+        lines = [line.split(" ")[0] for line in found if not line.startswith(str(CUDA))]
+        return os.path.basename(lines[0]) if lines else match[0]
+
+    return re.sub(r"\{([^{}+]+)\+(0x[0-9a-f]+)\}", place, message)

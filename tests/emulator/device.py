@@ -1,0 +1,144 @@
+"""The emulated device: stands in for gpukmeans.backends.device.CupyDevice below the CuPy backend.
+
+Everything above this seam is the package's own code, and runs unchanged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from .build import require_compiler
+from .memory import DeviceArray, allocate
+from .module import Launch, kernel_names, load
+
+DEFAULT_MEMORY = 16 << 30  # bytes that memory() reports; nothing is reserved
+
+
+def _package_source(file: str, constants: Mapping[str, int | str]) -> str:
+    from gpukmeans.backends import nvrtc  # here: the emulator's own tests need no package
+
+    return nvrtc.source(file, constants)
+
+
+class EmulatorDevice:
+    """A CUDA device on the CPU.
+
+    Parameters
+    ----------
+    mode : {"fast", "check"}, default="fast"
+        Optimised; or every memory access watched (about five times slower), with races, unset shared memory, bounds
+        and alignment reported.
+    order : {"forward", "reverse", "random"}, default="forward"
+        In which order threads and blocks run.
+    seed : int, default=0
+        Of the random order.
+    memory_limit : int, optional
+        Bytes of device memory; an allocation beyond it raises MemoryError, as CuPy's OutOfMemoryError is one.
+    arch : int, default=900
+        The __CUDA_ARCH__ that kernels are compiled for.
+    flush_subnormals : bool, default=False
+        Flush subnormal results and operands to zero, as CuPy's -ftz=true does for float (here for double too).
+    source : callable, optional
+        source(file, constants) -> text; the package's own by default.
+
+    Raises
+    ------
+    EmulatorUnavailable
+        Where there is no usable C++ compiler.
+    """
+
+    name = "CUDA emulator"
+
+    def __init__(
+        self,
+        *,
+        mode: str = "fast",
+        order: str = "forward",
+        seed: int = 0,
+        memory_limit: int | None = None,
+        arch: int = 900,
+        flush_subnormals: bool = False,
+        source: Callable[[str, Mapping[str, int | str]], str] | None = None,
+    ):
+        require_compiler()
+        self.mode, self.arch = mode, arch
+        self.launch = Launch(order, seed, flush_subnormals)
+        self.memory_limit = memory_limit
+        self.bytes_in_use = 0
+        self.peak_bytes = 0
+        self.n_launches = 0
+        self._source = source or _package_source
+
+    # ---- memory ----------------------------------------------------------------------------------------------
+
+    def empty(self, shape: int | Sequence[int], dtype: DTypeLike) -> DeviceArray:
+        """An array whose bytes are all 0xff: NaN, or -1."""
+        sizes = (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(int(size) for size in shape)
+        wanted = np.dtype(dtype)
+        nbytes = math.prod(sizes) * wanted.itemsize
+        total = DEFAULT_MEMORY if self.memory_limit is None else self.memory_limit
+        if self.bytes_in_use + nbytes > total:
+            raise MemoryError(
+                f"Out of memory allocating {nbytes:,} bytes (allocated so far: {self.bytes_in_use:,} bytes, "
+                f"limit set to: {total:,} bytes)."
+            )
+
+        def released() -> None:
+            self.bytes_in_use -= nbytes
+
+        array = allocate(sizes, wanted, released)
+        self.bytes_in_use += nbytes
+        self.peak_bytes = max(self.peak_bytes, self.bytes_in_use)
+        return array
+
+    def upload(self, host: NDArray[Any]) -> DeviceArray:
+        """Allocate, and copy a host array there."""
+        array = self.empty(host.shape, host.dtype)
+        self.write(array, host)
+        return array
+
+    def write(self, array: DeviceArray, host: NDArray[Any]) -> None:
+        """Copy a host array into an existing device array of the same shape and dtype."""
+        if array.shape != host.shape or array.dtype != host.dtype:
+            raise ValueError(
+                f"write copies like to like: the device array has shape {array.shape} and dtype {array.dtype}, "
+                f"the host array {host.shape} and {host.dtype}"
+            )
+        array.host_view()[...] = host
+
+    def download(self, array: DeviceArray) -> NDArray[Any]:
+        """A fresh host copy."""
+        return array.host_view().copy()
+
+    def fill(self, array: DeviceArray, byte: int) -> None:
+        """Set every byte."""
+        if not 0 <= byte <= 255:
+            raise ValueError(f"byte={byte} should be from 0 to 255")
+        array.host_view().reshape(-1).view(np.uint8)[...] = byte
+
+    def memory(self) -> tuple[int, int]:
+        """Free and total bytes."""
+        total = DEFAULT_MEMORY if self.memory_limit is None else self.memory_limit
+        return total - self.bytes_in_use, total
+
+    def synchronize(self) -> None:
+        """Nothing to wait for: launches return when they are done."""
+
+    # ---- kernels ---------------------------------------------------------------------------------------------
+
+    def kernel(self, file: str, name: str, constants: Mapping[str, int | str]) -> Callable[..., None]:
+        """The kernel `name` of kernels/<file>.cu, compiled with the constants; call it with (grid, block, args)."""
+        text = self._source(file, constants)
+        macro_made = () if name in kernel_names(text) else (name,)
+        function = load(f"{file}.cu", text, self.mode, self.arch, macro_made).get_function(name)
+
+        def call(grid: Any, block: Any, args: Sequence[Any], shared_mem: int = 0) -> None:
+            self.n_launches += 1
+            function(grid, block, args, shared_mem=shared_mem, launch=self.launch)
+
+        return call

@@ -1,0 +1,107 @@
+"""Device memory: arrays between guard pages, which only kernels and explicit copies may touch."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from .runtime import LOCK, runtime
+
+
+class DeviceArray:
+    """A C-contiguous array in emulated device memory.
+
+    It is no ndarray on purpose: host code that computes with it would work on the emulator and not on a GPU, or the
+    other way round.  It has what CuPy's arrays have and backends need: shape, dtype, size, nbytes, slices along the
+    first axis, reshape and view.
+    """
+
+    def __init__(self, owner: object, address: int, shape: tuple[int, ...], dtype: np.dtype[Any]):
+        self._owner = owner  # keeps the memory alive
+        self.address = address
+        self.shape = shape
+        self.dtype = dtype
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Number of bytes."""
+        return self.size * self.dtype.itemsize
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"DeviceArray(shape={self.shape}, dtype={self.dtype})"
+
+    def __array__(self, *_: object, **__: object) -> NDArray[Any]:
+        raise TypeError(f"{self!r} is in device memory; device.download(array) copies it to the host")
+
+    __array_ufunc__ = None  # NumPy's operators refuse instead of trying element by element
+
+    def __getitem__(self, index: slice) -> DeviceArray:
+        """A view of rows start:stop."""
+        if not isinstance(index, slice) or index.step not in (None, 1):
+            raise TypeError(f"a device array takes slices of rows, start:stop; got {index!r}")
+        start, stop, _ = index.indices(self.shape[0])
+        rows = max(stop - start, 0)
+        row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
+        return DeviceArray(self._owner, self.address + start * row_bytes, (rows, *self.shape[1:]), self.dtype)
+
+    def reshape(self, *shape: Any) -> DeviceArray:
+        """The same memory in another shape."""
+        wanted = np.empty(self.shape, dtype=[]).reshape(*shape).shape
+        return DeviceArray(self._owner, self.address, wanted, self.dtype)
+
+    def view(self, dtype: DTypeLike) -> DeviceArray:
+        """The same memory as another dtype of the same size."""
+        wanted = np.dtype(dtype)
+        if wanted.itemsize != self.dtype.itemsize:
+            raise TypeError(f"a view should keep the item size; {self.dtype} has {self.dtype.itemsize} bytes and "
+                            f"{wanted} has {wanted.itemsize}")
+        return DeviceArray(self._owner, self.address, self.shape, wanted)
+
+    def host_view(self) -> NDArray[Any]:
+        """The memory itself as a NumPy array: for copies only."""
+        raw = (ctypes.c_char * self.nbytes).from_address(self.address)
+        raw._owner = self._owner  # type: ignore[attr-defined]
+        return np.frombuffer(raw, dtype=self.dtype).reshape(self.shape)
+
+
+class _Owner:
+    """Owns one allocation; its death frees it."""
+
+    __slots__ = ("__weakref__",)
+
+
+def _free(address: int, released: Callable[[], None]) -> None:
+    with LOCK:
+        runtime().cuemu_free(address)
+    released()
+
+
+def allocate(shape: tuple[int, ...], dtype: np.dtype[Any], released: Callable[[], None]) -> DeviceArray:
+    """A new array, every byte 0xff; calls `released` when its memory is gone."""
+    nbytes = math.prod(shape) * dtype.itemsize
+    with LOCK:
+        address = runtime().cuemu_malloc(nbytes)
+    if not address:
+        raise MemoryError(f"the host has no {nbytes} bytes for a device array of shape {shape} and dtype {dtype}")
+    owner = _Owner()
+    weakref.finalize(owner, _free, address, released).atexit = False
+    return DeviceArray(owner, address, shape, dtype)

@@ -1,0 +1,203 @@
+"""One compiled kernel source, and its kernels: what cupy.RawModule and its functions are on a GPU."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .build import EmulatorError, build_kernels, resolve_places
+from .memory import DeviceArray
+from .runtime import LOCK, Options, Statistics, runtime
+
+ORDERS = ("forward", "reverse", "random")  # as enum Order in cuda/runtime/state.h
+
+# Dynamic shared memory that a block may ask for, in KiB, by compute capability times ten.
+SHARED_KIB = {750: 64, 800: 163, 860: 99, 890: 99, 900: 227, 1000: 227, 1200: 99}
+
+_BOUNDS = r"__launch_bounds__\s*\(\s*(?P<{0}>\w+)[^()]*\)\s*"
+_KERNEL = re.compile(
+    r'extern\s+"C"\s+__global__\s+(?:' + _BOUNDS.format("before") + r")?void\s+(?:" + _BOUNDS.format("after") + r")?(\w+)\s*\("
+)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One kernel parameter, as the compiler saw it."""
+
+    pointer: bool
+    dtype: np.dtype[Any] | None  # of the value or of what it points to; None: void or a vector type
+
+    def __str__(self) -> str:
+        return f"{self.dtype or 'anything'}{'*' if self.pointer else ''}"
+
+
+def _parameters(signature: str) -> tuple[Parameter, ...]:
+    """Decode cuda/export.h's three characters per parameter: role, kind, size."""
+    parts = (signature[i : i + 3] for i in range(0, len(signature), 3))
+    return tuple(
+        Parameter(role == "P", None if kind == "v" else np.dtype(f"{kind}{ord(size) - ord('a')}"))
+        for role, kind, size in parts
+    )
+
+
+def kernel_names(text: str) -> dict[str, str | None]:
+    """The extern "C" kernels of a source text, each with the first argument of its __launch_bounds__ (or None)."""
+    return {match[3]: match["before"] or match["after"] for match in _KERNEL.finditer(text)}
+
+
+def _extent(value: int | Sequence[int]) -> tuple[int, int, int]:
+    sizes = (value,) if isinstance(value, (int, np.integer)) else tuple(value)
+    if not 1 <= len(sizes) <= 3:
+        raise EmulatorError(f"a grid or block has one to three sizes; got {value!r}")
+    x, y, z = (*(int(size) for size in sizes), 1, 1)[:3]
+    return x, y, z
+
+
+@dataclass
+class Launch:
+    """How kernels run: thread order, detector and arithmetic."""
+
+    order: str = "forward"
+    seed: int = 0
+    flush_subnormals: bool = False
+
+
+class Module:
+    """A kernel source compiled for the CPU.
+
+    Parameters
+    ----------
+    file : str
+        What messages call the source.
+    text : str
+        CUDA C++, headers inlined.
+    mode : {"fast", "check"}
+        Optimised, or every memory access watched.
+    arch : int
+        The __CUDA_ARCH__ to compile for.
+    kernels : sequence of str
+        Kernels that the text does not show as `extern "C" __global__ void name(`, because macros make them.
+    """
+
+    def __init__(self, file: str, text: str, *, mode: str = "fast", arch: int = 900, kernels: Sequence[str] = ()):
+        self.file, self.mode, self.arch = file, mode, arch
+        self.bounds = kernel_names(text)
+        self.names = sorted({*self.bounds, *kernels})
+        self.text = text
+        runtime()  # first: it answers the object's undefined symbols
+        self.library = ctypes.CDLL(str(build_kernels(file, text, self.names, mode, arch)))
+
+    @functools.cache  # noqa: B019 - modules live as long as the process
+    def get_function(self, name: str) -> Kernel:
+        """The kernel of that name."""
+        if name not in self.names:
+            raise EmulatorError(f"{self.file} has no extern \"C\" kernel {name!r}; it has {', '.join(self.names)}")
+        return Kernel(self, name)
+
+
+class Kernel:
+    """A kernel of a module; call it with (grid, block, args)."""
+
+    def __init__(self, module: Module, name: str):
+        self.module, self.name = module, name
+        self._run = ctypes.cast(getattr(module.library, f"cuemu_run_{name}"), ctypes.c_void_p)
+        self._statics = ctypes.cast(module.library.cuemu_statics, ctypes.c_void_p)
+        signature = getattr(module.library, f"cuemu_signature_{name}")
+        signature.restype = ctypes.c_char_p
+        self.parameters = _parameters(signature().decode())
+        self.max_threads = self._launch_bound()
+        self.statistics: dict[str, int] = {}
+
+    def _launch_bound(self) -> int:
+        bound = self.module.bounds.get(self.name)
+        seen = {bound}
+        while bound is not None and not bound.isdigit():  # a named constant: follow its #define or constexpr
+            define = rf"^\s*#\s*define\s+{bound}\s+\(?\s*(\w+)\s*\)?\s*(?://.*)?$"
+            constant = rf"constexpr\s+(?:unsigned|int)\s+{bound}\s*=\s*(\w+)\s*;"
+            found = re.search(define, self.module.text, re.M) or re.search(constant, self.module.text)
+            bound = found[1] if found and found[1] not in seen else None
+            seen.add(bound)
+        return int(bound) if bound else 1024
+
+    def _fail(self, message: str) -> EmulatorError:
+        return EmulatorError(f"{self.name} ({self.module.file}): {message}")
+
+    def _cell(self, index: int, parameter: Parameter, argument: Any) -> np.ndarray[Any, Any]:
+        """The argument's bytes.  A wrong dtype is silent garbage on a GPU, so here it is an error."""
+        given = f"argument {index} is {argument!r}" if not isinstance(argument, np.generic) else (
+            f"argument {index} is the {argument.dtype} {argument}"
+        )
+        if parameter.pointer:
+            if argument is None:
+                return np.zeros(1, np.uint64)
+            if not isinstance(argument, DeviceArray):
+                raise self._fail(f"{given}; the parameter is {parameter}: pass a device array or None")
+            if parameter.dtype is not None and argument.dtype != parameter.dtype:
+                raise self._fail(f"{given}; the parameter is {parameter}: pass an array of that dtype")
+            return np.array([argument.address], np.uint64)
+        if not isinstance(argument, np.generic):
+            raise self._fail(f"{given}; the parameter is {parameter}: pass a NumPy scalar, np.{parameter.dtype}(...)")
+        if argument.dtype != parameter.dtype:
+            raise self._fail(f"{given}; the parameter is {parameter}: pass np.{parameter.dtype}(...)")
+        return np.array([argument])
+
+    def __call__(
+        self,
+        grid: int | Sequence[int],
+        block: int | Sequence[int],
+        args: Sequence[Any],
+        *,
+        shared_mem: int = 0,
+        launch: Launch | None = None,
+    ) -> None:
+        """Run every block.  Raises EmulatorError with the kernel's line on the first fault."""
+        launch = launch or Launch()
+        if launch.order not in ORDERS:
+            raise ValueError(f"order={launch.order!r} should be one of {', '.join(ORDERS)}")
+        if len(args) != len(self.parameters):
+            raise self._fail(f"{len(args)} arguments for {len(self.parameters)} parameters "
+                             f"({', '.join(map(str, self.parameters))})")
+        cells = [self._cell(i, *pair) for i, pair in enumerate(zip(self.parameters, args, strict=True))]
+        pointers = (ctypes.c_void_p * max(len(cells), 1))(*(cell.ctypes.data for cell in cells))
+        grid_size, block_size = _extent(grid), _extent(block)
+        threads = block_size[0] * block_size[1] * block_size[2]
+        if threads > self.max_threads:
+            raise self._fail(f"{threads} threads in a block; its __launch_bounds__ are {self.max_threads}")
+        if min(*grid_size, *block_size) < 1:
+            raise self._fail(f"grid {grid_size} and block {block_size} should be at least 1 in every dimension")
+        options = Options(
+            ORDERS.index(launch.order),
+            launch.seed,
+            self.module.mode == "check",
+            launch.flush_subnormals,
+            SHARED_KIB.get(self.module.arch, 48) * 1024,
+        )
+        library = runtime()
+        with LOCK:
+            failed = library.cuemu_launch(
+                self._run,
+                pointers,
+                (ctypes.c_uint * 3)(*grid_size),
+                (ctypes.c_uint * 3)(*block_size),
+                shared_mem,
+                options,
+                self._statics,
+            )
+            message = library.cuemu_error().decode() if failed else ""
+            counts = Statistics()
+            library.cuemu_statistics(ctypes.byref(counts))
+        self.statistics = {name: int(getattr(counts, name)) for name, _ in Statistics._fields_}
+        if failed:
+            raise self._fail(resolve_places(message))
+
+
+@functools.cache
+def load(file: str, text: str, mode: str, arch: int, kernels: tuple[str, ...] = ()) -> Module:
+    """The module of this content, loaded once per process."""
+    return Module(file, text, mode=mode, arch=arch, kernels=kernels)
