@@ -15,7 +15,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,13 +29,8 @@ KERNEL_FLAGS = (
     "-fvisibility=hidden",
     "-fno-gnu-unique",
     "-fno-exceptions",
-    "-Wall",
-    "-Wextra",
-    "-Wno-unknown-pragmas",
-    "-Wno-unused-parameter",
-    "-Wno-unused-function",
-    "-Wno-sign-compare",
-    "-Wno-attributes",
+    "-Werror=uninitialized",  # the run cannot see a local variable that was never set
+    "-Werror=return-type",
 )
 MODE_FLAGS = {
     "fast": ("-O2",),
@@ -153,13 +148,14 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _compile(name: str, key: str, make: list[list[str]], output: Path) -> Path:
-    """Run the commands unless their output is there; the last one writes to `output`'s temporary name."""
+def _compile(name: str, make: list[list[str]], output: Path, prepare: Callable[[], None] = lambda: None) -> Path:
+    """Prepare and run the commands unless their output is there; the last one writes to its temporary name."""
     if output.exists():
         return output
     with _locked(output.with_suffix(".lock")):
         if output.exists():
             return output
+        prepare()
         temporary = output.with_suffix(".tmp")
         for command in make:
             done = _run(str(temporary) if word == "{out}" else word for word in command)
@@ -176,19 +172,77 @@ def _headers() -> str:
 def build_runtime() -> Path:
     """The shared object with fibers, scheduler, detector and guarded memory."""
     sources = sorted(RUNTIME.glob("*.cpp"))
-    command = [compiler(), *COMMON_FLAGS, "-O2", "-Wall", "-Wextra", "-shared", *map(str, sources), "-ldl", "-o", "{out}"]
+    command = [
+        compiler(),
+        *COMMON_FLAGS,
+        "-O2",
+        "-Wall",
+        "-Wextra",
+        "-shared",
+        *map(str, sources),
+        "-ldl",
+        "-o",
+        "{out}",
+    ]
     text = "".join(path.read_text() for path in sorted(RUNTIME.iterdir()) if path.is_file())
     key = content_hash(text, _headers(), _compiler_identity(), command[1:])
-    return _compile("the emulator's run time", key, [command], cache_folder() / f"runtime-{key}.so")
+    return _compile("the emulator's run time", [command], cache_folder() / f"runtime-{key}.so")
 
 
+# After the preprocessor: __global__ and __launch_bounds__ are these marks, __shared__ is static (cuda/vocabulary.h).
+_KERNEL = re.compile(r'extern\s+"C"\s+CUEMU_GLOBAL\b')
 _EXTERN_SHARED = re.compile(
-    r"extern\s+__shared__\s+(?:(?:__align__|alignas)\s*\(\s*\w+\s*\)\s*)?([\w\s:]+?)\s+(\w+)\s*\[\s*\]\s*;"
+    r"extern\s+static\s+(?:(?:__attribute__\s*\(\(aligned\(\w+\)\)\)|alignas\s*\(\w+\))\s*)?"
+    r"([\w\s:]+?)\s+(\w+)\s*\[\s*\]\s*;"
 )
 
 
-def build_kernels(file: str, text: str, kernels: Iterable[str], mode: str, arch: int) -> Path:
-    """The shared object with the given kernels of one source text.
+def _balanced(text: str, start: int) -> int:
+    """The index after the parenthesis that closes the one at `start`."""
+    depth = 0
+    for index in range(start, len(text)):
+        depth += {"(": 1, ")": -1}.get(text[index], 0)
+        if depth == 0:
+            return index + 1
+    raise EmulatorError(f"unbalanced parentheses after {text[start : start + 60]!r}")
+
+
+def _find_kernels(text: str) -> dict[str, str]:
+    """The extern "C" kernels of a preprocessed text, each with its __launch_bounds__ expression ("1024" if none)."""
+    kernels = {}
+    for match in _KERNEL.finditer(text):
+        at, bound = match.end(), "1024"
+        while word := re.compile(r"\s*(\w+)\s*").match(text, at):
+            at = word.end()
+            if word[1] == "CUEMU_BOUNDS":
+                end = _balanced(text, at)
+                bound, at = text[at + 1 : end - 1], end
+            elif word[1] != "void":
+                kernels[word[1]] = bound
+                break
+    return kernels
+
+
+def _unit(file: str, text: str, mode: str, flags: list[str]) -> str:
+    """Plain C++: the preprocessed text without CUDA's marks, and the exports of its kernels."""
+    source = f'#line 1 "{file}"\n{text}\n'
+    command = [compiler(), *flags, "-include", str(CUDA / "kernel.h"), "-E", "-x", "c++", "-"]
+    done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise EmulatorError(f"{file} does not pass the emulator's preprocessor:\n{done.stderr}")
+    body = done.stdout
+    kernels = _find_kernels(body)
+    body = re.sub(r"\bCUEMU_GLOBAL\b", "", body)
+    while mark := re.search(r"\bCUEMU_BOUNDS\s*(?=\()", body):
+        body = body[: mark.start()] + body[_balanced(body, mark.end()) :]
+    body = _EXTERN_SHARED.sub(r"\1* const \2 = reinterpret_cast<\1*>(::cuemu::dynamic_shared);", body)
+    exports = [f"CUEMU_EXPORT({name}, {bound})" for name, bound in sorted(kernels.items())]
+    names = " ".join(sorted(kernels))
+    return "\n".join([body, '# 1 "exports"', *exports, f'CUEMU_MODULE("{names}")', ""])
+
+
+def build_kernels(file: str, text: str, mode: str, arch: int) -> Path:
+    """The shared object with all extern "C" kernels of one source text.
 
     Parameters
     ----------
@@ -196,8 +250,6 @@ def build_kernels(file: str, text: str, kernels: Iterable[str], mode: str, arch:
         What messages call the source; a #line directive in the text overrides it.
     text : str
         CUDA C++, headers inlined.
-    kernels : iterable of str
-        Names of the kernels to export.
     mode : {"fast", "check"}
         Optimised, or watched.
     arch : int
@@ -205,24 +257,21 @@ def build_kernels(file: str, text: str, kernels: Iterable[str], mode: str, arch:
     """
     if mode not in MODE_FLAGS:
         raise ValueError(f"mode={mode!r} should be one of {', '.join(MODE_FLAGS)}")
-    body = _EXTERN_SHARED.sub(r"CUEMU_DYNAMIC_SHARED(\1, \2);", text)
-    exports = "".join(f"CUEMU_EXPORT({name})\n" for name in sorted(kernels))
-    unit = f'#line 1 "{file}"\n{body}\n#line 1 "exports of {file}"\nCUEMU_MODULE\n{exports}'
     flags = [*KERNEL_FLAGS, *MODE_FLAGS[mode], *_native_flags(), f"-D__CUDA_ARCH__={arch}"]
-    key = content_hash(unit, _headers(), _compiler_identity(), _processor(), flags)
-    folder = cache_folder()
-    stem = folder / f"{Path(file).stem}-{mode}-{key}"
-    unit_path, object_path = stem.with_suffix(".cpp"), stem.with_suffix(".o")
-    if not stem.with_suffix(".so").exists():
-        written = folder / f"{stem.name}.{os.getpid()}.tmp"
-        written.write_text(unit)
-        os.replace(written, unit_path)
+    own = Path(__file__).read_text()
+    key = content_hash(file, text, _headers(), own, _compiler_identity(), _processor(), flags)
+    stem = cache_folder() / f"{Path(file).stem}-{mode}-{key}"
+    output, unit, compiled = (stem.with_suffix(suffix) for suffix in (".so", ".cpp", ".o"))
+
+    def write_unit() -> None:
+        unit.write_text(_unit(file, text, mode, flags))
+
     # No -fsanitize at the link: the run time answers the instrumentation's calls.
     make = [
-        [compiler(), *flags, "-include", str(CUDA / "kernel.h"), "-c", str(unit_path), "-o", str(object_path)],
-        [compiler(), "-shared", str(object_path), "-o", "{out}"],
+        [compiler(), *flags, "-include", str(CUDA / "export_macros.h"), "-c", str(unit), "-o", str(compiled)],
+        [compiler(), "-shared", str(compiled), "-o", "{out}"],
     ]
-    return _compile(file, key, make, stem.with_suffix(".so"))
+    return _compile(file, make, output, write_unit)
 
 
 def resolve_places(message: str) -> str:

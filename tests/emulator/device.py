@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from .build import require_compiler
 from .memory import DeviceArray, allocate
-from .module import Launch, kernel_names, load
+from .module import Launch, load
 
 DEFAULT_MEMORY = 16 << 30  # bytes that memory() reports; nothing is reserved
 
@@ -134,8 +134,7 @@ class EmulatorDevice:
     def kernel(self, file: str, name: str, constants: Mapping[str, int | str]) -> Callable[..., None]:
         """The kernel `name` of kernels/<file>.cu, compiled with the constants; call it with (grid, block, args)."""
         text = self._source(file, constants)
-        macro_made = () if name in kernel_names(text) else (name,)
-        function = load(f"{file}.cu", text, self.mode, self.arch, macro_made).get_function(name)
+        function = load(f"{file}.cu", text, self.mode, self.arch).get_function(name)
 
         def call(grid: Any, block: Any, args: Sequence[Any], shared_mem: int = 0) -> None:
             self.n_launches += 1

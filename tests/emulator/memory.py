@@ -72,8 +72,10 @@ class DeviceArray:
         """The same memory as another dtype of the same size."""
         wanted = np.dtype(dtype)
         if wanted.itemsize != self.dtype.itemsize:
-            raise TypeError(f"a view should keep the item size; {self.dtype} has {self.dtype.itemsize} bytes and "
-                            f"{wanted} has {wanted.itemsize}")
+            raise TypeError(
+                f"a view should keep the item size; {self.dtype} has {self.dtype.itemsize} bytes and "
+                f"{wanted} has {wanted.itemsize}"
+            )
         return DeviceArray(self._owner, self.address, self.shape, wanted)
 
     def host_view(self) -> NDArray[Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,11 +18,6 @@ ORDERS = ("forward", "reverse", "random")  # as enum Order in cuda/runtime/state
 
 # Dynamic shared memory that a block may ask for, in KiB, by compute capability times ten.
 SHARED_KIB = {750: 64, 800: 163, 860: 99, 890: 99, 900: 227, 1000: 227, 1200: 99}
-
-_BOUNDS = r"__launch_bounds__\s*\(\s*(?P<{0}>\w+)[^()]*\)\s*"
-_KERNEL = re.compile(
-    r'extern\s+"C"\s+__global__\s+(?:' + _BOUNDS.format("before") + r")?void\s+(?:" + _BOUNDS.format("after") + r")?(\w+)\s*\("
-)
 
 
 @dataclass(frozen=True)
@@ -44,11 +38,6 @@ def _parameters(signature: str) -> tuple[Parameter, ...]:
         Parameter(role == "P", None if kind == "v" else np.dtype(f"{kind}{ord(size) - ord('a')}"))
         for role, kind, size in parts
     )
-
-
-def kernel_names(text: str) -> dict[str, str | None]:
-    """The extern "C" kernels of a source text, each with the first argument of its __launch_bounds__ (or None)."""
-    return {match[3]: match["before"] or match["after"] for match in _KERNEL.finditer(text)}
 
 
 def _extent(value: int | Sequence[int]) -> tuple[int, int, int]:
@@ -81,23 +70,22 @@ class Module:
         Optimised, or every memory access watched.
     arch : int
         The __CUDA_ARCH__ to compile for.
-    kernels : sequence of str
-        Kernels that the text does not show as `extern "C" __global__ void name(`, because macros make them.
     """
 
-    def __init__(self, file: str, text: str, *, mode: str = "fast", arch: int = 900, kernels: Sequence[str] = ()):
+    def __init__(self, file: str, text: str, *, mode: str = "fast", arch: int = 900):
         self.file, self.mode, self.arch = file, mode, arch
-        self.bounds = kernel_names(text)
-        self.names = sorted({*self.bounds, *kernels})
-        self.text = text
         runtime()  # first: it answers the object's undefined symbols
-        self.library = ctypes.CDLL(str(build_kernels(file, text, self.names, mode, arch)))
+        self.library = ctypes.CDLL(str(build_kernels(file, text, mode, arch)))
+        self.library.cuemu_kernels.restype = ctypes.c_char_p
+        self.names = self.library.cuemu_kernels().decode().split()
 
     @functools.cache  # noqa: B019 - modules live as long as the process
     def get_function(self, name: str) -> Kernel:
         """The kernel of that name."""
         if name not in self.names:
-            raise EmulatorError(f"{self.file} has no extern \"C\" kernel {name!r}; it has {', '.join(self.names)}")
+            raise EmulatorError(
+                f'{self.file} has no extern "C" kernel {name!r}; it has {", ".join(self.names) or "none"}'
+            )
         return Kernel(self, name)
 
 
@@ -106,32 +94,24 @@ class Kernel:
 
     def __init__(self, module: Module, name: str):
         self.module, self.name = module, name
-        self._run = ctypes.cast(getattr(module.library, f"cuemu_run_{name}"), ctypes.c_void_p)
-        self._statics = ctypes.cast(module.library.cuemu_statics, ctypes.c_void_p)
-        signature = getattr(module.library, f"cuemu_signature_{name}")
+        library = module.library
+        self._run = ctypes.cast(getattr(library, f"cuemu_run_{name}"), ctypes.c_void_p)
+        self._statics = ctypes.cast(library.cuemu_statics, ctypes.c_void_p)
+        signature = getattr(library, f"cuemu_signature_{name}")
         signature.restype = ctypes.c_char_p
         self.parameters = _parameters(signature().decode())
-        self.max_threads = self._launch_bound()
+        self.max_threads: int = getattr(library, f"cuemu_bound_{name}")()
         self.statistics: dict[str, int] = {}
-
-    def _launch_bound(self) -> int:
-        bound = self.module.bounds.get(self.name)
-        seen = {bound}
-        while bound is not None and not bound.isdigit():  # a named constant: follow its #define or constexpr
-            define = rf"^\s*#\s*define\s+{bound}\s+\(?\s*(\w+)\s*\)?\s*(?://.*)?$"
-            constant = rf"constexpr\s+(?:unsigned|int)\s+{bound}\s*=\s*(\w+)\s*;"
-            found = re.search(define, self.module.text, re.M) or re.search(constant, self.module.text)
-            bound = found[1] if found and found[1] not in seen else None
-            seen.add(bound)
-        return int(bound) if bound else 1024
 
     def _fail(self, message: str) -> EmulatorError:
         return EmulatorError(f"{self.name} ({self.module.file}): {message}")
 
     def _cell(self, index: int, parameter: Parameter, argument: Any) -> np.ndarray[Any, Any]:
         """The argument's bytes.  A wrong dtype is silent garbage on a GPU, so here it is an error."""
-        given = f"argument {index} is {argument!r}" if not isinstance(argument, np.generic) else (
-            f"argument {index} is the {argument.dtype} {argument}"
+        given = (
+            f"argument {index} is {argument!r}"
+            if not isinstance(argument, np.generic)
+            else (f"argument {index} is the {argument.dtype} {argument}")
         )
         if parameter.pointer:
             if argument is None:
@@ -161,8 +141,9 @@ class Kernel:
         if launch.order not in ORDERS:
             raise ValueError(f"order={launch.order!r} should be one of {', '.join(ORDERS)}")
         if len(args) != len(self.parameters):
-            raise self._fail(f"{len(args)} arguments for {len(self.parameters)} parameters "
-                             f"({', '.join(map(str, self.parameters))})")
+            raise self._fail(
+                f"{len(args)} arguments for {len(self.parameters)} parameters ({', '.join(map(str, self.parameters))})"
+            )
         cells = [self._cell(i, *pair) for i, pair in enumerate(zip(self.parameters, args, strict=True))]
         pointers = (ctypes.c_void_p * max(len(cells), 1))(*(cell.ctypes.data for cell in cells))
         grid_size, block_size = _extent(grid), _extent(block)
@@ -198,6 +179,6 @@ class Kernel:
 
 
 @functools.cache
-def load(file: str, text: str, mode: str, arch: int, kernels: tuple[str, ...] = ()) -> Module:
+def load(file: str, text: str, mode: str, arch: int) -> Module:
     """The module of this content, loaded once per process."""
-    return Module(file, text, mode=mode, arch=arch, kernels=kernels)
+    return Module(file, text, mode=mode, arch=arch)

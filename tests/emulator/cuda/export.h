@@ -1,4 +1,5 @@
 // How the launcher reaches a kernel: a thunk that unpacks void*[] and a description of the parameters.
+// export_macros.h makes them visible; build.py appends its macros to the source.
 #pragma once
 
 #include "interface.h"
@@ -45,20 +46,3 @@ struct Thunk<KERNEL> {
 };
 
 }  // namespace cuemu
-
-#define CUEMU_VISIBLE extern "C" __attribute__((visibility("default")))
-
-#define CUEMU_EXPORT(name)                                                                       \
-  CUEMU_VISIBLE void cuemu_run_##name(void** argument) { ::cuemu::Thunk<(name)>::run(argument); } \
-  CUEMU_VISIBLE const char* cuemu_signature_##name() { return ::cuemu::Thunk<(name)>::signature(); }
-
-// The module's static variables, which is where its __shared__ ones live.
-#define CUEMU_MODULE                                                              \
-  extern "C" {                                                                    \
-  extern char __bss_start[] __attribute__((visibility("hidden")));                \
-  extern char _end[] __attribute__((visibility("hidden")));                       \
-  }                                                                               \
-  CUEMU_VISIBLE void cuemu_statics(char** begin, char** end) {                    \
-    *begin = __bss_start;                                                         \
-    *end = _end;                                                                  \
-  }

@@ -11,20 +11,18 @@
 #include <type_traits>
 #include <utility>
 
-#define __global__
+#define __global__ CUEMU_GLOBAL                    // a mark by which build.py finds the kernels, and removes
 #define __device__
 #define __host__
 #define __constant__ static
 // One block runs at a time, on one OS thread: a static variable is shared by exactly the threads of the block.
+// `extern __shared__ T name[];` becomes a pointer in build.py: the run time owns the bytes, between guard pages.
 #define __shared__ static
 #define __forceinline__ inline __attribute__((always_inline))
 #define __noinline__ __attribute__((noinline))
-#define __launch_bounds__(...)
+#define __launch_bounds__(...) CUEMU_BOUNDS(__VA_ARGS__)  // the same
 #define __grid_constant__
 #define __align__(n) __attribute__((aligned(n)))
-
-// `extern __shared__ T name[];` is rewritten to this (build.py): the run time owns the bytes, between guard pages.
-#define CUEMU_DYNAMIC_SHARED(T, name) T* const name = reinterpret_cast<T*>(::cuemu::dynamic_shared)
 
 // Alignments are CUDA's: 16 bytes at most, and none for the 3-vectors beyond the element's own.
 #define CUEMU_VECTORS(T, N, ALIGN2, ALIGN4)                                                  \
