@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
+from emulator import EmulatorDevice, EmulatorError
+from emulator.testing import own_source, skip_without_compiler
 
-from emulator import EmulatorDevice, EmulatorError, EmulatorUnavailable, require_compiler
-
-CU = Path(__file__).resolve().parent / "emulator" / "cu"
 ORDERS = [("forward", 0), ("reverse", 0), *(("random", seed) for seed in range(8))]
-
-
-def own_source(file: str, constants: Mapping[str, int | str]) -> str:
-    defines = "".join(f"#define {name} {value}\n" for name, value in constants.items())
-    return f'{defines}#line 1 "{file}.cu"\n{(CU / f"{file}.cu").read_text()}'
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _compiler():
-    try:
-        require_compiler()
-    except EmulatorUnavailable as error:
-        pytest.skip(str(error))
+    skip_without_compiler()
 
 
 @dataclass(frozen=True)
