@@ -1,0 +1,234 @@
+"""The seam: all that the CUDA backend asks of a device.
+
+Below it sits CuPy, or the emulator in tests; nothing above it imports CuPy.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from gpukmeans.backends import nvrtc
+
+Shape = int | tuple[int, ...]
+
+
+class Device(Protocol):
+    """Memory, copies and launches, all in one order.
+
+    A device array is C-contiguous and has shape, dtype, size, nbytes, slices of rows and reshape; nothing else is done
+    with it but to hand it to kernels.
+    """
+
+    name: str
+
+    def empty(self, shape: Shape, dtype: DTypeLike) -> Any:
+        """A new device array; its contents are not defined.  Raises MemoryError."""
+
+    def upload(self, host: NDArray) -> Any:
+        """A new device array with the contents of `host`.  Raises MemoryError."""
+
+    def write(self, array: Any, host: NDArray) -> None:
+        """Copy a host array into a device array of the same shape and dtype."""
+
+    def download(self, array: Any) -> NDArray:
+        """A host copy; waits for everything launched before."""
+
+    def fill(self, array: Any, byte: int) -> None:
+        """Set every byte."""
+
+    def kernel(self, file: str, name: str, constants: Mapping[str, int | str]) -> Callable[..., None]:
+        """The compiled kernel `name` of kernels/<file>.cu: call it with (grid, block, args, shared_mem=0).
+
+        args are device arrays, NumPy scalars of exactly the parameter's type, or None for a null pointer.
+        """
+
+    def synchronize(self) -> None:
+        """Wait for everything launched before."""
+
+    def memory(self) -> tuple[int, int]:
+        """Free and total bytes."""
+
+
+class DeviceMemoryError(MemoryError):
+    """The device has no room; the message gives the size wanted, what is free, and what to do."""
+
+
+@contextmanager
+def explained_memory_errors(device: Device, what: str, wanted: int) -> Iterator[None]:
+    """Turn a MemoryError of the device into one that helps."""
+    try:
+        yield
+    except DeviceMemoryError:
+        raise
+    except MemoryError as error:
+        free, total = device.memory()
+        raise DeviceMemoryError(
+            f"{device.name} has no room for {what}: {_size(wanted)} wanted, {_size(free)} of {_size(total)} free. "
+            "Free memory held by others on this device, pass uint8 or float32 instead of float64 rows or fewer of "
+            "them, or use backend='numpy'."
+        ) from error
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 2**30:.2f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.1f} MiB"
+
+
+class CupyDevice:
+    """The current CUDA device, through CuPy, on a stream of its own.
+
+    Parameters
+    ----------
+    index : int, optional
+        The device's number; the current one by default.
+    """
+
+    def __init__(self, index: int | None = None) -> None:
+        import cupy
+
+        self._cupy = cupy
+        self._device = cupy.cuda.Device(index)
+        with self._device:
+            self._stream = cupy.cuda.Stream(non_blocking=True)
+            self.name = _device_name(cupy, self._device.id)
+        self._kernels: dict[tuple, Callable[..., None]] = {}
+
+    def empty(self, shape: Shape, dtype: DTypeLike) -> Any:
+        with self._device, self._stream:
+            return self._cupy.empty(shape, dtype)
+
+    def upload(self, host: NDArray) -> Any:
+        array = self.empty(host.shape, host.dtype)
+        self.write(array, host)
+        return array
+
+    def write(self, array: Any, host: NDArray) -> None:
+        # From pageable memory the driver copies before it returns, so `host` may change right after.
+        with self._device:
+            array.set(np.ascontiguousarray(host), stream=self._stream)
+
+    def download(self, array: Any) -> NDArray:
+        with self._device:
+            host = array.get(stream=self._stream)
+            self._stream.synchronize()
+        return host
+
+    def fill(self, array: Any, byte: int) -> None:
+        with self._device:
+            array.data.memset_async(byte, array.nbytes, self._stream)
+
+    def kernel(self, file: str, name: str, constants: Mapping[str, int | str]) -> Callable[..., None]:
+        key = (file, name, *sorted(constants.items()))
+        if key not in self._kernels:
+            with self._device:
+                module = self._cupy.RawModule(code=nvrtc.source(file, constants), options=nvrtc.OPTIONS)
+                self._kernels[key] = self._launcher(module.get_function(name))
+        return self._kernels[key]
+
+    def _launcher(self, function: Any) -> Callable[..., None]:
+        def launch(grid: Shape, block: Shape, args: Sequence[Any], shared_mem: int = 0) -> None:
+            values = tuple(np.uint64(0) if arg is None else arg for arg in args)
+            with self._device, self._stream:
+                function(_as_tuple(grid), _as_tuple(block), values, shared_mem=shared_mem)
+
+        return launch
+
+    def synchronize(self) -> None:
+        self._stream.synchronize()
+
+    def memory(self) -> tuple[int, int]:
+        with self._device:
+            free, total = self._cupy.cuda.runtime.memGetInfo()
+            return free + self._cupy.get_default_memory_pool().free_bytes(), total
+
+
+def _as_tuple(extent: Shape) -> tuple[int, ...]:
+    return extent if isinstance(extent, tuple) else (extent,)
+
+
+def _device_name(cupy: Any, index: int) -> str:
+    name = cupy.cuda.runtime.getDeviceProperties(index)["name"]
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What was found of a CUDA device.
+
+    Attributes
+    ----------
+    usable : bool
+    reason : str
+        Why, or why not: a sentence.
+    device_name : str or None
+    versions : dict
+        Of CuPy, the CUDA runtime and the driver, as far as they could be asked.
+    """
+
+    usable: bool
+    reason: str
+    device_name: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+@functools.cache
+def probe() -> Probe:
+    """Try CuPy, a device, an allocation and a kernel, and say how far that went.  Never raises."""
+    versions: dict[str, str] = {}
+    try:
+        import cupy
+
+        versions["cupy"] = str(cupy.__version__)
+    except ModuleNotFoundError as error:
+        if error.name == "cupy":
+            return Probe(False, "CuPy is not installed (pip install 'gpukmeans[cuda13]', or [cuda12]).")
+        return Probe(False, f"CuPy could not be imported: {_what(error)}")
+    except Exception as error:  # an unwritable HOME, a missing library, two CuPys at once: anything
+        return Probe(False, f"CuPy could not be imported: {_what(error)}{_cache_hint()}", None, versions)
+    name = None
+    step = "no CUDA device answers"
+    try:
+        runtime = cupy.cuda.runtime
+        if runtime.is_hip:
+            return Probe(False, "this CuPy is built for ROCm, not for CUDA.", None, versions)
+        if runtime.getDeviceCount() == 0:
+            return Probe(False, "the driver knows no CUDA device.", None, versions)
+        versions["runtime"] = _version(runtime.runtimeGetVersion())
+        versions["driver"] = _version(runtime.driverGetVersion())
+        device = CupyDevice()
+        name = device.name
+        step = f"a trial on {name} failed"
+        rows, labels = device.upload(np.zeros(1, np.int32)), device.upload(np.full(1, -1, np.int32))
+        kernel = device.kernel("scatter_labels", "scatter_labels", {})
+        kernel(1, 256, (rows, device.upload(np.full(1, 7, np.int32)), np.int64(1), labels))
+        if device.download(labels)[0] != 7:
+            return Probe(False, f"a trial kernel on {name} gave a wrong result.", name, versions)
+    except Exception as error:
+        return Probe(False, f"{step}: {_what(error)}{_cache_hint()}", name, versions)
+    return Probe(True, f"{name} (CuPy {versions['cupy']}, CUDA {versions['runtime']}).", name, versions)
+
+
+def _what(error: Exception) -> str:
+    """The first line of an error, as a sentence."""
+    text = str(error).strip()
+    line = f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
+    return line if line.endswith(".") else f"{line}."
+
+
+def _cache_hint() -> str:
+    """CuPy writes compiled kernels below HOME."""
+    folder = os.environ.get("CUPY_CACHE_DIR") or os.path.expanduser("~")
+    if os.access(folder, os.W_OK):
+        return ""
+    return f" ({folder} is not writable; set CUPY_CACHE_DIR to a folder that is.)"
+
+
+def _version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"

@@ -1,0 +1,60 @@
+/* common.cuh -- what the kernels share: conversions, the warp order of sums, the limbs of exact sums.
+ *
+ * Constants set in front of the source: ROW (unsigned char | float | double) and CENTER (float | double), the element
+ * types of X and of the centers, where a kernel reads them.
+ */
+#pragma once
+#include "ptx.cuh"
+
+#define WARP 32
+#define EVERY_LANE 0xffffffffu
+
+// An element as float64, exactly.
+static __device__ __forceinline__ double widen(unsigned char value) { return double(int(value)); }
+static __device__ __forceinline__ double widen(float value) { return float_to_double(value); }
+static __device__ __forceinline__ double widen(double value) { return value; }
+
+// A float64 rounded to nearest in the type of the target.
+static __device__ __forceinline__ void narrow(double value, float* target) { *target = double_to_float(value); }
+static __device__ __forceinline__ void narrow(double value, double* target) { *target = value; }
+
+static __device__ __forceinline__ int lane_index() { return int(threadIdx.x) & (WARP - 1); }
+
+/* The last half of the warp order (exact_sums.warp_order_sum): lanes are added in halves, l and l + 16, then l and l + 8,
+ * ...  The first half is each lane's own sum of columns l, l + 32, ... from the left.  The sum is lane 0's result. */
+static __device__ __forceinline__ double warp_order_sum(double lane_sum) {
+#pragma unroll
+  for (int half = WARP / 2; half > 0; half /= 2)
+    lane_sum = __dadd_rn(lane_sum, __shfl_down_sync(EVERY_LANE, lane_sum, half));
+  return lane_sum;
+}
+
+// The square of a difference as the warp order adds it: two rounded operations, never fused.
+static __device__ __forceinline__ double square_difference(double a, double b) {
+  const double difference = __dsub_rn(a, b);
+  return __dmul_rn(difference, difference);
+}
+
+/* The limbs of a value on its grid (exact_sums.Grid.limbs): the value in units of the first limb, rounded to the nearest
+ * integer, ties to even; then what is left, in units 2^bits finer.  All but the roundings are exact. */
+static __device__ __forceinline__ long long first_limb(double scaled) { return (long long)rint(scaled); }
+static __device__ __forceinline__ long long second_limb(double scaled, double limb_size) {
+  return (long long)rint(__dmul_rn(__dsub_rn(scaled, rint(scaled)), limb_size));
+}
+
+/* Sums of limbs as float64 in units of the first limb: exact_sums.Grid.scaled_value, operation by operation. */
+static __device__ __forceinline__ double scaled_value(long long sum0, long long sum1, bool two, double limb_unit) {
+  const double first = double(sum0);
+  double rest = double(sum0 - (long long)first);
+  if (two) rest = __dadd_rn(rest, __dmul_rn(double(sum1), limb_unit));
+  return __dadd_rn(first, rest);
+}
+
+static __device__ __forceinline__ void atomic_add(long long* target, long long value) {
+  atomicAdd(reinterpret_cast<unsigned long long*>(target), (unsigned long long)value);
+}
+
+// Maximum of non-negative doubles (infinity included), whose bits are ordered as they are.
+static __device__ __forceinline__ void atomic_max(double* target, double value) {
+  atomicMax(reinterpret_cast<unsigned long long*>(target), (unsigned long long)__double_as_longlong(value));
+}

@@ -1,0 +1,44 @@
+/* finish.cu -- the centers from the exact sums, and how far they moved.
+ *
+ *   weights[j]      = value of the weight limbs                             (exact_sums.Grid.value)
+ *   new[j, f]       = value of the sum limbs / weights[j], rounded to CENTER (exact_sums.cluster_means; NaN where 0 / 0)
+ *   shift_square[j] = sum_f (new[j, f] - C[j, f])^2 in float64, warp order   (exact_sums.center_shift_square)
+ *   C[j]            = new[j]
+ *
+ * sums (n_limbs,k,d) i64 IN | weight_sums (n_weight_limbs,k) i64 IN | scale (d) f64 IN | C (k,d) CENTER INOUT |
+ * weights (k) f64 OUT | shift_square (k) f64 OUT                                  all C-contiguous
+ * A warp owns a center, its lanes the columns.  limb_unit = 2^-bits of the grid, weight_unit that of the weights.
+ * Launch grid ceil(k/4), block 128.   Traffic: 8 k d n_limbs read, k d centers read and written.
+ * Accuracy: the same operations as NumPy's, one by one (no fused multiply-add): the same bits.
+ */
+#include "common.cuh"
+
+#define THREADS 128
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+finish(const long long* __restrict__ sums, const long long* __restrict__ weight_sums, const double* __restrict__ scale,
+       int n_limbs, double limb_unit, int n_weight_limbs, double weight_scale, double weight_unit, int k, int d,
+       CENTER* __restrict__ C, double* __restrict__ weights, double* __restrict__ shift_square) {
+  const int lane = lane_index();
+  const int j = int(blockIdx.x) * (THREADS / WARP) + int(threadIdx.x) / WARP;
+  if (j >= k) return;
+  const bool two_weights = n_weight_limbs == 2, two = n_limbs == 2;
+  const double weight = __dmul_rn(
+      scaled_value(weight_sums[j], two_weights ? weight_sums[k + j] : 0, two_weights, weight_unit),
+      __ddiv_rn(1.0, weight_scale));
+  const long long plane = (long long)k * d;
+  double shift = 0.0;
+  for (int f = lane; f < d; f += WARP) {
+    const long long at = (long long)j * d + f;
+    const double sum = scaled_value(sums[at], two ? sums[plane + at] : 0, two, limb_unit);
+    CENTER center;
+    narrow(__dmul_rn(__ddiv_rn(sum, weight), __ddiv_rn(1.0, scale[f])), &center);
+    shift = __dadd_rn(shift, square_difference(widen(center), widen(C[at])));
+    C[at] = center;
+  }
+  shift = warp_order_sum(shift);
+  if (lane == 0) {
+    weights[j] = weight;
+    shift_square[j] = shift;
+  }
+}

@@ -1,0 +1,36 @@
+/* row_distance.cu -- the squared distance of every row to its own center, as results quote it.
+ *
+ *   distances[i] = w_i * sum_f (x_if - c_label(i),f)^2     float64, warp order; the weight multiplies once, at the end
+ *   largest      = max_i distances[i]
+ *
+ * X (n,d) ROW IN | C (k,d) CENTER IN | labels (n) i32 IN, >= 0 | weights (n) f64 IN or null (w_i = 1) |
+ * distances (n) f64 OUT | largest (1) f64 INOUT, 0 before                         all C-contiguous
+ * A warp owns a row, its lanes the columns; grid-stride over the rows.
+ * Launch grid any, block 256.   Traffic: one read of X, 12n bytes besides.
+ * Accuracy: exact_sums.row_square_distances operation by operation (no fused multiply-add): the same bits.
+ */
+#include "common.cuh"
+
+#define THREADS 256
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+row_distance(const ROW* __restrict__ X, const CENTER* __restrict__ C, const int* __restrict__ labels,
+             const double* __restrict__ weights, long long n, int d, double* __restrict__ distances,
+             double* __restrict__ largest) {
+  const int lane = lane_index();
+  const long long stride = (long long)gridDim.x * (THREADS / WARP);
+  double most = 0.0;
+  for (long long i = (long long)blockIdx.x * (THREADS / WARP) + threadIdx.x / WARP; i < n; i += stride) {
+    const ROW* __restrict__ x = X + i * d;
+    const CENTER* __restrict__ c = C + (long long)labels[i] * d;
+    double distance = 0.0;
+    for (int f = lane; f < d; f += WARP) distance = __dadd_rn(distance, square_difference(widen(x[f]), widen(c[f])));
+    distance = warp_order_sum(distance);
+    if (lane == 0) {
+      if (weights) distance = __dmul_rn(distance, weights[i]);
+      distances[i] = distance;
+      most = fmax(most, distance);
+    }
+  }
+  if (lane == 0) atomic_max(largest, most);
+}
