@@ -9,10 +9,14 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib.util
+import os
 import re
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from emulator.build import cache_folder, content_hash
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 
@@ -93,8 +97,16 @@ def _program_log(program: ctypes.c_void_p) -> str:
     return log.value.decode(errors="replace")
 
 
-def compile_cubin(source: str, arch: int, options: Sequence[str] = (), *, file: str = "kernel.cu") -> str:
-    """Compile to machine code with the options CuPy would use; return the log, ptxas' figures included.
+@dataclass(frozen=True)
+class Compiled:
+    """Machine code, and what ptxas said."""
+
+    cubin: bytes
+    log: str
+
+
+def compile_cubin(source: str, arch: int, options: Sequence[str] = (), *, file: str = "kernel.cu") -> Compiled:
+    """Compile to machine code with the options CuPy would use.
 
     Parameters
     ----------
@@ -112,19 +124,51 @@ def compile_cubin(source: str, arch: int, options: Sequence[str] = (), *, file: 
     NvrtcError
         With NVRTC's log, which names file and line.
     """
+    every = [*options, *CUPY_OPTIONS, f"-arch=sm_{arch}", "--ptxas-options=-v"]
+    stem = cache_folder() / f"nvrtc-{content_hash(version(), _library()._name, file, source, *every)}"
+    machine_code, log = stem.with_suffix(".cubin"), stem.with_suffix(".log")
+    if log.exists():  # written last
+        return Compiled(machine_code.read_bytes(), log.read_text())
+    compiled = _compile(source, file, every)
+    for path, content in ((machine_code, compiled.cubin), (log, compiled.log.encode())):
+        temporary = path.with_name(f"{path.name}.{os.getpid()}")
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    return compiled
+
+
+def _compile(source: str, file: str, options: Sequence[str]) -> Compiled:
     library = _library()
     program = ctypes.c_void_p()
     _check(library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), file.encode(), 0, None, None))
     try:
-        every = [*options, *CUPY_OPTIONS, f"-arch=sm_{arch}", "--ptxas-options=-v"]
-        encoded = (ctypes.c_char_p * len(every))(*(option.encode() for option in every))
-        code = library.nvrtcCompileProgram(program, len(every), encoded)
+        encoded = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
+        code = library.nvrtcCompileProgram(program, len(options), encoded)
         log = _program_log(program)
         if code:
-            raise NvrtcError(f"{file} does not compile for sm_{arch} with {' '.join(every)}:\n{log}")
-        return log
+            raise NvrtcError(f"{file} does not compile with {' '.join(options)}:\n{log}")
+        size = ctypes.c_size_t()
+        _check(library.nvrtcGetCUBINSize(program, ctypes.byref(size)))
+        cubin = ctypes.create_string_buffer(size.value)
+        _check(library.nvrtcGetCUBIN(program, cubin))
+        return Compiled(cubin.raw, log)
     finally:
         library.nvrtcDestroyProgram(ctypes.byref(program))
+
+
+def instructions(cubin: bytes) -> dict[str, bytes]:
+    """The machine code of every kernel in a cubin (64-bit ELF, little endian), without the notes around it."""
+    table_offset = struct.unpack_from("<Q", cubin, 0x28)[0]
+    entry_size, count, names_index = struct.unpack_from("<HHH", cubin, 0x3A)
+    sections = [struct.unpack_from("<IIQQQQIIQQ", cubin, table_offset + i * entry_size) for i in range(count)]
+    names = sections[names_index][4]
+    code = {}
+    for name_offset, _, _, _, offset, size, *_ in sections:
+        start = names + name_offset
+        name = cubin[start : cubin.index(b"\0", start)].decode()
+        if name.startswith(".text."):
+            code[name.removeprefix(".text.")] = cubin[offset : offset + size]
+    return code
 
 
 _ENTRY = re.compile(r"Compiling entry function '(\w+)' for 'sm_")
@@ -138,7 +182,7 @@ def resources(source: str, arch: int, options: Sequence[str] = (), *, file: str 
 
     Raises NvrtcError where the source does not compile, or where the log's format is not the known one.
     """
-    log = compile_cubin(source, arch, options, file=file)
+    log = compile_cubin(source, arch, options, file=file).log
     rows = []
     starts = list(_ENTRY.finditer(log))
     for start, following in zip(starts, [*starts[1:], None], strict=True):
@@ -155,15 +199,32 @@ def resources(source: str, arch: int, options: Sequence[str] = (), *, file: str 
 
 
 def table(rows: Sequence[KernelResources]) -> str:
-    """Registers (and shared bytes) per kernel and architecture, as a Markdown table; a spill is marked."""
+    """Registers per kernel and architecture, as a Markdown table: the most of all its variants, spills marked."""
     arches = sorted({row.arch for row in rows})
-    kernels: dict[tuple[str, str], dict[int, KernelResources]] = {}
-    for row in rows:
-        kernels.setdefault((row.file, row.kernel), {})[row.arch] = row
-    lines = ["| kernel | " + " | ".join(f"sm_{arch}" for arch in arches) + " | shared |"]
+    lines = ["| kernel | " + " | ".join(f"sm_{arch}" for arch in arches) + " | shared bytes |"]
     lines.append("|---" * (len(arches) + 2) + "|")
-    for (file, kernel), found in kernels.items():
-        cells = [f"{found[a].registers}{' spills' if found[a].spills else ''}" if a in found else "" for a in arches]
-        shared = max(row.shared for row in found.values())
-        lines.append(f"| {kernel} ({file}) | " + " | ".join(cells) + f" | {shared} |")
+    for kernel in dict.fromkeys(row.kernel for row in rows):
+        own = [row for row in rows if row.kernel == kernel]
+        cells = []
+        for arch in arches:
+            here = [row for row in own if row.arch == arch]
+            most = str(max((row.registers for row in here), default=""))
+            cells.append(f"{most} (spills)" if any(row.spills for row in here) else most)
+        lines.append(f"| {kernel} | " + " | ".join(cells) + f" | {max(row.shared for row in own)} |")
     return "\n".join(lines)
+
+
+def package_rows(architectures: Sequence[int] = ARCHITECTURES) -> list[KernelResources]:
+    """Every kernel of the package, with every set of constants it uses, on every architecture."""
+    from gpukmeans.backends import nvrtc
+
+    return [
+        row
+        for file, constants in nvrtc.variants()
+        for arch in architectures
+        for row in resources(nvrtc.source(file, constants), arch, nvrtc.OPTIONS, file=f"{file}.cu")
+    ]
+
+
+if __name__ == "__main__":
+    print(table(package_rows()))
