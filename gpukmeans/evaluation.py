@@ -76,7 +76,7 @@ class Evaluation:
         if self.silhouette_sample_size == self.n_samples:
             sample = "silhouette"
         named = [
-            ("inertia", f"{self.inertia:.12g}"),
+            ("inertia", f"{self.inertia:.15g}"),
             ("homogeneity", self.homogeneity),
             ("completeness", self.completeness),
             ("V-measure (equal to NMI)", self.v_measure),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -303,14 +302,12 @@ def save_png(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 150) ->
     path = Path(path)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
-    handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(buffer.getvalue())
-        os.chmod(partial, 0o644)
+        partial.write_bytes(buffer.getvalue())
         os.replace(partial, path)
     except BaseException:  # Ctrl-C included
-        os.unlink(partial)
+        partial.unlink(missing_ok=True)
         raise
     return path
 
