@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from emulator.build import cache_folder, content_hash
+from tests.emulator.build import cache_folder, content_hash
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 
@@ -226,5 +226,5 @@ def package_rows(architectures: Sequence[int] = ARCHITECTURES) -> list[KernelRes
     ]
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # python -m tests.nvrtc_compiler
     print(table(package_rows()))

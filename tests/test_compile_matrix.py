@@ -6,12 +6,12 @@ compiler's freedom to fuse a multiplication with an addition.
 
 from __future__ import annotations
 
-import nvrtc_compiler
 import pytest
-from emulator.testing import own_source
-from nvrtc_compiler import ARCHITECTURES, KernelResources, NvrtcError, NvrtcUnavailable, compile_cubin, resources
 
 from gpukmeans.backends import nvrtc
+from tests import nvrtc_compiler
+from tests.emulator.testing import own_source
+from tests.nvrtc_compiler import ARCHITECTURES, KernelResources, NvrtcError, NvrtcUnavailable, compile_cubin, resources
 
 VARIANTS = nvrtc.variants()
 

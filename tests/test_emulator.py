@@ -8,8 +8,9 @@ from functools import partial
 
 import numpy as np
 import pytest
-from emulator import EmulatorDevice, EmulatorError
-from emulator.testing import own_source, skip_without_compiler
+
+from tests.emulator import EmulatorDevice, EmulatorError
+from tests.emulator.testing import own_source, skip_without_compiler
 
 VARIANTS = [("fast", "forward"), ("fast", "random"), ("check", "forward"), ("check", "reverse"), ("check", "random")]
 MODES = ("rn", "ru", "rd", "rz")

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from emulator import DeviceArray, EmulatorDevice, EmulatorError
-from emulator.testing import own_source, skip_without_compiler
+
+from tests.emulator import DeviceArray, EmulatorDevice, EmulatorError
+from tests.emulator.testing import own_source, skip_without_compiler
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -127,7 +128,7 @@ def test_subnormals_can_be_flushed():
 
 
 def test_without_a_compiler_the_reason_is_said():
-    code = "import emulator; emulator.EmulatorDevice()"
-    env = {**os.environ, "CXX": "no-such-compiler", "PYTHONPATH": str(Path(__file__).resolve().parent)}
+    code = "from tests.emulator import EmulatorDevice; EmulatorDevice()"
+    env = {**os.environ, "CXX": "no-such-compiler", "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     assert "EmulatorUnavailable: the CUDA emulator needs GCC's C++ compiler, and 'no-such-compiler'" in done.stderr

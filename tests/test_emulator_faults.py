@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from emulator import EmulatorDevice, EmulatorError
-from emulator.testing import own_source, skip_without_compiler
+
+from tests.emulator import EmulatorDevice, EmulatorError
+from tests.emulator.testing import own_source, skip_without_compiler
 
 ORDERS = [("forward", 0), ("reverse", 0), *(("random", seed) for seed in range(8))]
 
