@@ -29,7 +29,9 @@ def run_json(capsys, *arguments):
 
 
 def environment():
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+    env.pop("PYTHONUNBUFFERED", None)
+    return env
 
 
 def test_digits_prints_the_report_and_writes_both_pictures(capsys, tmp_path):
