@@ -119,13 +119,15 @@ def _smallest(
     radii = errors.sum(axis=1) * (1.0 + 2.0**-20) + gamma(sums.shape[1] + 1.0, UNIT64) * potentials
     best = int(potentials.argmin())
     contenders = np.flatnonzero(potentials - radii <= potentials[best] + radii[best])
-    if len(contenders) > 1:
-        equal = first_of_equal_rows(rows.take(ids[contenders]))
-        leaders = contenders[np.unique(equal)]
-        winner = leaders[0] if len(leaders) == 1 else leaders[exact.smallest(ids[leaders], chosen)]
-        same = contenders[equal == np.flatnonzero(contenders == winner)[0]]
-        return int(np.flatnonzero(np.isin(column, same))[0])
-    return int(np.flatnonzero(column == best)[0])
+    if len(contenders) == 1:
+        return int(np.flatnonzero(column == best)[0])
+    group = dict(zip(contenders.tolist(), first_of_equal_rows(rows.take(ids[contenders])).tolist(), strict=True))
+    first_trial: dict[int, int] = {}  # of each group of equal rows, in the order drawn
+    for trial, candidate in enumerate(column.tolist()):
+        if candidate in group:
+            first_trial.setdefault(group[candidate], trial)
+    trials = list(first_trial.values())
+    return trials[exact.smallest(ids[column[trials]], chosen)] if len(trials) > 1 else trials[0]
 
 
 class _ExactPotentials:
