@@ -1,0 +1,79 @@
+"""Fixtures: every backend that can run here, and the images that they are compared on."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:
+    sys.path.append(str(ROOT))  # last, so that an installed package stands before the checkout's
+
+
+@functools.cache
+def _backend_or_reason(name):
+    """A backend, or the sentence that says why it cannot run here."""
+    if name == "numpy":
+        from gpukmeans.backends.numpy_backend import NumpyBackend
+
+        return NumpyBackend()
+    try:
+        from gpukmeans.backends.cupy_backend import CupyBackend
+        from gpukmeans.backends.device import probe
+    except ModuleNotFoundError as error:
+        if not str(error.name).startswith("gpukmeans"):
+            raise
+        return f"the checkout has no {error.name}."
+    if name == "cupy":
+        found = probe()
+        return CupyBackend() if found.usable else found.reason
+    from tests.emulator import EmulatorDevice, EmulatorUnavailable
+
+    try:
+        return CupyBackend(EmulatorDevice())
+    except EmulatorUnavailable as error:
+        return str(error)
+
+
+@pytest.fixture(params=["numpy", "emulated", pytest.param("cupy", marks=pytest.mark.gpu)])
+def backend(request):
+    """NumPy, the CuPy backend on emulated CUDA, and the CuPy backend on a GPU where there is one."""
+    found = _backend_or_reason(request.param)
+    if isinstance(found, str):
+        pytest.skip(found)
+    return found
+
+
+@pytest.fixture(params=["emulated", pytest.param("cupy", marks=pytest.mark.gpu)])
+def cuda_backend(request):
+    """The backends that must end in NumPy's bits."""
+    found = _backend_or_reason(request.param)
+    if isinstance(found, str):
+        pytest.skip(found)
+    return found
+
+
+@pytest.fixture(scope="session")
+def mnist():
+    """All 70,000 images, (70000, 784) uint8, never to be written to."""
+    from gpukmeans import load_mnist
+
+    X = load_mnist(return_X_y=True)[0]
+    X.flags.writeable = False
+    return X
+
+
+@pytest.fixture(scope="session")
+def mnist_sample(mnist):
+    """200 images of every kind, (200, 784) uint8."""
+    return np.ascontiguousarray(mnist[::350])
+
+
+@pytest.fixture(scope="session")
+def mnist_unit(mnist):
+    """All 70,000 images as float64, pixels / 255."""
+    return mnist / 255.0

@@ -1,0 +1,234 @@
+"""The rows drawn are scikit-learn's, on every backend, and where float64 leaves a draw open it is settled exactly."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from sklearn.cluster import KMeans as SklearnKMeans
+from sklearn.cluster import kmeans_plusplus as sklearn_plusplus
+from sklearn.datasets import load_digits, make_blobs
+
+from gpukmeans import KMeans, seeding
+from gpukmeans.backends.numpy_backend import NumpyBackend
+from gpukmeans.datasets import near_ties
+from gpukmeans.seeding import kmeans_plusplus, probabilities, random_rows
+from tests.oracles import rational_plusplus, square_distances
+
+
+def draw(backend, X, k, seed, sample_weight=None, n_local_trials=None):
+    weight = None if sample_weight is None else np.asarray(sample_weight, np.float64)
+    p = probabilities(len(X), weight, np.dtype(np.float64))
+    state = np.random.RandomState(seed)
+    return kmeans_plusplus(backend.load(X, weight), k, state, p, weight, n_local_trials).tolist()
+
+
+def sklearn_draw(X, k, seed, sample_weight=None, n_local_trials=None):
+    return sklearn_plusplus(
+        X.astype(np.float64), k, sample_weight=sample_weight, random_state=seed, n_local_trials=n_local_trials
+    )[1].tolist()
+
+
+def data(name):
+    local = np.random.default_rng(50)
+    if name == "digits":
+        return load_digits().data
+    if name == "blobs":
+        return make_blobs(500, 5, centers=6, random_state=1)[0]
+    if name == "far from the origin":
+        return 1000.0 + local.random((400, 3))
+    if name == "one feature":
+        return local.standard_normal((300, 1))
+    if name == "more features than rows":
+        return local.standard_normal((30, 200))
+    return 10.0 ** local.uniform(-6, 6, (300, 4))  # wide
+
+
+SETS = ["blobs", "far from the origin", "one feature", "more features than rows", "wide"]
+
+
+@pytest.mark.parametrize("k", [1, 2, 7, 25])
+@pytest.mark.parametrize("name", SETS)
+def test_the_rows_drawn_are_those_of_real_arithmetic_and_of_scikit_learn(name, k):
+    """scikit-learn's rounding decides only what is an exact tie (two trials that are each other's only neighbour)."""
+    X = data(name)
+    compared = 0
+    for seed in range(12):
+        want, margin = rational_plusplus(X, k, seed)
+        assert draw(NumpyBackend(), X, k, seed) == want
+        if margin > 0:
+            compared += 1
+            assert sklearn_draw(X, k, seed) == want
+    assert compared >= 9
+
+
+@pytest.mark.parametrize("k", [1, 2, 7, 25])
+def test_digits_are_drawn_as_by_scikit_learn(k):
+    """Whole numbers: scikit-learn's float64 is exact here, ties included."""
+    X = load_digits().data
+    for seed in range(12):
+        assert draw(NumpyBackend(), X, k, seed) == sklearn_draw(X, k, seed)
+
+
+@pytest.mark.parametrize("n_local_trials", [1, 2, 6])
+def test_any_number_of_trials(n_local_trials):
+    X = data("blobs")
+    for seed in range(12):
+        assert draw(NumpyBackend(), X, 8, seed, None, n_local_trials) == sklearn_draw(X, 8, seed, None, n_local_trials)
+
+
+@pytest.mark.parametrize("name", ["digits", "blobs", "wide"])
+def test_weights_bias_the_draws_as_in_scikit_learn(name):
+    X = data(name)
+    local = np.random.default_rng(51)
+    for seed in range(12):
+        weight = local.random(len(X)) * (local.random(len(X)) > 0.3)
+        drawn = draw(NumpyBackend(), X, 9, seed, weight)
+        assert drawn == sklearn_draw(X, 9, seed, weight)
+        assert weight[drawn].all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_every_backend_draws_the_same_rows(backend, dtype, weighted):
+    local = np.random.default_rng(52)
+    X = (255 * local.random((150, 9))).astype(dtype)
+    weight = local.random(150) if weighted else None
+    for seed in range(3):
+        assert draw(backend, X, 6, seed, weight) == sklearn_draw(X, 6, seed, weight)
+
+
+def test_blocks_of_rows_are_searched_through(backend):
+    """More rows than a block holds: the block first, then the row within it."""
+    n, k = (5000, 5) if backend.name == "numpy" else (2500, 2)
+    X = np.random.default_rng(53).standard_normal((n, 2))
+    for seed in range(4):
+        assert draw(backend, X, k, seed) == sklearn_draw(X, k, seed)
+
+
+def force_exact(monkeypatch):
+    """Make every bound say "open"; counts the decisions that are then settled in whole numbers."""
+    asked = []
+    exact = seeding._ExactPotentials
+    locate, smallest = exact.locate, exact.smallest
+    monkeypatch.setattr(seeding, "_first_reaching", lambda *args: None)
+    monkeypatch.setattr(exact, "locate", lambda *args: asked.append("locate") or locate(*args))
+    monkeypatch.setattr(exact, "smallest", lambda *args: asked.append("smallest") or smallest(*args))
+    return asked
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_exact_arithmetic_draws_the_same_rows(monkeypatch, dtype, weighted):
+    local = np.random.default_rng(54)
+    X = (100 * local.random((90, 3))).astype(dtype)
+    weight = local.random(90) if weighted else None
+    asked = force_exact(monkeypatch)
+    for seed in range(5):
+        assert draw(NumpyBackend(), X, 5, seed, weight) == sklearn_draw(X, 5, seed, weight)
+    assert asked.count("locate") == 5 * 4 * (2 + int(np.log(5)))
+
+
+def test_exact_decisions_are_those_of_fractions():
+    """Where a running sum is reached, and which potential is smallest, against a plain loop over Fractions."""
+    X, _ = near_ties(40, 4, 3, seed=6, dtype=np.float64)
+    weight = np.random.default_rng(55).random(40)
+    exact = seeding._ExactPotentials(NumpyBackend().load(X, weight), weight)
+    chosen = [3, 17]
+    distances, _ = square_distances(X, X)
+
+    def terms(seeds):
+        return [Fraction(w) * min(int(row[j]) for j in seeds) for w, row in zip(weight, distances, strict=True)]
+
+    closest = terms(chosen)
+    edges = np.cumsum([float(t) for t in closest]) / float(sum(closest))
+    for u in [0.0, 0.25, 0.9999, *edges[:20].tolist(), *np.nextafter(edges[:20], 2).tolist()]:
+        running, row = Fraction(0), 0
+        for row, term in enumerate(closest):  # noqa: B007
+            running += term
+            if running >= Fraction(u) * sum(closest):
+                break
+        assert exact.locate(u, chosen) == row
+    ids = np.array([5, 30, 8, 12])
+    potentials = [sum(terms([*chosen, i])) for i in ids.tolist()]
+    assert exact.smallest(ids, chosen) == potentials.index(min(potentials))
+
+
+def test_exact_ties_of_potentials_go_to_the_first_trial(backend):
+    """A symmetric lattice: mirror images leave equal potentials, and scikit-learn takes the first of them drawn."""
+    axis = np.arange(-3, 4.0)
+    X = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+    for seed in range(60 if backend.name == "numpy" else 12):
+        assert draw(backend, X, 5, seed) == sklearn_draw(X, 5, seed), seed
+
+
+def test_ties_that_only_exact_arithmetic_sees(monkeypatch):
+    """The lattice scaled by a third: float64 potentials of mirror images differ by noise, true ones by real digits."""
+    axis = np.arange(-2, 3) / 3.0
+    X = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+    plain = [draw(NumpyBackend(), X, 4, seed) for seed in range(20)]
+    asked = force_exact(monkeypatch)
+    assert [draw(NumpyBackend(), X, 4, seed) for seed in range(20)] == plain
+    assert "smallest" in asked
+
+
+def test_duplicates_give_more_seeds_than_points(backend):
+    """Potential zero: the first row is drawn again and again, as in scikit-learn."""
+    X = np.repeat([[1.0, 2.0], [4.0, 8.0], [-3.0, 5.0]], 5, axis=0)
+    for seed in range(6):
+        drawn = draw(backend, X, 7, seed)
+        assert drawn == sklearn_draw(X, 7, seed)
+        assert len(np.unique(X[drawn], axis=0)) == 3
+
+
+def test_a_row_of_weight_zero_is_never_drawn():
+    X = np.random.default_rng(56).standard_normal((50, 2))
+    weight = np.where(np.arange(50) < 10, 1.0, 0.0)
+    assert {i for seed in range(30) for i in draw(NumpyBackend(), X, 4, seed, weight)} <= set(range(10))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_random_rows_are_those_of_scikit_learn(weighted):
+    X = data("blobs")
+    weight = np.random.default_rng(57).random(len(X)) if weighted else None
+    for seed in range(5):
+        reference = SklearnKMeans(6, init="random", n_init=1, max_iter=1, random_state=seed)
+        p = probabilities(len(X), weight, np.dtype(np.float64))
+        drawn = random_rows(NumpyBackend().load(X), 6, np.random.RandomState(seed), p)
+        weights = np.ones(len(X)) if weight is None else weight
+        want = reference._init_centroids(
+            X, None, "random", np.random.RandomState(seed), sample_weight=weights, n_centroids=6
+        )
+        assert np.array_equal(X[drawn], want)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_probabilities_are_computed_in_the_dtype_of_the_data(dtype):
+    weight = np.random.default_rng(58).random(1000)
+    p = probabilities(1000, weight, np.dtype(dtype))
+    assert p.dtype == dtype
+    assert np.array_equal(p, weight.astype(dtype) / weight.astype(dtype).sum())
+    assert np.array_equal(probabilities(7, None, np.dtype(dtype)), np.full(7, 1, dtype) / 7)
+
+
+@pytest.mark.parametrize("init", ["k-means++", "random"])
+@pytest.mark.parametrize("n_init", [1, 4])
+def test_restarts_draw_from_one_stream_of_random_numbers(init, n_init):
+    """The best of several restarts is scikit-learn's best."""
+    X = data("blobs")
+    ours, theirs = np.random.RandomState(3), np.random.RandomState(3)
+    got = KMeans(6, init=init, n_init=n_init, random_state=ours, backend="numpy", max_iter=20).fit(X)
+    want = SklearnKMeans(6, init=init, n_init=n_init, random_state=theirs, max_iter=20).fit(X)
+    assert got.n_iter_ == want.n_iter_
+    assert np.array_equal(got.labels_, want.labels_)
+
+
+def test_restarts_consume_the_same_random_numbers_as_one_seeding_each():
+    X = data("blobs")
+    state, copy = np.random.RandomState(9), np.random.RandomState(9)
+    KMeans(5, n_init=3, random_state=state, backend="numpy").fit(X)
+    p = probabilities(len(X), None, X.dtype)
+    for _ in range(3):
+        kmeans_plusplus(NumpyBackend().load(X), 5, copy, p)
+    assert state.uniform() == copy.uniform()
