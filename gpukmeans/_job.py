@@ -63,7 +63,7 @@ def load_digits_from(source: str) -> Any:
 
 DATA_SETS = {
     "mnist": DataSet("MNIST", load_mnist_from, 255),
-    "digits": DataSet("digits", load_digits_from, 16),
+    "digits": DataSet("Digits", load_digits_from, 16),
 }
 
 

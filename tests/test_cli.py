@@ -39,7 +39,7 @@ def test_digits_prints_the_report_and_writes_both_pictures(capsys, tmp_path):
     assert main(["digits", "--backend", "numpy", "--out", str(tmp_path / "new" / "folder")]) == 0
     text = capsys.readouterr().out
     for what in (
-        "digits: 1,797 images of 8 x 8 pixels (uint8; source: scikit-learn), 10 clusters",
+        "Digits: 1,797 images of 8 x 8 pixels (uint8; source: scikit-learn), 10 clusters",
         "numpy backend (asked for)",
         "seconds    data",
         "iteration  median",
@@ -253,7 +253,7 @@ def test_warnings_are_one_line_each(capsys, monkeypatch):
         data.data[:] = data.data[0]
         return data
 
-    monkeypatch.setitem(_job.DATA_SETS, "digits", _job.DataSet("digits", load, 16))
+    monkeypatch.setitem(_job.DATA_SETS, "digits", _job.DataSet("Digits", load, 16))
     assert main(FAST) == 0
     warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert len(warnings) == 1
