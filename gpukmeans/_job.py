@@ -283,7 +283,7 @@ def report(result: dict[str, Any], *, iterations: bool = False) -> str:
     times = [record["seconds"] * 1e3 for record in result["iterations"]]
     lines = [
         f"{data['name']}: {data['n_samples']:,} images of {height} x {width} pixels ({data['dtype']}; "
-        f"source: {data['source']}), {parameters['n_clusters']:,} clusters",
+        f"source: {data['source']}), {parameters['n_clusters']:,} cluster{'s' * (parameters['n_clusters'] > 1)}",
         f"{result['backend']} backend{reason}, {result['machine']}; precision {parameters['precision']}",
         f"{ended} after {result['n_iter']} iterations from {parameters['init']} (seed {parameters['random_state']}, "
         f"n_init {parameters['n_init']}, tol {parameters['tol']:g})",

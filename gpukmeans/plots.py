@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -249,7 +249,8 @@ def confusion_heatmap(
         axes.add_patch(Rectangle(corner, 0.94, 0.94, fill=False, edgecolor=_FRAME, linewidth=1.8, zorder=4))
     axes.set_xticks(range(n_columns), [str(class_of[index]) for index in column_class])
     axes.set_yticks(range(n_rows), [str(name) for name in class_of])
-    where = "center" if n_columns > 4 else "left"  # a long label under a narrow map would leave the picture
+    # A long label centered under a narrow map would leave the picture.
+    where: Literal["center", "left"] = "center" if n_columns > 4 else "left"
     axes.set_xlabel(x_label, fontsize=9.5, color=_INK, labelpad=6, loc=where)
     axes.set_ylabel(f"true {class_name}", fontsize=9.5, color=_INK)
     axes.tick_params(length=0, labelsize=9, colors=_INK)
