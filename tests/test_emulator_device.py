@@ -53,7 +53,7 @@ def test_arguments_must_match_the_parameters(device):
         (0, 32, 0, "at least 1 in every dimension"),
         ((1, 65536), 32, 0, "the grid is at most"),
         (1, (1, 1, 65), 0, "z must be at most 64"),
-        (1, 32, 228 * 1024, "more dynamic shared memory"),
+        (1, 32, 48 * 1024 + 1, "more static and dynamic shared memory than a block gets"),
     ],
 )
 def test_launch_limits(grid, block, shared, message):

@@ -271,7 +271,9 @@ def build_kernels(file: str, text: str, mode: str, arch: int) -> Path:
         [compiler(), *flags, "-include", str(CUDA / "export_macros.h"), "-c", str(unit), "-o", str(compiled)],
         [compiler(), "-shared", str(compiled), "-o", "{out}"],
     ]
-    return _compile(file, make, output, write_unit)
+    _compile(file, make, output, write_unit)
+    compiled.unlink(missing_ok=True)
+    return output
 
 
 def resolve_places(message: str) -> str:

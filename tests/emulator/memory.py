@@ -82,7 +82,7 @@ class DeviceArray:
         """The memory itself as a NumPy array: for copies only."""
         raw = (ctypes.c_char * self.nbytes).from_address(self.address)
         raw._owner = self._owner  # type: ignore[attr-defined]
-        return np.frombuffer(raw, dtype=self.dtype).reshape(self.shape)
+        return np.frombuffer(memoryview(raw).cast("B"), dtype=self.dtype).reshape(self.shape)
 
 
 class _Owner:

@@ -16,8 +16,8 @@ from .runtime import LOCK, Options, Statistics, runtime
 
 ORDERS = ("forward", "reverse", "random")  # as enum Order in cuda/runtime/state.h
 
-# Dynamic shared memory that a block may ask for, in KiB, by compute capability times ten.
-SHARED_KIB = {750: 64, 800: 163, 860: 99, 890: 99, 900: 227, 1000: 227, 1200: 99}
+# What a block gets on every architecture; more needs a function attribute, and the device seam has no way to ask.
+SHARED_BYTES = 48 * 1024
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Parameter:
 
 def _parameters(signature: str) -> tuple[Parameter, ...]:
     """Decode cuda/export.h's three characters per parameter: role, kind, size."""
-    parts = (signature[i : i + 3] for i in range(0, len(signature), 3))
-    return tuple(
-        Parameter(role == "P", None if kind == "v" else np.dtype(f"{kind}{ord(size) - ord('a')}"))
-        for role, kind, size in parts
-    )
+    parameters = []
+    for i in range(0, len(signature), 3):
+        pointer, kind, size = signature[i] == "P", signature[i + 1], ord(signature[i + 2]) - ord("a")
+        parameters.append(Parameter(pointer, None if kind == "v" else np.dtype(f"{kind}{size}")))
+    return tuple(parameters)
 
 
 def _extent(value: int | Sequence[int]) -> tuple[int, int, int]:
@@ -157,7 +157,7 @@ class Kernel:
             launch.seed,
             self.module.mode == "check",
             launch.flush_subnormals,
-            SHARED_KIB.get(self.module.arch, 48) * 1024,
+            SHARED_BYTES,
         )
         library = runtime()
         with LOCK:
@@ -173,7 +173,7 @@ class Kernel:
             message = library.cuemu_error().decode() if failed else ""
             counts = Statistics()
             library.cuemu_statistics(ctypes.byref(counts))
-        self.statistics = {name: int(getattr(counts, name)) for name, _ in Statistics._fields_}
+        self.statistics = {field[0]: int(getattr(counts, field[0])) for field in Statistics._fields_}
         if failed:
             raise self._fail(resolve_places(message))
 

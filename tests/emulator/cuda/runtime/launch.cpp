@@ -27,6 +27,8 @@ namespace {
 
 using Run = void (*)(void** argument);
 
+constexpr size_t kStaticOverhead = 512;  // what else lies among a module's static variables, at most
+
 Run kernel;
 void** kernel_argument;
 std::string message;
@@ -145,7 +147,10 @@ const char* launch_error(const unsigned* grid, const unsigned* block, size_t dyn
   if (!grid[0] || !grid[1] || !grid[2]) return "every grid dimension must be at least 1";
   if (grid[0] > 2147483647u || grid[1] > 65535 || grid[2] > 65535) return "the grid is at most 2147483647 x 65535 x 65535";
   if (u64(grid[0]) * grid[1] * grid[2] > 1000000) return "the emulator runs at most a million blocks";
-  if (dynamic > options.shared_limit) return "more dynamic shared memory than the architecture has";
+  const size_t declared = statics.end - statics.begin;  // a few bytes of it are not the kernel's
+  if (dynamic + (declared > kStaticOverhead ? declared - kStaticOverhead : 0) > options.shared_limit) {
+    return "more static and dynamic shared memory than a block gets without asking (48 KiB)";
+  }
   return nullptr;
 }
 
@@ -192,6 +197,9 @@ extern "C" int cuemu_launch(Run run, void** argument, const unsigned* grid, cons
   statistics = Statistics{};
   message.clear();
   current = nullptr;
+  char *begin, *end;
+  module_statics(&begin, &end);
+  statics = {reinterpret_cast<uintptr_t>(begin), reinterpret_cast<uintptr_t>(end)};
   if (const char* error = launch_error(grid, block, dynamic)) {
     message = error;
     return 1;
@@ -202,9 +210,6 @@ extern "C" int cuemu_launch(Run run, void** argument, const unsigned* grid, cons
   blockDim = dim3(block[0], block[1], block[2]);
   n_threads = int(block[0] * block[1] * block[2]);
   random_state = 0x9E3779B97F4A7C15ull * (u64(options.seed) + 1);
-  char *begin, *end;
-  module_statics(&begin, &end);
-  statics = {reinterpret_cast<uintptr_t>(begin), reinterpret_cast<uintptr_t>(end)};
   dynamic_shared_bytes = dynamic;
   dynamic_shared = static_cast<unsigned char*>(cuemu_malloc(dynamic));
   reserve_stacks();
