@@ -1,0 +1,290 @@
+"""Everything worth doing on a machine with an NVIDIA GPU, in one command: ``python -m bench.gpu_check --out DIR``.
+
+From the root of a checkout; gpukmeans need not be installed and nothing is fetched.  Each step runs in processes of its
+own within its own share of the time, and what it found is on disk when it ends; one that fails does not stop the next.
+
+==================  ===========================================================================
+environment.json    GPU, driver, CuPy, torch, what can be imported, the tools on PATH
+tests.json          the test suite with the real backend: counts, every failure
+bench.json          our fits and every importable peer (``bench.run gpu``)
+sanitizer.txt       compute-sanitizer memcheck and racecheck over small fits
+profile.txt         seconds per stage and iteration; ncu over the kernels of a fit
+sweep.json          tuning sweeps, where `bench.sweep` exists
+log.txt             the output of all of it
+summary.json        one line per step
+==================  ===========================================================================
+
+Exit status: 0 if every step went well, 1 if one did not, 3 without a usable GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench.machine import ROOT, commit_info, machine_info
+from bench.results import now, write_json
+
+NO_GPU = 3
+SHARES = {"tests": 0.30, "bench": 0.46, "sanitizer": 0.10, "profile": 0.09, "sweep": 0.05}
+TAIL = 4000  # characters of a failed command's output that are kept in the step's own file
+
+
+class Check:
+    """The steps, their time and their files."""
+
+    def __init__(self, out: Path, minutes: float) -> None:
+        self.out = out
+        self.end = time.monotonic() + 60 * minutes
+        self.summary: dict[str, Any] = {"datetime": now(), "minutes": minutes, "steps": {}}
+        self.log = (out / "log.txt").open("a", buffering=1)
+
+    def left(self) -> float:
+        """Seconds."""
+        return max(0.0, self.end - time.monotonic())
+
+    def command(self, arguments: list[str], seconds: float) -> tuple[int | None, str]:
+        """Run from the root with it on the path; (exit status or None if out of time, output)."""
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])),
+            "PYTHONUNBUFFERED": "1",
+        }
+        self.log.write(f"\n$ {' '.join(arguments)}   (at most {seconds:.0f} s)\n")
+        if seconds < 1:
+            return None, "no time left"
+        capture = self.out / "step.part"
+        with capture.open("w+") as sink:
+            try:
+                process = subprocess.Popen(
+                    arguments, cwd=ROOT, env=environment, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True
+                )
+            except OSError as error:
+                return 127, str(error)
+            try:
+                status: int | None = process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                status = None
+                process.send_signal(signal.SIGINT)  # pytest still writes its report
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(10)
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)  # its own session: workers and children end with it
+                process.wait()
+        output = capture.read_text(errors="replace")
+        capture.unlink()
+        self.log.write(output + f"\n[{'out of time' if status is None else f'exit {status}'}]\n")
+        return status, output
+
+    def step(self, name: str, work: Callable[[float], dict[str, Any]], seconds: float) -> dict[str, Any]:
+        """Run a step and note how it went, whatever happens in it."""
+        started = time.monotonic()
+        try:
+            found = work(seconds)
+        except Exception as error:
+            found = {"ok": False, "said": f"{type(error).__name__}: {error}"[:1000]}
+        found["seconds"] = round(time.monotonic() - started, 1)
+        self.summary["steps"][name] = found
+        write_json(self.out / "summary.json", self.summary)
+        print(
+            f"{name:12s} {'ok' if found['ok'] else 'NOT OK':7s} {found['seconds']:6.1f} s  {found['said']}", flush=True
+        )
+        return found
+
+    def environment(self, seconds: float) -> dict[str, Any]:
+        """What is here; asked in a process of its own, since a broken GPU stack can bring one down."""
+        status, output = self.command([sys.executable, "-m", "bench.gpu_check", "--report"], seconds)
+        try:
+            report = json.loads(output.strip().splitlines()[-1])
+        except (ValueError, IndexError):
+            report = {"usable": False, "reason": f"the report failed (exit {status}): {output[-TAIL:]}"}
+        report["nvidia_smi"] = self.command(["nvidia-smi"], min(30, seconds))[1][:TAIL]
+        write_json(self.out / "environment.json", report)
+        return {"ok": bool(report["usable"]), "said": report["reason"]}
+
+    def tests(self, seconds: float) -> dict[str, Any]:
+        """Those marked ``gpu`` first, in one process, then all of them, in several where pytest-xdist is."""
+        workers = ["-n", str(min(8, os.cpu_count() or 1))] if importlib.util.find_spec("xdist") else []
+        begun, report = time.monotonic(), {}
+        for part, selection in (("gpu", ["-m", "gpu"]), ("all", workers)):
+            xml = self.out / "junit.part"
+            left = seconds - (time.monotonic() - begun)
+            options = ["-q", "-p", "no:cacheprovider", "--durations=10", f"--junitxml={xml}", *selection]
+            status, output = self.command([sys.executable, "-m", "pytest", "tests", *options], left)
+            report[part] = {"exit": status, **junit(xml)}
+            if status not in (0, 5):  # 5: no test selected
+                report[part]["tail"] = output[-TAIL:]
+            xml.unlink(missing_ok=True)
+            write_json(self.out / "tests.json", report)
+        said = "; ".join(
+            f"{part}: {r['passed']} passed, {r['failed']} failed, {r['skipped']} skipped" for part, r in report.items()
+        )
+        return {"ok": all(r["exit"] in (0, 5) and not r["failed"] for r in report.values()), "said": said}
+
+    def bench(self, seconds: float) -> dict[str, Any]:
+        """``bench.run gpu``, started again past whatever brings its process down."""
+        end, out, starts = time.monotonic() + seconds, self.out / "bench.json", 0
+        status: int | None = None
+        output = "no time left"
+        while starts < 30 and (left := end - time.monotonic()) > 10:
+            starts += 1
+            options = ["--rounds", "20", "--seconds", "6", "--patience", "60", "--minutes", f"{(left - 8) / 60:.2f}"]
+            arguments = [sys.executable, "-m", "bench.run", "gpu", "--out", str(out), *options, "--resume"]
+            status, output = self.command(arguments, left)
+            if status in (0, 2, None) or not out.exists():
+                break
+        if not out.exists():
+            return {"ok": False, "said": f"nothing measured: {output[-500:]}"}
+        document = json.loads(out.read_text())
+        ours = {b["group"] for b in document["benchmarks"] if b["extra_info"]["ours"]}
+        wrong = [
+            b["name"]
+            for b in document["benchmarks"]
+            if b["param"] == "gpukmeans cupy" and b["extra_info"]["wrong_labels"]
+        ]
+        said = f"{len(document['benchmarks'])} measurements, {len(ours)} workloads by us, {starts} starts"
+        if wrong:
+            said += f"; WRONG LABELS in {wrong}"
+        return {"ok": status == 0 and not wrong, "said": said + ("" if status == 0 else f", last exit {status}")}
+
+    def sanitizer(self, seconds: float) -> dict[str, Any]:
+        """Memory errors and races in small fits."""
+        if not shutil.which("compute-sanitizer"):
+            return self._absent("sanitizer.txt", "compute-sanitizer is not on PATH")
+        text, said = "", []
+        for tool in ("memcheck", "racecheck"):
+            command = [
+                "compute-sanitizer",
+                "--tool",
+                tool,
+                "--error-exitcode",
+                "9",
+                sys.executable,
+                "-m",
+                "bench.small_fit",
+            ]
+            status, output = self.command(command, seconds / 2)
+            text += f"== {tool}: exit {status}\n{output[-200_000:]}\n"
+            said.append(f"{tool} {'clean' if status == 0 else f'exit {status}'}")
+            (self.out / "sanitizer.txt").write_text(text)
+        return {"ok": all("clean" in s for s in said), "said": ", ".join(said)}
+
+    def profile(self, seconds: float) -> dict[str, Any]:
+        """Our own report of a fit, and the hardware counters of its kernels."""
+        status, text = self.command([sys.executable, "-m", "bench.small_fit", "mnist"], seconds / 2)
+        (self.out / "profile.txt").write_text(text)
+        if not shutil.which("ncu"):
+            return {"ok": status == 0, "said": f"fit report exit {status}; ncu is not on PATH"}
+        sections = ["SpeedOfLight", "MemoryWorkloadAnalysis", "ComputeWorkloadAnalysis", "Occupancy", "LaunchStats"]
+        options = [
+            "--clock-control",
+            "none",
+            "--target-processes",
+            "all",
+            "--launch-skip",
+            "30",
+            "--launch-count",
+            "60",
+        ]
+        for section in sections:
+            options += ["--section", section]
+        ncu, output = self.command(["ncu", *options, sys.executable, "-m", "bench.small_fit", "mnist"], seconds / 2)
+        (self.out / "profile.txt").write_text(f"{text}\n== ncu: exit {ncu}\n{output[-2_000_000:]}")
+        return {"ok": status == 0 and ncu == 0, "said": f"fit report exit {status}, ncu exit {ncu}"}
+
+    def sweep(self, seconds: float) -> dict[str, Any]:
+        """``bench.sweep --out FILE --seconds S``, if there is one: which kernel and tile is fastest here."""
+        out = self.out / "sweep.json"
+        if importlib.util.find_spec("bench.sweep") is None:
+            write_json(out, {"reason": "there is no bench.sweep yet"})
+            return {"ok": True, "said": "nothing to sweep yet"}
+        command = [sys.executable, "-m", "bench.sweep", "--out", str(out), "--seconds", f"{seconds - 5:.0f}"]
+        status, _ = self.command(command, seconds)
+        return {"ok": status == 0, "said": f"exit {status}"}
+
+    def _absent(self, file: str, reason: str) -> dict[str, Any]:
+        (self.out / file).write_text(reason + "\n")
+        return {"ok": True, "said": reason}
+
+
+def junit(path: Path) -> dict[str, Any]:
+    """Counts and failures of a JUnit file (zeros where there is none)."""
+    found: dict[str, Any] = {"passed": 0, "failed": 0, "skipped": 0, "failures": [], "skips": {}}
+    try:
+        cases = ElementTree.parse(path).getroot().iter("testcase")
+    except (OSError, ElementTree.ParseError):
+        return found
+    for case in cases:
+        bad = next((case.find(tag) for tag in ("failure", "error") if case.find(tag) is not None), None)
+        skipped = case.find("skipped")
+        if bad is not None:
+            found["failed"] += 1
+            name = f"{case.get('classname')}::{case.get('name')}"
+            found["failures"].append({"test": name, "text": (bad.text or bad.get("message") or "")[-1500:]})
+        elif skipped is not None:
+            found["skipped"] += 1
+            reason = (skipped.get("message") or "")[:200]
+            found["skips"][reason] = found["skips"].get(reason, 0) + 1
+        else:
+            found["passed"] += 1
+    return found
+
+
+def report() -> dict[str, Any]:
+    """The environment, and whether our CuPy backend can be used."""
+    from bench.peers import systems_of
+
+    found: dict[str, Any] = {"datetime": now(), "commit_info": commit_info(), "machine_info": machine_info()}
+    try:
+        from gpukmeans.backends import get_backend
+
+        found |= {"usable": True, "reason": get_backend("cupy").describe()}
+    except Exception as error:  # not only BackendUnavailable: the reason matters, whatever it is
+        found |= {"usable": False, "reason": f"no usable GPU: {type(error).__name__}: {error}"[:1000]}
+    found["systems"] = {s.name: {"version": s.version(), "unavailable": s.unavailable()} for s in systems_of("gpu")}
+    found["tools"] = {
+        tool: shutil.which(tool) is not None for tool in ("nvcc", "ncu", "compute-sanitizer", "nvidia-smi")
+    }
+    return found
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the steps asked for; see the module's text for the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench.gpu_check", description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, help="the folder to write to")
+    parser.add_argument("--minutes", type=float, default=9, help="for all steps together")
+    parser.add_argument("--only", default=",".join(SHARES), help="of tests,bench,sanitizer,profile,sweep")
+    parser.add_argument("--report", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    if options.report:
+        print(json.dumps(report(), default=str))
+        return 0
+    chosen = [name.strip() for name in options.only.split(",") if name.strip()]
+    if options.out is None or not set(chosen) <= set(SHARES):
+        parser.error("--out DIR is needed" if options.out is None else f"--only takes some of {','.join(SHARES)}")
+    options.out.mkdir(parents=True, exist_ok=True)
+    check = Check(options.out.resolve(), options.minutes)
+    if not check.step("environment", check.environment, min(90, check.left()))["ok"]:
+        print("summary: no usable GPU; only the environment was reported")
+        return NO_GPU
+    for i, name in enumerate(chosen):
+        share = SHARES[name] / sum(SHARES[later] for later in chosen[i:])  # what a step leaves over, the next ones get
+        check.step(name, getattr(check, name), check.left() * share)
+    bad = [name for name, found in check.summary["steps"].items() if not found["ok"]]
+    print(f"summary: {len(check.summary['steps'])} steps, {'all ok' if not bad else 'NOT OK: ' + ', '.join(bad)}")
+    return int(bool(bad))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""Write the README's tables from the result files: ``python -m bench.table`` (``--check`` only compares).
+
+Tables stand between ``<!-- bench:cpu -->`` and ``<!-- /bench:cpu -->``, and the same with ``gpu``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench.machine import ROOT
+from bench.results import Measured, newest, paired_ratio
+from bench.workloads import WORKLOADS
+
+OURS = {"cpu": "gpukmeans numpy", "gpu": "gpukmeans cupy"}
+NONE_YET = {
+    "cpu": "_No run on a CPU has been recorded yet: `python -m bench.run cpu --out bench/results/cpu.json`._",
+    "gpu": "_No run on a GPU has been recorded yet: `python -m bench.gpu_check --out DIR` on a machine with one._",
+}
+HEAD = (
+    "| work | gpukmeans, exact | best peer | times faster (rounds: min to max) | iterations, ours / theirs "
+    "| labels not nearest, ours / theirs | inertia, theirs / ours - 1 | cost of exactness |\n"
+    "|---|---|---|---|---|---|---|---|"
+)
+NOTE = (
+    "Median of the rounds, all systems alternating; ratios are taken within rounds, against the peer with the lowest "
+    "median. Labels not nearest: rows whose label is provably not the nearest of the system's own final centers, "
+    'judged in float64. Cost of exactness: `precision="exact"` / `"fast"`.'
+)
+
+
+def write_tables(text: str, results: Path) -> str:
+    """The README's text with its tables rewritten.
+
+    Raises
+    ------
+    ValueError
+        If a pair of markers is missing or doubled.
+    """
+    for suite in ("cpu", "gpu"):
+        begin, end = f"<!-- bench:{suite} -->", f"<!-- /bench:{suite} -->"
+        if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+            raise ValueError(f"The README needs one {begin} and, after it, one {end}.")
+        block = f"{begin}\n{render(suite, newest(results, suite))}\n{end}"
+        text = re.sub(re.escape(begin) + ".*?" + re.escape(end), lambda _, new=block: new, text, flags=re.DOTALL)
+    return text
+
+
+def render(suite: str, measured: dict[str, Measured]) -> str:
+    """The table of a suite, with the machine, the versions and the command below it."""
+    shown = [measured[name] for name in WORKLOADS if name in measured]
+    shown += [m for name, m in measured.items() if name not in WORKLOADS]
+    shown = [m for m in shown if OURS[suite] in m.entries]
+    if not shown:
+        return NONE_YET[suite]
+    sources = list(dict.fromkeys(m.file for m in shown))
+    rows = [_row(m, suite, sources.index(m.file) + 1 if len(sources) > 1 else 0) for m in shown]
+    parts = [HEAD + "\n" + "\n".join(rows), NOTE]
+    memory = [line for m in shown if (line := _memory(m, suite))]
+    if memory:
+        parts.append("Peak extra memory of a fit, beside a float32 copy of the rows: " + "; ".join(memory) + ".")
+    for number, file in enumerate(sources, 1):
+        source = next(m for m in shown if m.file == file).source
+        parts.append((f"[{number}] " if len(sources) > 1 else "") + _footer(source, file))
+    return "\n\n".join(parts)
+
+
+def _row(m: Measured, suite: str, number: int) -> str:
+    name, peer = OURS[suite], m.best_peer()
+    ours = m.entries[name]["extra_info"]
+    mark = f" [{number}]" if number else ""
+    fast = paired_ratio(m.seconds(name + " fast"), m.seconds(name)) if name + " fast" in m.entries else None
+    cost = "-" if fast is None else f"{fast.median:.2f}x"
+    if peer is None:
+        labels, iterations = _count(ours["wrong_labels"]), _count(ours["n_iter"])
+        cells = [ours["title"] + mark, seconds(m.median(name)), "none ran", "-", iterations, labels, "-", cost]
+        return "| " + " | ".join(cells) + " |"
+    theirs = m.entries[peer]["extra_info"]
+    ratio = paired_ratio(m.seconds(name), m.seconds(peer))
+    cells = [
+        ours["title"] + mark,
+        seconds(m.median(name)),
+        f"{peer}, {seconds(m.median(peer))}",
+        f"**{ratio.median:.2f}x** ({ratio.low:.2f} to {ratio.high:.2f})",
+        f"{_count(ours['n_iter'])} / {_count(theirs['n_iter'])}",
+        f"{_count(ours['wrong_labels'])} / {_count(theirs['wrong_labels'])}",
+        _relative(ours.get("inertia"), theirs.get("inertia")),
+        cost,
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _memory(m: Measured, suite: str) -> str | None:
+    measured = m.entries[OURS[suite]]["extra_info"].get("memory")
+    if not measured or "error" in measured:
+        return None
+    resident = measured["resident_share"]
+    share = f"{measured['traced_share']:.0%} (NumPy's allocations)"
+    if resident is not None:
+        share = f"{resident:.0%} (resident set), {share}"
+    return f"{m.entries[OURS[suite]]['extra_info']['title']}: {share}"
+
+
+def seconds(value: float) -> str:
+    """A time with three digits.
+
+    Examples
+    --------
+    >>> seconds(12.345), seconds(0.012345), seconds(0.0000123)
+    ('12.3 s', '12.3 ms', '12.3 us')
+    """
+    for unit, scale in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
+        if value * scale >= 1 or unit == "us":
+            digits = f"{value * scale:.3g}"
+            return f"{float(digits):.0f} {unit}" if "e" in digits else f"{digits} {unit}"
+    raise AssertionError
+
+
+def _count(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
+
+
+def _relative(ours: float | None, theirs: float | None) -> str:
+    return f"{theirs / ours - 1:+.1e}" if ours and theirs else "-"
+
+
+def _footer(source: dict[str, Any], file: str) -> str:
+    info, commit = source["machine_info"], source["commit_info"]
+    cpu = f"{info['cpu']['brand_raw']}, {info['cores_used']} cores"
+    gpu = info.get("gpu")
+    machine = f"{gpu['name']} (driver {gpu.get('driver', '?')}) beside {cpu}" if gpu else cpu
+    blas = sorted({_pool(p) for p in info.get("thread_pools", ()) if p.get("user_api") == "blas"})
+    versions = ", ".join(f"{name} {version}" for name, version in info["versions"].items())
+    commit_id = (commit["id"] or "unknown")[:12] + (", with changes" if commit["dirty"] else "")
+    return (
+        f"{machine}; Python {info['python_version']}; {'; '.join(blas) or 'no BLAS reported'}; {versions}; "
+        f"commit {commit_id}; {source['datetime'][:10]}; `{source['command']}` (every run: `bench/results/{file}`)."
+    )
+
+
+def _pool(pool: dict[str, Any]) -> str:
+    return f"{pool['internal_api']} {pool.get('version', '?')} on {pool['num_threads']} threads"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Rewrite the README, or with ``--check`` return 1 where it does not match."""
+    parser = argparse.ArgumentParser(prog="python -m bench.table", description=__doc__.splitlines()[0])
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if the tables are not up to date")
+    options = parser.parse_args(argv)
+    before = options.readme.read_text()
+    try:
+        after = write_tables(before, options.results)
+    except ValueError as error:
+        parser.error(str(error))
+    if options.check:
+        if before != after:
+            print(f"{options.readme.name} does not match the results: run `python -m bench.table`.", file=sys.stderr)
+        return int(before != after)
+    options.readme.write_text(after)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,333 @@
+"""The work that is timed: named data, one fixed start each, tol=0.
+
+Every start is made of rows: ``np.random.RandomState(0).choice(n_samples, n_clusters, replace=False)``, so that all
+systems begin from the same bits in whatever dtype they compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+TO_CONVERGENCE = 1000  # max_iter of the fits that run until no label changes
+Task = Literal["fit", "predict", "seed"]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One piece of work.
+
+    Attributes
+    ----------
+    name, title : str
+        For the command line, and for the table.
+    task : {"fit", "predict", "seed"}
+        Lloyd's algorithm from the start; labels for given centers; k-means++ with ``random_state=0``.
+    n_clusters : int
+    shape : tuple of int
+        (n_samples, n_features)
+    make : callable
+        Returns the rows.
+    dtype : str
+        Of the rows as the systems get them.  "bfloat16", which NumPy lacks, is float32 rounded to it.
+    max_iter : int
+    n_init : int
+        Above 1, and where `seeded`: restarts from k-means++ with ``random_state=0``, seeding included in the time.
+    suites : frozenset of str
+        "cpu", "gpu".
+    from_host : bool
+        In the GPU suite: the time includes the transfer of a NumPy array.  Otherwise the rows lie on the device.
+    cpu_too : bool
+        In the GPU suite: CPU systems run as well, for the comparison of CPU and GPU.
+    distinct_start : bool
+        Draw the start among distinct rows (pixels repeat).
+    """
+
+    name: str
+    title: str
+    task: Task
+    n_clusters: int
+    shape: tuple[int, int]
+    make: Callable[[], NDArray]
+    dtype: str = "float32"
+    max_iter: int = TO_CONVERGENCE
+    n_init: int = 1
+    seeded: bool = False
+    suites: frozenset[str] = frozenset({"cpu"})
+    from_host: bool = False
+    cpu_too: bool = False
+    distinct_start: bool = False
+
+    @property
+    def converges(self) -> bool:
+        """Whether it runs until no label changes."""
+        return self.task == "fit" and self.max_iter == TO_CONVERGENCE
+
+    def load(self) -> Problem:
+        """Make the rows, the starts and, to predict with, the centers."""
+        X = self.make()
+        assert X.shape == self.shape, (self.name, X.shape)
+        if self.seeded:
+            starts = _kmeans_plusplus_starts(X, self.n_clusters, self.n_init)
+        elif self.task == "seed":
+            starts = []
+        else:
+            starts = [first_rows(X, self.n_clusters, distinct=self.distinct_start)]
+        if self.task == "predict" and "mnist" in self.name:
+            starts = [_after_three_iterations(X, starts[0])]
+        return Problem(self, X, starts)
+
+
+@dataclass
+class Problem:
+    """A workload with its data.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+    starts : list of ndarray of shape (n_clusters, n_features)
+        One per restart; to predict, the centers.  float32 for rows of at most 32 floating bits, else float64.
+    iterations : list of int
+        Per start, how many iterations an exact fit takes: given to systems that cannot stop when labels stop changing.
+    """
+
+    workload: Workload
+    X: NDArray
+    starts: list[NDArray]
+    iterations: list[int] = field(default_factory=list)
+
+    def fixed_iterations(self) -> list[int]:
+        """Iterations per start; found by an exact fit on NumPy where nobody has yet."""
+        w = self.workload
+        if not w.converges:
+            return [w.max_iter] * len(self.starts)
+        if not self.iterations:
+            from gpukmeans import KMeans
+
+            for start in self.starts:
+                model = KMeans(w.n_clusters, init=start, n_init=1, max_iter=w.max_iter, tol=0.0, backend="numpy")
+                self.iterations.append(int(model.fit(self.X).n_iter_))
+        return self.iterations
+
+
+def first_rows(X: NDArray, n_clusters: int, *, distinct: bool = False) -> NDArray:
+    """The start: rows drawn by ``RandomState(0).choice`` without replacement."""
+    pool = np.unique(X, axis=0) if distinct else X
+    start = pool[np.random.RandomState(0).choice(len(pool), n_clusters, replace=False)]
+    return np.ascontiguousarray(start, dtype=np.float32 if X.dtype in (np.float32, np.float16) else np.float64)
+
+
+def _kmeans_plusplus_starts(X: NDArray, n_clusters: int, n_init: int) -> list[NDArray]:
+    """The starts that scikit-learn draws with ``random_state=0``, for systems that have no k-means++ of their own."""
+    from sklearn.cluster import kmeans_plusplus
+
+    random_state = np.random.RandomState(0)
+    dtype = np.float32 if X.dtype == np.float32 else np.float64
+    rows = X.astype(dtype)
+    picks = [kmeans_plusplus(rows, n_clusters, random_state=random_state)[1] for _ in range(n_init)]
+    return [rows[pick] for pick in picks]
+
+
+@lru_cache(maxsize=2)
+def _mnist_centers(n_clusters: int) -> NDArray:
+    from gpukmeans import KMeans
+
+    X = mnist()
+    start = first_rows(X, n_clusters)
+    model = KMeans(n_clusters, init=start, n_init=1, max_iter=3, tol=0.0, backend="numpy", precision="fast")
+    return model.fit(X).cluster_centers_
+
+
+def _after_three_iterations(X: NDArray, start: NDArray) -> NDArray:
+    return _mnist_centers(len(start))
+
+
+@lru_cache(maxsize=1)
+def mnist_uint8() -> NDArray[np.uint8]:
+    """The 70,000 images, training images first, (70000, 784) uint8."""
+    from gpukmeans import load_mnist
+
+    return load_mnist(return_X_y=True)[0]
+
+
+@lru_cache(maxsize=1)
+def mnist() -> NDArray[np.float32]:
+    """Pixels / 255 in float32."""
+    return mnist_uint8().astype(np.float32) / np.float32(255)
+
+
+def digits() -> NDArray[np.float64]:
+    """scikit-learn's 1,797 digits of 8 x 8, float64."""
+    from sklearn.datasets import load_digits
+
+    return np.ascontiguousarray(load_digits().data)
+
+
+def china() -> NDArray[np.float32]:
+    """The pixels of scikit-learn's china.jpg / 255, (273280, 3) float32."""
+    from sklearn.datasets import load_sample_image
+
+    return load_sample_image("china.jpg").reshape(-1, 3).astype(np.float32) / np.float32(255)
+
+
+def noise(n_samples: int, n_features: int) -> NDArray[np.float32]:
+    """White noise: standard normal, float32."""
+    return np.random.default_rng(0).standard_normal((n_samples, n_features), dtype=np.float32)
+
+
+def blobs(n_samples: int, n_features: int, n_blobs: int) -> NDArray[np.float32]:
+    """scikit-learn's make_blobs with ``random_state=0``, float32."""
+    from sklearn.datasets import make_blobs
+
+    X, _ = make_blobs(n_samples, n_features, centers=n_blobs, random_state=0)
+    return X.astype(np.float32)
+
+
+def round_to_bfloat16(X: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Finite float32 rounded to the nearest bfloat16 (ties to even), kept in float32."""
+    bits = X.view(np.uint32)
+    rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+    return (rounded & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+def _noise_as(n: int, d: int, dtype: str) -> Callable[[], NDArray]:
+    def make() -> NDArray:
+        X = noise(n, d)
+        if dtype == "bfloat16":
+            return round_to_bfloat16(X)
+        return X.astype(dtype, copy=False)
+
+    return make
+
+
+BOTH = frozenset({"cpu", "gpu"})
+GPU = frozenset({"gpu"})
+M = (70_000, 784)
+_ALL = [
+    Workload("mnist-k10", "MNIST 70k x 784, k=10", "fit", 10, M, mnist, suites=BOTH, cpu_too=True),
+    Workload("mnist-k100", "MNIST 70k x 784, k=100", "fit", 100, M, mnist, suites=BOTH),
+    Workload("mnist-k1000", "MNIST 70k x 784, k=1000, 20 iterations", "fit", 1000, M, mnist, max_iter=20, suites=BOTH),
+    Workload("mnist-uint8-k10", "uint8 MNIST straight in, k=10", "fit", 10, M, mnist_uint8, "uint8", suites=BOTH),
+    Workload(
+        "digits-k10",
+        "digits 1797 x 64, k=10, k-means++, n_init=10",
+        "fit",
+        10,
+        (1797, 64),
+        digits,
+        "float64",
+        n_init=10,
+        seeded=True,
+        suites=BOTH,
+        from_host=True,
+        cpu_too=True,
+    ),
+    Workload(
+        "china-k64", "china.jpg, 273,280 x 3, k=64", "fit", 64, (273_280, 3), china, suites=BOTH, distinct_start=True
+    ),
+    Workload(
+        "noise-k256",
+        "white noise 100k x 128, k=256, 20 iterations",
+        "fit",
+        256,
+        (100_000, 128),
+        _noise_as(100_000, 128, "float32"),
+        max_iter=20,
+        suites=BOTH,
+    ),
+    Workload(
+        "blobs-k16",
+        "make_blobs 1M x 16, k=16",
+        "fit",
+        16,
+        (1_000_000, 16),
+        lambda: blobs(1_000_000, 16, 16),
+        suites=BOTH,
+    ),
+    Workload("predict-k10", "predict MNIST 70k x 784, k=10", "predict", 10, M, mnist, suites=BOTH),
+    Workload("predict-k1000", "predict MNIST 70k x 784, k=1000", "predict", 1000, M, mnist, suites=BOTH),
+    Workload("seed-k10", "k-means++ on MNIST 70k x 784, k=10", "seed", 10, M, mnist, suites=BOTH, cpu_too=True),
+    Workload("seed-k100", "k-means++ on MNIST 70k x 784, k=100", "seed", 100, M, mnist, suites=BOTH),
+    Workload("seed-k1000", "k-means++ on MNIST 70k x 784, k=1000", "seed", 1000, M, mnist, suites=BOTH),
+    Workload(
+        "mnist-uint8-host",
+        "uint8 MNIST from the host, transfer and k-means++ included, k=10",
+        "fit",
+        10,
+        M,
+        mnist_uint8,
+        "uint8",
+        seeded=True,
+        suites=GPU,
+        from_host=True,
+        cpu_too=True,
+    ),
+    *(
+        Workload(
+            f"fit-{n}x{d}-k{k}-{dtype}",
+            f"{n:,} x {d} {dtype}, k={k}, {iterations} iterations",
+            "fit",
+            k,
+            (n, d),
+            _noise_as(n, d, dtype),
+            dtype,
+            max_iter=iterations,
+            suites=GPU,
+        )
+        for n, d, k, iterations, dtypes in (
+            (1_000_000, 64, 64, 20, ("bfloat16", "float32")),
+            (200_000, 256, 256, 20, ("bfloat16", "float32")),
+            (100_000, 512, 512, 20, ("bfloat16", "float32")),
+            (1_000_000, 768, 1000, 5, ("float32",)),
+            (1_000_000, 768, 4000, 5, ("float32",)),
+        )
+        for dtype in dtypes
+    ),
+    *(
+        Workload(
+            f"assign-{n}x{d}-k{k}-{dtype}",
+            f"assign {n:,} x {d} {dtype}, k={k}",
+            "predict",
+            k,
+            (n, d),
+            _noise_as(n, d, dtype),
+            dtype,
+            suites=GPU,
+        )
+        for n, d, k in ((65_536, 1024, 4096), (1_048_576, 128, 65_536))
+        for dtype in ("float16", "float32")
+    ),
+    Workload(
+        "blobs-10M-k16",
+        "make_blobs 10M x 16, k=16, at most 50 iterations",
+        "fit",
+        16,
+        (10_000_000, 16),
+        lambda: blobs(10_000_000, 16, 16),
+        max_iter=50,
+        suites=GPU,
+    ),
+]
+WORKLOADS: dict[str, Workload] = {w.name: w for w in _ALL}
+
+
+def workloads_of(suite: str, names: list[str] | None = None) -> list[Workload]:
+    """The workloads of a suite, or those named; in the GPU suite those made for it come first, should time run out.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown.
+    """
+    unknown = sorted(set(names or ()) - set(WORKLOADS))
+    if unknown:
+        raise ValueError(f"Unknown workloads {unknown}; known are {sorted(WORKLOADS)}.")
+    chosen = [w for w in WORKLOADS.values() if (w.name in names if names else suite in w.suites)]
+    if suite == "gpu":
+        chosen.sort(key=lambda w: w.suites == BOTH and w.name not in ("mnist-k10", "mnist-k1000"))
+    return chosen
