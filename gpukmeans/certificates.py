@@ -5,24 +5,34 @@ Every function states what it bounds and why; tests compare each with rational a
 
 Notation: u is the unit roundoff (2**-24 in float32, 2**-53 in float64) and gamma(m) = m*u / (1 - m*u), which bounds the
 relative error of m roundings (N. J. Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., lemma 3.1).
+|v| is the Euclidean norm of a vector.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 UNIT32 = 2.0**-24
 UNIT64 = 2.0**-53
 #: Smallest normal float32: flush-to-zero arithmetic loses at most this much per operation.
 TINY32 = 2.0**-126
+#: Rows and centers with larger norms are not screened in float32: their products could overflow on the way.
+LARGEST_NORM32 = 2.0**60
 #: Room for the rounding of the bound itself and of the comparison made with it.
 SLACK = 1.0 + 2.0**-10
+#: Absolute error that underflow of the squares can add to a float64 squared distance, for up to 2**40 features.
+SQUARE_UNDERFLOW = 2.0**-1000
 
 
 def gamma(m: float, unit: float) -> float:
     """Bound of the relative error of m roundings; infinite where m*u reaches 1/2, so that nothing is certified."""
     mu = m * unit
     return mu / (1.0 - mu) if mu < 0.5 else float("inf")
+
+
+def _screened(norm: float) -> float:
+    return float(norm) if norm < LARGEST_NORM32 else float("inf")
 
 
 @dataclass(frozen=True)
@@ -33,41 +43,94 @@ class ScoreRadius:
     constant: float
 
 
-def score_radius(n_features: int, largest_center_norm: float, unit: float = UNIT32) -> ScoreRadius:
-    """Radius of the scores ``s_j = fl(|c_j|^2) - 2 fl(x.c_j)`` of one row, all centers alike.
+def score_radius(n_features: int, largest_center_norm: float) -> ScoreRadius:
+    """Radius of the float32 scores ``s_j = fl(|c_j|^2) - 2 fl(x.c_j)`` of one row, all centers alike.
 
-    Row i is certified when its second best computed score exceeds the best by more than ``2 * radius_i``.
+    Row i is certified when its second best computed score exceeds the best by more than ``2 * radius_i``, and
+    ``|x_i| < LARGEST_NORM32`` (the radius of larger centers is infinite).
 
     Parameters
     ----------
     n_features : int
     largest_center_norm : float
         An upper bound of |c_j| over the centers.
-    unit : float
-        Unit roundoff of the arithmetic that forms the scores.
 
     Notes
     -----
-    Let x' and c' be x and c rounded to that arithmetic.  A dot product of d terms in any order, with or without
-    fused multiply-add, is within gamma(d) * |x'|.|c'| of x'.c' (Higham, eq. 3.5), and |x'|.|c'| <= |x'| |c'|
-    by Cauchy and Schwarz.  Rounding x and c first adds (2u + u^2) |x| |c|.  |c|^2 is taken in float64 (or the wider
-    of the two) and rounded once: u |c|^2, with as much again for the float64 sum.  The final subtraction
-    rounds once more: u (|c|^2 + 2 |x| |c|) (1 + ...).  Together, with C the largest |c|,
+    Let x' and c' be x and c rounded to float32.  A dot product of d terms in any order, with or without fused
+    multiply-add, is within gamma(d) * |x'|.|c'| of x'.c' (Higham, eq. 3.5), and |x'|.|c'| <= |x'| |c'| by Cauchy and
+    Schwarz.  Rounding x and c first adds (2u + u^2) |x| |c|; room is left for one more rounding of each, such as a
+    float32 subtraction of a common shift.  |c|^2 is taken in float64 and rounded once: u |c|^2, with less for the
+    float64 sum.  The final subtraction rounds once more: u (|c|^2 + 2 |x| |c|) (1 + ...).  Together, with C the
+    largest |c|,
 
-        |error| <= 2 (gamma(d + 4) + u) |x| C + 4 u C^2.
+        |error| <= 2 (gamma(d + 6) + u) |x| C + 4 u C^2.
 
     Flush-to-zero of inputs, products and sums adds at most 2**-126 for each of d products, times |x_f| + |c_f| + 2;
     it is bounded with |x_f| <= |x| and is nothing for ordinary data.
     """
-    d, C = float(n_features), float(largest_center_norm)
-    g = gamma(d + 4.0, unit)
-    tiny = 4.0 * (d + 4.0) * TINY32 if unit > UNIT64 else 4.0 * (d + 4.0) * 2.0**-1022
-    if unit == UNIT64:
-        # |c|^2 itself is a float64 dot product here: gamma(d), not one rounding.
-        return ScoreRadius(
-            SLACK * (2.0 * (g + unit) * C + tiny), SLACK * ((2.0 * g + 4.0 * unit) * C * C + tiny * (2.0 + C))
-        )
-    return ScoreRadius(SLACK * (2.0 * (g + unit) * C + tiny), SLACK * (4.0 * unit * C * C + tiny * (2.0 + C)))
+    d, C = float(n_features), _screened(largest_center_norm)
+    tiny = 4.0 * (d + 4.0) * TINY32
+    return ScoreRadius(
+        SLACK * (2.0 * (gamma(d + 6.0, UNIT32) + UNIT32) * C + tiny),
+        SLACK * (4.0 * UNIT32 * C * C + tiny * (2.0 + C)),
+    )
+
+
+def projected_rows_error(n_features: int, n_components: int, basis_defect: float) -> float:
+    """eta: with p = fl(x Q) in float32 and e = x - Q p, both |p - Q'x| and |Q'e| are at most eta |x|.
+
+    Parameters
+    ----------
+    n_features, n_components : int
+        The shape of the basis Q, whose entries are float32 numbers.
+    basis_defect : float
+        An upper bound of the spectral norm of Q'Q - I.
+
+    Notes
+    -----
+    Each component of p is a float32 dot product: within gamma(d + 2) |q| |x| of exact, where the 2 covers rounding
+    x to float32 and subtracting the shift; over m components, sqrt(m) times that, with |q|^2 <= 1 + defect.
+    Q'e = (Q'x - p) - (Q'Q - I) p.
+    """
+    rounding = math.sqrt(n_components * (1.0 + basis_defect)) * gamma(n_features + 4.0, UNIT32)
+    return SLACK * (rounding + basis_defect * (1.0 + basis_defect + rounding)) + n_features * TINY32
+
+
+def projection_radius(
+    n_components: int,
+    largest_center_norm: float,
+    eta: float,
+    basis_defect: float,
+    center_leak: float,
+) -> ScoreRadius:
+    """Radius of the projected scores ``fl(|c_j|^2 - 2 (p_i.g_j + r_i q_j))`` as lower bounds of |c_j|^2 - 2 x_i.c_j.
+
+    With x = Q p + e and c = Q g + f, where r >= |e| and q >= |f|,
+
+        x.c = p.g + p'(Q'Q - I)g + e.Qg + Qp.f + e.f,       |e.f| <= r q,
+
+    so the score without rounding lies within [0, 4 r q] below the true one, but for the three middle terms, which
+    vanish for an exactly orthonormal basis: at most (defect + eta) |p| |g| + |p| |Q'f| in all.  The float32 dot
+    product of m + 2 terms rounds by gamma(m + 4) times their summed magnitudes, at most (2 |x| C + C^2) times 1 + small,
+    as |p| |g| + r q <= sqrt(|p|^2 + r^2) sqrt(|g|^2 + q^2).
+
+    Parameters
+    ----------
+    n_components : int
+    largest_center_norm : float
+        C, an upper bound of |c_j|.
+    eta, basis_defect : float
+        See `projected_rows_error`.
+    center_leak : float
+        An upper bound of |Q'f_j| over the centers.
+    """
+    C = _screened(largest_center_norm)
+    near_one = 1.0 + 4.0 * (eta + basis_defect)
+    g = gamma(n_components + 8.0, UNIT32)
+    tiny = 8.0 * (n_components + 4.0) * TINY32
+    per_norm = 2.0 * near_one * ((g + eta + basis_defect) * C * near_one + center_leak) + tiny
+    return ScoreRadius(SLACK * per_norm, SLACK * (2.0 * g * near_one * C * C + tiny * (2.0 + C)))
 
 
 def square_distance_radius(n_features: int) -> float:
@@ -83,13 +146,31 @@ def square_distance_radius(n_features: int) -> float:
     return SLACK * gamma(n_features + 4.0, UNIT64)
 
 
-#: Absolute error that underflow of the squares can add to a float64 squared distance, for up to 2**40 features.
-SQUARE_UNDERFLOW = 2.0**-1000
-
-
 def exact_in_float64(n_features: int, largest_value: float) -> bool:
     """Whether whole numbers up to `largest_value` in magnitude have exact float64 squared distances (radius zero).
 
     Differences reach 2 * largest, squares 4 * largest^2, and sums of d of them must stay within 2**53.
     """
     return 4.0 * largest_value * largest_value * n_features <= 2.0**53
+
+
+#: Share of a fresh gap that is given up at once for all later roundings of it (see `gap_after_move`).
+GAP_SLACK = 2.0**-24
+
+
+def gap_after_move(drift_own: float, drift_others: float) -> float:
+    """How much the gap of a row shrinks at most when its own center and the others move (G. Hamerly, SDM 2010).
+
+    The gap is a lower bound of min_j |x - c_j| (j not the own center) minus an upper bound of |x - c_own|.  By the
+    triangle inequality a center that moves by delta changes any distance to it by at most delta.  While the gap is
+    positive no other center can be as near, so the label stays.
+
+    The gap is kept in float64 and only ever shrinks, so each subtraction rounds by at most u times the fresh gap;
+    `GAP_SLACK` taken off the fresh gap pays for 2**28 of them.
+
+    Parameters
+    ----------
+    drift_own, drift_others : float
+        Upper bounds of the drift of the own center and of the largest drift among the others.
+    """
+    return (drift_own + drift_others) * (1.0 + 2.0**-40)

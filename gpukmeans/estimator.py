@@ -51,12 +51,12 @@ class FitReport:
     iterations: list[Iteration] = field(default_factory=list)
 
 
-class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
+class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
     """Exact k-means, on an NVIDIA GPU where there is one, on the CPU where there is none.
 
     A drop-in for `sklearn.cluster.KMeans`: the same parameters, attributes and, for the same `random_state`, the same
-    clustering that scikit-learn finds in float64.  Each label is the true nearest center of the centers as stored (ties:
-    the lowest index), and labels, centers, inertia and n_iter are the same bits on every backend.
+    clustering that scikit-learn finds in float64.  Each label is the true nearest center of the centers as stored
+    (ties: the lowest index), and labels, centers, inertia and n_iter are the same bits on every backend.
 
     Parameters
     ----------
@@ -70,7 +70,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     max_iter : int, default=300
         Iterations of one run at most.
     tol : float, default=1e-4
-        A run ends when the summed squared shift of the centers is at most `tol` times the mean variance of the features.
+        A run ends when the summed squared shift of the centers is at most `tol` times the mean variance of the
+        features.
         With 0 it ends when no label changes, which exact arithmetic always reaches.
     verbose : int, default=0
         Print the inertia of every iteration (which costs a pass over the rows each).
@@ -270,7 +271,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         given = not callable(self.init) and not isinstance(self.init, str)
         init = check_array(self.init, dtype=dtype, copy=True, order="C") if given else self.init
         if given:
-            _check_center_shape(init, self.n_clusters, X.shape[1])
+            _check_center_shape(np.asarray(init), self.n_clusters, X.shape[1])
         if self.n_init == "auto":
             return init, 1 if given or init == "k-means++" else 10
         if given and self.n_init != 1:

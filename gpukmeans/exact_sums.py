@@ -117,20 +117,18 @@ class Grid:
             np.multiply(scaled, 2.0**self.bits, out=scaled)
             yield np.rint(scaled, out=scaled)
 
-    def scaled_value(self, sums: I64) -> F64:
-        """Sums of limbs, (n_limbs, ..., n_columns) int64, as float64 in units of the first limb: within about an ulp.
-
-        The same elementary operations run in kernels/finish.cu, which promises the same bits.
-        """
-        first = sums[0].astype(np.float64)
-        rest = (sums[0] - first.astype(np.int64)).astype(np.float64)
+    def parts(self, sums: I64) -> tuple[F64, F64]:
+        """Sums of limbs, (n_limbs, ..., n_columns) int64, as two float64 (high and low) in units of the first limb."""
+        high = sums[0].astype(np.float64)
+        low = (sums[0] - high.astype(np.int64)).astype(np.float64)
         if self.n_limbs == 2:
-            rest = rest + sums[1].astype(np.float64) * 2.0**-self.bits
-        return first + rest
+            low = low + sums[1].astype(np.float64) * 2.0**-self.bits
+        return high, low
 
     def value(self, sums: I64) -> F64:
-        """Sums of limbs, (n_limbs, ..., n_columns) int64, as float64."""
-        return self.scaled_value(sums) * (1.0 / self.scale)
+        """Sums of limbs, (n_limbs, ..., n_columns) int64, as float64: within about one unit in the last place."""
+        high, low = self.parts(sums)
+        return (high + low) * (1.0 / self.scale)
 
 
 def weighted_rows(X: NDArray, sample_weight: F64 | None, rows: slice | NDArray, *, convert: bool = True) -> NDArray:
@@ -176,7 +174,10 @@ def exact_total(terms: F64) -> float:
 
 
 def cluster_means(sums: I64, weights: F64, grid: Grid, dtype: np.dtype) -> NDArray:
-    """Centers from exact sums: ``sums / weights`` in float64, rounded to `dtype`.
+    """Centers from exact sums: ``sums / weights``, all but always the float64 nearest to it, rounded to `dtype`.
+
+    A quotient and one correction by its remainder, so that the mean of equal rows is that row: a center one
+    unit beside it would let rows change sides for ever.  kernels/finish.cu does the same operations, for the same bits.
 
     Parameters
     ----------
@@ -184,8 +185,30 @@ def cluster_means(sums: I64, weights: F64, grid: Grid, dtype: np.dtype) -> NDArr
     weights : ndarray of shape (n_clusters,), float64
         Summed weights.  A cluster of weight 0 gets NaN: the caller fills it.
     """
+    high, low = grid.parts(sums)
+    weight = weights[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
-        return (grid.scaled_value(sums) / weights[:, None] * (1.0 / grid.scale)).astype(dtype)
+        quotient = high / weight
+        product, error = two_product(quotient, weight)
+        quotient += (((high - product) - error) + low) / weight
+        return (quotient * (1.0 / grid.scale)).astype(dtype)
+
+
+def two_product(a: F64, b: F64) -> tuple[F64, F64]:
+    """Two float64 arrays whose sum is exactly a * b, where nothing over- or underflows.
+
+    T. J. Dekker, "A floating-point technique for extending the available precision", 1971.
+    """
+    product = a * b
+    a_high, b_high = _high_half(a), _high_half(b)
+    a_low, b_low = a - a_high, b - b_high
+    error = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
+    return product, error
+
+
+def _high_half(a: F64) -> F64:
+    scaled = a * 134217729.0  # 2**27 + 1
+    return scaled - (scaled - a)
 
 
 def warp_order_sum(terms: F64) -> F64:

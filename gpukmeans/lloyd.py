@@ -31,9 +31,9 @@ class Iteration:
         Rows whose label changed.
     shift : float
         Sum over the clusters of |new center - old center|^2.
-    n_certified, n_resolved, n_exact, n_uncertain : int
-        Rows settled by the screen, by float64 distances, by exact arithmetic, and (``precision="fast"``) left to
-        the screen's word.
+    n_skipped, n_certified, n_resolved, n_exact, n_uncertain : int
+        Rows settled by drift bounds, by a screen, by float64 distances, by exact arithmetic, and
+        (``precision="fast"``) left to the screen's word.
     n_relocated : int
         Empty clusters that were given a row.
     seconds : float
@@ -44,6 +44,7 @@ class Iteration:
     iteration: int
     n_moved: int
     shift: float
+    n_skipped: int
     n_certified: int
     n_resolved: int
     n_exact: int
@@ -108,6 +109,7 @@ def lloyd(
             i,
             assigned.n_moved,
             shift,
+            assigned.n_skipped,
             assigned.n_certified,
             assigned.n_resolved,
             assigned.n_exact,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.certificates import SQUARE_UNDERFLOW, square_distance_radius
-from gpukmeans.exact_sums import F64, blocks
+from gpukmeans.exact_sums import blocks, two_product
 
 
 def first_of_equal_rows(centers: NDArray) -> NDArray[np.int64]:
@@ -28,6 +28,10 @@ def first_of_equal_rows(centers: NDArray) -> NDArray[np.int64]:
     [0, 1, 0, 1]
     """
     values = np.ascontiguousarray(centers) + 0  # -0.0 becomes 0.0
+    bits = values.view(np.dtype(f"u{values.dtype.itemsize}")).astype(np.uint64)
+    odd = 2 * np.arange(values.shape[1], dtype=np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    if len(np.unique((bits * odd).sum(axis=1))) == len(values):  # a wrapping sum: equal rows have equal ones
+        return np.arange(len(values))
     keys = values.view(np.dtype((np.void, values.dtype.itemsize * values.shape[1]))).ravel()
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     return first[inverse.ravel()].astype(np.int64)
@@ -37,10 +41,17 @@ def all_integers(values: NDArray) -> bool:
     """Whether every value is a whole number."""
     if values.dtype.kind in "iu":
         return True
-    return all(np.array_equal(values[s], np.rint(values[s])) for s in blocks(*values.shape, values.dtype.itemsize))
+    n_rows, n_columns = values.shape
+    return all(np.array_equal(values[s], np.rint(values[s])) for s in blocks(n_rows, n_columns, values.itemsize))
 
 
-def resolve(rows: NDArray, centers: NDArray, alive: NDArray[np.int64], exact: bool) -> tuple[NDArray[np.int32], int]:
+def resolve(
+    rows: NDArray,
+    centers: NDArray,
+    alive: NDArray[np.int64],
+    exact: bool,
+    candidates: NDArray[np.bool_] | None = None,
+) -> tuple[NDArray[np.int32], int]:
     """The nearest center of each row, by float64 distances and, where these cannot tell, exactly.
 
     Parameters
@@ -51,6 +62,8 @@ def resolve(rows: NDArray, centers: NDArray, alive: NDArray[np.int64], exact: bo
         Centers that no equal center with a lower index stands before, in rising order.
     exact : bool
         Whether float64 distances of these rows to these centers carry no error (see certificates.exact_in_float64).
+    candidates : ndarray of shape (n_rows, n_alive), bool, default=None
+        The living centers that may be nearest to each row, one at least; None: any.
 
     Returns
     -------
@@ -61,25 +74,26 @@ def resolve(rows: NDArray, centers: NDArray, alive: NDArray[np.int64], exact: bo
     labels = np.empty(len(rows), np.int32)
     radius = 0.0 if exact else square_distance_radius(rows.shape[1])
     underflow = 0.0 if exact else SQUARE_UNDERFLOW
-    living = centers[alive].astype(np.float64)
     n_exact = 0
-    for part in blocks(len(rows), rows.shape[1]):
+    for part in blocks(len(rows), max(rows.shape[1], len(alive))):
         x = rows[part].astype(np.float64)
-        distances = np.empty((len(x), len(living)))
-        for j, center in enumerate(living):
-            difference = x - center
-            distances[:, j] = np.einsum("ij,ij->i", difference, difference)
-        best = distances.argmin(axis=1)
-        lowest = distances[np.arange(len(x)), best][:, None]
-        open_ = distances - lowest <= radius * (distances + lowest) + underflow
+        open_ = np.ones((len(x), len(alive)), bool) if candidates is None else candidates[part]
+        distances = np.full(open_.shape, np.inf)
+        for j in np.flatnonzero(open_.any(axis=0)):
+            index = np.flatnonzero(open_[:, j])
+            difference = x[index] - centers[alive[j]]
+            distances[index, j] = np.einsum("ij,ij->i", difference, difference)
+        best = distances.argmin(axis=1)  # of equal distances the lowest index
         labels[part] = alive[best]
         if exact:
-            continue  # argmin already took the lowest index of equal distances
-        undecided = np.flatnonzero(open_.sum(axis=1) > 1)
-        if len(undecided):
-            choices = [alive[open_[i]] for i in undecided]
-            labels[part][undecided] = nearest_exactly(rows[part][undecided], centers, choices)
-            n_exact += len(undecided)
+            continue
+        lowest = distances[np.arange(len(x)), best][:, None]
+        with np.errstate(invalid="ignore"):
+            open_ = open_ & ~(distances - lowest > radius * (distances + lowest) + underflow)
+        for i in np.flatnonzero(open_.sum(axis=1) > 1):
+            choices = alive[np.flatnonzero(open_[i])]
+            labels[part.start + i] = nearest_exactly(rows[part][i : i + 1], centers, [choices])[0]
+            n_exact += 1
     return labels, n_exact
 
 
@@ -120,7 +134,7 @@ def _square_distance_sign(x: NDArray, a: NDArray, b: NDArray) -> int:
     if largest < 2.0**480 and smallest > 2.0**-450:
         total = math.fsum(
             np.concatenate(
-                [*_two_product(a, a), *_two_product(-b, b), *_two_product(2 * x, b), *_two_product(-2 * x, a)]
+                [*two_product(a, a), *two_product(-b, b), *two_product(2 * x, b), *two_product(-2 * x, a)]
             )
         )
         return (total > 0) - (total < 0)
@@ -129,18 +143,3 @@ def _square_distance_sign(x: NDArray, a: NDArray, b: NDArray) -> int:
         for xi, ai, bi in zip(x.tolist(), a.tolist(), b.tolist(), strict=True)
     )
     return (exact > 0) - (exact < 0)
-
-
-def _two_product(a: F64, b: F64) -> tuple[F64, F64]:
-    """Two float64 arrays whose sum is exactly a * b (no fused multiply-add needed)."""
-    product = a * b
-    a_high = _high_half(a)
-    b_high = _high_half(b)
-    a_low, b_low = a - a_high, b - b_high
-    error = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
-    return product, error
-
-
-def _high_half(a: F64) -> F64:
-    scaled = a * 134217729.0  # 2**27 + 1
-    return scaled - (scaled - a)

@@ -42,12 +42,15 @@ static __device__ __forceinline__ long long second_limb(double scaled, double li
   return (long long)rint(__dmul_rn(__dsub_rn(scaled, rint(scaled)), limb_size));
 }
 
-/* Sums of limbs as float64 in units of the first limb: exact_sums.Grid.scaled_value, operation by operation. */
+/* Sums of limbs in units of the first limb, as double(sum0) and what that leaves: exact_sums.Grid.parts and .value,
+ * operation by operation. */
+static __device__ __forceinline__ double low_part(long long sum0, long long sum1, bool two, double limb_unit) {
+  double low = double(sum0 - (long long)double(sum0));
+  if (two) low = __dadd_rn(low, __dmul_rn(double(sum1), limb_unit));
+  return low;
+}
 static __device__ __forceinline__ double scaled_value(long long sum0, long long sum1, bool two, double limb_unit) {
-  const double first = double(sum0);
-  double rest = double(sum0 - (long long)first);
-  if (two) rest = __dadd_rn(rest, __dmul_rn(double(sum1), limb_unit));
-  return __dadd_rn(first, rest);
+  return __dadd_rn(double(sum0), low_part(sum0, sum1, two, limb_unit));
 }
 
 static __device__ __forceinline__ void atomic_add(long long* target, long long value) {

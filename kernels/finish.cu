@@ -9,7 +9,8 @@
  * weights (k) f64 OUT | shift_square (k) f64 OUT                                  all C-contiguous
  * A warp owns a center, its lanes the columns.  limb_unit = 2^-bits of the grid, weight_unit that of the weights.
  * Launch grid ceil(k/4), block 128.   Traffic: 8 k d n_limbs read, k d centers read and written.
- * Accuracy: the same operations as NumPy's, one by one (no fused multiply-add): the same bits.
+ * Accuracy: the same operations as NumPy's, one by one, for the same bits; the one fused multiply-add is an
+ * error-free product's error, which NumPy finds by splitting.
  */
 #include "common.cuh"
 
@@ -30,9 +31,13 @@ finish(const long long* __restrict__ sums, const long long* __restrict__ weight_
   double shift = 0.0;
   for (int f = lane; f < d; f += WARP) {
     const long long at = (long long)j * d + f;
-    const double sum = scaled_value(sums[at], two ? sums[plane + at] : 0, two, limb_unit);
+    const double high = double(sums[at]), low = low_part(sums[at], two ? sums[plane + at] : 0, two, limb_unit);
+    // A quotient and its correction: high - quotient * weight is exact in the two terms of the fused product.
+    double quotient = __ddiv_rn(high, weight);
+    const double product = __dmul_rn(quotient, weight), error = __fma_rn(quotient, weight, -product);
+    quotient = __dadd_rn(quotient, __ddiv_rn(__dadd_rn(__dsub_rn(__dsub_rn(high, product), error), low), weight));
     CENTER center;
-    narrow(__dmul_rn(__ddiv_rn(sum, weight), __ddiv_rn(1.0, scale[f])), &center);
+    narrow(__dmul_rn(quotient, __ddiv_rn(1.0, scale[f])), &center);
     shift = __dadd_rn(shift, square_difference(widen(center), widen(C[at])));
     C[at] = center;
   }

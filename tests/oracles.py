@@ -72,8 +72,8 @@ def summands(X, sample_weight=None):
 
 
 def mean(total, weight, dtype):
-    """A center from its exact sum, rounded as the package documents: the sum, the quotient, the center dtype."""
-    return dtype(float(total) / float(weight))
+    """A center from its exact sum, rounded as the package documents: the quotient, then the center dtype."""
+    return dtype(float(Fraction(total) / Fraction(float(weight))))
 
 
 @dataclass

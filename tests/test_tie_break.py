@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from gpukmeans import tie_break
+from gpukmeans import exact_sums
 from gpukmeans.datasets import exact_ties, near_ties
 from gpukmeans.tie_break import all_integers, first_of_equal_rows, nearest_exactly, resolve
 from tests.oracles import nearest
@@ -80,7 +80,7 @@ def test_negative_zero_is_zero():
 def test_two_products_have_no_error(seed):
     local = np.random.default_rng(seed)
     a, b = np.ldexp(local.uniform(-1, 1, (2, 600)), local.integers(-400, 400, (2, 600)) // 2)
-    product, error = tie_break._two_product(a, b)
+    product, error = exact_sums.two_product(a, b)
     for exact, p, e in zip(zip(a.tolist(), b.tolist(), strict=True), product.tolist(), error.tolist(), strict=True):
         assert Fraction(exact[0]) * Fraction(exact[1]) == Fraction(p) + Fraction(e)
 

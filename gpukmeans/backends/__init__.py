@@ -8,7 +8,7 @@ other backend: labels are the true nearest centers, and sums are exact.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from gpukmeans.exact_sums import F64, I64, Grid
 
 
-@dataclass(frozen=True)
-class Assigned:
-    """What one assignment did: how many rows each step of the ladder settled, and how many changed their label."""
+class Assigned(NamedTuple):
+    """What one assignment did: how many rows changed their label, and how many each step of the ladder settled."""
 
     n_moved: int
-    n_certified: int  # by the screen
+    n_certified: int  # by a screen
     n_resolved: int  # by float64 distances
     n_exact: int  # by exact arithmetic
     n_uncertain: int = 0  # left to the screen's word (precision="fast" only)
+    n_skipped: int = 0  # by drift bounds, without a look
 
 
 @dataclass(frozen=True)

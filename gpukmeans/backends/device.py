@@ -6,7 +6,6 @@ Below it sits CuPy, or the emulator in tests; nothing above it imports CuPy.
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -116,9 +115,7 @@ class CupyDevice:
 
     def download(self, array: Any) -> NDArray:
         with self._device:
-            host = array.get(stream=self._stream)
-            self._stream.synchronize()
-        return host
+            return array.get(stream=self._stream)
 
     def fill(self, array: Any, byte: int) -> None:
         with self._device:
@@ -191,7 +188,7 @@ def probe() -> Probe:
             return Probe(False, "CuPy is not installed (pip install 'gpukmeans[cuda13]', or [cuda12]).")
         return Probe(False, f"CuPy could not be imported: {_what(error)}")
     except Exception as error:  # an unwritable HOME, a missing library, two CuPys at once: anything
-        return Probe(False, f"CuPy could not be imported: {_what(error)}{_cache_hint()}", None, versions)
+        return Probe(False, f"CuPy could not be imported: {_what(error)}{_hint(error)}", None, versions)
     name = None
     step = "no CUDA device answers"
     try:
@@ -211,7 +208,7 @@ def probe() -> Probe:
         if device.download(labels)[0] != 7:
             return Probe(False, f"a trial kernel on {name} gave a wrong result.", name, versions)
     except Exception as error:
-        return Probe(False, f"{step}: {_what(error)}{_cache_hint()}", name, versions)
+        return Probe(False, f"{step}: {_what(error)}{_hint(error)}", name, versions)
     return Probe(True, f"{name} (CuPy {versions['cupy']}, CUDA {versions['runtime']}).", name, versions)
 
 
@@ -222,12 +219,9 @@ def _what(error: Exception) -> str:
     return line if line.endswith(".") else f"{line}."
 
 
-def _cache_hint() -> str:
-    """CuPy writes compiled kernels below HOME."""
-    folder = os.environ.get("CUPY_CACHE_DIR") or os.path.expanduser("~")
-    if os.access(folder, os.W_OK):
-        return ""
-    return f" ({folder} is not writable; set CUPY_CACHE_DIR to a folder that is.)"
+def _hint(error: Exception) -> str:
+    """CuPy keeps compiled kernels in a folder below HOME, and fails in many ways where it cannot."""
+    return " Set CUPY_CACHE_DIR to a folder that can be written." if isinstance(error, OSError) else ""
 
 
 def _version(number: int) -> str:

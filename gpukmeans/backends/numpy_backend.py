@@ -9,15 +9,17 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from gpukmeans.backends import Assigned, Updated
-from gpukmeans.certificates import (
-    SLACK,
-    UNIT32,
-    UNIT64,
-    exact_in_float64,
-    gamma,
-    score_radius,
-    square_distance_radius,
+from gpukmeans.backends.numpy_screen import (
+    FullScreen,
+    Index,
+    ProjectedScreen,
+    Projection,
+    RowScreen,
+    choose_basis,
 )
+from gpukmeans.backends.numpy_seeding import NumpySeeding
+from gpukmeans.backends.threads import Workers, parts_of, workers
+from gpukmeans.certificates import exact_in_float64, gap_after_move, square_distance_radius
 from gpukmeans.exact_sums import (
     EXACT_FLOAT64_ROWS,
     F64,
@@ -34,17 +36,36 @@ from gpukmeans.exact_sums import (
 )
 from gpukmeans.tie_break import all_integers, first_of_equal_rows, resolve
 
-#: Rows of a k-means++ block.
-SEEDING_BLOCK = 1024
+#: Rows that are summed at a time: few enough to stay in a shared cache, enough to pay for a sparse matrix.
+MOVE_ROWS = 512
 
 
 class NumpyBackend:
-    """Runs on the CPU with NumPy, SciPy's sparse products and BLAS."""
+    """Runs on the CPU with NumPy, SciPy's sparse products and BLAS.
+
+    Parameters
+    ----------
+    skip : bool, default=True
+        Keep drift bounds, and look only at rows that these cannot settle.
+    screen : bool, default=True
+        Settle rows by float32 scores where their error radius allows it; without, float64 distances settle all.
+    project : bool, default=True
+        Try screening by a few leading components first, where a sample says that it pays.
+
+    Notes
+    -----
+    The switches are for experiments: they change the time of a fit and none of its bits.
+    """
 
     name = "numpy"
 
+    def __init__(self, *, skip: bool = True, screen: bool = True, project: bool = True) -> None:
+        self.skip = skip
+        self.screen = screen
+        self.project = project
+
     def load(self, X: NDArray, sample_weight: F64 | None = None, grid: Grid | None = None) -> NumpyRows:
-        return NumpyRows(X, sample_weight, grid)
+        return NumpyRows(self, X, sample_weight, grid)
 
     def describe(self) -> str:
         return f"NumPy {np.__version__} on {platform.machine()}"
@@ -53,16 +74,16 @@ class NumpyBackend:
 class NumpyRows:
     """Rows as the caller's array holds them: nothing is copied."""
 
-    def __init__(self, X: NDArray, sample_weight: F64 | None, grid: Grid | None) -> None:
+    def __init__(self, options: NumpyBackend, X: NDArray, sample_weight: F64 | None, grid: Grid | None) -> None:
+        self.options = options
         self.X = X
         self.sample_weight = sample_weight
         self.grid = grid
         self.n_samples, self.n_features = X.shape
         self.center_dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
-        #: Scores of uint8 and float32 rows are formed in float32, those of float64 rows in float64.
-        self.score_dtype = np.dtype(np.float64 if X.dtype == np.float64 else np.float32)
         self._largest_integer: float | None = None
-        self._norms: NDArray | None = None
+        self._screen: RowScreen | None = None
+        self._basis_tried = False
 
     def start(self, centers: NDArray, *, precision: str = "exact") -> NumpyRun:
         return NumpyRun(self, np.array(centers, self.center_dtype, order="C"), precision)
@@ -71,23 +92,25 @@ class NumpyRows:
         return self.X[indices]
 
     def unweighted(self, grid: Grid) -> NumpyRows:
-        return NumpyRows(self.X, None, grid)
+        return NumpyRows(self.options, self.X, None, grid)
 
     def seeding(self) -> NumpySeeding:
         return NumpySeeding(self)
 
-    def norms(self) -> NDArray:
-        """Upper bounds of |x_i|, in the score dtype."""
-        if self._norms is None:
-            unit = UNIT64 if self.score_dtype == np.float64 else UNIT32
-            squares = np.empty(self.n_samples, self.score_dtype)
-            for rows in blocks(self.n_samples, self.n_features):
-                x = self.X[rows].astype(self.score_dtype, copy=False)
-                np.einsum("ij,ij->i", x, x, out=squares[rows])
-            underflow = self.n_features * (2.0**-120 if unit == UNIT32 else 2.0**-1000)
-            bound = squares.astype(np.float64) * (1.0 + 2.0 * gamma(self.n_features + 4.0, unit)) + underflow
-            self._norms = (np.sqrt(bound) * (1.0 + 4.0 * unit)).astype(self.score_dtype)
-        return self._norms
+    def screen(self, pool: Workers) -> RowScreen:
+        if self._screen is None:
+            self._screen = RowScreen(self.X, pool)
+        return self._screen
+
+    def projection(self, centers: NDArray, pool: Workers) -> Projection | None:
+        """The projection of the rows, made at the first call if it pays for centers such as these."""
+        screen = self.screen(pool)
+        if not self._basis_tried:
+            self._basis_tried = True
+            basis = choose_basis(screen, centers) if self.options.project else None
+            if basis is not None:
+                screen.projection = Projection(screen, basis, pool)
+        return screen.projection
 
     def largest_integer(self) -> float:
         """The largest magnitude if every value is a whole number, else infinity."""
@@ -109,99 +132,181 @@ class NumpyRun:
         self._centers = centers
         self._certify = precision == "exact"
         self._labels = np.full(rows.n_samples, -1, np.int32)
+        #: Lower bounds of how much farther the other centers are, for the centers in `_gap_centers`.
+        self._gap = np.zeros(rows.n_samples)
+        self._gap_centers: NDArray | None = None
+        self._n_assigned = 0
         n_clusters = len(centers)
         self._weight_grid = weight_grid(rows.n_samples, rows.sample_weight)
+        self._touched = np.ones(n_clusters, bool)  # clusters whose sums are newer than their centers
         if rows.grid is not None:
             self._sums = np.zeros((rows.grid.n_limbs, n_clusters, rows.n_features), np.int64)
             self._weights = np.zeros((self._weight_grid.n_limbs, n_clusters), np.int64)
 
     def assign(self, *, move: bool = True) -> Assigned:
-        rows, k = self._rows, len(self._centers)
+        rows = self._rows
+        before = self._labels
         first = first_of_equal_rows(self._centers)
-        alive = np.flatnonzero(first == np.arange(k))
-        if len(alive) == 1:
-            labels = np.full(rows.n_samples, alive[0], np.int32)
-            undecided = np.empty(0, np.int64)
-        else:
-            labels, undecided = self._screen(alive)
+        alive = np.flatnonzero(first == np.arange(len(first)))
+        with workers(rows.X.size) as pool:
+            if len(alive) == 1:
+                self._labels = np.full(rows.n_samples, alive[0], np.int32)
+                self._gap_centers = None  # the bounds were for other labels
+                counts = Assigned(0, rows.n_samples, 0, 0)
+            else:
+                counts = self._nearest(alive, pool)
+            changed = np.flatnonzero(self._labels != before)
+            if move and len(changed):
+                self._move(changed, before, pool)
+        return Assigned(len(changed), *counts[1:])
+
+    def _nearest(self, alive: NDArray[np.int64], pool: Workers) -> Assigned:
+        """Label every row: skip, screen, resolve."""
+        rows = self._rows
+        active = self._active(len(alive))
+        n_active = rows.n_samples if active is None else len(active)
+        self._labels = self._labels.copy()
+        undecided = active
+        self._n_assigned += 1
+        if rows.options.screen:
+            screen = rows.screen(pool)
+            living = self._centers[alive]
+            early = self._n_assigned <= 2  # centers that still are, or almost are, single rows project badly
+            projection = None if early or not n_active else rows.projection(living, pool)
+            if projection is not None:
+                undecided = self._screen(ProjectedScreen(screen, projection, living), undecided, alive, pool)
+            if undecided is None or len(undecided):
+                undecided = self._screen(FullScreen(screen, living), undecided, alive, pool)
+        self._gap_centers = self._centers
+        n_open = n_active if undecided is None else len(undecided)
         n_exact = 0
-        if len(undecided) and self._certify:
-            exact = exact_in_float64(rows.n_features, rows.largest_integer()) and exact_in_float64(
-                rows.n_features, float(np.abs(self._centers).max())
-            )
-            exact = exact and all_integers(self._centers)
-            labels[undecided], n_exact = resolve(rows.X[undecided], self._centers, alive, exact)
-        changed = np.flatnonzero(labels != self._labels)
-        if move:
-            self._move(changed, labels)
-        self._labels = labels
-        n_open = len(undecided)
+        if n_open and (self._certify or not rows.options.screen):
+            n_exact = self._resolve(undecided, alive, pool)
+        if len(alive) < len(self._centers):
+            self._gap[:] = 0.0  # equal centers may part: bounds on the living ones do not cover the others
         return Assigned(
-            n_moved=len(changed),
-            n_certified=rows.n_samples - n_open,
+            0,
+            n_certified=n_active - n_open,
             n_resolved=n_open - n_exact if self._certify else 0,
             n_exact=n_exact,
             n_uncertain=0 if self._certify else n_open,
+            n_skipped=rows.n_samples - n_active,
         )
 
-    def _screen(self, alive: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Labels by rounded scores |c|^2 - 2 x.c, and the rows that these cannot certify."""
-        rows = self._rows
-        living = self._centers[alive].astype(np.float64)
-        squares = np.einsum("ij,ij->i", living, living)
-        unit = UNIT64 if rows.score_dtype == np.float64 else UNIT32
-        largest = float(np.sqrt(squares.max())) * (1.0 + 2.0**-20)
-        radius = score_radius(rows.n_features, largest, unit)
-        with np.errstate(over="ignore"):
-            minus_two = np.ascontiguousarray((-2.0 * living.T).astype(rows.score_dtype))
-            squares = squares.astype(rows.score_dtype)
-        norms = rows.norms()
-        best = np.empty(rows.n_samples, np.int32)
-        certain = np.empty(rows.n_samples, bool)
-        step = max(1024, (1 << 22) // max(rows.n_features, len(living)))
-        for start in range(0, rows.n_samples, step):
-            part = slice(start, min(start + step, rows.n_samples))
-            with np.errstate(over="ignore", invalid="ignore"):
-                scores = rows.X[part].astype(rows.score_dtype, copy=False) @ minus_two
-                scores += squares
-                nearest = scores.argmin(axis=1)
-                index = np.arange(len(nearest))
-                lowest = scores[index, nearest]
-                scores[index, nearest] = np.inf
-                second = scores.min(axis=1)
-                needed = 2.0 * (radius.per_norm * norms[part].astype(np.float64) + radius.constant)
-                certain[part] = second.astype(np.float64) - lowest > needed
-            best[part] = nearest
-        return alive[best].astype(np.int32), np.flatnonzero(~certain)
+    def _active(self, n_alive: int) -> NDArray[np.int64] | None:
+        """Rows whose label may have changed, or None for all, after their gaps have shrunk by the drift."""
+        if self._gap_centers is None or not self._rows.options.skip:
+            return None
+        if self._gap_centers is not self._centers:
+            square = center_shift_square(self._centers, self._gap_centers)
+            drift = np.sqrt(square * (1.0 + 2.0 * square_distance_radius(self._rows.n_features)) + 2.0**-990)
+            order = np.argsort(drift)
+            others = np.full(len(drift), drift[order[-1]])
+            others[order[-1]] = drift[order[-2]]
+            shrink = np.array([gap_after_move(own, other) for own, other in zip(drift, others, strict=True)])
+            self._gap -= shrink[self._labels]
+        active = np.flatnonzero(~(self._gap > 0.0))
+        return None if len(active) > 0.9 * len(self._gap) else active
 
-    def _move(self, changed: NDArray[np.int64], labels: NDArray[np.int32]) -> None:
+    def _screen(
+        self,
+        screen: FullScreen | ProjectedScreen,
+        active: NDArray[np.int64] | None,
+        alive: NDArray[np.int64],
+        pool: Workers,
+    ) -> NDArray[np.int64]:
+        """Label rows by a screen; returns those that it leaves open."""
+        n = self._rows.n_samples if active is None else len(active)
+        labels, gap = self._labels, self._gap
+
+        def label(part: slice) -> NDArray[np.int64]:
+            index: Index = part if active is None else active[part]
+            verdict = screen(index)
+            labels[index] = alive[verdict.best]
+            gap[index] = verdict.gap
+            left = np.flatnonzero(~verdict.certain)
+            return left + part.start if active is None else active[part][left]
+
+        step = max(256, min(8192, (1 << 20) // max(len(alive), 1)))
+        if isinstance(screen, FullScreen):
+            step = max(256, min(step, (1 << 20) // self._rows.n_features))
+        return np.concatenate(pool.map(label, parts_of(n, step)))
+
+    def _resolve(self, undecided: NDArray[np.int64] | None, alive: NDArray[np.int64], pool: Workers) -> int:
+        """Label rows by float64 distances and exact arithmetic; returns how many needed the latter."""
+        rows, d = self._rows, self._rows.n_features
+        index = np.arange(rows.n_samples) if undecided is None else undecided
+        exact = (
+            exact_in_float64(d, rows.largest_integer())
+            and exact_in_float64(d, float(np.abs(self._centers).max()))
+            and all_integers(self._centers)
+        )
+        full = FullScreen(rows.screen(pool), self._centers[alive]) if rows.options.screen else None
+
+        def settle(part: slice) -> int:
+            some = index[part]
+            candidates = None
+            if full is not None:
+                candidates = full.candidates(some)
+            self._labels[some], n = resolve(rows.X[some], self._centers, alive, exact, candidates)
+            self._gap[some] = 0.0
+            return n
+
+        return sum(pool.map(settle, parts_of(len(index), 256)))
+
+    def _move(self, changed: NDArray[np.int64], old: NDArray[np.int32], pool: Workers) -> None:
         """Bring the exact sums from the old labels to the new ones."""
-        rows, grid = self._rows, self._rows.grid
+        rows, grid, labels = self._rows, self._rows.grid, self._labels
         assert grid is not None, "rows loaded without a grid cannot be summed"
-        old = self._labels
         if 2 * len(changed) > rows.n_samples:  # cheaper afresh than by differences
             self._sums[:] = 0
             self._weights[:] = 0
+            self._touched[:] = True
             old = np.full(rows.n_samples, -1, np.int32)
             changed = np.arange(rows.n_samples)
-        k = len(self._centers)
-        for part in blocks(len(changed), rows.n_features):
-            index = changed[part]
-            signs = _incidence(old[index], labels[index], k)
-            values = weighted_rows(rows.X, rows.sample_weight, _as_slice(index))
-            for limb, total in zip(grid.limbs(values), self._sums, strict=True):
-                total += (signs @ limb).astype(np.int64)  # exact: fewer than EXACT_FLOAT64_ROWS rows
-            weights = np.ones((len(index), 1)) if rows.sample_weight is None else rows.sample_weight[index, None]
-            for limb, total in zip(self._weight_grid.limbs(weights), self._weights, strict=True):
-                total += (signs @ limb)[:, 0].astype(np.int64)
+        leaving = old[changed]
+        touched = np.union1d(labels[changed], leaving[leaving >= 0])
+        place = np.zeros(len(self._centers), np.int32)
+        place[touched] = np.arange(len(touched))
+
+        def add(part: slice) -> tuple[I64, I64]:
+            total = np.zeros((grid.n_limbs, len(touched), rows.n_features))
+            weights = np.zeros((self._weight_grid.n_limbs, len(touched)))
+            for block in parts_of(part.stop - part.start, MOVE_ROWS):
+                index = changed[part][block]
+                signs = _incidence(old[index], labels[index], place, len(touched))
+                values = weighted_rows(rows.X, rows.sample_weight, _as_slice(index))
+                if grid.n_limbs == 1:  # on the grid already: a power of two apart from whole numbers
+                    total[0] += signs @ values
+                else:
+                    for limb, sums in zip(grid.limbs(values), total, strict=True):
+                        sums += signs @ limb
+                weight = np.ones((len(index), 1)) if rows.sample_weight is None else rows.sample_weight[index, None]
+                for limb, sums in zip(self._weight_grid.limbs(weight), weights, strict=True):
+                    sums += (signs @ limb)[:, 0]
+            if grid.n_limbs == 1:
+                total *= grid.scale
+            return total.astype(np.int64), weights.astype(np.int64)
+
+        # Sums of whole numbers up to 2**36 over so many rows are exact in float64.
+        step = min(EXACT_FLOAT64_ROWS // 2, max(1024, -(-len(changed) // (2 * pool.threads))))
+        for total, weights in pool.map(add, parts_of(len(changed), step)):
+            self._sums[:, touched] += total
+            self._weights[:, touched] += weights
+        self._touched[touched] = True
 
     def update(self) -> Updated:
         grid = self._rows.grid
         assert grid is not None
         weights = self._weight_grid.value(self._weights[:, :, None])[:, 0]
-        centers = cluster_means(self._sums, weights, grid, self._rows.center_dtype)
-        before, self._centers = self._centers, centers
-        return Updated(weights, center_shift_square(centers, before))
+        new = np.flatnonzero(self._touched)
+        before, centers = self._centers, self._centers.copy()
+        centers[new] = cluster_means(self._sums[:, new], weights[new], grid, self._rows.center_dtype)
+        shift = np.zeros(len(centers))
+        shift[new] = center_shift_square(centers[new], before[new])
+        self._centers = centers
+        self._touched[:] = False
+        return Updated(weights, shift)
 
     def sums(self) -> tuple[I64, I64]:
         return self._sums.copy(), self._weights.copy()
@@ -211,6 +316,7 @@ class NumpyRun:
 
     def set_centers(self, centers: NDArray) -> None:
         self._centers = np.array(centers, self._rows.center_dtype, order="C")
+        self._touched[:] = True
 
     def labels(self) -> NDArray[np.int32]:
         return self._labels
@@ -224,111 +330,34 @@ class NumpyRun:
         return exact_total(distances if weight is None else distances * weight)
 
     def _own_distances(self, centers: NDArray) -> F64:
-        distances = np.empty(self._rows.n_samples)
+        rows = self._rows
+        distances = np.empty(rows.n_samples)
         wide = centers.astype(np.float64)
-        for part in blocks(self._rows.n_samples, self._rows.n_features):
-            distances[part] = row_square_distances(self._rows.X, part, wide[self._labels[part]])
+
+        def measure(part: slice) -> None:
+            distances[part] = row_square_distances(rows.X, part, wide[self._labels[part]])
+
+        with workers(rows.X.size) as pool:
+            pool.map(measure, list(blocks(rows.n_samples, rows.n_features)))
         return distances
 
 
-def _as_slice(index: NDArray[np.int64]) -> slice | NDArray[np.int64]:
+def _as_slice(index: NDArray[np.int64]) -> Index:
     """A run of neighbouring rows as a slice, which NumPy reads without a copy."""
     if len(index) and index[-1] - index[0] + 1 == len(index):
         return slice(int(index[0]), int(index[-1]) + 1)
     return index
 
 
-def _incidence(old: NDArray[np.int32], new: NDArray[np.int32], n_clusters: int) -> sparse.csr_array:
-    """(n_clusters, n_rows): +1 where a row arrives, -1 where it leaves (old labels of -1 leave nothing)."""
+def _incidence(
+    old: NDArray[np.int32], new: NDArray[np.int32], place: NDArray[np.int32], n_places: int
+) -> sparse.csc_array:
+    """(n_places, n_rows): +1 where a row arrives, -1 where it leaves (old labels of -1 leave nothing)."""
     n = len(new)
-    assert n <= EXACT_FLOAT64_ROWS // 2
-    left = np.flatnonzero(old >= 0)
-    ones = np.concatenate([np.ones(n), np.full(len(left), -1.0)])
-    cluster = np.concatenate([new, old[left]])
-    row = np.concatenate([np.arange(n), left])
-    return sparse.csr_array((ones, (cluster, row)), shape=(n_clusters, n))
-
-
-class NumpySeeding:
-    """k-means++ distances by float64 products, |x|^2 + |c|^2 - 2 x.c, each with its error bound.
-
-    Where cancellation leaves such a distance few good bits it is taken again from the differences, so that a row equal
-    to a seed is at distance zero exactly.
-    """
-
-    block_size = SEEDING_BLOCK
-    #: A distance is taken again where its error may exceed this share of it.
-    COARSE = 2.0**-20
-
-    def __init__(self, rows: NumpyRows) -> None:
-        self._rows = rows
-        n, d = rows.n_samples, rows.n_features
-        self._squares = np.empty(n)
-        for part in blocks(n, d):
-            x = rows.X[part].astype(np.float64)
-            np.einsum("ij,ij->i", x, x, out=self._squares[part])
-        self._exact = exact_in_float64(d, rows.largest_integer())
-        self._closest = np.full(n, np.inf)
-        self._error = np.zeros(n)
-        self._proposed = np.empty((0, n))
-        self._proposed_error = np.empty((0, n))
-
-    def propose(self, candidates: NDArray[np.int64]) -> tuple[F64, F64]:
-        n = self._rows.n_samples
-        n_blocks = -(-n // self.block_size)
-        if len(self._proposed) != len(candidates):
-            self._proposed = np.empty((len(candidates), n))
-            self._proposed_error = np.empty((len(candidates), n))
-        sums = np.empty((len(candidates), n_blocks))
-        errors = np.empty_like(sums)
-        seeds = self._rows.X[candidates].astype(np.float64)
-        seed_squares = self._squares[candidates]
-        summing = gamma(self.block_size + 2.0, UNIT64)
-        for b in range(n_blocks):
-            part = slice(b * self.block_size, min(n, (b + 1) * self.block_size))
-            closest, error = self._distances(part, seeds, seed_squares)
-            np.minimum(closest, self._closest[part], out=self._proposed[:, part])
-            np.maximum(error, self._error[part], out=self._proposed_error[:, part])
-            terms, slack = self._weighted(self._proposed[:, part], self._proposed_error[:, part], part)
-            sums[:, b] = terms.sum(axis=1)
-            errors[:, b] = SLACK * (slack.sum(axis=1) + (0.0 if self._exact_sums else summing) * sums[:, b])
-        return sums, errors
-
-    @property
-    def _exact_sums(self) -> bool:
-        return self._exact and self._rows.sample_weight is None
-
-    def _distances(self, part: slice, seeds: F64, seed_squares: F64) -> tuple[F64, F64]:
-        """|x - seed|^2 of a block of rows, (n_seeds, n_rows), and error bounds.
-
-        Errors: gamma(d) of each square, the same of the product (2 |x||c| <= |x|^2 + |c|^2), two more roundings.
-        """
-        d = self._rows.n_features
-        x = self._rows.X[part].astype(np.float64)
-        squares = self._squares[part]
-        distances = (seeds * -2.0) @ x.T
-        distances += squares
-        distances += seed_squares[:, None]
-        if self._exact:
-            return distances, np.zeros_like(distances)
-        errors = SLACK * 2.0 * gamma(d + 4.0, UNIT64) * (squares + seed_squares[:, None]) + 2.0**-1000
-        for t, i in np.argwhere(errors > self.COARSE * distances):
-            difference = x[i] - seeds[t]
-            distances[t, i] = difference @ difference
-            errors[t, i] = square_distance_radius(d) * distances[t, i]
-        return distances, errors
-
-    def _weighted(self, terms: F64, errors: F64, part: slice) -> tuple[F64, F64]:
-        weight = self._rows.sample_weight
-        if weight is None:
-            return terms, errors
-        weighted = terms * weight[part]
-        return weighted, SLACK * (errors * weight[part] + 2.0 * UNIT64 * weighted)
-
-    def accept(self, index: int) -> None:
-        self._closest = self._proposed[index].copy()
-        self._error = self._proposed_error[index].copy()
-
-    def block(self, block: int) -> tuple[F64, F64]:
-        part = slice(block * self.block_size, min(self._rows.n_samples, (block + 1) * self.block_size))
-        return self._weighted(self._closest[part], self._error[part], part)
+    if (old < 0).all():
+        return sparse.csc_array((np.ones(n), place[new], np.arange(n + 1, dtype=np.int32)), shape=(n_places, n))
+    assert (old >= 0).all(), "either all rows of an update are new or none"
+    both = place[np.stack([new, old], axis=1).ravel()]
+    return sparse.csc_array(
+        (np.tile([1.0, -1.0], n), both, np.arange(0, 2 * n + 1, 2, dtype=np.int32)), shape=(n_places, n)
+    )
