@@ -13,7 +13,7 @@ from bench.workloads import Problem
 ROW_DTYPES = ("uint8", "float32", "float64")  # read as stored; others would be converted first, which is other work
 
 
-def _estimator(problem: Problem, backend: str, precision: str, start: Any = None) -> Any:
+def _estimator(problem: Problem, backend: str, precision: Any, start: Any = None) -> Any:
     from gpukmeans import KMeans
 
     w = problem.workload

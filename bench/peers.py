@@ -117,7 +117,7 @@ PEERS: list[System] = [
 def systems_of(suite: str, names: list[str] | None = None) -> list[System]:
     """The systems of a suite, ours first, or those named.
 
-    The GPU suite holds the CPU systems as well; the runner gives them only the workloads marked ``cpu_too``.
+    The GPU suite holds ours and scikit-learn on the CPU as well, for the workloads marked ``cpu_too``.
 
     Raises
     ------
@@ -128,7 +128,8 @@ def systems_of(suite: str, names: list[str] | None = None) -> list[System]:
 
     on_cpu = [s for s in OURS if s.device == "cpu"]
     on_gpu = [s for s in OURS if s.device == "gpu"]
-    every = [*on_gpu, *GPU_PEERS, *on_cpu, *PEERS] if suite == "gpu" else [*on_cpu, *PEERS]
+    classic = [s for s in PEERS if s.distribution == "scikit-learn"]
+    every = [*on_gpu, *GPU_PEERS, *on_cpu, *classic] if suite == "gpu" else [*on_cpu, *PEERS]
     if not names:
         return every
     unknown = sorted(set(names) - {s.name for s in every})

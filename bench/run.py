@@ -30,6 +30,7 @@ from bench.workloads import Problem, Workload, workloads_of
 
 WARM_UP_AT_MOST = 30.0  # seconds
 JUDGED_AT_MOST = {"cpu": 3e11, "gpu": 6e10}  # multiplications in float64: device time is short
+INTERRUPTED = 130
 DEVICE_BROKEN = 75  # exit status: this process cannot use the GPU any more, start another one with --resume
 
 
@@ -154,7 +155,7 @@ class Runner:
         """A process that died left the name of what it was running."""
         running = self.document["running"]
         if running:
-            self.skip(*running, "the process died or hung while running it")
+            self.skip(running[0], running[1], "the process died or hung while running it")
             self.document["running"] = None
 
     def run_all(self) -> int:
@@ -171,6 +172,10 @@ class Runner:
             self.document["benchmarks"] = [b for b in self.document["benchmarks"] if b["group"] != workload.name]
             try:
                 self._run(workload, workload.load())
+            except KeyboardInterrupt:
+                self.save()
+                print("interrupted; go on with --resume", flush=True)
+                return INTERRUPTED
             except Exception as error:
                 self.skip(workload.name, "*", f"{type(error).__name__}: {error}"[:500])
             _free_device_memory()
@@ -191,16 +196,23 @@ class Runner:
                 lane.seconds.clear()
                 lane.device_seconds.clear()
         allowed = min(self.deadline, begun + self.options.seconds) if self.options.seconds else self.deadline
-        for turn in range(0 if warm_up else 1, self.options.rounds):
+        try:
+            self._rounds(workload, lanes, 0 if warm_up else 1, allowed)
+        finally:  # an interrupted run keeps its finished rounds
+            for lane in lanes:
+                self._record(workload, problem, lane)
+
+    def _rounds(self, workload: Workload, lanes: list[Lane], first: int, allowed: float) -> None:
+        """All systems once a round, beginning with another one each time."""
+        for turn in range(first, self.options.rounds):
             if turn > 0 and time.monotonic() > allowed:
                 break
             shift = turn % len(lanes) if lanes else 0
             for lane in lanes[shift:] + lanes[:shift]:
-                slow = self.options.suite == "gpu" and (lane.system.device == "cpu" or lane.extra["first_seconds"] > 2)
-                if lane in lanes and not (slow and turn >= 3):
+                on_gpu_time = self.options.suite == "gpu" and lane.system.device == "cpu"
+                most = 2 if on_gpu_time else 3 if lane.extra["first_seconds"] > 2 else self.options.rounds
+                if lane in lanes and (turn < most or self.options.suite == "cpu"):
                     self._try(workload, lane, lanes)
-        for lane in lanes:
-            self._record(workload, problem, lane)
 
     def _first_turn(self, workload: Workload, problem: Problem) -> list[Lane]:
         """Prepare and run every system, ours first: its iterations are given to those without a stopping rule."""
@@ -211,6 +223,9 @@ class Runner:
                 continue
             if system.name in self.unavailable:
                 self.skip(workload.name, system.name, f"not available: {self.unavailable[system.name]}")
+                continue
+            if time.monotonic() > self.deadline:
+                self.skip(workload.name, system.name, "no time left")
                 continue
             if self.options.suite == "gpu" and workload.converges and not system.ours:
                 problem.fixed_iterations()  # where ours did not run: not within a peer's patience

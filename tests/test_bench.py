@@ -240,6 +240,53 @@ def test_a_died_run_is_resumed_past_the_culprit(tmp_path):
     assert written["finished"] == ["digits-k10"]
 
 
+def test_a_system_that_fails_is_closed_and_a_lost_device_ends_the_process(tmp_path, monkeypatch):
+    from bench import run
+    from bench.systems import System
+
+    def broken(problem):
+        def fail():
+            raise RuntimeError("illegal address")
+
+        return fail, lambda raw: raw
+
+    def works(problem):
+        return lambda: 0, lambda raw: Outcome(np.zeros(len(problem.X), np.int32), problem.X[:1])
+
+    def lost():
+        raise RuntimeError("lost")
+
+    def never():
+        return None
+
+    systems = [System("bad", "gpu", False, "x", never, broken), System("good", "cpu", True, "x", never, works)]
+    monkeypatch.setattr(run, "systems_of", lambda suite, names: systems)
+    out = tmp_path / "r.json"
+    options = ["gpu", "--out", str(out), "--workloads", "digits-k10", "--rounds", "3"]
+    monkeypatch.setattr(run.Lane, "time_once", _timed_without_a_device)
+    monkeypatch.setattr(run, "_synchronize", never)
+    assert run.main(options) == 0
+    written = json.loads(out.read_text())
+    assert [b["param"] for b in written["benchmarks"]] == ["good"]
+    assert written["skipped"] == [
+        {"workload": "digits-k10", "system": "bad", "reason": "RuntimeError: illegal address"}
+    ]
+    out.unlink()
+    monkeypatch.setattr(run, "_synchronize", lost)
+    with pytest.raises(SystemExit) as ended:
+        run.main(options)
+    assert ended.value.code == run.DEVICE_BROKEN
+    assert json.loads(out.read_text())["skipped"][0]["system"] == "bad"
+    assert run.main([*options, "--resume"]) == 0  # goes on without it
+    assert [b["param"] for b in json.loads(out.read_text())["benchmarks"]] == ["good"]
+
+
+def _timed_without_a_device(lane):
+    raw = lane.run()
+    lane.seconds.append(0.001)
+    lane.result = lane.outcome(raw)
+
+
 def test_plain_torch_and_permuted_starts_agree_with_ours(monkeypatch):
     pytest.importorskip("torch")
     from bench import gpu_peers
@@ -291,4 +338,6 @@ def test_junit_files_are_counted(tmp_path):
     found = gpu_check.junit(xml)
     assert (found["passed"], found["failed"], found["skipped"]) == (1, 1, 1)
     assert found["failures"] == [{"test": "a::bad", "text": "text"}]
-    assert gpu_check.junit(tmp_path / "none.xml")["passed"] == 0
+    assert gpu_check.junit(tmp_path / "none.xml") == {}
+    stopped = gpu_check.progress("bringing up\n..s.F [  3%]\n.E\nFatal.\n")
+    assert (stopped["passed"], stopped["failed"], stopped["skipped"]) == (4, 2, 1)
