@@ -72,6 +72,7 @@ class Check:
                     arguments, cwd=ROOT, env=environment, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True
                 )
             except OSError as error:
+                capture.unlink()
                 return 127, str(error)
             try:
                 status: int | None = process.wait(seconds)
