@@ -112,8 +112,8 @@ def projection_radius(
 
     so the score without rounding lies within [0, 4 r q] below the true one, but for the three middle terms, which
     vanish for an exactly orthonormal basis: at most (defect + eta) |p| |g| + |p| |Q'f| in all.  The float32 dot
-    product of m + 2 terms rounds by gamma(m + 4) times their summed magnitudes, at most (2 |x| C + C^2) times 1 + small,
-    as |p| |g| + r q <= sqrt(|p|^2 + r^2) sqrt(|g|^2 + q^2).
+    product of m + 2 terms rounds by gamma(m + 4) times their summed magnitudes, at most (2 |x| C + C^2) (1 + small), as
+    |p| |g| + r q <= sqrt(|p|^2 + r^2) sqrt(|g|^2 + q^2).
 
     Parameters
     ----------

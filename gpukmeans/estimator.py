@@ -20,12 +20,13 @@ from sklearn.base import (
 )
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics.pairwise import euclidean_distances
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
+from gpukmeans._validation import check_centers, check_rows, check_weights
 from gpukmeans.backends import Backend, Rows, get_backend
-from gpukmeans.exact_sums import F64, LARGEST_VALUE, Grid
+from gpukmeans.exact_sums import F64, Grid
 from gpukmeans.lloyd import Iteration, LloydResult, lloyd, mean_variance
 from gpukmeans.seeding import kmeans_plusplus, probabilities, random_rows
 
@@ -205,12 +206,12 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             If the rows do not fit on the GPU.
         """
         backend = get_backend(self.backend)
-        X = _check_rows(self, X, reset=True)
+        X = check_rows(self, X, reset=True)
         if len(X) < self.n_clusters:
             raise ValueError(f"n_samples={len(X)} should be >= n_clusters={self.n_clusters}.")
         random_state = check_random_state(self.random_state)
         weight_dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
-        weight = _check_weights(sample_weight, X, weight_dtype)
+        weight = check_weights(sample_weight, X, weight_dtype)
         init, n_init = self._starts(X, weight_dtype)
 
         report = FitReport(backend.describe())
@@ -269,9 +270,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     def _starts(self, X: NDArray, dtype: np.dtype) -> tuple[Init, int]:
         """`init` (checked, if it holds centers) and the number of restarts."""
         given = not callable(self.init) and not isinstance(self.init, str)
-        init = check_array(self.init, dtype=dtype, copy=True, order="C") if given else self.init
-        if given:
-            _check_center_shape(np.asarray(init), self.n_clusters, X.shape[1])
+        init = check_centers(self.init, self.n_clusters, X.shape[1], dtype) if given else self.init
         if self.n_init == "auto":
             return init, 1 if given or init == "k-means++" else 10
         if given and self.n_init != 1:
@@ -301,9 +300,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         if callable(init):
             mean = X.mean(axis=0, dtype=dtype)
             centers = init(X - mean, self.n_clusters, random_state=random_state)
-            centers = check_array(centers, dtype=dtype, copy=False, order="C")
-            _check_center_shape(centers, self.n_clusters, X.shape[1])
-            return centers + mean
+            return check_centers(centers, self.n_clusters, X.shape[1], dtype) + mean
         return np.asarray(init)
 
     def predict(self, X: ArrayLike) -> NDArray[np.int32]:
@@ -354,7 +351,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         ndarray of shape (n_samples, n_clusters)
         """
         check_is_fitted(self)
-        return euclidean_distances(_check_rows(self, X, reset=False), self.cluster_centers_)
+        return euclidean_distances(check_rows(self, X, reset=False), self.cluster_centers_)
 
     def fit_predict(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> NDArray[np.int32]:
         """``fit(X, sample_weight=sample_weight).labels_``."""
@@ -365,8 +362,10 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         return self.fit(X, sample_weight=sample_weight).transform(X)
 
     def _rows(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> Rows:
-        checked = _check_rows(self, X, reset=False)
-        weight = _check_weights(sample_weight, checked, np.dtype(np.float64))
+        checked = check_rows(self, X, reset=False)
+        if self.cluster_centers_.dtype == np.float64 and checked.dtype == np.float32:
+            checked = checked.astype(np.float64)  # so that the centers are not rounded to float32
+        weight = check_weights(sample_weight, checked, np.dtype(np.float64))
         return get_backend(self.backend).load(checked, weight)
 
     def __sklearn_tags__(self) -> Any:
@@ -400,38 +399,3 @@ def fit(X: ArrayLike, n_clusters: int = 8, *, sample_weight: ArrayLike | None = 
     [0.5, 9.5]
     """
     return KMeans(n_clusters, **params).fit(X, sample_weight=sample_weight)
-
-
-def _check_rows(estimator: KMeans, X: ArrayLike, *, reset: bool) -> NDArray:
-    """X as C-contiguous uint8, float32 or float64 rows (never a copy if it is), finite and not too large."""
-    checked = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32, np.uint8], order="C", copy=False)
-    if checked.dtype == np.float64:
-        largest = max(float(checked.max()), -float(checked.min()))
-        if largest > LARGEST_VALUE:
-            raise ValueError(
-                f"X has values up to {largest:.3g} in magnitude; squared distances need at most 2**480 "
-                f"({LARGEST_VALUE:.3g}). Scale X down first."
-            )
-    return checked
-
-
-def _check_weights(sample_weight: ArrayLike | None, X: NDArray, dtype: np.dtype) -> F64 | None:
-    """Weights in float64 (rounded to `dtype` first, as scikit-learn does), or None where all are equal to one."""
-    if sample_weight is None:
-        return None
-    weight = _check_sample_weight(sample_weight, X, dtype=dtype, ensure_non_negative=True)
-    if not weight.any():
-        raise ValueError("sample_weight is zero everywhere; at least one row needs a positive weight.")
-    return None if (weight == 1).all() else weight.astype(np.float64)
-
-
-def _check_center_shape(centers: NDArray, n_clusters: int, n_features: int) -> None:
-    if centers.shape[0] != n_clusters:
-        raise ValueError(
-            f"The shape of the initial centers {centers.shape} does not match the number of clusters {n_clusters}."
-        )
-    if centers.shape[1] != n_features:
-        raise ValueError(
-            f"The shape of the initial centers {centers.shape} does not match "
-            f"the number of features of the data {n_features}."
-        )

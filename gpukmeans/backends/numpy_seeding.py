@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from gpukmeans.backends.threads import workers
 from gpukmeans.certificates import SLACK, UNIT64, exact_in_float64, gamma, square_distance_radius
 from gpukmeans.exact_sums import F64, blocks
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from gpukmeans.backends.numpy_backend import NumpyRows
 
 #: Rows of a k-means++ block.
-SEEDING_BLOCK = 1024
+SEEDING_BLOCK = 512
 
 
 class NumpySeeding:
@@ -32,9 +33,13 @@ class NumpySeeding:
         self._rows = rows
         n, d = rows.n_samples, rows.n_features
         self._squares = np.empty(n)
-        for part in blocks(n, d):
+
+        def square(part: slice) -> None:
             x = rows.X[part].astype(np.float64)
             np.einsum("ij,ij->i", x, x, out=self._squares[part])
+
+        with workers(rows.X.size) as pool:
+            pool.map(square, list(blocks(n, d)))
         self._exact = exact_in_float64(d, rows.largest_integer())
         self._closest = np.full(n, np.inf)
         self._error = np.zeros(n)
@@ -52,15 +57,22 @@ class NumpySeeding:
         seeds = self._rows.X[candidates].astype(np.float64)
         seed_squares = self._squares[candidates]
         summing = gamma(self.block_size + 2.0, UNIT64)
-        for b in range(n_blocks):
-            part = slice(b * self.block_size, min(n, (b + 1) * self.block_size))
+
+        def sum_block(b: int) -> None:
+            part = self._part(b)
             closest, error = self._distances(part, seeds, seed_squares)
             np.minimum(closest, self._closest[part], out=self._proposed[:, part])
             np.maximum(error, self._error[part], out=self._proposed_error[:, part])
             terms, slack = self._weighted(self._proposed[:, part], self._proposed_error[:, part], part)
             sums[:, b] = terms.sum(axis=1)
             errors[:, b] = SLACK * (slack.sum(axis=1) + (0.0 if self._exact_sums else summing) * sums[:, b])
+
+        with workers(self._rows.X.size) as pool:
+            pool.map(sum_block, range(n_blocks))
         return sums, errors
+
+    def _part(self, block: int) -> slice:
+        return slice(block * self.block_size, min(self._rows.n_samples, (block + 1) * self.block_size))
 
     @property
     def _exact_sums(self) -> bool:
@@ -98,5 +110,5 @@ class NumpySeeding:
         self._error = self._proposed_error[index].copy()
 
     def block(self, block: int) -> tuple[F64, F64]:
-        part = slice(block * self.block_size, min(self._rows.n_samples, (block + 1) * self.block_size))
+        part = self._part(block)
         return self._weighted(self._closest[part], self._error[part], part)
