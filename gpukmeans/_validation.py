@@ -37,7 +37,7 @@ def check_weights(sample_weight: ArrayLike | None, X: NDArray, dtype: np.dtype) 
     return None if (weight == 1).all() else weight.astype(np.float64)
 
 
-def check_centers(centers: ArrayLike, n_clusters: int, n_features: int, dtype: np.dtype) -> NDArray:
+def check_centers(centers: object, n_clusters: int, n_features: int, dtype: np.dtype) -> NDArray:
     """A copy of initial centers in `dtype`, finite, of the right shape and not too large."""
     checked = check_array(centers, dtype=dtype, copy=True, order="C")
     if checked.shape[0] != n_clusters:

@@ -72,8 +72,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         Iterations of one run at most.
     tol : float, default=1e-4
         A run ends when the summed squared shift of the centers is at most `tol` times the mean variance of the
-        features.
-        With 0 it ends when no label changes, which exact arithmetic always reaches.
+        features.  With 0 it ends when no label changes, which exact arithmetic always reaches.
     verbose : int, default=0
         Print the inertia of every iteration (which costs a pass over the rows each).
     random_state : int, RandomState or None, default=None
@@ -299,8 +298,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             return X[kmeans_plusplus(rows, self.n_clusters, random_state, p, weight)].astype(dtype)
         if callable(init):
             mean = X.mean(axis=0, dtype=dtype)
-            centers = init(X - mean, self.n_clusters, random_state=random_state)
-            return check_centers(centers, self.n_clusters, X.shape[1], dtype) + mean
+            moved = init(X - mean, self.n_clusters, random_state=random_state)
+            return check_centers(moved, self.n_clusters, X.shape[1], dtype) + mean
         return np.asarray(init)
 
     def predict(self, X: ArrayLike) -> NDArray[np.int32]:
