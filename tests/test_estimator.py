@@ -14,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import InvalidParameterError
+from sklearn.utils.estimator_checks import check_estimator
 
 import gpukmeans
 from gpukmeans import KMeans
@@ -279,6 +280,16 @@ def test_in_a_pipeline():
     X = rows()
     labels = make_pipeline(StandardScaler(), model()).fit_predict(X)
     assert np.array_equal(labels, model().fit(StandardScaler().fit_transform(X)).labels_)
+
+
+def test_scikit_learns_own_checks_pass():
+    """But for one that scikit-learn's KMeans fails as well: draws among repeated rows are others than among weights."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        results = check_estimator(KMeans(backend="numpy"), on_fail=None)
+    failed = {result["check_name"]: result["exception"] for result in results if result["status"] == "failed"}
+    assert set(failed) <= {"check_sample_weight_equivalence_on_dense_data"}
+    assert len(results) > 40
 
 
 # ---- input of every kind ---------------------------------------------------------------------------------------------

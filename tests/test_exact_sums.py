@@ -255,8 +255,8 @@ def test_sums_kept_by_differences_never_drift():
     ("name", "dtype"),
     [(name, np.float64) for name in COLUMNS] + [(name, np.float32) for name in COLUMNS if name != "largest allowed"],
 )
-def test_cluster_means_are_within_one_and_a_half_ulp(name, dtype):
-    """Half an ulp of the quotient and u of the sum, which is below one ulp; float32 rounds a good float64 once more."""
+def test_cluster_means_are_within_half_an_ulp_and_a_trace(name, dtype):
+    """A quotient corrected by its remainder errs by u of the correction, and rounds; float32 rounds once more."""
     values = COLUMNS[name][:, None]
     grid = Grid.for_rows(values)
     sums = sum_limbs(grid, values).sum(axis=1)[:, None, :]
@@ -266,7 +266,7 @@ def test_cluster_means_are_within_one_and_a_half_ulp(name, dtype):
         got = cluster_means(sums, np.array([weight]), grid, np.dtype(dtype))
         exact = sum(on_grid(values)[:, 0]) / Fraction(weight)
         spacing = np.spacing(dtype(abs(float(exact))))
-        share = Fraction(3, 2) if dtype == np.float64 else Fraction(1, 2) + Fraction(1, 2**20)
+        share = Fraction(1, 2) + Fraction(1, 2**20)
         assert got.dtype == dtype
         assert abs(Fraction(float(got[0, 0])) - exact) <= share * Fraction(float(spacing))
 
