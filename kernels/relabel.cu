@@ -36,7 +36,7 @@ relabel(const double* __restrict__ weights, double scale, double limb_size, long
   extern __shared__ Share share[];
   if (weight_sums)
     for (int c = int(threadIdx.x); c < LIMBS * k; c += THREADS) share[c] = 0;
-  __syncthreads();
+  __syncthreads();  // all are cleared
 #endif
   const auto add = [&](int cluster, Share limb) {
 #if SHARED
@@ -73,7 +73,7 @@ relabel(const double* __restrict__ weights, double scale, double limb_size, long
   for (int half = WARP / 2; half > 0; half /= 2) n_moved += __shfl_xor_sync(EVERY_LANE, n_moved, half);
   if (lane_index() == 0 && n_moved) atomicAdd(counters + 2, n_moved);
 #if SHARED
-  __syncthreads();
+  __syncthreads();  // all have added
   if (weight_sums)
     for (int c = int(threadIdx.x); c < LIMBS * k; c += THREADS)
       if (share[c]) atomic_add(weight_sums + c, (long long)share[c]);

@@ -65,7 +65,7 @@ resolve(const ROW* __restrict__ X, const CENTER* __restrict__ C, const int* __re
       }
     }
     if (lane == 0) {
-      const bool decided = whole || n_alive == 1 || second - best > radius * (second + best) + underflow;
+      const bool decided = whole || n_alive == 1 || second - best > fma(radius, second + best, underflow);
       labels[i] = decided ? index : old_labels[i];
       if (!decided) exact_rows[atomicAdd(counters + 1, 1)] = i;
     }
