@@ -63,8 +63,8 @@ def run_relabel(device):
 
 
 def run_finish(device):
-    X, C = rows_and_centers(20, 5, 150, np.float64)
-    sums, grid, centers, weights, shifts = finish(device, X, None, np.arange(20) % 5, 5, C)
+    X, C = rows_and_centers(60, 30, 100, np.float64)
+    sums, grid, centers, weights, shifts = finish(device, X, None, np.arange(60) % 30, 30, C)
     assert np.array_equal(centers, cluster_means(sums, weights, grid, C.dtype))
     assert shifts.tolist() == [plain_square_distance(a, b) for a, b in zip(centers, C, strict=True)]
 
