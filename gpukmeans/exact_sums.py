@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gpukmeans.threads import parts_of, workers
+
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
@@ -96,16 +98,24 @@ class Grid:
         bits = cls.limb_bits(n)
         if X.dtype == np.uint8 and sample_weight is None:
             return cls(np.ones(d), bits, 1)
-        largest = np.zeros(d)
-        for rows in blocks(n, d):
-            block = weighted_rows(X, sample_weight, rows, convert=False)
-            np.maximum(largest, np.maximum(block.max(axis=0), -block.min(axis=0)), out=largest)
-        grid = cls.for_largest(largest, n)
-        for rows in blocks(n, d):
-            scaled = weighted_rows(X, sample_weight, rows) * grid.scale
-            if not np.array_equal(scaled, np.rint(scaled)):
-                return grid
-        return cls(grid.scale, grid.bits, 1)
+        with workers(X.size) as pool:
+            parts = parts_of(n, max(64, 4 * BLOCK_BYTES // (8 * d)))
+
+            def largest_of(rows: slice) -> NDArray:
+                block = weighted_rows(X, sample_weight, rows, convert=False)
+                return np.maximum(block.max(axis=0), -block.min(axis=0))
+
+            largest = np.maximum.reduce(pool.map(largest_of, parts))
+            grid = cls.for_largest(largest, n)
+
+            def on_first_limb(rows: slice) -> bool:
+                scaled = weighted_rows(X, sample_weight, rows) * grid.scale
+                return np.array_equal(scaled, np.rint(scaled))
+
+            # Most data show in their first rows that they need both limbs.
+            if on_first_limb(parts[0]) and all(pool.map(on_first_limb, parts[1:])):
+                return cls(grid.scale, grid.bits, 1)
+        return grid
 
     def limbs(self, values: F64) -> Iterator[F64]:
         """The limbs of float64 `values` (last axis: columns), as float64 integers, the first one first."""

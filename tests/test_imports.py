@@ -73,11 +73,12 @@ LAYERS = [
     ["seeding"],
     ["backends.cupy_backend", "backends.numpy_backend"],
     ["backends.cupy_run", "backends.cupy_seeding", "backends.numpy_screen", "backends.numpy_seeding"],
-    ["backends.device", "backends.threads"],
+    ["backends.device"],
     ["backends.nvrtc"],
     ["backends.tuning"],
     ["backends", "tie_break"],
     ["certificates", "exact_sums"],
+    ["threads"],
     [""],
 ]
 DEPTH = {module: depth for depth, layer in enumerate(LAYERS) for module in layer}

@@ -18,7 +18,6 @@ from gpukmeans.backends.numpy_screen import (
     choose_basis,
 )
 from gpukmeans.backends.numpy_seeding import NumpySeeding
-from gpukmeans.backends.threads import Workers, parts_of, workers
 from gpukmeans.certificates import exact_in_float64, gap_after_move, square_distance_radius
 from gpukmeans.exact_sums import (
     EXACT_FLOAT64_ROWS,
@@ -34,6 +33,7 @@ from gpukmeans.exact_sums import (
     weight_grid,
     weighted_rows,
 )
+from gpukmeans.threads import Workers, parts_of, workers
 from gpukmeans.tie_break import all_integers, first_of_equal_rows, resolve
 
 #: Rows that are summed at a time: few enough to stay in a shared cache, enough to pay for a sparse matrix.

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.backends.threads import Workers, parts_of
 from gpukmeans.certificates import (
     GAP_SLACK,
     LARGEST_NORM32,
@@ -28,12 +27,13 @@ from gpukmeans.certificates import (
     score_radius,
 )
 from gpukmeans.exact_sums import BLOCK_BYTES, F64
+from gpukmeans.threads import Workers, parts_of
 
 F32 = NDArray[np.float32]
 Index = slice | NDArray[np.int64]
 
 #: Rows from which the common shift and the basis are taken, evenly spaced.
-SAMPLE = 2048
+SAMPLE = 1024
 #: Up to this many centers the best two are found center by center over all rows, beyond row by row.
 FEW_CENTERS = 48
 #: Bases that are tried on the sample.
@@ -287,7 +287,7 @@ def choose_basis(rows: RowScreen, centers: NDArray) -> F32 | None:
     n, d = rows.X.shape
     k = len(centers)
     sizes = [m for m in COMPONENTS if 3 * m <= d]
-    if not sizes or n < 4 * SAMPLE:
+    if not sizes or n < 8 * SAMPLE:
         return None
     sample = rows.block(rows.sample)
     if not np.abs(sample).max() < 2.0**40:  # their squares' squares would leave float32

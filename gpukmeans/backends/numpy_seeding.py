@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.backends.threads import workers
 from gpukmeans.certificates import SLACK, UNIT64, exact_in_float64, gamma, square_distance_radius
 from gpukmeans.exact_sums import F64, blocks
+from gpukmeans.threads import workers
 
 if TYPE_CHECKING:
     from gpukmeans.backends.numpy_backend import NumpyRows
