@@ -108,8 +108,13 @@ class Grid:
             largest = np.maximum.reduce(pool.map(largest_of, parts))
             grid = cls.for_largest(largest, n)
 
+            # float32 rows need not be widened where no product with their scale can leave float32.
+            narrow = X.dtype == np.float32 and sample_weight is None
+            narrow = narrow and 1.0 <= float(grid.scale.min()) and float(grid.scale.max()) <= 2.0**90
+            scale = grid.scale.astype(np.float32) if narrow else grid.scale
+
             def on_first_limb(rows: slice) -> bool:
-                scaled = weighted_rows(X, sample_weight, rows) * grid.scale
+                scaled = weighted_rows(X, sample_weight, rows, convert=not narrow) * scale
                 return np.array_equal(scaled, np.rint(scaled))
 
             # Most data show in their first rows that they need both limbs.
