@@ -1,0 +1,264 @@
+"""The seam's own code: kernel sources as NVRTC sees them, what the probe says, and CupyDevice over a stand-in CuPy."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+from gpukmeans.backends import nvrtc
+from gpukmeans.backends.cupy_backend import CupyBackend
+from gpukmeans.backends.device import CupyDevice, DeviceMemoryError, probe
+from gpukmeans.exact_sums import Grid
+from tests.emulator import EmulatorDevice
+from tests.emulator.module import load
+from tests.emulator.testing import skip_without_compiler
+from tests.oracles import nearest
+
+# ---- sources --------------------------------------------------------------------------------------------------
+
+
+def test_headers_are_inlined_once_and_lines_stay_true():
+    text = nvrtc.source("resolve", {"ROW": "float", "CENTER": "float"})
+    assert text.startswith("#define ROW float\n#define CENTER float\n#line 1 ")
+    assert "#include" not in text
+    assert "#pragma once" not in text
+    assert text.count("double float_to_double(") == 1
+    file, number = None, 0
+    for line in text.splitlines():
+        if line.startswith("#line "):
+            _, start, name = line.split()
+            file, number = name.strip('"'), int(start) - 1
+            continue
+        number += 1
+        if file and line and "pragma" not in line:
+            assert (nvrtc.kernels_folder() / file).read_text().splitlines()[number - 1] == line
+
+
+def test_every_kernel_begins_with_its_header():
+    for path in nvrtc.kernels_folder().glob("*.cu"):
+        first, text = path.read_text().splitlines()[0], path.read_text()
+        assert first.startswith(f"/* {path.name} -- ")
+        assert "Launch grid" in text
+        assert f"\n{path.stem}(" in text  # file and function have one name
+
+
+def test_sources_that_are_missing_are_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(nvrtc, "__file__", str(tmp_path / "gpukmeans" / "backends" / "nvrtc.py"))
+    nvrtc.kernels_folder.cache_clear()
+    try:
+        with pytest.raises(FileNotFoundError, match=r"neither .*gpukmeans/kernels nor .*/kernels"):
+            nvrtc.kernels_folder()
+        for folder in (tmp_path / "kernels", tmp_path / "gpukmeans" / "kernels"):  # a checkout; an installed package
+            folder.mkdir(parents=True)
+            (folder / "common.cuh").touch()
+            nvrtc.kernels_folder.cache_clear()
+            assert nvrtc.kernels_folder() == folder
+    finally:
+        nvrtc.kernels_folder.cache_clear()
+
+
+# ---- the probe ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def probing(monkeypatch):
+    """Call with a module (or an exception that importing CuPy raises, or None where it is not installed)."""
+
+    def look(found):
+        if isinstance(found, ModuleType):
+            monkeypatch.setitem(sys.modules, "cupy", found)
+        else:
+            monkeypatch.delitem(sys.modules, "cupy", raising=False)
+            monkeypatch.setattr(sys, "meta_path", [_Finder(found)])
+        probe.cache_clear()
+        return probe()
+
+    yield look
+    probe.cache_clear()
+
+
+class _Finder:
+    def __init__(self, error):
+        self.error = error or ModuleNotFoundError("No module named 'cupy'", name="cupy")
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "cupy":
+            raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (None, "CuPy is not installed (pip install 'gpukmeans[cuda13]', or [cuda12])."),
+        (
+            ImportError("libcublas.so.13: no such file"),
+            "could not be imported: ImportError: libcublas.so.13: no such file.",
+        ),
+        (ModuleNotFoundError("No module named 'cuda'", name="cuda"), "could not be imported: ModuleNotFoundError"),
+        (
+            PermissionError(13, "Permission denied", "/root/.cupy"),
+            "Set CUPY_CACHE_DIR to a folder that can be written.",
+        ),
+        (RuntimeError("two CuPys\nat once"), "RuntimeError: two CuPys."),
+        (SystemError(), "could not be imported: SystemError."),
+    ],
+)
+def test_the_probe_never_raises(probing, error, words):
+    found = probing(error)
+    assert not found.usable
+    assert words in found.reason
+    assert found.device_name is None
+
+
+def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, wrong=False):
+    """What CupyDevice uses of CuPy, over the emulator."""
+    device = device or EmulatorDevice()
+    log = []
+
+    class Nested:
+        def __init__(self, *_, **options):
+            self.id = 0
+            log.append(options)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return False
+
+        def synchronize(self):
+            pass
+
+    class Array:
+        def __init__(self, inner):
+            self.inner, self.shape, self.dtype, self.nbytes = inner, inner.shape, inner.dtype, inner.nbytes
+            self.data = SimpleNamespace(memset_async=self._fill)
+
+        def __len__(self):
+            return self.shape[0]
+
+        def __getitem__(self, part):
+            return Array(self.inner[part])
+
+        def reshape(self, *shape):
+            return Array(self.inner.reshape(*shape))
+
+        def _fill(self, value, size, stream):
+            assert size == self.nbytes
+            device.fill(self.inner, value)
+
+        def set(self, host, stream):
+            assert host.flags.c_contiguous
+            device.write(self.inner, host)
+
+        def get(self, stream):
+            return device.download(self.inner) + int(wrong)
+
+    class RawModule:
+        def __init__(self, code, options):
+            assert options == nvrtc.OPTIONS
+            self.module = load("kernel.cu", code, device.mode, device.arch)
+
+        def get_function(self, name):
+            function = self.module.get_function(name)
+
+            def run(grid, block, args, shared_mem):
+                assert isinstance(grid, tuple)
+                assert isinstance(block, tuple)
+                inner = [a.inner if isinstance(a, Array) else a for a in args]
+                # CuPy has no null pointer: a zero of its size stands for it.
+                pointers = [p.pointer for p in function.parameters]
+                inner = [
+                    None if p and type(a) is np.uint64 and a == 0 else a for p, a in zip(pointers, inner, strict=True)
+                ]
+                function(grid, block, inner, shared_mem=shared_mem)
+
+            return run
+
+    def device_count():
+        if devices_error:
+            raise devices_error
+        return count
+
+    module = ModuleType("cupy")
+    module.__version__ = "14.2.0"
+    module.empty = lambda shape, dtype: Array(device.empty(shape, dtype))
+    module.RawModule = RawModule
+    module.get_default_memory_pool = lambda: SimpleNamespace(free_bytes=lambda: 5)
+    runtime = SimpleNamespace(
+        is_hip=is_hip,
+        getDeviceCount=device_count,
+        getDeviceProperties=lambda index: {"name": b"Stand-in GPU"},
+        runtimeGetVersion=lambda: 13020,
+        driverGetVersion=lambda: 12080,
+        memGetInfo=device.memory,
+    )
+    module.cuda = SimpleNamespace(Device=Nested, Stream=Nested, runtime=runtime)
+    return module
+
+
+def test_a_usable_device_is_recognised(probing):
+    skip_without_compiler()
+    found = probing(stand_in())
+    assert found.usable
+    assert found.device_name == "Stand-in GPU"
+    assert found.versions == {"cupy": "14.2.0", "runtime": "13.2", "driver": "12.8"}
+    assert found.reason == "Stand-in GPU (CuPy 14.2.0, CUDA 13.2)."
+    assert CupyBackend().describe() == "Stand-in GPU, cupy 14.2.0, runtime 13.2, driver 12.8"
+
+
+@pytest.mark.parametrize(
+    ("trouble", "words"),
+    [
+        ({"count": 0}, "the driver knows no CUDA device."),
+        ({"is_hip": True}, "this CuPy is built for ROCm, not for CUDA."),
+        (
+            {"devices_error": RuntimeError("insufficient driver")},
+            "no CUDA device answers: RuntimeError: insufficient driver.",
+        ),
+        ({"wrong": True}, "a trial kernel on Stand-in GPU gave a wrong result."),
+        ({"device": EmulatorDevice}, "a trial on Stand-in GPU failed: MemoryError"),
+    ],
+)
+def test_unusable_devices_are_explained(probing, trouble, words):
+    skip_without_compiler()
+    if "device" in trouble:
+        trouble = {"device": EmulatorDevice(memory_limit=4)}
+    found = probing(stand_in(**trouble))
+    assert not found.usable
+    assert words in found.reason
+    assert found.versions["cupy"] == "14.2.0"
+
+
+def test_whole_iterations_through_cupys_calls(monkeypatch):
+    skip_without_compiler()
+    monkeypatch.setitem(sys.modules, "cupy", stand_in())
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((60, 9)).astype(np.float32)
+    run = CupyBackend(CupyDevice()).load(X, None, Grid.for_rows(X)).start(X[:4])
+    run.assign()
+    assert np.array_equal(run.labels(), nearest(X, X[:4]))
+    run.update()
+    centers = run.centers()
+    run.assign(move=False)
+    assert np.array_equal(run.labels(), nearest(X, centers))
+    assert run.inertia() > 0
+
+
+def test_memory_of_the_pool_counts_as_free(monkeypatch):
+    skip_without_compiler()
+    monkeypatch.setitem(sys.modules, "cupy", stand_in(EmulatorDevice(memory_limit=10_000)))
+    device = CupyDevice()
+    assert device.memory() == (10_005, 10_000)
+    with pytest.raises(DeviceMemoryError, match=r"Stand-in GPU has no room for 100 rows of 30 float32 features"):
+        CupyBackend(device).load(np.zeros((100, 30), np.float32))
+
+
+def test_the_backend_imports_no_cupy():
+    code = "import gpukmeans.backends.cupy_backend, sys; assert 'cupy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).resolve().parent.parent)
