@@ -299,6 +299,10 @@ def test_words_for_what_is_not_allowed(monkeypatch):
     monkeypatch.setattr(cupy_backend, "MOST_SAMPLES", 39)
     with pytest.raises(ValueError, match="n_samples=40 should be at most 39 on one device; split the rows"):
         load(X)
+    monkeypatch.undo()
+    monkeypatch.setattr(cupy_backend, "MOST_FEATURES", 5)
+    with pytest.raises(ValueError, match="n_features=6 should be at most 5 on a GPU"):
+        load(X)
 
 
 def test_memory_that_ends_says_what_to_do():

@@ -17,6 +17,8 @@ from gpukmeans.exact_sums import F64, Grid
 
 #: Row indices are int32 on the device.
 MOST_SAMPLES = 2**31 - 1
+#: kernels/move_sums.cu has a grid row for each of its blocks of features, and CUDA at most 65535 grid rows.
+MOST_FEATURES = 65535 * tuning.MOVE_THREADS
 
 
 class CupyBackend:
@@ -41,6 +43,8 @@ class CupyBackend:
             raise ValueError(
                 f"n_samples={n} should be at most {MOST_SAMPLES} on one device; split the rows or use backend='numpy'."
             )
+        if d > MOST_FEATURES:
+            raise ValueError(f"n_features={d} should be at most {MOST_FEATURES} on a GPU; use backend='numpy'.")
         launcher = Launcher(self._device)
         what = f"{n} rows of {d} {X.dtype} features"
         with explained_memory_errors(self._device, what, X.nbytes + 20 * n):
