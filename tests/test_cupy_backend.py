@@ -371,7 +371,7 @@ def test_potentials_are_within_their_bounds(dtype, weighted):
 
 def test_large_whole_numbers_are_not_called_exact():
     """1024 exact distances of up to 2**53 each need not add up exactly."""
-    X = np.random.default_rng(0).integers(0, 2**25, (1024, 4)).astype(np.float64)
+    X = np.random.default_rng(0).integers(0, 2**24, (1024, 4)).astype(np.float64)
     seeding = load(X).seeding()
     sums, errors = seeding.propose(np.array([0]))
     distances, unit = square_distances(X, X[:1])
