@@ -188,17 +188,18 @@ def rational_norm_above(vector):
 
 
 PROJECTED = [
-    ("ordinary", 1.0, 0.0, 0.0),
-    ("far from the origin", 1.0, 1e4, 0.0),
-    ("tiny", 2.0**-60, 0.0, 0.0),
-    ("huge", 2.0**50, 0.0, 0.0),
-    ("a skewed basis", 1.0, 0.0, 1e-3),
-    ("a badly skewed basis", 1.0, 3.0, 0.2),
+    ("ordinary", 1.0, 0.0, 0.0, 0.0),
+    ("far from the origin", 1.0, 1e4, 0.0, 0.0),
+    ("tiny", 2.0**-60, 0.0, 0.0, 0.0),
+    ("huge", 2.0**50, 0.0, 0.0, 0.0),
+    ("a skewed basis", 1.0, 0.0, 1e-3, 0.0),
+    ("a badly skewed basis", 1.0, 3.0, 0.2, 0.0),
+    ("centers projected badly", 1.0, 0.0, 0.0, 0.1),
 ]
 
 
-@pytest.mark.parametrize(("name", "scale", "offset", "skew"), PROJECTED, ids=[case[0] for case in PROJECTED])
-def test_projected_scores_bound_the_true_ones_from_below(name, scale, offset, skew):
+@pytest.mark.parametrize(("name", "scale", "offset", "skew", "leaking"), PROJECTED, ids=[case[0] for case in PROJECTED])
+def test_projected_scores_bound_the_true_ones_from_below(name, scale, offset, skew, leaking):
     """eta, and the radius: true - projected lies in [-radius, 4 r q + radius], for rows in and out of the span."""
     d, m = 24, 5
     basis, defect = some_basis(d, m, 1, skew)
@@ -210,7 +211,7 @@ def test_projected_scores_bound_the_true_ones_from_below(name, scale, offset, sk
     C[0], C[1] = X[0], X[1]
     q = fraction_table(basis)
     p32 = X @ basis
-    inside = (C @ basis.astype(np.float64)).astype(np.float32)
+    inside = (C @ basis.astype(np.float64) + leaking * local.standard_normal((6, m))).astype(np.float32)
     centers = fraction_table(C)
     g = fraction_table(inside)
     outside = centers - g.dot(q.T)

@@ -331,6 +331,18 @@ def test_an_emptied_donor_moves_to_the_heaviest_cluster(backend):
     assert np.array_equal(got.labels_, want.labels_)
 
 
+def test_a_relocation_in_the_last_iteration_is_followed_by_a_look_at_the_rows(backend):
+    """The first empty cluster gets one of three equal rows, and loses it again; the second look moves no label, and
+    the cluster gets a row of the other group: the labels must be those of that last move."""
+    X = np.array([[5.0], [5.0], [5.0], [100.0], [102.0]])
+    seen = []
+    model = fit(X, 3, backend, init=[[0.0], [101.0], [900.0]], callback=seen.append)
+    assert [(record.n_moved, record.n_relocated) for record in seen] == [(5, 1), (0, 1)]
+    assert model.cluster_centers_.tolist() == [[5.0], [102.0], [100.0]]
+    assert model.labels_.tolist() == [0, 0, 0, 2, 1]
+    assert model.inertia_ == 0.0
+
+
 def test_rows_of_weight_zero_are_labelled_and_move_nothing(backend):
     X = cloud(np.float64, n=60)
     weight = np.where(np.arange(60) % 3 == 0, 0.0, 1.0)

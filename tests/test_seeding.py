@@ -155,6 +155,77 @@ def test_exact_decisions_are_those_of_fractions():
     assert exact.smallest(ids, chosen) == potentials.index(min(potentials))
 
 
+@pytest.mark.parametrize("seed", range(50))
+def test_a_running_sum_is_located_only_where_its_errors_allow(seed):
+    """For any true values within the errors: the row that these reach first, or no answer."""
+    local = np.random.default_rng(seed)
+    running = np.cumsum(local.integers(0, 4, 12)).astype(float)
+    errors = np.cumsum(local.random(12)) * local.choice([0.0, 0.01, 0.3])
+    value, value_error = (
+        running[local.integers(12)] + local.choice([-0.5, -0.005, 0.0, 0.005, 0.5]),
+        local.random() * 0.1,
+    )
+    answer = seeding._first_reaching(running, errors, value, value_error)
+    for _ in range(200):
+        true = running + errors * local.choice([-1.0, 0.0, 1.0], 12)
+        aim = value + value_error * local.choice([-1.0, 0.0, 1.0])
+        reached = np.flatnonzero(np.maximum.accumulate(true) >= aim)
+        assert answer is None or (len(reached) and reached[0] == answer)
+
+
+def test_a_running_sum_far_from_every_edge_is_located():
+    running, tiny = np.arange(1.0, 9.0), np.full(8, 1e-9)
+    for row in range(8):
+        assert seeding._first_reaching(running, tiny, row + 0.5, 1e-9) == row
+        assert seeding._first_reaching(running, tiny, row + 1.0, 1e-9) is None  # on an edge
+    assert seeding._first_reaching(running, 0 * tiny, 3.0, 0.0) == 2  # on an edge, but without error
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    "name", ["uint8", "ordinary", "far from the origin", "twins far away", "tiny", "wide", "float32"]
+)
+def test_potentials_lie_within_the_errors_that_come_with_them(backend, name, weighted):
+    """Sums over blocks and terms of single rows, against whole numbers, seed after seed."""
+    local = np.random.default_rng(59)
+    X = local.standard_normal((70, 5))
+    if name == "uint8":
+        X = local.integers(0, 256, (70, 5)).astype(np.uint8)
+    elif name == "far from the origin":
+        X += 1e7
+    elif name == "twins far away":
+        X = 1e6 * np.repeat(X[:10], 7, axis=0)
+        X[::2] = np.nextafter(X[::2], np.inf)
+    elif name == "tiny":
+        X *= 1e-140
+    elif name == "wide":
+        X *= 10.0 ** local.uniform(-9, 9, (70, 1))
+    elif name == "float32":
+        X = (1000 + X).astype(np.float32)
+    weight = local.random(70) if weighted else None
+    w = [Fraction(v) for v in (np.ones(70) if weight is None else weight).tolist()]
+    distances, unit = square_distances(X, X)
+    engine = backend.load(X, weight).seeding()
+    size, chosen = engine.block_size, []
+    for step in range(4):
+        candidates = np.sort(local.choice(70, 3, replace=False))
+        sums, errors = engine.propose(candidates)
+        for t, candidate in enumerate(candidates.tolist()):
+            true = [w[i] * min(int(distances[i, j]) for j in [*chosen, candidate]) * unit for i in range(70)]
+            for b in range(sums.shape[1]):
+                exact = sum(true[b * size : (b + 1) * size], Fraction(0))
+                assert abs(Fraction(float(sums[t, b])) - exact) <= Fraction(float(errors[t, b]))
+        accepted = step % 3
+        engine.accept(accepted)
+        chosen.append(int(candidates[accepted]))
+        true = [w[i] * min(int(distances[i, j]) for j in chosen) * unit for i in range(70)]
+        for b in range(sums.shape[1]):
+            terms, term_errors = engine.block(b)
+            for exact, term, error in zip(true[b * size : (b + 1) * size], terms, term_errors, strict=True):
+                assert abs(Fraction(float(term)) - exact) <= Fraction(float(error))
+                assert term_errors.sum() <= 2.0**-19 * terms.sum()  # not vacuous: half of the digits are left, at least
+
+
 def test_exact_ties_of_potentials_go_to_the_first_trial(backend):
     """A symmetric lattice: mirror images leave equal potentials, and scikit-learn takes the first of them drawn."""
     axis = np.arange(-3, 4.0)

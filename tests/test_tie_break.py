@@ -109,12 +109,15 @@ def test_resolve_of_whole_numbers_needs_no_exact_arithmetic(dtype):
 
 def test_resolve_leaves_dead_centers_alone_and_spans_blocks():
     C = rng.integers(0, 9, (12, 3)).astype(float)
+    C[1], C[6] = C[0], C[2]
     X = rng.integers(0, 9, (40_000, 3)) / 2.0
     alive = np.flatnonzero(first_of_equal_rows(C) == np.arange(12))
     labels, _ = resolve(X, C, alive, exact=False)
     unique, inverse = np.unique(X, axis=0, return_inverse=True)
     assert np.array_equal(labels, nearest(unique, C)[inverse.ravel()])
-    assert set(labels.tolist()) <= set(alive.tolist())
+    assert set(labels.tolist()) <= set(alive.tolist()) < set(range(12))
+    far = np.random.default_rng(41).uniform(0, 9, (500, 3))  # none of them near a tie
+    assert np.array_equal(resolve(far, C, alive, exact=False)[0], nearest(far, C))
 
 
 @pytest.mark.parametrize("scale", [2.0**-480, 2.0**-505, 2.0**-530, 2.0**-600, 2.0**470])
