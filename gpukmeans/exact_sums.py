@@ -110,7 +110,7 @@ class Grid:
 
             # float32 rows need not be widened where no product with their scale can leave float32.
             narrow = X.dtype == np.float32 and sample_weight is None
-            narrow = narrow and 1.0 <= float(grid.scale.min()) and float(grid.scale.max()) <= 2.0**90
+            narrow = narrow and float(grid.scale.min()) >= 1.0 and float(grid.scale.max()) <= 2.0**90
             scale = grid.scale.astype(np.float32) if narrow else grid.scale
 
             def on_first_limb(rows: slice) -> bool:

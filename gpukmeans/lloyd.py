@@ -96,13 +96,12 @@ def lloyd(
         assigned = run.assign()
         if verbose:
             print(f"Iteration {i - 1}, inertia {run.inertia()}.")
-        before = run.centers()
         updated = run.update()
         n_relocated = 0
         shifts = updated.shift_square
         if not updated.weights.all():
             empty = np.flatnonzero(updated.weights == 0)
-            n_relocated, shifts = _fill_empty_clusters(rows, run, empty, before, sample_weight)
+            n_relocated, shifts = _fill_empty_clusters(rows, run, empty, sample_weight)
         shift = exact_total(shifts)
         record = Iteration(
             init,
@@ -137,9 +136,7 @@ def lloyd(
     return LloydResult(run.labels(), run.centers(), inertia, len(iterations), iterations, inertia_seconds)
 
 
-def _fill_empty_clusters(
-    rows: Rows, run: Run, empty: NDArray[np.int64], before: NDArray, sample_weight: F64 | None
-) -> tuple[int, F64]:
+def _fill_empty_clusters(rows: Rows, run: Run, empty: NDArray[np.int64], sample_weight: F64 | None) -> tuple[int, F64]:
     """Give each empty cluster the row farthest from its own center, as scikit-learn does.
 
     The row's share is taken out of the center of the cluster that it leaves; labels and kept sums stay as they are (the
@@ -153,7 +150,8 @@ def _fill_empty_clusters(
     sums, weight_sums = run.sums()
     weights_on = weight_grid(rows.n_samples, sample_weight)
     labels = run.labels()
-    far = run.farthest(len(empty), before)
+    before = run.assigned_centers()
+    far = run.farthest(len(empty))
     values = rows.take(far)
     n_relocated = 0
     if (values != before[labels[far]]).any():

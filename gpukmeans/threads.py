@@ -21,6 +21,7 @@ S = TypeVar("S")
 #: Fewer values than this are not worth a second thread.
 SMALL = 1 << 18
 
+
 @cache
 def _controller() -> ThreadpoolController:
     return ThreadpoolController()

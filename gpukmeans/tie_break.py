@@ -133,9 +133,7 @@ def _square_distance_sign(x: NDArray, a: NDArray, b: NDArray) -> int:
     smallest = float(nonzero.min(initial=1.0))
     if largest < 2.0**480 and smallest > 2.0**-450:
         total = math.fsum(
-            np.concatenate(
-                [*two_product(a, a), *two_product(-b, b), *two_product(2 * x, b), *two_product(-2 * x, a)]
-            )
+            np.concatenate([*two_product(a, a), *two_product(-b, b), *two_product(2 * x, b), *two_product(-2 * x, a)])
         )
         return (total > 0) - (total < 0)
     exact = sum(

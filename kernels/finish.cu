@@ -1,12 +1,11 @@
 /* finish.cu -- the centers from the exact sums, and how far they moved.
  *
  *   weights[j]      = value of the weight limbs                             (exact_sums.Grid.value)
- *   new[j, f]       = value of the sum limbs / weights[j], rounded to CENTER (exact_sums.cluster_means; NaN where 0 / 0)
- *   shift_square[j] = sum_f (new[j, f] - C[j, f])^2 in float64, warp order   (exact_sums.center_shift_square)
- *   C[j]            = new[j]
+ *   C[j, f]         = value of the sum limbs / weights[j], rounded to CENTER (exact_sums.cluster_means; NaN where 0 / 0)
+ *   shift_square[j] = sum_f (C[j, f] - previous[j, f])^2 in float64, warp order   (exact_sums.center_shift_square)
  *
- * sums (n_limbs,k,d) i64 IN | weight_sums (n_weight_limbs,k) i64 IN | scale (d) f64 IN | C (k,d) CENTER INOUT |
- * weights (k) f64 OUT | shift_square (k) f64 OUT                                  all C-contiguous
+ * sums (n_limbs,k,d) i64 IN | weight_sums (n_weight_limbs,k) i64 IN | scale (d) f64 IN | previous (k,d) CENTER IN |
+ * C (k,d) CENTER OUT | weights (k) f64 OUT | shift_square (k) f64 OUT             all C-contiguous
  * A warp owns a center, its lanes the columns.  limb_unit = 2^-bits of the grid, weight_unit that of the weights.
  * Launch grid ceil(k/4), block 128.   Traffic: 8 k d n_limbs read, k d centers read and written.
  * Accuracy: the same operations as NumPy's, one by one, for the same bits; the one fused multiply-add is an
@@ -19,7 +18,8 @@
 extern "C" __global__ void __launch_bounds__(THREADS)
 finish(const long long* __restrict__ sums, const long long* __restrict__ weight_sums, const double* __restrict__ scale,
        int n_limbs, double limb_unit, int n_weight_limbs, double weight_scale, double weight_unit, int k, int d,
-       CENTER* __restrict__ C, double* __restrict__ weights, double* __restrict__ shift_square) {
+       const CENTER* __restrict__ previous, CENTER* __restrict__ C, double* __restrict__ weights,
+       double* __restrict__ shift_square) {
   const int lane = lane_index();
   const int j = int(blockIdx.x) * (THREADS / WARP) + int(threadIdx.x) / WARP;
   if (j >= k) return;
@@ -38,7 +38,7 @@ finish(const long long* __restrict__ sums, const long long* __restrict__ weight_
     quotient = __dadd_rn(quotient, __ddiv_rn(__dadd_rn(__dsub_rn(__dsub_rn(high, product), error), low), weight));
     CENTER center;
     narrow(__dmul_rn(quotient, __ddiv_rn(1.0, scale[f])), &center);
-    shift = __dadd_rn(shift, square_difference(widen(center), widen(C[at])));
+    shift = __dadd_rn(shift, square_difference(widen(center), widen(previous[at])));
     C[at] = center;
   }
   shift = warp_order_sum(shift);

@@ -208,7 +208,7 @@ def finish(device, X, weight, labels, k, old_centers):
     start = np.full(len(X), -1)
     sums = rational_sums(X, weight, start, labels, k, grid)
     weight_sums = rational_sums(ones, None, start, labels, k, weight_grid)[:, :, 0]
-    centers = device.upload(old_centers)
+    previous, centers = device.upload(old_centers), device.empty(old_centers.shape, old_centers.dtype)
     weights, shifts = device.empty(k, np.float64), device.empty(k, np.float64)
     launch(
         device,
@@ -219,7 +219,7 @@ def finish(device, X, weight, labels, k, old_centers):
         *(device.upload(sums), device.upload(weight_sums), device.upload(grid.scale)),
         *(np.int32(grid.n_limbs), np.float64(2.0**-grid.bits)),
         *(np.int32(weight_grid.n_limbs), np.float64(weight_grid.scale[0]), np.float64(2.0**-weight_grid.bits)),
-        *(np.int32(k), np.int32(d), centers, weights, shifts),
+        *(np.int32(k), np.int32(d), previous, centers, weights, shifts),
     )
     return sums, grid, device.download(centers), device.download(weights), device.download(shifts)
 

@@ -15,9 +15,6 @@ from tests.nvrtc_compiler import ARCHITECTURES, KernelResources, NvrtcError, Nvr
 
 VARIANTS = nvrtc.variants()
 
-#: Kernels that may differ from the emulator in fused operations, each with the reason why no result depends on it.
-FUSED_FREELY = {"resolve": "its radius covers fused and unfused operations, and what it leaves open is decided exactly"}
-
 
 @pytest.fixture(scope="module", autouse=True)
 def _library():
@@ -54,8 +51,6 @@ def test_every_kernel_compiles_everywhere_and_never_spills(variant):
 def test_no_kernel_leaves_fusing_to_the_compiler(variant):
     """On a GPU x * y + z is fused by default, in the emulator never: where it matters, fma or __dmul_rn is written."""
     file, constants = variant
-    if file in FUSED_FREELY:
-        pytest.skip(FUSED_FREELY[file])
     source = nvrtc.source(file, constants)
     free, forbidden = (
         compile_cubin(source, 90, (*nvrtc.OPTIONS, *option), file=f"{file}.cu") for option in ((), ("-fmad=false",))

@@ -89,7 +89,7 @@ def test_every_verb_of_a_run(n, k, d, weighted, dtype):
     distances = np.array([plain_square_distance(*p) for p in zip(np.float64(X), np.float64(C)[labels], strict=True)])
     assert run.inertia() == exact_total(distances if weight is None else distances * weight)
     farthest = sorted(range(n), key=lambda i: (-distances[i], i))
-    assert run.farthest(min(n, 7), C).tolist() == farthest[:7]
+    assert run.farthest(min(n, 7)).tolist() == farthest[:7]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -108,8 +108,8 @@ FAULTS = {
     ),
     "squares are fused with their sum": (
         run_finish,
-        "__dadd_rn(shift, square_difference(widen(center), widen(C[at])))",
-        "fma(widen(center) - widen(C[at]), widen(center) - widen(C[at]), shift)",
+        "__dadd_rn(shift, square_difference(widen(center), widen(previous[at])))",
+        "fma(widen(center) - widen(previous[at]), widen(center) - widen(C[at]), shift)",
     ),
     "block sums add too early": (run_block_sums, "__syncthreads();\n    if (tid < half)", "if (tid < half)"),
 }

@@ -45,7 +45,7 @@ class Run(Protocol):
         """
 
     def update(self) -> Updated:
-        """Replace the centers by the means of the exact sums, rounded to the center dtype."""
+        """Replace the centers by the means of the exact sums, rounded to the center dtype.  Follows an `assign`."""
 
     def sums(self) -> tuple[I64, I64]:
         """Exact sums (n_limbs, n_clusters, n_features) and weights (n_weight_limbs, n_clusters) of the clusters."""
@@ -53,16 +53,19 @@ class Run(Protocol):
     def centers(self) -> NDArray:
         """The centers, (n_clusters, n_features), on the host."""
 
+    def assigned_centers(self) -> NDArray:
+        """Those that the labels belong to, on the host: the centers of the last `assign`."""
+
     def set_centers(self, centers: NDArray) -> None:
         """Replace the centers (the labels and sums stay)."""
 
     def labels(self) -> NDArray[np.int32]:
         """The labels, (n_samples,), on the host."""
 
-    def farthest(self, count: int, centers: NDArray) -> NDArray[np.int64]:
+    def farthest(self, count: int) -> NDArray[np.int64]:
         """Indices of the `count` rows farthest from their own centers (float64, warp order; ties: the lowest index).
 
-        `centers` are those that the labels belong to.  Farthest first.
+        By the centers of the last `assign`.  Farthest first.
         """
 
     def inertia(self) -> float:

@@ -41,13 +41,14 @@ class CupyRun:
         self._weight_grid = weight_grid(n, rows.host_weight)
         limbs = 0 if rows.grid is None else rows.grid.n_limbs
         wide = rows.center_dtype == np.float64
-        wanted = 4 * n + k * d * (8 * limbs + rows.center_dtype.itemsize + 4 * wide)
+        wanted = 4 * n + k * d * (8 * limbs + 2 * rows.center_dtype.itemsize + 4 * wide)
         with explained_memory_errors(self._device, f"{k} clusters of {n} rows", wanted):
             empty = self._device.empty
             self._labels = empty(n, np.int32)
-            self._centers = empty((k, d), rows.center_dtype)
+            #: The centers, and a place for new ones: those of the last assignment must outlive an update.
+            self._centers, self._other_centers = (empty((k, d), rows.center_dtype) for _ in range(2))
             #: The centers as the screen reads them.
-            self._screen_centers = empty((k, d), np.float32) if wide else self._centers
+            self._narrow_centers = empty((k, d), np.float32) if wide else None
             self._screen_squares = empty(k, np.float32)
             self._alive = empty(k, np.int32)
             #: Per center: weight, |new - old|^2, |c|^2, largest magnitude of whole numbers.
@@ -59,12 +60,15 @@ class CupyRun:
             self._device.fill(self._sums, 0)
             self._device.fill(self._weights, 0)
         self._alive_host = np.empty(0, np.int32)
+        self._assigned: Any = None
         self.set_centers(centers)
 
     # ---- centers -----------------------------------------------------------------------------------------------
 
     def set_centers(self, centers: NDArray) -> None:
         host = np.array(centers, self._rows.center_dtype, order="C")
+        if self._centers is self._assigned:
+            self._centers, self._other_centers = self._other_centers, self._centers
         self._device.write(self._centers, host)
         self._centers_host: NDArray | None = host
         self._describe_centers()
@@ -75,10 +79,13 @@ class CupyRun:
             self._centers_host = self._device.download(self._centers)
         return self._centers_host
 
+    def assigned_centers(self) -> NDArray:
+        return self._device.download(self._assigned)
+
     def _describe_centers(self) -> None:
         row = self._summary
-        screen = self._screen_centers if self._screen_centers is not self._centers else None
-        args = (self._centers, np.int32(self._k), np.int32(self._rows.n_features), screen, self._screen_squares)
+        shape = (np.int32(self._k), np.int32(self._rows.n_features))
+        args = (self._centers, *shape, self._narrow_centers, self._screen_squares)
         constants = tuning.center_constants(self._rows.center_dtype)
         facts = (row[2:3].reshape(self._k), row[3:4].reshape(self._k))
         self._launch("center_facts", constants, -(-self._k // 4), 128, (*args, *facts))
@@ -120,6 +127,7 @@ class CupyRun:
         whole = exact_in_float64(rows.n_features, largest)
         whole = whole and exact_in_float64(rows.n_features, rows.largest_integer)
         self._device.fill(rows.counters, 0)
+        self._assigned = self._centers
         certify = self._exact
         if len(alive) == 1:
             self._device.fill(rows.new_labels, 0)  # the first center is always alive
@@ -152,8 +160,9 @@ class CupyRun:
         if largest_center_norm**2 > LARGEST_SCORE:
             norm_limit = 0.0
         tile = tuning.screen_tile(rows.dtype, self._k)
+        centers = self._centers if self._narrow_centers is None else self._narrow_centers
         args = (
-            *(rows.X, rows.norms, self._screen_centers, self._screen_squares),
+            *(rows.X, rows.norms, centers, self._screen_squares),
             *(np.int64(rows.n_samples), np.int32(self._k), np.int32(d)),
             *(_float32_above(radius.per_norm), _float32_above(radius.constant), np.float32(norm_limit)),
             *(rows.new_labels, rows.undecided, rows.counters),
@@ -222,11 +231,12 @@ class CupyRun:
     def update(self) -> Updated:
         rows, k = self._rows, self._k
         grid, weight = self._need_grid(), self._weight_grid
+        self._centers, self._other_centers = self._other_centers, self._centers
         args = (
             *(self._sums, self._weights, rows.scale),
             *(np.int32(grid.n_limbs), np.float64(2.0**-grid.bits)),
             *(np.int32(weight.n_limbs), np.float64(weight.scale[0]), np.float64(2.0**-weight.bits)),
-            *(np.int32(k), np.int32(rows.n_features), self._centers),
+            *(np.int32(k), np.int32(rows.n_features), self._other_centers, self._centers),
             *(self._summary[0:1].reshape(k), self._summary[1:2].reshape(k)),
         )
         self._launch("finish", tuning.center_constants(rows.center_dtype), -(-k // 4), 128, args)
@@ -250,9 +260,8 @@ class CupyRun:
     def labels(self) -> NDArray[np.int32]:
         return self._device.download(self._labels)
 
-    def farthest(self, count: int, centers: NDArray) -> NDArray[np.int64]:
-        own = self._device.upload(np.array(centers, self._rows.center_dtype, order="C"))
-        self._own_distances(own, None)
+    def farthest(self, count: int) -> NDArray[np.int64]:
+        self._own_distances(self._assigned, None)
         return farthest_rows(self._device.download(self._rows.distances), count)
 
     def inertia(self) -> float:

@@ -129,7 +129,7 @@ class NumpyRun:
 
     def __init__(self, rows: NumpyRows, centers: NDArray, precision: str) -> None:
         self._rows = rows
-        self._centers = centers
+        self._centers = self._assigned = centers
         self._certify = precision == "exact"
         self._labels = np.full(rows.n_samples, -1, np.int32)
         #: Lower bounds of how much farther the other centers are, for the centers in `_gap_centers`.
@@ -145,6 +145,7 @@ class NumpyRun:
 
     def assign(self, *, move: bool = True) -> Assigned:
         rows = self._rows
+        self._assigned = self._centers
         before = self._labels
         first = first_of_equal_rows(self._centers)
         alive = np.flatnonzero(first == np.arange(len(first)))
@@ -314,6 +315,9 @@ class NumpyRun:
     def centers(self) -> NDArray:
         return self._centers
 
+    def assigned_centers(self) -> NDArray:
+        return self._assigned
+
     def set_centers(self, centers: NDArray) -> None:
         self._centers = np.array(centers, self._rows.center_dtype, order="C")
         self._touched[:] = True
@@ -321,8 +325,8 @@ class NumpyRun:
     def labels(self) -> NDArray[np.int32]:
         return self._labels
 
-    def farthest(self, count: int, centers: NDArray) -> NDArray[np.int64]:
-        return farthest_rows(self._own_distances(centers), count)
+    def farthest(self, count: int) -> NDArray[np.int64]:
+        return farthest_rows(self._own_distances(self._assigned), count)
 
     def inertia(self) -> float:
         distances = self._own_distances(self._centers)

@@ -41,6 +41,8 @@ class NumpySeeding:
         with workers(rows.X.size) as pool:
             pool.map(square, list(blocks(n, d)))
         self._exact = exact_in_float64(d, rows.largest_integer())
+        #: Whether sums over a block carry no error either.
+        self._exact_sums = rows.sample_weight is None and exact_in_float64(d * self.block_size, rows.largest_integer())
         self._closest = np.full(n, np.inf)
         self._error = np.zeros(n)
         self._proposed = np.empty((0, n))
@@ -73,10 +75,6 @@ class NumpySeeding:
 
     def _part(self, block: int) -> slice:
         return slice(block * self.block_size, min(self._rows.n_samples, (block + 1) * self.block_size))
-
-    @property
-    def _exact_sums(self) -> bool:
-        return self._exact and self._rows.sample_weight is None
 
     def _distances(self, part: slice, seeds: F64, seed_squares: F64) -> tuple[F64, F64]:
         """|x - seed|^2 of a block of rows, (n_seeds, n_rows), and error bounds.
