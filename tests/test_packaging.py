@@ -1,4 +1,4 @@
-"""What a user installs: wheels and source archives hold the kernels, the images and the licences, and work elsewhere."""
+"""What a user installs: wheels and source archives hold the kernels, images and licences, and work elsewhere."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gpukmeans.backends import tuning
 from gpukmeans.backends.cupy_run import CupyRun
 from gpukmeans.backends.cupy_seeding import CupySeeding
-from gpukmeans.backends.device import CupyDevice, Device, explained_memory_errors, probe
+from gpukmeans.backends.device import CupyDevice, Device, current_device, explained_memory_errors, probe
 from gpukmeans.exact_sums import F64, Grid
 
 #: Row indices are int32 on the device.
@@ -33,7 +33,7 @@ class CupyBackend:
     name = "cupy"
 
     def __init__(self, device: Device | None = None) -> None:
-        self._device: Device = CupyDevice() if device is None else device
+        self._device: Device = current_device() if device is None else device
 
     def load(self, X: NDArray, sample_weight: F64 | None = None, grid: Grid | None = None) -> CupyRows:
         n, d = X.shape

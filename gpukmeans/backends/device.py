@@ -146,6 +146,18 @@ class CupyDevice:
             return free + self._cupy.get_default_memory_pool().free_bytes(), total
 
 
+def current_device() -> CupyDevice:
+    """CuPy's current device, with the kernels that it has compiled so far."""
+    import cupy
+
+    return _numbered_device(cupy.cuda.Device().id)
+
+
+@functools.cache
+def _numbered_device(index: int) -> CupyDevice:
+    return CupyDevice(index)
+
+
 def _as_tuple(extent: Shape) -> tuple[int, ...]:
     return extent if isinstance(extent, tuple) else (extent,)
 
@@ -199,7 +211,7 @@ def probe() -> Probe:
             return Probe(False, "the driver knows no CUDA device.", None, versions)
         versions["runtime"] = _version(runtime.runtimeGetVersion())
         versions["driver"] = _version(runtime.driverGetVersion())
-        device = CupyDevice()
+        device = current_device()
         name = device.name
         step = f"a trial on {name} failed"
         rows, labels = device.upload(np.zeros(1, np.int32)), device.upload(np.full(1, -1, np.int32))
