@@ -10,6 +10,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
+from gpukmeans.backends import device as seam
 from gpukmeans.backends import nvrtc
 from gpukmeans.backends.cupy_backend import CupyBackend
 from gpukmeans.backends.device import CupyDevice, DeviceMemoryError, probe
@@ -76,10 +77,12 @@ def probing(monkeypatch):
             monkeypatch.delitem(sys.modules, "cupy", raising=False)
             monkeypatch.setattr(sys, "meta_path", [_Finder(found)])
         probe.cache_clear()
+        seam._numbered_device.cache_clear()
         return probe()
 
     yield look
     probe.cache_clear()
+    seam._numbered_device.cache_clear()
 
 
 class _Finder:
