@@ -181,6 +181,48 @@ def test_a_running_sum_far_from_every_edge_is_located():
     assert seeding._first_reaching(running, 0 * tiny, 3.0, 0.0) == 2  # on an edge, but without error
 
 
+def test_an_uncertain_total_makes_its_share_uncertain():
+    """Ten ones, the last of them off by up to 1: where u times the total is near an edge, exact arithmetic is asked."""
+
+    class Blocks:
+        block_size = 1
+
+        def block(self, block):
+            return np.ones(1), np.full(1, float(block == 9))
+
+    class Exact:
+        def locate(self, u, chosen):
+            return "exactly"
+
+    sums, errors = np.ones(10), np.where(np.arange(10) == 9, 1.0, 0.0)
+    answers = {u: seeding._locate(u, sums, errors, Blocks(), Exact(), [0]) for u in (0.05, 0.205, 0.25, 0.29)}
+    assert answers == {0.05: 0, 0.205: "exactly", 0.25: 2, 0.29: "exactly"}
+
+
+class Scripted:
+    """Random numbers that are known in advance."""
+
+    def __init__(self, first, uniform):
+        self.first, self.drawn = first, uniform
+
+    def choice(self, n, p):
+        return self.first
+
+    def uniform(self, size):
+        return np.full(size, self.drawn)
+
+
+@pytest.mark.parametrize(("u", "row"), [(0.0, 0), (0.1, 2), (np.nextafter(0.1, 0), 1), (0.3, 3), (0.5, 5), (0.99, 10)])
+def test_the_rounding_of_the_target_moves_no_draw(backend, u, row):
+    """Ten rows at distance 1 from the first: the sum reaches the real u * 10, not the float next to it.
+
+    The float 0.1 lies above 1/10, so row 1 does not quite reach ten times it, though the float product is 1.0.
+    """
+    X = np.concatenate([np.zeros((1, 10)), np.eye(10)])
+    p = probabilities(11, None, np.dtype(np.float64))
+    assert kmeans_plusplus(backend.load(X), 2, Scripted(0, u), p, n_local_trials=1).tolist() == [0, row]
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(
     "name", ["uint8", "ordinary", "far from the origin", "twins far away", "tiny", "wide", "float32"]
