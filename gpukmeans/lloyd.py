@@ -120,7 +120,7 @@ def lloyd(
         if on_iteration is not None:
             on_iteration(record)
         if assigned.n_moved == 0:
-            settled = n_relocated == 0
+            settled = bool(updated.weights.all())  # else centers were placed after the labels were given
             if verbose:
                 print(f"Converged at iteration {i - 1}: strict convergence.")
             break
