@@ -76,6 +76,17 @@ def mean(total, weight, dtype):
     return dtype(float(Fraction(total) / Fraction(float(weight))))
 
 
+def warp_order_square(x, c):
+    """|x - c|^2 in float64: 32 lanes, each adding its columns from the left, then halves onto halves; no vectors."""
+    lanes = [0.0] * 32
+    for column, (a, b) in enumerate(zip(x.tolist(), c.tolist(), strict=True)):
+        lanes[column % 32] += (float(a) - float(b)) * (float(a) - float(b))
+    for half in (16, 8, 4, 2, 1):
+        for lane in range(half):
+            lanes[lane] += lanes[lane + half]
+    return lanes[0]
+
+
 @dataclass
 class Result:
     labels: np.ndarray
@@ -87,6 +98,7 @@ class Result:
 def rational_lloyd(X, C, *, max_iter=300, tol=0.0, sample_weight=None):
     """Lloyd's algorithm from centers C until the labels stay; scikit-learn's relocation of empty clusters.
 
+    The rows given to empty clusters are the farthest by float64 distances in warp order, as documented.
     `tol` is absolute, as in gpukmeans.lloyd.
     """
     dtype = np.float32 if X.dtype == np.float32 else np.float64
@@ -105,7 +117,7 @@ def rational_lloyd(X, C, *, max_iter=300, tol=0.0, sample_weight=None):
             sums[j] += value
             cluster_weights[j] += weight
         empty = [j for j in range(k) if cluster_weights[j] == 0]
-        own = [row[j] for row, j in zip(distances, new, strict=True)]
+        own = [warp_order_square(x, centers[j]) for x, j in zip(X, new, strict=True)] if empty else []
         if empty and any(own):
             farthest = sorted(range(len(X)), key=lambda i: (-own[i], i))[: len(empty)]
             for j, i in zip(empty, farthest, strict=True):
@@ -114,7 +126,7 @@ def rational_lloyd(X, C, *, max_iter=300, tol=0.0, sample_weight=None):
                 cluster_weights[new[i]] -= weights[i]
                 cluster_weights[j] = weights[i]
                 n_relocated += 1
-        heaviest = max(range(k), key=lambda j: (cluster_weights[j], -j))
+        heaviest = max(range(k), key=lambda j: (float(cluster_weights[j]), -j))  # by rounded weights
         before = centers
         means = [
             [mean(sums[s, f], cluster_weights[s], dtype) for f in range(d)]

@@ -343,6 +343,17 @@ def test_a_relocation_in_the_last_iteration_is_followed_by_a_look_at_the_rows(ba
     assert model.inertia_ == 0.0
 
 
+def test_an_empty_cluster_put_on_another_takes_its_rows_if_it_comes_first(backend):
+    """Weighted, 100 * w / w misses 100 by an ulp for one of two equal rows.  The second look moves nothing and finds
+    nothing far, but puts the empty first cluster on the second one's center: equal centers, the lowest index."""
+    X = np.full((2, 1), 100.0)
+    weight = np.array([2 / 3, 2.0])
+    assert 100.0 * weight[0] / weight[0] != 100.0
+    model = fit(X, 2, backend, sample_weight=weight, init=[[20.92945145], [76.64226779]])
+    assert np.array_equal(model.labels_, nearest(X, model.cluster_centers_))
+    assert np.array_equal(model.labels_, model.predict(X))
+
+
 def test_rows_of_weight_zero_are_labelled_and_move_nothing(backend):
     X = cloud(np.float64, n=60)
     weight = np.where(np.arange(60) % 3 == 0, 0.0, 1.0)
