@@ -67,8 +67,6 @@ class RowScreen:
         n, d = X.shape
         self.sample = np.linspace(0, n - 1, min(n, SAMPLE)).astype(np.int64)
         self.shift = self._common_shift()
-        #: |x|^2 by float32 products is within this of itself, relatively.
-        self.norm_defect = 4.0 * gamma(d + 6.0, UNIT32)
         self.norms = np.empty(n)  # upper bounds of |x - shift|, infinite beyond float32's use
 
         def measure(rows: slice) -> None:
@@ -113,7 +111,10 @@ class RowScreen:
     def verdict(
         self, rows: Index, best: NDArray[np.intp], nearest: NDArray, second: NDArray, radius: ScoreRadius
     ) -> Screened:
-        """What follows from an upper score of the nearest and a lower score of the second nearest center."""
+        """What follows from an upper score of the nearest and a lower score of the second nearest center.
+
+        An upper bound of |x|^2 serves both distances: sqrt(|x|^2 + b) - sqrt(|x|^2 + a) falls as |x|^2 grows.
+        """
         norms = self.norms[rows]
         error = norms * radius.per_norm
         error += radius.constant
@@ -122,7 +123,6 @@ class RowScreen:
         certain = second > nearest
         squares = norms * norms
         nearest += squares
-        squares *= 1.0 - self.norm_defect
         second += squares
         gap = np.sqrt(np.maximum(second, 0.0, out=second), out=second)
         gap *= 1.0 - GAP_SLACK
@@ -330,5 +330,4 @@ class _Subset(RowScreen):
     def __init__(self, rows: RowScreen) -> None:
         self.X = rows.X[rows.sample]
         self.shift = rows.shift
-        self.norm_defect = rows.norm_defect
         self.norms = rows.norms[rows.sample]

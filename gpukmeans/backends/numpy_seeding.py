@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.certificates import SLACK, UNIT64, exact_in_float64, gamma, square_distance_radius
+from gpukmeans.certificates import SLACK, SQUARE_UNDERFLOW, UNIT64, exact_in_float64, gamma, square_distance_radius
 from gpukmeans.exact_sums import F64, blocks
 from gpukmeans.threads import workers
 
@@ -93,7 +93,8 @@ class NumpySeeding:
         for t, i in np.argwhere(errors > self.COARSE * distances):
             difference = x[i] - seeds[t]
             distances[t, i] = difference @ difference
-            errors[t, i] = square_distance_radius(d) * distances[t, i]
+            underflow = SQUARE_UNDERFLOW if distances[t, i] < 2.0**-900 and difference.any() else 0.0
+            errors[t, i] = square_distance_radius(d) * distances[t, i] + underflow
         return distances, errors
 
     def _weighted(self, terms: F64, errors: F64, part: slice) -> tuple[F64, F64]:
