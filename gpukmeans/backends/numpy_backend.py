@@ -38,6 +38,8 @@ from gpukmeans.tie_break import all_integers, first_of_equal_rows, resolve
 
 #: Rows that are summed at a time: few enough to stay in a shared cache, enough to pay for a sparse matrix.
 MOVE_ROWS = 512
+#: Multiply-adds up to which a dense product costs less than making a sparse matrix.
+DENSE_PRODUCT = 1 << 20
 
 
 class NumpyBackend:
@@ -275,7 +277,8 @@ class NumpyRun:
             weights = np.zeros((self._weight_grid.n_limbs, len(touched)))
             for block in parts_of(part.stop - part.start, MOVE_ROWS):
                 index = changed[part][block]
-                signs = _incidence(old[index], labels[index], place, len(touched))
+                dense = len(touched) * len(index) * rows.n_features <= DENSE_PRODUCT
+                signs = _incidence(old[index], labels[index], place, len(touched), dense)
                 values = weighted_rows(rows.X, rows.sample_weight, _as_slice(index))
                 if grid.n_limbs == 1:  # on the grid already: a power of two apart from whole numbers
                     total[0] += signs @ values
@@ -354,14 +357,20 @@ def _as_slice(index: NDArray[np.int64]) -> Index:
 
 
 def _incidence(
-    old: NDArray[np.int32], new: NDArray[np.int32], place: NDArray[np.int32], n_places: int
-) -> sparse.csc_array:
+    old: NDArray[np.int32], new: NDArray[np.int32], place: NDArray[np.int32], n_places: int, dense: bool
+) -> NDArray | sparse.csc_array:
     """(n_places, n_rows): +1 where a row arrives, -1 where it leaves (old labels of -1 leave nothing)."""
     n = len(new)
-    if (old < 0).all():
+    first = bool((old < 0).all())
+    assert first or (old >= 0).all(), "either all rows of an update are new or none"
+    if dense:
+        signs = np.zeros((n_places, n))
+        signs[place[new], np.arange(n)] = 1.0
+        if not first:
+            signs[place[old], np.arange(n)] = -1.0
+        return signs
+    if first:
         return sparse.csc_array((np.ones(n), place[new], np.arange(n + 1, dtype=np.int32)), shape=(n_places, n))
-    assert (old >= 0).all(), "either all rows of an update are new or none"
     both = place[np.stack([new, old], axis=1).ravel()]
-    return sparse.csc_array(
-        (np.tile([1.0, -1.0], n), both, np.arange(0, 2 * n + 1, 2, dtype=np.int32)), shape=(n_places, n)
-    )
+    starts = np.arange(0, 2 * n + 1, 2, dtype=np.int32)
+    return sparse.csc_array((np.tile([1.0, -1.0], n), both, starts), shape=(n_places, n))
