@@ -30,8 +30,9 @@ WARP = 32
 LIMB_BITS = 36
 #: Rows whose limbs may be added in float64 without rounding: 2**(53 - LIMB_BITS).
 EXACT_FLOAT64_ROWS = 1 << (53 - LIMB_BITS)
-#: Bytes of a float64 block that is worked on at a time; about half of a core's second-level cache.
-BLOCK_BYTES = 1 << 19
+#: Bytes of a block that is worked on at a time: small enough for the shared cache, and large enough that threads seldom
+#: wait for one another between NumPy calls.
+BLOCK_BYTES = 1 << 21
 #: Features below 2**MIN_EXPONENT in magnitude share its grid, so that no scale overflows.
 MIN_EXPONENT = -900
 #: Largest magnitude of a value: its square, summed over any number of features, must stay finite in float64.
@@ -99,7 +100,7 @@ class Grid:
         if X.dtype == np.uint8 and sample_weight is None:
             return cls(np.ones(d), bits, 1)
         with workers(X.size) as pool:
-            parts = parts_of(n, max(64, 4 * BLOCK_BYTES // (8 * d)))
+            parts = parts_of(n, max(64, BLOCK_BYTES // (8 * d)))
 
             def largest_of(rows: slice) -> NDArray:
                 block = weighted_rows(X, sample_weight, rows, convert=False)
