@@ -19,6 +19,8 @@ UNIT64 = 2.0**-53
 TINY32 = 2.0**-126
 #: Rows and centers with larger norms are not screened in float32: their products could overflow on the way.
 LARGEST_NORM32 = 2.0**60
+#: Scores about centers with smaller norms could underflow in float32: no word to leave a row to.
+SMALLEST_NORM32 = 2.0**-50
 #: Room for the rounding of the bound itself and of the comparison made with it.
 SLACK = 1.0 + 2.0**-10
 #: Absolute error that underflow of the squares can add to a float64 squared distance, for up to 2**40 features.
@@ -91,7 +93,8 @@ def projected_rows_error(n_features: int, n_components: int, basis_defect: float
     -----
     Each component of p is a float32 dot product: within gamma(d + 2) |q| |x| of exact, where the 2 covers rounding
     x to float32 and subtracting the shift; over m components, sqrt(m) times that, with |q|^2 <= 1 + defect.
-    Q'e = (Q'x - p) - (Q'Q - I) p.
+    Q'e = (Q'x - p) - (Q'Q - I) p.  What flush-to-zero adds is far below this for norms of 2**-60 and more, and
+    RowScreen takes no norm to be smaller.
     """
     rounding = math.sqrt(n_components * (1.0 + basis_defect)) * gamma(n_features + 4.0, UNIT32)
     return SLACK * (rounding + basis_defect * (1.0 + basis_defect + rounding)) + n_features * TINY32

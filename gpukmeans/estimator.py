@@ -72,7 +72,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         Iterations of one run at most.
     tol : float, default=1e-4
         A run ends when the summed squared shift of the centers is at most `tol` times the mean variance of the
-        features.  With 0 it ends when no label changes, which exact arithmetic always reaches.
+        features.  With 0 it ends when no label changes: no rounding noise keeps it going.
     verbose : int, default=0
         Print the inertia of every iteration (which costs a pass over the rows each).
     random_state : int, RandomState or None, default=None

@@ -193,7 +193,9 @@ def cluster_means(sums: I64, weights: F64, grid: Grid, dtype: np.dtype) -> NDArr
     """Centers from exact sums: ``sums / weights``, all but always the float64 nearest to it, rounded to `dtype`.
 
     A quotient and one correction by its remainder, so that the mean of equal rows is that row: a center one
-    unit beside it would let rows change sides for ever.  kernels/finish.cu does the same operations, for the same bits.
+    unit beside it would let rows change sides for ever.  (Where sums cancel almost wholly, or another row is so large
+    that the grid cuts this one, the grid's last unit shows instead.)  kernels/finish.cu does the same operations, for
+    the same bits.
 
     Parameters
     ----------

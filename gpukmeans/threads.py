@@ -7,11 +7,12 @@ No result depends on the number of threads: every block writes its own rows, or 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
 
@@ -29,9 +30,48 @@ def _controller() -> ThreadpoolController:
 
 def n_threads() -> int:
     """Threads that BLAS may use now (OMP_NUM_THREADS, threadpoolctl), and no more than the cores of this process."""
+    if _single_threaded_blas.users:
+        return _single_threaded_blas.threads_before
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     allowed = [library["num_threads"] for library in _controller().info() if library["user_api"] == "blas"]
     return max(1, min([cores, *allowed]))
+
+
+class _SingleThreadedBlas:
+    """Holds BLAS at one thread from the first user's entry to the last one's leaving, in whatever order they come.
+
+    The limit is the process's own: were every fit to save and restore it by itself, two that overlap in different
+    threads could leave it at one for good.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users = 0
+        self.threads_before = 1
+        self._limiter: Any = None
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.users:
+                self.threads_before = n_threads()
+                self._limiter = _controller().limit(limits=1, user_api="blas")
+            self.users += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.users -= 1
+            if not self.users:
+                self._limiter.restore_original_limits()
+
+    def after_fork(self) -> None:
+        """The child has none of the other threads whose fits held the limit."""
+        self.lock = threading.Lock()
+        if self.users:
+            self.users = 0
+            self._limiter.restore_original_limits()
+
+
+_single_threaded_blas = _SingleThreadedBlas()
 
 
 @cache
@@ -41,6 +81,7 @@ def _pool(size: int) -> ThreadPoolExecutor:
 
 if hasattr(os, "register_at_fork"):  # a forked child has none of its parent's threads
     os.register_at_fork(after_in_child=_pool.cache_clear)
+    os.register_at_fork(after_in_child=_single_threaded_blas.after_fork)
 
 
 class Workers:
@@ -60,9 +101,8 @@ class Workers:
 @contextmanager
 def workers(n_values: int) -> Iterator[Workers]:
     """Workers for about `n_values` values; BLAS is single-threaded within."""
-    threads = n_threads() if n_values >= SMALL else 1
-    with _controller().limit(limits=1, user_api="blas"):
-        yield Workers(threads)
+    with _single_threaded_blas:
+        yield Workers(n_threads() if n_values >= SMALL else 1)
 
 
 def parts_of(n_rows: int, step: int) -> list[slice]:

@@ -265,3 +265,14 @@ def test_memory_of_the_pool_counts_as_free(monkeypatch):
 def test_the_backend_imports_no_cupy():
     code = "import gpukmeans.backends.cupy_backend, sys; assert 'cupy' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).resolve().parent.parent)
+
+
+def test_a_child_forked_after_cuda_was_used_says_so(probing, monkeypatch):
+    """CUDA does not survive a fork; "auto" then takes NumPy instead of failing deep in CuPy."""
+    skip_without_compiler()
+    monkeypatch.setattr(seam, "_forked_after_cuda", False)
+    assert probing(stand_in()).usable
+    seam._after_fork()
+    found = seam.probe()
+    assert not found.usable
+    assert "spawn" in found.reason

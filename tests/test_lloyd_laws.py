@@ -411,3 +411,13 @@ def test_the_counts_of_an_iteration_cover_every_row(backend):
         assert record.n_uncertain == 0
     assert seen[0].n_moved == len(X)
     assert seen[-1].n_moved == 0
+
+
+@pytest.mark.parametrize("exponent", [-80, -60, 0, 60, 80])
+def test_fast_precision_does_not_leave_rows_to_scores_beyond_float32(backend, exponent):
+    """Scaled by a power of two, well separated clusters stay what they are: only near ties may be left to rounding."""
+    X = np.repeat([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]], 30, axis=0)
+    X += np.random.default_rng(61).uniform(-1, 1, X.shape)
+    labels = fit(X, 3, backend, init=X[[0, 30, 60]]).labels_
+    scaled = np.ldexp(X, exponent)
+    assert np.array_equal(fit(scaled, 3, backend, init=scaled[[0, 30, 60]], precision="fast").labels_, labels)

@@ -345,3 +345,12 @@ def test_restarts_consume_the_same_random_numbers_as_one_seeding_each():
     for _ in range(3):
         kmeans_plusplus(NumpyBackend().load(X), 5, copy, p)
     assert state.uniform() == copy.uniform()
+
+
+def test_more_seeds_than_distinct_rows_need_no_exact_arithmetic(backend, monkeypatch):
+    """A row that a seed equals is at distance zero without error, whatever other candidates are worth."""
+    X = np.repeat(np.random.default_rng(20).standard_normal((5, 3)), 40, axis=0)
+    monkeypatch.setattr(seeding._ExactPotentials, "_closest", lambda *_: pytest.fail("asked for exact arithmetic"))
+    rows = backend.load(X)
+    chosen = kmeans_plusplus(rows, 8, np.random.RandomState(0), probabilities(len(X), None, np.dtype(np.float64)))
+    assert len(np.unique(X[chosen[:5]], axis=0)) == 5

@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 from gpukmeans import tie_break
 from gpukmeans.backends import Assigned, Updated, tuning
 from gpukmeans.backends.device import explained_memory_errors
-from gpukmeans.certificates import SLACK, SQUARE_UNDERFLOW, exact_in_float64, score_radius, square_distance_radius
+from gpukmeans.certificates import (
+    SLACK,
+    SMALLEST_NORM32,
+    SQUARE_UNDERFLOW,
+    exact_in_float64,
+    score_radius,
+    square_distance_radius,
+)
 from gpukmeans.exact_sums import I64, Grid, farthest_rows, weight_grid
 
 if TYPE_CHECKING:
@@ -132,9 +139,10 @@ class CupyRun:
         if len(alive) == 1:
             self._device.fill(rows.new_labels, 0)  # the first center is always alive
         else:
-            norm_limit = self._screen(math.sqrt(float(squares.max())) * (1.0 + 2.0**-20))
-            # Scores beyond float32 are no word to leave a row to.
-            certify = certify or rows.largest_norm > norm_limit
+            largest_norm = math.sqrt(float(squares.max())) * (1.0 + 2.0**-20)
+            norm_limit = self._screen(largest_norm)
+            # Scores outside float32's range are no word to leave a row to.
+            certify = certify or rows.largest_norm > norm_limit or largest_norm < SMALLEST_NORM32
             if certify:
                 self._resolve(len(alive), whole)
         self._follow(move)

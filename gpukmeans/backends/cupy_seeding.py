@@ -22,7 +22,8 @@ class CupySeeding:
     Errors: a distance is within gamma(d + 2) of the true one, relative (kernels/seed_distance.cu), its weighted term
     one rounding more, and the sum of a block at most gamma(block_size) more.  So with g = gamma(d + block_size + 8) a
     true value v and a computed v' differ by |v - v'| <= g v'.  Squares that underflow add `SQUARE_UNDERFLOW` to a row,
-    times its weight.  Whole numbers that are small enough carry no error.
+    times its weight; but a computed zero is a true one, as the kernel lifts the others, unless weights are so small
+    that products with them vanish.  Whole numbers that are small enough carry no error.
     """
 
     block_size = tuning.SEEDING_BLOCK
@@ -43,6 +44,7 @@ class CupySeeding:
         exact = weight is None and exact_in_float64(d * self.block_size, rows.largest_integer)
         self._relative = 0.0 if exact else SLACK * gamma(d + self.block_size + 8.0, UNIT64)
         largest_weight = 1.0 if weight is None else float(weight.max())
+        self._zero_is_zero = weight is None or float(weight[weight > 0].min()) >= 2.0**-70
         self._absolute = 0.0 if exact else 2.0 * SQUARE_UNDERFLOW * (1.0 + largest_weight)
 
     def propose(self, candidates: NDArray[np.int64]) -> tuple[F64, F64]:
@@ -63,7 +65,8 @@ class CupySeeding:
         return sums, self._errors(sums, self.block_size)
 
     def _errors(self, values: F64, n_rows: int) -> F64:
-        return self._relative * values + n_rows * self._absolute
+        absolute = n_rows * self._absolute
+        return self._relative * values + (np.where(values > 0.0, absolute, 0.0) if self._zero_is_zero else absolute)
 
     def accept(self, index: int) -> None:
         n = self._rows.n_samples

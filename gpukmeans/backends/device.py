@@ -6,6 +6,7 @@ Below it sits CuPy, or the emulator in tests; nothing above it imports CuPy.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,10 @@ from numpy.typing import DTypeLike, NDArray
 from gpukmeans.backends import nvrtc
 
 Shape = int | tuple[int, ...]
+
+#: Host arrays up to this size are copied by the driver before a copy to the device returns (CUDA's API synchronization
+#: behaviour for pageable memory).
+STAGED_BYTES = 1 << 16
 
 
 class Device(Protocol):
@@ -109,9 +114,10 @@ class CupyDevice:
         return array
 
     def write(self, array: Any, host: NDArray) -> None:
-        # From pageable memory the driver copies before it returns, so `host` may change right after.
         with self._device:
             array.set(np.ascontiguousarray(host), stream=self._stream)
+            if host.nbytes > STAGED_BYTES:  # the driver may still be reading; smaller ones it has copied for itself
+                self._stream.synchronize()
 
     def download(self, array: Any) -> NDArray:
         with self._device:
@@ -191,6 +197,8 @@ class Probe:
 def probe() -> Probe:
     """Try CuPy, a device, an allocation and a kernel, and say how far that went.  Never raises."""
     versions: dict[str, str] = {}
+    if _forked_after_cuda:
+        return Probe(False, "CUDA was in use before this process was forked; start processes with 'spawn' instead.")
     try:
         import cupy
 
@@ -222,6 +230,21 @@ def probe() -> Probe:
     except Exception as error:
         return Probe(False, f"{step}: {_what(error)}{_hint(error)}", name, versions)
     return Probe(True, f"{name} (CuPy {versions['cupy']}, CUDA {versions['runtime']}).", name, versions)
+
+
+_forked_after_cuda = False
+
+
+def _after_fork() -> None:
+    """CUDA does not survive a fork: a child must not use its parent's device."""
+    global _forked_after_cuda
+    _forked_after_cuda = _forked_after_cuda or _numbered_device.cache_info().currsize > 0
+    probe.cache_clear()
+    _numbered_device.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _what(error: Exception) -> str:

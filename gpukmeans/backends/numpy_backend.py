@@ -74,7 +74,7 @@ class NumpyBackend:
 
 
 class NumpyRows:
-    """Rows as the caller's array holds them: nothing is copied."""
+    """Rows as the caller's array holds them, never copied whole, and what the screens keep of them."""
 
     def __init__(self, options: NumpyBackend, X: NDArray, sample_weight: F64 | None, grid: Grid | None) -> None:
         self.options = options
@@ -88,6 +88,8 @@ class NumpyRows:
         self._basis_tried = False
 
     def start(self, centers: NDArray, *, precision: str = "exact") -> NumpyRun:
+        if precision not in ("exact", "fast"):
+            raise ValueError(f"precision={precision!r} should be 'exact' or 'fast'.")
         return NumpyRun(self, np.array(centers, self.center_dtype, order="C"), precision)
 
     def take(self, indices: NDArray[np.int64]) -> NDArray:
@@ -169,7 +171,7 @@ class NumpyRun:
         active = self._active(len(alive))
         n_active = rows.n_samples if active is None else len(active)
         self._labels = self._labels.copy()
-        undecided = active
+        undecided, certify = active, self._certify
         self._n_assigned += 1
         if rows.options.screen:
             screen = rows.screen(pool)
@@ -179,20 +181,23 @@ class NumpyRun:
             if projection is not None:
                 undecided = self._screen(ProjectedScreen(screen, projection, living), undecided, alive, pool)
             if undecided is None or len(undecided):
-                undecided = self._screen(FullScreen(screen, living), undecided, alive, pool)
+                full = FullScreen(screen, living)
+                certify = certify or not full.in_range
+                undecided = self._screen(full, undecided, alive, pool)
         self._gap_centers = self._centers
         n_open = n_active if undecided is None else len(undecided)
         n_exact = 0
-        if n_open and (self._certify or not rows.options.screen):
+        certify = certify or not rows.options.screen
+        if n_open and certify:
             n_exact = self._resolve(undecided, alive, pool)
         if len(alive) < len(self._centers):
             self._gap[:] = 0.0  # equal centers may part: bounds on the living ones do not cover the others
         return Assigned(
             0,
             n_certified=n_active - n_open,
-            n_resolved=n_open - n_exact if self._certify else 0,
+            n_resolved=n_open - n_exact if certify else 0,
             n_exact=n_exact,
-            n_uncertain=0 if self._certify else n_open,
+            n_uncertain=0 if certify else n_open,
             n_skipped=rows.n_samples - n_active,
         )
 
@@ -260,7 +265,8 @@ class NumpyRun:
     def _move(self, changed: NDArray[np.int64], old: NDArray[np.int32], pool: Workers) -> None:
         """Bring the exact sums from the old labels to the new ones."""
         rows, grid, labels = self._rows, self._rows.grid, self._labels
-        assert grid is not None, "rows loaded without a grid cannot be summed"
+        if grid is None:
+            raise ValueError("These rows were loaded without a grid: they can be labelled (move=False), not summed.")
         if 2 * len(changed) > rows.n_samples:  # cheaper afresh than by differences
             self._sums[:] = 0
             self._weights[:] = 0

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from gpukmeans.certificates import (
     GAP_SLACK,
     LARGEST_NORM32,
+    SMALLEST_NORM32,
     UNIT32,
     ScoreRadius,
     gamma,
@@ -78,9 +79,9 @@ class RowScreen:
         pool.map(measure, parts_of(n, self.step()))
         self.projection: Projection | None = None
 
-    def step(self, n_values: int = 0) -> int:
-        """Rows of a block whose float32 copy, or `n_values` other floats a row, stay in a core's cache."""
-        return max(64, BLOCK_BYTES // (4 * max(1, self.X.shape[1], n_values)))
+    def step(self) -> int:
+        """Rows of a block in float32."""
+        return max(64, BLOCK_BYTES // (4 * max(1, self.X.shape[1])))
 
     def _common_shift(self) -> NDArray | None:
         """A vector near the mean, where it is worth subtracting: if it halves the norms of the sample at least."""
@@ -164,7 +165,10 @@ class FullScreen:
         self._rows = rows
         wide = rows.shifted(centers)
         squares = np.einsum("ij,ij->i", wide, wide)
-        self.radius = score_radius(wide.shape[1], float(np.sqrt(squares.max())) * (1.0 + 2.0**-20))
+        largest = float(np.sqrt(squares.max())) * (1.0 + 2.0**-20)
+        self.radius = score_radius(wide.shape[1], largest)
+        #: Whether float32 reaches from the smallest to the largest of these scores.
+        self.in_range = SMALLEST_NORM32 <= largest < LARGEST_NORM32 and bool(np.isfinite(rows.norms).all())
         with np.errstate(over="ignore"):
             self._minus_two = (-2.0 * wide).astype(np.float32)
             self._squares = squares.astype(np.float32)
@@ -237,9 +241,10 @@ class ProjectedScreen:
         basis = projection.basis.astype(np.float64)
         m = basis.shape[1]
         wide = rows.shifted(centers)
-        inside = (wide @ basis).astype(np.float32)
-        outside = wide - inside.astype(np.float64) @ basis.T
-        leak = float(np.sqrt(np.square(outside @ basis).sum(axis=1).max())) * (1.0 + 2.0**-20)
+        with np.errstate(over="ignore", invalid="ignore"):  # infinite scores certify nothing
+            inside = (wide @ basis).astype(np.float32)
+            outside = wide - inside.astype(np.float64) @ basis.T
+            leak = float(np.sqrt(np.square(outside @ basis).sum(axis=1).max())) * (1.0 + 2.0**-20)
         squares = np.einsum("ij,ij->i", wide, wide)
         largest = float(np.sqrt(squares.max())) * (1.0 + 2.0**-20)
         rest = np.sqrt(np.einsum("ij,ij->i", outside, outside)) * (1.0 + 2.0**-20) + largest * 2.0**-40

@@ -62,9 +62,13 @@ class NumpySeeding:
 
         def sum_block(b: int) -> None:
             part = self._part(b)
-            closest, error = self._distances(part, seeds, seed_squares)
-            np.minimum(closest, self._closest[part], out=self._proposed[:, part])
-            np.maximum(error, self._error[part], out=self._proposed_error[:, part])
+            new, new_error = self._distances(part, seeds, seed_squares)
+            old, old_error = self._closest[part], self._error[part]
+            np.minimum(new, old, out=self._proposed[:, part])
+            # The smaller of two numbers is as good as itself where their errors keep them apart.
+            error = np.maximum(new_error, old_error)
+            error = np.where(new + new_error <= old - old_error, new_error, error)
+            self._proposed_error[:, part] = np.where(old + old_error <= new - new_error, old_error, error)
             terms, slack = self._weighted(self._proposed[:, part], self._proposed_error[:, part], part)
             sums[:, b] = terms.sum(axis=1)
             errors[:, b] = SLACK * (slack.sum(axis=1) + (0.0 if self._exact_sums else summing) * sums[:, b])
@@ -90,11 +94,13 @@ class NumpySeeding:
         if self._exact:
             return distances, np.zeros_like(distances)
         errors = SLACK * 2.0 * gamma(d + 4.0, UNIT64) * (squares + seed_squares[:, None]) + 2.0**-1000
-        for t, i in np.argwhere(errors > self.COARSE * distances):
-            difference = x[i] - seeds[t]
-            distances[t, i] = difference @ difference
-            underflow = SQUARE_UNDERFLOW if distances[t, i] < 2.0**-900 and difference.any() else 0.0
-            errors[t, i] = square_distance_radius(d) * distances[t, i] + underflow
+        for t, seed in enumerate(seeds):
+            again = np.flatnonzero(errors[t] > self.COARSE * distances[t])
+            difference = x[again] - seed
+            closer = np.einsum("ij,ij->i", difference, difference)
+            underflow = np.where((closer < 2.0**-900) & difference.any(axis=1), SQUARE_UNDERFLOW, 0.0)
+            distances[t, again] = closer
+            errors[t, again] = square_distance_radius(d) * closer + underflow
         return distances, errors
 
     def _weighted(self, terms: F64, errors: F64, part: slice) -> tuple[F64, F64]:
@@ -102,7 +108,9 @@ class NumpySeeding:
         if weight is None:
             return terms, errors
         weighted = terms * weight[part]
-        return weighted, SLACK * (errors * weight[part] + 2.0 * UNIT64 * weighted)
+        vanishing = (weighted < 2.0**-900) & ((terms > 0.0) | (errors > 0.0)) & (weight[part] > 0.0)
+        underflow = np.where(vanishing, SQUARE_UNDERFLOW, 0.0)
+        return weighted, SLACK * (errors * weight[part] + 2.0 * UNIT64 * weighted) + underflow
 
     def accept(self, index: int) -> None:
         self._closest = self._proposed[index].copy()
