@@ -12,6 +12,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 UNIT32 = 2.0**-24
 UNIT64 = 2.0**-53
@@ -157,11 +161,14 @@ def exact_in_float64(n_features: int, largest_value: float) -> bool:
     return 4.0 * largest_value * largest_value * n_features <= 2.0**53
 
 
+#: One distance, or an array of them.
+Drift = TypeVar("Drift", float, NDArray[np.float64])
+
 #: Share of a fresh gap that is given up at once for all later roundings of it (see `gap_after_move`).
 GAP_SLACK = 2.0**-24
 
 
-def gap_after_move(drift_own: float, drift_others: float) -> float:
+def gap_after_move(drift_own: Drift, drift_others: Drift) -> Drift:
     """How much the gap of a row shrinks at most when its own center and the others move (G. Hamerly, SDM 2010).
 
     The gap is a lower bound of min_j |x - c_j| (j not the own center) minus an upper bound of |x - c_own|.  By the
@@ -173,7 +180,7 @@ def gap_after_move(drift_own: float, drift_others: float) -> float:
 
     Parameters
     ----------
-    drift_own, drift_others : float
+    drift_own, drift_others : float, or arrays of them
         Upper bounds of the drift of the own center and of the largest drift among the others.
     """
     return (drift_own + drift_others) * (1.0 + 2.0**-40)

@@ -39,11 +39,9 @@ MIN_EXPONENT = -900
 LARGEST_VALUE = 2.0**480
 
 
-def blocks(n_rows: int, n_columns: int, bytes_per_value: int = 8) -> Iterator[slice]:
+def blocks(n_rows: int, n_columns: int, bytes_per_value: int = 8) -> list[slice]:
     """Slices that cut `n_rows` into blocks of about `BLOCK_BYTES`."""
-    step = max(32, BLOCK_BYTES // max(1, n_columns * bytes_per_value))
-    for start in range(0, n_rows, step):
-        yield slice(start, min(start + step, n_rows))
+    return parts_of(n_rows, max(32, BLOCK_BYTES // max(1, n_columns * bytes_per_value)))
 
 
 def power_of_two_above(largest: NDArray[np.floating] | float) -> NDArray[np.int32]:
@@ -80,11 +78,11 @@ class Grid:
         return min(LIMB_BITS, 62 - max(1, n_rows).bit_length())
 
     @classmethod
-    def for_largest(cls, largest: NDArray[np.floating] | float, n_rows: int, n_limbs: int = 2) -> Grid:
-        """The grid for values up to `largest` (per column) in magnitude, `n_rows` of them in all."""
+    def for_largest(cls, largest: NDArray[np.floating] | float, n_rows: int) -> Grid:
+        """The grid of two limbs for values up to `largest` (per column) in magnitude, `n_rows` of them in all."""
         bits = cls.limb_bits(n_rows)
         exponents = power_of_two_above(np.atleast_1d(largest))
-        return cls(np.ldexp(1.0, bits - exponents), bits, n_limbs)
+        return cls(np.ldexp(1.0, bits - exponents), bits, 2)
 
     @classmethod
     def for_rows(cls, X: NDArray, sample_weight: F64 | None = None) -> Grid:
@@ -100,7 +98,7 @@ class Grid:
         if X.dtype == np.uint8 and sample_weight is None:
             return cls(np.ones(d), bits, 1)
         with workers(X.size) as pool:
-            parts = parts_of(n, max(64, BLOCK_BYTES // (8 * d)))
+            parts = blocks(n, d)
 
             def largest_of(rows: slice) -> NDArray:
                 block = weighted_rows(X, sample_weight, rows, convert=False)

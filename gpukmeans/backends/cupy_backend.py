@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -60,7 +60,6 @@ class Launcher:
 
     def __init__(self, device: Device) -> None:
         self.device = device
-        self._kernels: dict[tuple, Callable[..., None]] = {}
 
     def __call__(
         self,
@@ -71,11 +70,7 @@ class Launcher:
         args: Sequence[Any],
         shared_mem: int = 0,
     ) -> None:
-        key = (name, *constants.items())
-        kernel = self._kernels.get(key)
-        if kernel is None:
-            kernel = self._kernels[key] = self.device.kernel(name, name, constants)
-        kernel(grid, block, args, shared_mem=shared_mem)
+        self.device.kernel(name, name, constants)(grid, block, args, shared_mem=shared_mem)
 
 
 def stride_blocks(n_items: int, items_per_block: int) -> int:

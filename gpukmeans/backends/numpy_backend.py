@@ -84,6 +84,7 @@ class NumpyRows:
         self.n_samples, self.n_features = X.shape
         self.center_dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
         self._largest_integer: float | None = None
+        self._squares: F64 | None = None
         self._screen: RowScreen | None = None
         self._basis_tried = False
 
@@ -100,6 +101,19 @@ class NumpyRows:
 
     def seeding(self) -> NumpySeeding:
         return NumpySeeding(self)
+
+    def squares(self) -> F64:
+        """|x|^2 of every row in float64, for k-means++: made once for all restarts."""
+        if self._squares is None:
+            squares = self._squares = np.empty(self.n_samples)
+
+            def square(part: slice) -> None:
+                x = self.X[part].astype(np.float64)
+                np.einsum("ij,ij->i", x, x, out=squares[part])
+
+            with workers(self.X.size) as pool:
+                pool.map(square, blocks(self.n_samples, self.n_features))
+        return self._squares
 
     def screen(self, pool: Workers) -> RowScreen:
         if self._screen is None:
@@ -168,10 +182,11 @@ class NumpyRun:
     def _nearest(self, alive: NDArray[np.int64], pool: Workers) -> Assigned:
         """Label every row: skip, screen, resolve."""
         rows = self._rows
-        active = self._active(len(alive))
+        active = self._active()
         n_active = rows.n_samples if active is None else len(active)
         self._labels = self._labels.copy()
         undecided, certify = active, self._certify
+        full: FullScreen | None = None
         self._n_assigned += 1
         if rows.options.screen:
             screen = rows.screen(pool)
@@ -189,7 +204,7 @@ class NumpyRun:
         n_exact = 0
         certify = certify or not rows.options.screen
         if n_open and certify:
-            n_exact = self._resolve(undecided, alive, pool)
+            n_exact = self._resolve(undecided, alive, full, pool)
         if len(alive) < len(self._centers):
             self._gap[:] = 0.0  # equal centers may part: bounds on the living ones do not cover the others
         return Assigned(
@@ -201,7 +216,7 @@ class NumpyRun:
             n_skipped=rows.n_samples - n_active,
         )
 
-    def _active(self, n_alive: int) -> NDArray[np.int64] | None:
+    def _active(self) -> NDArray[np.int64] | None:
         """Rows whose label may have changed, or None for all, after their gaps have shrunk by the drift."""
         if self._gap_centers is None or not self._rows.options.skip:
             return None
@@ -211,8 +226,7 @@ class NumpyRun:
             order = np.argsort(drift)
             others = np.full(len(drift), drift[order[-1]])
             others[order[-1]] = drift[order[-2]]
-            shrink = np.array([gap_after_move(own, other) for own, other in zip(drift, others, strict=True)])
-            self._gap -= shrink[self._labels]
+            self._gap -= gap_after_move(drift, others)[self._labels]
         active = np.flatnonzero(~(self._gap > 0.0))
         return None if len(active) > 0.9 * len(self._gap) else active
 
@@ -240,7 +254,9 @@ class NumpyRun:
             step = max(256, min(step, (1 << 20) // self._rows.n_features))
         return np.concatenate(pool.map(label, parts_of(n, step)))
 
-    def _resolve(self, undecided: NDArray[np.int64] | None, alive: NDArray[np.int64], pool: Workers) -> int:
+    def _resolve(
+        self, undecided: NDArray[np.int64] | None, alive: NDArray[np.int64], full: FullScreen | None, pool: Workers
+    ) -> int:
         """Label rows by float64 distances and exact arithmetic; returns how many needed the latter."""
         rows, d = self._rows, self._rows.n_features
         index = np.arange(rows.n_samples) if undecided is None else undecided
@@ -249,13 +265,10 @@ class NumpyRun:
             and exact_in_float64(d, float(np.abs(self._centers).max()))
             and all_integers(self._centers)
         )
-        full = FullScreen(rows.screen(pool), self._centers[alive]) if rows.options.screen else None
 
         def settle(part: slice) -> int:
             some = index[part]
-            candidates = None
-            if full is not None:
-                candidates = full.candidates(some)
+            candidates = None if full is None else full.candidates(some)
             self._labels[some], n = resolve(rows.X[some], self._centers, alive, exact, candidates)
             self._gap[some] = 0.0
             return n
@@ -264,9 +277,7 @@ class NumpyRun:
 
     def _move(self, changed: NDArray[np.int64], old: NDArray[np.int32], pool: Workers) -> None:
         """Bring the exact sums from the old labels to the new ones."""
-        rows, grid, labels = self._rows, self._rows.grid, self._labels
-        if grid is None:
-            raise ValueError("These rows were loaded without a grid: they can be labelled (move=False), not summed.")
+        rows, grid, labels = self._rows, self._need_grid(), self._labels
         if 2 * len(changed) > rows.n_samples:  # cheaper afresh than by differences
             self._sums[:] = 0
             self._weights[:] = 0
@@ -306,8 +317,7 @@ class NumpyRun:
         self._touched[touched] = True
 
     def update(self) -> Updated:
-        grid = self._rows.grid
-        assert grid is not None
+        grid = self._need_grid()
         weights = self._weight_grid.value(self._weights[:, :, None])[:, 0]
         new = np.flatnonzero(self._touched)
         before, centers = self._centers, self._centers.copy()
@@ -318,7 +328,13 @@ class NumpyRun:
         self._touched[:] = False
         return Updated(weights, shift)
 
+    def _need_grid(self) -> Grid:
+        if self._rows.grid is None:
+            raise ValueError("These rows were loaded without a grid: they can be labelled (move=False), not summed.")
+        return self._rows.grid
+
     def sums(self) -> tuple[I64, I64]:
+        self._need_grid()
         return self._sums.copy(), self._weights.copy()
 
     def centers(self) -> NDArray:
@@ -351,7 +367,7 @@ class NumpyRun:
             distances[part] = row_square_distances(rows.X, part, wide[self._labels[part]])
 
         with workers(rows.X.size) as pool:
-            pool.map(measure, list(blocks(rows.n_samples, rows.n_features)))
+            pool.map(measure, blocks(rows.n_samples, rows.n_features))
         return distances
 
 

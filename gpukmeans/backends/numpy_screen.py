@@ -27,8 +27,8 @@ from gpukmeans.certificates import (
     projection_radius,
     score_radius,
 )
-from gpukmeans.exact_sums import BLOCK_BYTES, F64
-from gpukmeans.threads import Workers, parts_of
+from gpukmeans.exact_sums import F64, blocks
+from gpukmeans.threads import Workers
 
 F32 = NDArray[np.float32]
 Index = slice | NDArray[np.int64]
@@ -76,12 +76,8 @@ class RowScreen:
             norms = np.sqrt(squares * (1.0 + 2.0 * gamma(d + 6.0, UNIT32)) + d * 2.0**-120)
             self.norms[rows] = np.where(norms < LARGEST_NORM32, norms, np.inf)
 
-        pool.map(measure, parts_of(n, self.step()))
+        pool.map(measure, blocks(n, d, 4))
         self.projection: Projection | None = None
-
-    def step(self) -> int:
-        """Rows of a block in float32."""
-        return max(64, BLOCK_BYTES // (4 * max(1, self.X.shape[1])))
 
     def _common_shift(self) -> NDArray | None:
         """A vector near the mean, where it is worth subtracting: if it halves the norms of the sample at least."""
@@ -213,7 +209,7 @@ class Projection:
         def project(part: slice) -> None:
             self.table[part] = self.rows_table(rows, part)
 
-        pool.map(project, parts_of(n, rows.step()))
+        pool.map(project, blocks(n, d, 4))
 
     def rows_table(self, rows: RowScreen, part: Index) -> F32:
         m = self.basis.shape[1]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.certificates import SLACK, SQUARE_UNDERFLOW, UNIT64, exact_in_float64, gamma, square_distance_radius
-from gpukmeans.exact_sums import F64, blocks
+from gpukmeans.exact_sums import F64
 from gpukmeans.threads import workers
 
 if TYPE_CHECKING:
@@ -32,14 +32,7 @@ class NumpySeeding:
     def __init__(self, rows: NumpyRows) -> None:
         self._rows = rows
         n, d = rows.n_samples, rows.n_features
-        self._squares = np.empty(n)
-
-        def square(part: slice) -> None:
-            x = rows.X[part].astype(np.float64)
-            np.einsum("ij,ij->i", x, x, out=self._squares[part])
-
-        with workers(rows.X.size) as pool:
-            pool.map(square, list(blocks(n, d)))
+        self._squares = rows.squares()
         self._exact = exact_in_float64(d, rows.largest_integer())
         #: Whether sums over a block carry no error either.
         self._exact_sums = rows.sample_weight is None and exact_in_float64(d * self.block_size, rows.largest_integer())
