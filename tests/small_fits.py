@@ -1,0 +1,27 @@
+"""A small fit to test the estimator with: rows, a model, and what must not differ."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gpukmeans import KMeans
+
+FITTED = ["cluster_centers_", "labels_", "inertia_", "n_iter_", "backend_", "fit_report_"]
+
+
+def rows(dtype=np.float64, n=60, d=4, seed=90):
+    local = np.random.default_rng(seed)
+    return (100 + 20 * local.standard_normal((n, d)) + 60 * local.integers(-1, 2, (n, 1))).clip(0, 255).astype(dtype)
+
+
+def model(**params):
+    return KMeans(3, **{"backend": "numpy", "random_state": 0, **params})
+
+
+def same(one, other):
+    return (
+        np.array_equal(one.labels_, other.labels_)
+        and np.array_equal(one.cluster_centers_, other.cluster_centers_)
+        and one.inertia_ == other.inertia_
+        and one.n_iter_ == other.n_iter_
+    )
