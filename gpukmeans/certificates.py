@@ -140,6 +140,34 @@ def projection_radius(
     return ScoreRadius(SLACK * per_norm, SLACK * (2.0 * g * near_one * C * C + tiny * (2.0 + C)))
 
 
+def anchored_radius(whole: ScoreRadius, projected: ScoreRadius, largest_center_norm: float) -> ScoreRadius:
+    """Radius of scores ``fl(P_now + A)``, ``A = fl(W_then - P_then)``, but for 2 r |f_now - f_then| (see below).
+
+    W is a float32 score of the whole row (`score_radius`), P the projected score ``fl(|c|^2 - 2 p.g)`` without the
+    norms of the rests (`projection_radius`), each of the centers of its time.
+
+    Parameters
+    ----------
+    whole, projected : ScoreRadius
+        Of scores W and P, for the largest centers of both times.
+    largest_center_norm : float
+        C, an upper bound of |c_j| at both times.
+
+    Notes
+    -----
+    In the notation of `projection_radius` let s = |c|^2 - 2 x.c be a true score and t = s + 2 e.f: what P approximates,
+    within its radius.  Then s_now = t_now + (s_then - t_then) - 2 e.(f_now - f_then), and the computed score is within
+    2 projected + whole of t_now + s_then - t_then.  Three roundings come on top, of A, of the sum, and of the
+    subtraction of a bound of 2 r |f_now - f_then|: with |W|, |P| <= C^2 + 2 |x| C (1 + small) they are at most u times
+    2, 3 and 3 such.  (The last one's share of r |f_now - f_then| is the caller's: 2**-20 of it is ample.)
+    """
+    C = _screened(largest_center_norm)
+    return ScoreRadius(
+        whole.per_norm + 2.0 * projected.per_norm + SLACK * (18.0 * UNIT32 * C + 4.0 * TINY32),
+        whole.constant + 2.0 * projected.constant + SLACK * (9.0 * UNIT32 * C * C + 4.0 * TINY32),
+    )
+
+
 def square_distance_radius(n_features: int) -> float:
     """Relative radius of a squared distance ``sum((x_f - c_f)**2)`` taken in float64, in any order.
 

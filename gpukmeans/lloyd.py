@@ -38,6 +38,9 @@ class Iteration:
         Empty clusters that were given a row.
     seconds : float
         Wall time.
+    stages : dict of str to float
+        The part of it in each stage: "update" and, on the CPU, "skip", "project", "screen components", "screen",
+        "resolve", "move".  Which stages an iteration has shows how rows were screened in it.
     """
 
     init: int
@@ -51,6 +54,7 @@ class Iteration:
     n_uncertain: int
     n_relocated: int
     seconds: float
+    stages: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -96,6 +100,7 @@ def lloyd(
         assigned = run.assign()
         if verbose:
             print(f"Iteration {i - 1}, inertia {run.inertia()}.")
+        updating = time.perf_counter()
         updated = run.update()
         n_relocated = 0
         shifts = updated.shift_square
@@ -115,6 +120,7 @@ def lloyd(
             assigned.n_uncertain,
             n_relocated,
             time.perf_counter() - started,
+            {**assigned.seconds, "update": time.perf_counter() - updating},
         )
         iterations.append(record)
         if on_iteration is not None:

@@ -7,7 +7,9 @@ other backend: labels are the true nearest centers, and sums are exact.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -25,6 +27,7 @@ class Assigned(NamedTuple):
     n_exact: int  # by exact arithmetic
     n_uncertain: int = 0  # left to the screen's word (precision="fast" only)
     n_skipped: int = 0  # by drift bounds, without a look
+    seconds: Mapping[str, float] = MappingProxyType({})  # by stage, where the backend can tell
 
 
 @dataclass(frozen=True)

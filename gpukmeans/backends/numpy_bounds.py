@@ -1,0 +1,121 @@
+"""Which rows must be looked at: drift bounds, kept so that most iterations do not even read them all.
+
+Every row has a *key* per bound: its gap (see numpy_screen.py) when it was last looked at, plus how far the centers in
+question had drifted by then.  The row needs no look while the key exceeds how far they have drifted now.  So nothing
+is written to rows that are skipped; and rows whose keys are far off are left out of a *watch list*, which is all that
+is read until the centers have drifted by that much.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpukmeans.backends.numpy_screen import Index, Screened
+from gpukmeans.certificates import gap_after_move, square_distance_radius
+from gpukmeans.exact_sums import F64, center_shift_square
+from gpukmeans.threads import Workers, parts_of
+
+#: Drifts that are added up before all rows are looked at anew.
+MOST_STEPS = 4096
+#: Room for the roundings of keys and of MOST_STEPS additions, relative to the drift that they hold.
+ROUNDING = 2.0**-36
+#: A watch list serves until the centers have drifted by this many times the last step.
+WATCHED_STEPS = 8.0
+#: Share of the rows up to which a watch list is worth having.
+WATCHED_SHARE = 0.5
+#: Rows whose keys are compared at a time.
+SCAN_ROWS = 1 << 16
+
+
+class DriftBounds:
+    """Two bounds a row (G. Hamerly, SDM 2010; J. Drake and G. Hamerly, OPT 2012): the second best center, and the rest.
+
+    Notes
+    -----
+    With a the own center, s the second best, and D_j the summed drift of center j, the gap to s shrinks by at most the
+    growth of D_a + D_s, and the gap to the rest by at most the growth of R_a, the sum over the iterations of the own
+    drift and the largest drift of another center.  A key is fl(gap + D) for the D of its time, at most
+    (gap + D) (1 + 2u).  A row is skipped if its key exceeds today's D times 1 + ROUNDING.  At most MOST_STEPS = 2**12
+    rounded additions make up a D, each off by at most u D, 2**-41 D in all, and ROUNDING covers that and the 2u of the
+    key; GAP_SLACK, taken off the fresh gap, pays for 2u of the gap.
+
+    Rows beyond the watch list had keys above D (1 + ROUNDING) + tau when it was made, and no threshold has grown by
+    more than tau since.
+    """
+
+    def __init__(self, n_rows: int, n_centers: int) -> None:
+        self._second = np.zeros(n_rows, np.int32)
+        self._near = np.full(n_rows, -np.inf)
+        self._rest = np.full(n_rows, -np.inf)
+        self._centers: NDArray | None = None
+        self._drift = np.zeros(n_centers)  # D
+        self._drift_rest = np.zeros(n_centers)  # R
+        self._n_steps = 0
+        self._last_step = 0.0
+        self._watched: NDArray[np.int64] | None = None
+        self._watched_from = (self._drift, self._drift_rest)
+        self._watched_for = 0.0
+
+    def advance(self, centers: NDArray) -> None:
+        """The centers are these now."""
+        if self._centers is None or self._n_steps == MOST_STEPS:
+            self.forget()
+            self._drift = np.zeros(len(centers))
+            self._drift_rest = np.zeros(len(centers))
+            self._n_steps = 0
+        elif centers is not self._centers:
+            square = center_shift_square(centers, self._centers)
+            drift = np.sqrt(square * (1.0 + 2.0 * square_distance_radius(centers.shape[1])) + 2.0**-990)
+            order = np.argsort(drift)
+            others = np.full(len(drift), drift[order[-1]])
+            others[order[-1]] = drift[order[-2]]
+            self._drift = self._drift + gap_after_move(drift, 0.0 * drift)
+            self._drift_rest = self._drift_rest + gap_after_move(drift, others)
+            self._last_step = 2.0 * float(drift.max())
+            self._n_steps += 1
+        self._centers = centers
+
+    def forget(self) -> None:
+        """No row is settled."""
+        self._near[:] = -np.inf
+        self._watched = None
+
+    def open_rows(self, labels: NDArray[np.int32], pool: Workers) -> NDArray[np.int64]:
+        """Rows whose label may have changed, in rising order."""
+        watched = self._watched
+        if watched is not None and self._grown() * (1.0 + 2.0**-20) <= self._watched_for:
+            return watched[self._margin(watched, labels[watched]) <= 0.0]
+        parts = parts_of(len(labels), SCAN_ROWS)
+        margins = pool.map(lambda part: self._margin(part, labels[part]), parts)
+        tau = WATCHED_STEPS * self._last_step
+        close = np.concatenate([np.flatnonzero(m <= tau) + p.start for m, p in zip(margins, parts, strict=True)])
+        self._watched = None
+        if len(close) <= WATCHED_SHARE * len(labels):
+            self._watched, self._watched_for = close, tau
+            self._watched_from = (self._drift, self._drift_rest)
+        margin = np.concatenate(margins)[close]
+        return close[margin <= 0.0]
+
+    def _grown(self) -> float:
+        """By how much a threshold has grown at most since the watch list was made."""
+        drift, rest = self._watched_from
+        return max(2.0 * float((self._drift - drift).max()), float((self._drift_rest - rest).max()))
+
+    def _margin(self, rows: Index, labels: NDArray[np.int32]) -> F64:
+        """How much the drift may still grow before a row is open; minus infinity for no bound at all."""
+        near = self._drift * (1.0 + ROUNDING)
+        rest = self._drift_rest * (1.0 + ROUNDING)
+        margin = self._near[rows] - (near[labels] + near[self._second[rows]])
+        np.minimum(margin, self._rest[rows] - rest[labels], out=margin)
+        return np.nan_to_num(margin, copy=False, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
+
+    def settle(self, rows: Index, best: NDArray[np.int32], second: NDArray[np.int32], found: Screened) -> None:
+        """Rows have these nearest and second nearest centers, and the gaps that a screen found."""
+        self._second[rows] = second
+        self._near[rows] = found.near + (self._drift[best] + self._drift[second])
+        self._rest[rows] = found.rest + self._drift_rest[best]
+
+    def void(self, rows: Index) -> None:
+        """Rows (of the last `open_rows`, or of all if all were looked at) must be looked at next time."""
+        self._near[rows] = -np.inf

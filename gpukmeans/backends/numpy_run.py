@@ -1,0 +1,286 @@
+"""One run of Lloyd's algorithm on the CPU: skip, screen, resolve, move."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpukmeans.backends import Assigned, Updated
+from gpukmeans.backends.numpy_bounds import DriftBounds
+from gpukmeans.backends.numpy_projection import Anchors
+from gpukmeans.backends.numpy_screen import FullScreen, Index, Screened
+from gpukmeans.backends.numpy_sums import ClusterSums
+from gpukmeans.certificates import exact_in_float64
+from gpukmeans.exact_sums import F64, I64, blocks, exact_total, farthest_rows, row_square_distances
+from gpukmeans.threads import Workers, parts_of, workers
+from gpukmeans.tie_break import all_integers, first_of_equal_rows, resolve
+
+if TYPE_CHECKING:
+    from gpukmeans.backends.numpy_backend import NumpyRows
+
+#: Share of the rows from which all are looked at, without fetching them by index.
+NEARLY_ALL = 0.9
+#: Rows that are resolved at a time.
+RESOLVE_ROWS = 256
+#: Scores of a block of rows.
+SCREENED_VALUES = 1 << 20
+#: Share of the rows to look at from which it pays to anchor all.
+ANCHOR_FROM = 0.5
+
+
+class NumpyRun:
+    """Centers, labels and exact sums, and what the screens remember of the rows."""
+
+    def __init__(self, rows: NumpyRows, centers: NDArray, precision: str) -> None:
+        self._rows = rows
+        self._centers = self._assigned = centers
+        self._certify = precision == "exact"
+        self._labels = np.full(rows.n_samples, -1, np.int32)
+        self._n_assigned = 0
+        self._bounds: DriftBounds | None = None
+        self._anchors: Anchors | None = None
+        self._sums: ClusterSums | None = None
+        if rows.grid is not None:
+            self._sums = ClusterSums(rows.X, rows.sample_weight, rows.grid, len(centers))
+
+    # ---- assign ------------------------------------------------------------------------------------------------
+
+    def assign(self, *, move: bool = True) -> Assigned:
+        rows = self._rows
+        before, self._assigned = self._assigned, self._centers
+        first = first_of_equal_rows(self._centers)
+        alive = np.flatnonzero(first == np.arange(len(first)))
+        with workers(rows.X.size) as pool:
+            clock = _Clock()
+            self._n_assigned += 1
+            looked_at = self._open_rows(move, pool) if len(alive) > 1 else None
+            clock.lap("skip")
+            n_looked_at = rows.n_samples if looked_at is None else len(looked_at)
+            old = self._labels.copy() if looked_at is None else self._labels[looked_at]
+            n_open = n_exact = 0
+            certify = self._certify
+            if len(alive) == 1:
+                self._labels[:] = alive[0]
+            elif n_looked_at:
+                undecided, full = looked_at, None
+                if rows.options.screen:
+                    full = FullScreen(rows.screen(), self._centers[alive])
+                    undecided = self._screen(full, before, looked_at, alive, pool, clock)
+                    certify = certify or not full.in_range
+                else:
+                    certify = True
+                n_open = rows.n_samples if undecided is None else len(undecided)
+                if n_open and certify:
+                    n_exact = self._resolve(undecided, alive, full, pool)
+                clock.lap("resolve")
+            if len(alive) < len(first):  # equal centers may part, and of those left out nothing is known
+                self._anchors = None
+                if self._bounds is not None:
+                    self._bounds.forget()
+            new = self._labels if looked_at is None else self._labels[looked_at]
+            changed = np.flatnonzero(new != old)
+            if move and len(changed):
+                index = changed if looked_at is None else looked_at[changed]
+                self._need_sums().move(index, old[changed], new[changed], self._labels, pool)
+            clock.lap("move")
+        return Assigned(
+            len(changed),
+            n_certified=n_looked_at - n_open,
+            n_resolved=n_open - n_exact if certify else 0,
+            n_exact=n_exact,
+            n_uncertain=0 if certify else n_open,
+            n_skipped=rows.n_samples - n_looked_at,
+            seconds=clock.seconds,
+        )
+
+    def _open_rows(self, move: bool, pool: Workers) -> NDArray[np.int64] | None:
+        """Rows to look at, or None for all."""
+        bounds = self._bounds
+        if self._n_assigned == 1 or not self._rows.options.skip:
+            return None
+        if bounds is None:
+            if move:  # the second iteration: from here on bounds will serve
+                bounds = self._bounds = DriftBounds(self._rows.n_samples, len(self._centers))
+                bounds.advance(self._centers)
+            return None
+        bounds.advance(self._centers)
+        rows = bounds.open_rows(self._labels, pool)
+        return None if len(rows) > NEARLY_ALL * self._rows.n_samples else rows
+
+    def _screen(
+        self,
+        full: FullScreen,
+        before: NDArray,
+        looked_at: NDArray[np.int64] | None,
+        alive: NDArray[np.int64],
+        pool: Workers,
+        clock: _Clock,
+    ) -> NDArray[np.int64]:
+        """Label rows by the screens; returns those that they leave open."""
+        n, screen, bounds = self._rows.n_samples, self._rows.screen(), self._bounds
+        labels, names = self._labels, alive.astype(np.int32)
+
+        def settle(index: Index, found: Screened) -> NDArray[np.intp]:
+            best = names[found.best]
+            labels[index] = best
+            if bounds is not None:
+                bounds.settle(index, best, names[found.second], found)
+            return np.flatnonzero(~found.certain)
+
+        def look(index: Index) -> NDArray[np.intp]:
+            if bounds is None:
+                best, certain = full.labels(index)
+                labels[index] = names[best]
+                return np.flatnonzero(~certain)
+            x = screen.block(index)
+            scores = full.scores(x)
+            if anchors is not None:
+                anchors.anchor(index, scores)
+            return settle(index, full.judge(index, x, scores))
+
+        step = min(screen.step, max(256, SCREENED_VALUES // len(alive)))
+        anchors = self._anchors_for(looked_at, before, len(alive))
+        if anchors is not None:
+            anchors.advance(full, screen.shifted(self._centers))
+        clock.lap("project")
+        left = looked_at
+        if anchors is not None and anchors.made:
+            known = anchors
+            few = max(256, SCREENED_VALUES // (4 * (known.projection.n_components + len(alive))))
+            left = _left_open(lambda rows: settle(rows, known(rows, screen.norms[rows])), looked_at, n, few, pool)
+            clock.lap("screen components")
+        elif anchors is not None:
+            left = _left_open(lambda rows: settle(rows, anchors.make(rows, full)), None, n, step, pool)
+            anchors.made = anchors.projection.filled = True
+            clock.lap("screen and anchor")
+            return left
+        if left is None or len(left):
+            left = _left_open(look, left, n, step, pool)
+            screen.measured |= looked_at is None
+            clock.lap("screen")
+        return left
+
+    def _anchors_for(self, looked_at: NDArray[np.int64] | None, before: NDArray, n_alive: int) -> Anchors | None:
+        """The anchors to screen by, new ones where they pay and nearly all rows must be looked at, or None."""
+        anchors = self._anchors
+        if anchors is not None and not anchors.full:
+            return anchors
+        self._anchors = None
+        n, k = self._rows.n_samples, len(self._centers)
+        many = looked_at is None or len(looked_at) > ANCHOR_FROM * n or anchors is not None
+        # Centers that still are, or almost are, single rows project badly; equal ones may part.
+        if many and self._n_assigned > 2 and self._bounds is not None and n_alive == k:
+            projection = self._rows.projection(before, self._centers)
+            if projection is not None:
+                self._anchors = Anchors(projection, n, k)
+        return self._anchors
+
+    def _resolve(
+        self, undecided: NDArray[np.int64] | None, alive: NDArray[np.int64], full: FullScreen | None, pool: Workers
+    ) -> int:
+        """Label rows by float64 distances and exact arithmetic; returns how many needed the latter."""
+        rows, d = self._rows, self._rows.n_features
+        index = np.arange(rows.n_samples) if undecided is None else undecided
+        exact = (
+            exact_in_float64(d, rows.largest_integer())
+            and exact_in_float64(d, float(np.abs(self._centers).max()))
+            and all_integers(self._centers)
+        )
+
+        def settle(part: slice) -> int:
+            some = index[part]
+            candidates = None if full is None else full.candidates(some)
+            self._labels[some], n = resolve(rows.X[some], self._centers, alive, exact, candidates)
+            if self._bounds is not None:
+                self._bounds.void(some)
+            return n
+
+        return sum(pool.map(settle, parts_of(len(index), RESOLVE_ROWS)))
+
+    # ---- update ------------------------------------------------------------------------------------------------
+
+    def update(self) -> Updated:
+        sums = self._need_sums()
+        with workers(self._centers.size) as pool:
+            self._centers, weights, shift = sums.means(self._centers, pool)
+        return Updated(weights, shift)
+
+    def _need_sums(self) -> ClusterSums:
+        if self._sums is None:
+            raise ValueError("These rows were loaded without a grid: they can be labelled (move=False), not summed.")
+        return self._sums
+
+    def sums(self) -> tuple[I64, I64]:
+        sums = self._need_sums()
+        return sums.sums.copy(), sums.weights.copy()
+
+    def centers(self) -> NDArray:
+        return self._centers
+
+    def assigned_centers(self) -> NDArray:
+        return self._assigned
+
+    def set_centers(self, centers: NDArray) -> None:
+        self._centers = np.array(centers, self._rows.center_dtype, order="C")
+        if self._sums is not None:
+            self._sums.touched[:] = True
+
+    def labels(self) -> NDArray[np.int32]:
+        return self._labels.copy()
+
+    # ---- distances to the own center ---------------------------------------------------------------------------
+
+    def farthest(self, count: int) -> NDArray[np.int64]:
+        return farthest_rows(self._own_distances(self._assigned), count)
+
+    def inertia(self) -> float:
+        distances = self._own_distances(self._centers)
+        weight = self._rows.sample_weight
+        return exact_total(distances if weight is None else distances * weight)
+
+    def _own_distances(self, centers: NDArray) -> F64:
+        rows = self._rows
+        distances = np.empty(rows.n_samples)
+        wide = centers.astype(np.float64)
+
+        def measure(part: slice) -> None:
+            distances[part] = row_square_distances(rows.X, part, wide[self._labels[part]])
+
+        with workers(rows.X.size) as pool:
+            pool.map(measure, blocks(rows.n_samples, rows.n_features))
+        return distances
+
+
+class _Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
+        self._last = now
+
+
+def _left_open(
+    look: Callable[[Index], NDArray[np.intp]],
+    rows: NDArray[np.int64] | None,
+    n_rows: int,
+    step: int,
+    pool: Workers,
+) -> NDArray[np.int64]:
+    """Look at some rows (None: all), block by block; returns those that `look` leaves open, in rising order."""
+
+    def part_of(part: slice) -> NDArray[np.int64]:
+        with np.errstate(over="ignore", invalid="ignore"):  # scores that are no numbers certify nothing
+            if rows is None:
+                return look(part) + part.start
+            return rows[part][look(rows[part])]
+
+    return np.concatenate(pool.map(part_of, parts_of(n_rows if rows is None else len(rows), step)))
