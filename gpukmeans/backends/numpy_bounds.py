@@ -8,6 +8,8 @@ is read until the centers have drifted by that much.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,8 +22,6 @@ from gpukmeans.threads import Workers, parts_of
 MOST_STEPS = 4096
 #: Room for the roundings of keys and of MOST_STEPS additions, relative to the drift that they hold.
 ROUNDING = 2.0**-36
-#: A watch list serves until the centers have drifted by this many times the last step.
-WATCHED_STEPS = 8.0
 #: Share of the rows up to which a watch list is worth having.
 WATCHED_SHARE = 0.5
 #: Rows whose keys are compared at a time.
@@ -45,15 +45,16 @@ class DriftBounds:
     """
 
     def __init__(self, n_rows: int, n_centers: int) -> None:
-        self._second = np.zeros(n_rows, np.int32)
-        self._near = np.full(n_rows, -np.inf)
-        self._rest = np.full(n_rows, -np.inf)
+        self._all = _Keys(np.zeros(n_rows, np.int32), np.zeros(n_rows, np.int32), *np.full((2, n_rows), -np.inf))
+        #: The keys that are kept up to date: those of all rows, or of the watched ones.
+        self._keys = self._all
+        self._watched: NDArray[np.int64] | None = None
+        self._place = np.zeros(n_rows, np.int32)  # of a watched row among them
         self._centers: NDArray | None = None
         self._drift = np.zeros(n_centers)  # D
         self._drift_rest = np.zeros(n_centers)  # R
         self._n_steps = 0
         self._last_step = 0.0
-        self._watched: NDArray[np.int64] | None = None
         self._watched_from = (self._drift, self._drift_rest)
         self._watched_for = 0.0
 
@@ -78,44 +79,76 @@ class DriftBounds:
 
     def forget(self) -> None:
         """No row is settled."""
-        self._near[:] = -np.inf
-        self._watched = None
+        self._keys, self._watched = self._all, None
+        self._all.near[:] = -np.inf
 
-    def open_rows(self, labels: NDArray[np.int32], pool: Workers) -> NDArray[np.int64]:
+    def open_rows(self, pool: Workers) -> NDArray[np.int64]:
         """Rows whose label may have changed, in rising order."""
-        watched = self._watched
-        if watched is not None and self._grown() * (1.0 + 2.0**-20) <= self._watched_for:
-            return watched[self._margin(watched, labels[watched]) <= 0.0]
-        parts = parts_of(len(labels), SCAN_ROWS)
-        margins = pool.map(lambda part: self._margin(part, labels[part]), parts)
-        tau = WATCHED_STEPS * self._last_step
-        close = np.concatenate([np.flatnonzero(m <= tau) + p.start for m, p in zip(margins, parts, strict=True)])
-        self._watched = None
-        if len(close) <= WATCHED_SHARE * len(labels):
-            self._watched, self._watched_for = close, tau
-            self._watched_from = (self._drift, self._drift_rest)
-        margin = np.concatenate(margins)[close]
-        return close[margin <= 0.0]
+        if self._watched is not None:
+            if self._grown() * (1.0 + 2.0**-20) <= self._watched_for:
+                return self._watched[~(self._keys.margins(slice(None), *self._thresholds()) > 0.0)]
+            self._all.put(self._watched, self._keys)
+            self._keys, self._watched = self._all, None
+        n = len(self._place)
+        thresholds = self._thresholds()
+        parts = parts_of(n, SCAN_ROWS)
+        margins = pool.map(lambda part: self._all.margins(part, *thresholds), parts)
+        open_ = [np.flatnonzero(~(margin > 0.0)) + part.start for part, margin in zip(parts, margins, strict=True)]
+        rows = np.concatenate(open_)
+        if self._last_step and len(rows) < WATCHED_SHARE * n:
+            # The longer the list serves, the longer it is: at best as the square root of the share of open rows.
+            tau = self._last_step * max(2.0, np.sqrt(2.0 * n / (len(rows) + 1.0)))
+            close = [np.flatnonzero(~(margin > tau)) + part.start for part, margin in zip(parts, margins, strict=True)]
+            watched = np.concatenate(close)
+            if len(watched) < WATCHED_SHARE * n:
+                self._watched, self._watched_for = watched, tau
+                self._watched_from = (self._drift, self._drift_rest)
+                self._keys = self._all.take(watched)
+                self._place[watched] = np.arange(len(watched), dtype=np.int32)
+        return rows
+
+    def _thresholds(self) -> tuple[F64, F64]:
+        return self._drift * (1.0 + ROUNDING), self._drift_rest * (1.0 + ROUNDING)
 
     def _grown(self) -> float:
         """By how much a threshold has grown at most since the watch list was made."""
         drift, rest = self._watched_from
         return max(2.0 * float((self._drift - drift).max()), float((self._drift_rest - rest).max()))
 
-    def _margin(self, rows: Index, labels: NDArray[np.int32]) -> F64:
-        """How much the drift may still grow before a row is open; minus infinity for no bound at all."""
-        near = self._drift * (1.0 + ROUNDING)
-        rest = self._drift_rest * (1.0 + ROUNDING)
-        margin = self._near[rows] - (near[labels] + near[self._second[rows]])
-        np.minimum(margin, self._rest[rows] - rest[labels], out=margin)
-        return np.nan_to_num(margin, copy=False, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
-
     def settle(self, rows: Index, best: NDArray[np.int32], second: NDArray[np.int32], found: Screened) -> None:
-        """Rows have these nearest and second nearest centers, and the gaps that a screen found."""
-        self._second[rows] = second
-        self._near[rows] = found.near + (self._drift[best] + self._drift[second])
-        self._rest[rows] = found.rest + self._drift_rest[best]
+        """Rows (see `void`) have these nearest and second nearest centers, and the gaps that a screen found."""
+        near = found.near + (self._drift[best] + self._drift[second])
+        self._keys.put(self._places(rows), _Keys(best, second, near, found.rest + self._drift_rest[best]))
 
     def void(self, rows: Index) -> None:
-        """Rows (of the last `open_rows`, or of all if all were looked at) must be looked at next time."""
-        self._near[rows] = -np.inf
+        """Rows must be looked at next time; only rows of the last `open_rows`, unless that was most of the rows."""
+        self._keys.near[self._places(rows)] = -np.inf
+
+    def _places(self, rows: Index) -> Index:
+        return rows if self._watched is None else self._place[rows].astype(np.int64)
+
+
+@dataclass(frozen=True)
+class _Keys:
+    own: NDArray[np.int32]
+    second: NDArray[np.int32]
+    near: F64
+    rest: F64
+
+    def margins(self, rows: slice, drift: F64, drift_rest: F64) -> F64:
+        """How much the drift may still grow before a row is open; NaN or minus infinity for no bound at all."""
+        own = self.own[rows].astype(np.intp)
+        margins = self.near[rows] - drift.take(own)
+        margins -= drift.take(self.second[rows].astype(np.intp))
+        return np.minimum(margins, self.rest[rows] - drift_rest.take(own), out=margins)
+
+    def take(self, rows: NDArray[np.int64]) -> _Keys:
+        return _Keys(self.own[rows], self.second[rows], self.near[rows], self.rest[rows])
+
+    def put(self, rows: Index, keys: _Keys) -> None:
+        self.own[rows], self.second[rows], self.near[rows], self.rest[rows] = (
+            keys.own,
+            keys.second,
+            keys.near,
+            keys.rest,
+        )

@@ -47,7 +47,7 @@ class Projection:
         n, d = rows.X.shape
         self.n_components = m = basis.shape[1]
         self.basis = basis
-        wide = basis.astype(np.float64)
+        self._wide = wide = basis.astype(np.float64)
         self.defect = float(np.linalg.norm(wide.T @ wide - np.eye(m))) * (1.0 + 2.0**-20) + 2.0**-40
         self.eta = projected_rows_error(d, m, self.defect)
         #: (n, m + 2) float32: components, norm of the rest, 1.
@@ -77,10 +77,9 @@ class Projection:
 
     def split(self, wide: F64) -> tuple[F32, F64]:
         """Centers (float64, shifted) in the basis, and what that leaves out."""
-        basis = self.basis.astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore"):  # infinite scores certify nothing
-            inside = (wide @ basis).astype(np.float32)
-            return inside, wide - inside.astype(np.float64) @ basis.T
+            inside = (wide @ self._wide).astype(np.float32)
+            return inside, wide - inside.astype(np.float64) @ self._wide.T
 
 
 class Anchors:
@@ -93,7 +92,7 @@ class Anchors:
         self._epoch = np.zeros(n_rows, np.uint16)
         self._paths: list[F64] = []  # at each epoch: how far each center's rest has moved since the first
         self._rests: F64 | None = None
-        self._largest = self._leak = 0.0
+        self._largest = 0.0
         #: Whether all rows are anchored.
         self.made = False
 
@@ -113,8 +112,8 @@ class Anchors:
         inside, rests = projection.split(wide)
         with np.errstate(over="ignore", invalid="ignore"):
             self._largest = largest = max(self._largest, full.largest)
-            leak = float(np.sqrt(np.square(rests @ projection.basis).sum(axis=1).max())) * (1.0 + 2.0**-20)
-            self._leak = leak = max(self._leak, leak + largest * 2.0**-40)
+            # Q'f = (Q'c - g) - (Q'Q - I) g: the rounding of g to float32, and the defect.
+            leak = largest * (2.0**-23 + projection.defect) * (1.0 + projection.defect)
             if self._rests is None:
                 self._paths.append(np.zeros(len(wide)))
             else:

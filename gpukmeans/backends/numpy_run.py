@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gpukmeans.backends import Assigned, Updated
 from gpukmeans.backends.numpy_bounds import DriftBounds
 from gpukmeans.backends.numpy_projection import Anchors
-from gpukmeans.backends.numpy_screen import FullScreen, Index, Screened
+from gpukmeans.backends.numpy_screen import FullScreen, Index, Screened, rows_of_a_block
 from gpukmeans.backends.numpy_sums import ClusterSums
 from gpukmeans.certificates import exact_in_float64
 from gpukmeans.exact_sums import F64, I64, blocks, exact_total, farthest_rows, row_square_distances
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 NEARLY_ALL = 0.9
 #: Rows that are resolved at a time.
 RESOLVE_ROWS = 256
-#: Scores of a block of rows.
-SCREENED_VALUES = 1 << 20
 #: Share of the rows to look at from which it pays to anchor all.
 ANCHOR_FROM = 0.5
 
@@ -108,7 +106,7 @@ class NumpyRun:
                 bounds.advance(self._centers)
             return None
         bounds.advance(self._centers)
-        rows = bounds.open_rows(self._labels, pool)
+        rows = bounds.open_rows(pool)
         return None if len(rows) > NEARLY_ALL * self._rows.n_samples else rows
 
     def _screen(
@@ -142,7 +140,7 @@ class NumpyRun:
                 anchors.anchor(index, scores)
             return settle(index, full.judge(index, x, scores))
 
-        step = min(screen.step, max(256, SCREENED_VALUES // len(alive)))
+        step = rows_of_a_block(len(alive), self._rows.n_features)
         anchors = self._anchors_for(looked_at, before, len(alive))
         if anchors is not None:
             anchors.advance(full, screen.shifted(self._centers))
@@ -150,10 +148,12 @@ class NumpyRun:
         left = looked_at
         if anchors is not None and anchors.made:
             known = anchors
-            few = max(256, SCREENED_VALUES // (4 * (known.projection.n_components + len(alive))))
+            few = rows_of_a_block(len(alive), known.projection.n_components)
             left = _left_open(lambda rows: settle(rows, known(rows, screen.norms[rows])), looked_at, n, few, pool)
             clock.lap("screen components")
         elif anchors is not None:
+            if bounds is not None:
+                bounds.forget()  # all rows are looked at
             left = _left_open(lambda rows: settle(rows, anchors.make(rows, full)), None, n, step, pool)
             anchors.made = anchors.projection.filled = True
             clock.lap("screen and anchor")

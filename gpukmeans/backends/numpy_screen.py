@@ -33,8 +33,18 @@ Index = slice | NDArray[np.int64]
 
 #: Rows from which the common shift and the basis are taken, evenly spaced.
 SAMPLE = 1024
-#: Up to this many centers the lowest scores are found center by center over all rows, beyond row by row.
-FEW_CENTERS = 48
+#: Values (of rows and their scores) that are worked on at a time: few enough to stay in a core's cache.
+BLOCK_VALUES = 1 << 18
+
+
+def rows_of_a_block(n_centers: int, n_columns: int) -> int:
+    """How many rows to screen at a time.
+
+    As many as stay in a core's cache, but a thousand at least, so that threads seldom wait for one another between
+    NumPy calls, where these do not take too much memory.
+    """
+    enough = min(1024, (16 * BLOCK_VALUES) // max(n_centers, n_columns))
+    return max(64, enough, BLOCK_VALUES // (n_columns + 3 * n_centers))
 
 
 @dataclass(frozen=True)
@@ -63,13 +73,11 @@ class RowScreen:
 
     def __init__(self, X: NDArray) -> None:
         self.X = X
-        n, d = X.shape
+        n = len(X)
         self.sample = np.linspace(0, n - 1, min(n, SAMPLE)).astype(np.int64)
         self.shift = self._common_shift()
         self.norms = np.empty(n)  # upper bounds of |x - shift|, infinite beyond float32's use
         self.measured = False
-        #: Rows of a block: few enough for the shared cache, enough for threads not to wait for one another.
-        self.step = max(256, (1 << 20) // d)
 
     def _common_shift(self) -> NDArray | None:
         """A vector near the mean, where it is worth subtracting: if it halves the norms of the sample at least."""
@@ -112,7 +120,8 @@ class RowScreen:
     def measure(self, pool: Workers) -> None:
         """Have all norms."""
         if not self.measured:
-            pool.map(lambda rows: self.norms_of(rows, self.block(rows)), parts_of(len(self.X), self.step))
+            step = rows_of_a_block(0, self.X.shape[1])
+            pool.map(lambda rows: self.norms_of(rows, self.block(rows)), parts_of(len(self.X), step))
             self.measured = True
 
 
@@ -155,59 +164,23 @@ class Lowest:
 
 
 def lowest_scores(scores: F32, count: int = 3) -> Lowest:
-    """The two or three lowest of each row of `scores`, (n_rows, n_centers), which is overwritten.
+    """The two or three lowest of each row of `scores`, (n_rows, n_centers), which may be overwritten.
 
     With ``count=2`` neither `second` nor `third_score` is looked for: `second` then repeats `best`.
     """
-    return (_lowest_by_center if scores.shape[1] <= FEW_CENTERS else _lowest_by_row)(scores, count)
-
-
-def _lowest_by_center(scores: F32, count: int) -> Lowest:
-    columns = np.ascontiguousarray(scores.T)
-    first = columns[0].copy()
-    second = np.full_like(first, np.inf)
-    third = np.full_like(first, np.inf)
-    worse, spare = np.empty_like(first), np.empty_like(first)
-    for score in columns[1:]:
-        np.maximum(first, score, out=worse)
-        np.minimum(first, score, out=first)
-        if count > 2:
-            np.maximum(second, worse, out=spare)
-            np.minimum(third, spare, out=third)
-        np.minimum(second, worse, out=second)
-    return Lowest(
-        best := _where_equal(columns, first),
-        first,
-        second,
-        _where_equal(columns, second) if count > 2 else best,
-        third,
-    )
-
-
-def _where_equal(columns: F32, values: F32) -> NDArray[np.uint8]:
-    """The lowest index of a column that has the value; 0 if none has (it is NaN then)."""
-    index = np.zeros(len(values), np.uint8)
-    equal = np.empty(len(values), bool)
-    for j in range(len(columns) - 1, 0, -1):
-        np.equal(columns[j], values, out=equal)
-        np.copyto(index, np.uint8(j), where=equal)
-    np.equal(columns[0], values, out=equal)
-    np.copyto(index, np.uint8(0), where=equal)
-    return index
-
-
-def _lowest_by_row(scores: F32, count: int) -> Lowest:
-    at = np.arange(len(scores))
-    best = scores.argmin(axis=1)
-    first = scores[at, best]
-    scores[at, best] = np.inf
+    n, k = scores.shape
+    scores = np.ascontiguousarray(scores)
+    flat, starts = scores.reshape(-1), np.arange(0, n * k, k)
+    found = []
+    for _ in range(count):
+        index = scores.argmin(axis=1)
+        at = starts + index
+        found.append((index, flat.take(at)))
+        flat[at] = np.inf
+    (best, first), (second, runner_up) = found[:2]
     if count == 2:
-        second = scores.min(axis=1)
-        return Lowest(best, first, second, best, second)
-    other = scores.argmin(axis=1)
-    second = scores[at, other]
-    scores[at, other] = np.inf
-    return Lowest(best, first, second, other, scores.min(axis=1))
+        return Lowest(best, first, runner_up, best, runner_up)
+    return Lowest(best, first, runner_up, second, found[2][1])
 
 
 class FullScreen:
