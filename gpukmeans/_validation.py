@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_array
+from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from gpukmeans.exact_sums import F64, LARGEST_VALUE
+from gpukmeans.exact_sums import F64, LARGEST_VALUE, blocks
+from gpukmeans.threads import workers
 
 #: The largest weight lies between these, so that no weighted square over- or underflows for ordinary rows.
 WEIGHT_RANGE = (2.0**-400, 2.0**50)
@@ -16,9 +17,25 @@ WEIGHT_RANGE = (2.0**-400, 2.0**50)
 
 def check_rows(estimator: BaseEstimator, X: ArrayLike, *, reset: bool) -> NDArray:
     """X as C-contiguous uint8, float32 or float64 rows (never a copy if it is), finite and not too large."""
-    checked = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32, np.uint8], order="C", copy=False)
+    dtypes = [np.float64, np.float32, np.uint8]
+    checked = validate_data(estimator, X, reset=reset, dtype=dtypes, order="C", copy=False, ensure_all_finite=False)
+    if not _surely_finite(checked):
+        assert_all_finite(checked, input_name="X")
     _check_magnitude(checked, "X")
     return checked
+
+
+def _surely_finite(X: NDArray) -> bool:
+    """Whether a sum of squares stays finite, on all cores: scikit-learn's own check is left the rare other cases."""
+    if X.dtype == np.uint8:
+        return True
+
+    def square(part: slice) -> float:
+        values = X[part].reshape(-1)
+        return float(np.dot(values, values))
+
+    with workers(X.size) as pool, np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(pool.map(square, blocks(X.shape[0], X.shape[1], X.itemsize))).all())
 
 
 def check_weights(sample_weight: ArrayLike | None, X: NDArray, dtype: np.dtype) -> F64 | None:

@@ -79,10 +79,16 @@ def resolve(
         x = rows[part].astype(np.float64)
         open_ = np.ones((len(x), len(alive)), bool) if candidates is None else candidates[part]
         distances = np.full(open_.shape, np.inf)
-        for j in np.flatnonzero(open_.any(axis=0)):
-            index = np.flatnonzero(open_[:, j])
-            difference = x[index] - centers[alive[j]]
-            distances[index, j] = np.einsum("ij,ij->i", difference, difference)
+        pairs = np.nonzero(open_)
+        if len(pairs[0]) <= 8 * len(x):  # few candidates each: all pairs at once
+            difference = x[pairs[0]]
+            difference -= centers[alive[pairs[1]]]
+            distances[pairs] = np.einsum("ij,ij->i", difference, difference)
+        else:
+            for j in np.flatnonzero(open_.any(axis=0)):
+                index = np.flatnonzero(open_[:, j])
+                difference = x[index] - centers[alive[j]]
+                distances[index, j] = np.einsum("ij,ij->i", difference, difference)
         best = distances.argmin(axis=1)  # of equal distances the lowest index
         labels[part] = alive[best]
         if exact:

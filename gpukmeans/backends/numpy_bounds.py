@@ -53,6 +53,7 @@ class DriftBounds:
         self._centers: NDArray | None = None
         self._drift = np.zeros(n_centers)  # D
         self._drift_rest = np.zeros(n_centers)  # R
+        self._known: tuple[NDArray | None, NDArray | None, F64] = (None, None, self._drift)
         self._n_steps = 0
         self._last_step = 0.0
         self._watched_from = (self._drift, self._drift_rest)
@@ -66,7 +67,9 @@ class DriftBounds:
             self._drift_rest = np.zeros(len(centers))
             self._n_steps = 0
         elif centers is not self._centers:
-            square = center_shift_square(centers, self._centers)
+            before, after, square = self._known
+            if before is not self._centers or after is not centers:
+                square = center_shift_square(centers, self._centers)
             drift = np.sqrt(square * (1.0 + 2.0 * square_distance_radius(centers.shape[1])) + 2.0**-990)
             order = np.argsort(drift)
             others = np.full(len(drift), drift[order[-1]])
@@ -76,6 +79,10 @@ class DriftBounds:
             self._last_step = 2.0 * float(drift.max())
             self._n_steps += 1
         self._centers = centers
+
+    def shifted(self, before: NDArray, centers: NDArray, square: F64) -> None:
+        """|centers - before|^2 of each center, in float64, for an `advance` from the ones to the others."""
+        self._known = (before, centers, square)
 
     def forget(self) -> None:
         """No row is settled."""

@@ -207,6 +207,8 @@ class NumpyRun:
         sums = self._need_sums()
         with workers(self._centers.size) as pool:
             self._centers, weights, shift = sums.means(self._centers, pool)
+        if self._bounds is not None:
+            self._bounds.shifted(self._assigned, self._centers, shift)
         return Updated(weights, shift)
 
     def _need_sums(self) -> ClusterSums:
