@@ -24,7 +24,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from gpukmeans._validation import check_centers, check_rows, check_weights
+from gpukmeans._validation import check_centers, check_rows, check_weights, grid_of
 from gpukmeans.backends import Backend, Rows, get_backend
 from gpukmeans.exact_sums import F64, Grid
 from gpukmeans.lloyd import Iteration, LloydResult, lloyd, mean_variance
@@ -205,17 +205,16 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             If the rows do not fit on the GPU.
         """
         backend = get_backend(self.backend)
-        X = check_rows(self, X, reset=True)
+        X = check_rows(self, X, reset=True, finite=False)
         if len(X) < self.n_clusters:
             raise ValueError(f"n_samples={len(X)} should be >= n_clusters={self.n_clusters}.")
         random_state = check_random_state(self.random_state)
         weight_dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
         weight = check_weights(sample_weight, X, weight_dtype)
         init, n_init = self._starts(X, weight_dtype)
-
         report = FitReport(backend.describe())
         started = time.perf_counter()
-        grid = Grid.for_rows(X, weight)
+        grid = grid_of(X, weight)
         rows = backend.load(X, weight, grid)
         tol = 0.0
         if self.tol > 0:
@@ -361,11 +360,12 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         return self.fit(X, sample_weight=sample_weight).transform(X)
 
     def _rows(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> Rows:
-        checked = check_rows(self, X, reset=False)
+        backend = get_backend(self.backend)
+        checked = check_rows(self, X, reset=False, finite=backend.name != "numpy")
         if self.cluster_centers_.dtype == np.float64 and checked.dtype == np.float32:
             checked = checked.astype(np.float64)  # so that the centers are not rounded to float32
         weight = check_weights(sample_weight, checked, np.dtype(np.float64))
-        return get_backend(self.backend).load(checked, weight)
+        return backend.load(checked, weight)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

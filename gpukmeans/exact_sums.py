@@ -92,6 +92,11 @@ class Grid:
         ----------
         X : ndarray of shape (n_samples, n_features), uint8, float32 or float64
         sample_weight : ndarray of shape (n_samples,), float64, or None
+
+        Raises
+        ------
+        FloatingPointError
+            If a value is not finite.
         """
         n, d = X.shape
         bits = cls.limb_bits(n)
@@ -105,6 +110,8 @@ class Grid:
                 return np.maximum(block.max(axis=0), -block.min(axis=0))
 
             largest = np.maximum.reduce(pool.map(largest_of, parts))
+            if not np.isfinite(largest).all():
+                raise FloatingPointError("Rows or their products with the weights are not finite.")
             grid = cls.for_largest(largest, n)
 
             # float32 rows need not be widened where no product with their scale can leave float32.

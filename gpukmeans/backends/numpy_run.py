@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 NEARLY_ALL = 0.9
 #: Rows that are resolved at a time.
 RESOLVE_ROWS = 256
+#: Iterations without bounds after they were of no use twice.
+PAUSE = 3
 #: Share of the rows to look at from which it pays to anchor all.
 ANCHOR_FROM = 0.5
 
@@ -40,6 +42,8 @@ class NumpyRun:
         self._labels = np.full(rows.n_samples, -1, np.int32)
         self._n_assigned = 0
         self._bounds: DriftBounds | None = None
+        self._n_futile = 0  # times on end that the bounds settled hardly any row
+        self._pause = 0  # iterations to go without bounds
         self._anchors: Anchors | None = None
         self._sums: ClusterSums | None = None
         if rows.grid is not None:
@@ -62,6 +66,7 @@ class NumpyRun:
             n_open = n_exact = 0
             certify = self._certify
             if len(alive) == 1:
+                self._mind_infinities(slice(None))
                 self._labels[:] = alive[0]
             elif n_looked_at:
                 undecided, full = looked_at, None
@@ -105,9 +110,19 @@ class NumpyRun:
                 bounds = self._bounds = DriftBounds(self._rows.n_samples, len(self._centers))
                 bounds.advance(self._centers)
             return None
+        if self._pause:  # no bound would hold yet
+            self._pause -= 1
+            return None
         bounds.advance(self._centers)
         rows = bounds.open_rows(pool)
-        return None if len(rows) > NEARLY_ALL * self._rows.n_samples else rows
+        if len(rows) <= NEARLY_ALL * self._rows.n_samples:
+            self._n_futile = 0
+            return rows
+        self._n_futile += 1
+        if self._n_futile > 1 and self._anchors is None:
+            self._pause = PAUSE
+            bounds.forget()
+        return None
 
     def _screen(
         self,
@@ -119,7 +134,8 @@ class NumpyRun:
         clock: _Clock,
     ) -> NDArray[np.int64]:
         """Label rows by the screens; returns those that they leave open."""
-        n, screen, bounds = self._rows.n_samples, self._rows.screen(), self._bounds
+        n, screen = self._rows.n_samples, self._rows.screen()
+        bounds = None if self._pause else self._bounds
         labels, names = self._labels, alive.astype(np.int32)
 
         def settle(index: Index, found: Screened) -> NDArray[np.intp]:
@@ -193,6 +209,7 @@ class NumpyRun:
 
         def settle(part: slice) -> int:
             some = index[part]
+            self._mind_infinities(some)
             candidates = None if full is None else full.candidates(some)
             self._labels[some], n = resolve(rows.X[some], self._centers, alive, exact, candidates)
             if self._bounds is not None:
@@ -200,6 +217,13 @@ class NumpyRun:
             return n
 
         return sum(pool.map(settle, parts_of(len(index), RESOLVE_ROWS)))
+
+    def _mind_infinities(self, some: Index) -> None:
+        """Raise if rows are not finite.  No screen certifies such rows, so all that are loaded unseen end here."""
+        if self._rows.grid is None and not np.isfinite(self._rows.X[some]).all():
+            from sklearn.utils import assert_all_finite
+
+            assert_all_finite(self._rows.X, input_name="X")
 
     # ---- update ------------------------------------------------------------------------------------------------
 

@@ -111,7 +111,7 @@ class RowScreen:
         if self.measured:
             return self.norms[rows]
         d = x.shape[1]
-        squares = np.einsum("ij,ij->i", x, x).astype(np.float64)
+        squares = np.vecdot(x, x).astype(np.float64)
         norms = np.sqrt(squares * (1.0 + 2.0 * gamma(d + 6.0, UNIT32)) + d * 2.0**-120)
         norms = np.where(norms < LARGEST_NORM32, norms, np.inf)
         self.norms[rows] = norms
