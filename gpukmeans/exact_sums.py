@@ -177,14 +177,17 @@ def exact_total(terms: F64) -> float:
     >>> exact_total(terms) - 1e16, float(terms.cumsum()[-1]) - 1e16
     (4.0, 0.0)
     """
-    if terms.size == 0:
-        return 0.0
-    grid = Grid.for_largest(float(terms.max()), terms.size)
-    total = np.zeros((2, 1), np.int64)
-    for start in range(0, terms.size, 1 << 16):
-        for i, limb in enumerate(grid.limbs(terms[start : start + (1 << 16), None])):
+    return float(exact_totals(terms[:, None])[0]) if terms.size else 0.0
+
+
+def exact_totals(terms: F64) -> F64:
+    """`exact_total` of each column of `terms`, (n_terms, n_columns) with one term at least."""
+    grid = Grid.for_largest(terms.max(axis=0), len(terms))
+    total = np.zeros((2, terms.shape[1]), np.int64)
+    for start in range(0, len(terms), 1 << 16):
+        for i, limb in enumerate(grid.limbs(terms[start : start + (1 << 16)])):
             total[i] += limb.astype(np.int64).sum(axis=0)
-    return float(grid.value(total)[0])
+    return grid.value(total)
 
 
 def cluster_means(sums: I64, weights: F64, grid: Grid, dtype: np.dtype) -> NDArray:

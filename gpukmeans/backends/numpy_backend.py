@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from gpukmeans.backends import Assigned, Updated
+from gpukmeans.backends.numpy_lockstep import LockstepRows
 from gpukmeans.backends.numpy_screen import (
     FullScreen,
     Index,
@@ -34,7 +35,7 @@ from gpukmeans.exact_sums import (
     weighted_rows,
 )
 from gpukmeans.threads import Workers, parts_of, workers
-from gpukmeans.tie_break import all_integers, first_of_equal_rows, resolve
+from gpukmeans.tie_break import all_integers, first_of_equal_rows, largest_integer, resolve
 
 #: Rows that are summed at a time: few enough to stay in a shared cache, enough to pay for a sparse matrix.
 MOVE_ROWS = 512
@@ -53,6 +54,9 @@ class NumpyBackend:
         Settle rows by float32 scores where their error radius allows it; without, float64 distances settle all.
     project : bool, default=True
         Try screening by a few leading components first, where a sample says that it pays.
+    lockstep : bool, default=True
+        Let the restarts of small problems advance together (which takes none of the short cuts above, nor needs them;
+        without one of these it is off, too).
 
     Notes
     -----
@@ -61,10 +65,11 @@ class NumpyBackend:
 
     name = "numpy"
 
-    def __init__(self, *, skip: bool = True, screen: bool = True, project: bool = True) -> None:
+    def __init__(self, *, skip: bool = True, screen: bool = True, project: bool = True, lockstep: bool = True) -> None:
         self.skip = skip
         self.screen = screen
         self.project = project
+        self.lockstep = lockstep and skip and screen and project
 
     def load(self, X: NDArray, sample_weight: F64 | None = None, grid: Grid | None = None) -> NumpyRows:
         return NumpyRows(self, X, sample_weight, grid)
@@ -73,10 +78,11 @@ class NumpyBackend:
         return f"NumPy {np.__version__} on {platform.machine()}"
 
 
-class NumpyRows:
+class NumpyRows(LockstepRows):
     """Rows as the caller's array holds them, never copied whole, and what the screens keep of them."""
 
     def __init__(self, options: NumpyBackend, X: NDArray, sample_weight: F64 | None, grid: Grid | None) -> None:
+        super().__init__(options.lockstep)
         self.options = options
         self.X = X
         self.sample_weight = sample_weight
@@ -133,12 +139,7 @@ class NumpyRows:
     def largest_integer(self) -> float:
         """The largest magnitude if every value is a whole number, else infinity."""
         if self._largest_integer is None:
-            if self.X.dtype == np.uint8:
-                self._largest_integer = 255.0
-            elif all_integers(self.X):
-                self._largest_integer = float(max(self.X.max(), -self.X.min()))
-            else:
-                self._largest_integer = float("inf")
+            self._largest_integer = largest_integer(self.X)
         return self._largest_integer
 
 
