@@ -16,6 +16,7 @@ from gpukmeans.exact_sums import F64
 from gpukmeans.lloyd import Iteration, LloydResult, lloyd
 from gpukmeans.lockstep import lockstep
 from gpukmeans.seeding import kmeans_plusplus, probabilities, random_rows
+from gpukmeans.threads import workers
 
 Init = str | ArrayLike | Callable[..., ArrayLike]
 
@@ -83,14 +84,15 @@ class Restarts:
         """
         best: LloydResult | None = None
         if on_iteration is None and not verbose and self.rows.runs_at_a_time(self.n_clusters):
-            started = time.perf_counter()
-            starts = self._many_starts()
-            self.report.stages["seed"] += time.perf_counter() - started
-            started = time.perf_counter()
-            best = lockstep(
-                self.rows, starts, sample_weight=self.sample_weight, max_iter=max_iter, tol=tol, precision=precision
-            )
-            self._note(best, started)
+            with workers(0):  # BLAS on one thread: at these sizes a second one waits longer than it works
+                started = time.perf_counter()
+                starts = self._many_starts()
+                self.report.stages["seed"] += time.perf_counter() - started
+                started = time.perf_counter()
+                best = lockstep(
+                    self.rows, starts, sample_weight=self.sample_weight, max_iter=max_iter, tol=tol, precision=precision
+                )
+                self._note(best, started)
             return best
         for restart in range(self.n_init):
             started = time.perf_counter()

@@ -1,9 +1,9 @@
-"""Several runs at once over few rows: one product, one screen and one sparse product an iteration for all of them.
+"""Several runs at once over few rows: one product, one screen and one move an iteration for all of them.
 
 On small problems an iteration costs the calls it makes, not the arithmetic in them.  Here the scores of all centers of
-all runs come out of one float32 product, and sums, means and shifts of all runs are taken together, without blocks and
-without threads of their own (BLAS keeps those that the caller gave it).  What the scores leave open is settled by
-float64 distances and, beyond these, by tie_break.py, so every run ends in the bits that it ends in alone.
+all runs come out of one float32 product, and sums, means and shifts of all runs are taken together, on one thread.
+What the scores leave open is settled by float64 distances and, beyond these, by tie_break.py, so every run ends in the
+bits that it ends in alone.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ SMALL_VALUES = 1 << 18
 SCORES = 1 << 18
 #: Differences (rows times centers times features) that are taken at a time where scores leave rows open.
 DIFFERENCES = 1 << 20
+#: Multiply-adds up to which a dense product costs less than making a sparse matrix.
+DENSE_PRODUCT = 1 << 21
 
 
 def runs_at_a_time(n_samples: int, n_features: int, n_clusters: int) -> int:
@@ -158,7 +160,7 @@ class NumpyRuns:
         ones = near.view(np.uint8)
         hits = np.multiply(ones, self._numbers, out=self._hits[: len(moved)].reshape(n_runs, k, n))
         labels = np.add.reduce(hits, axis=1, dtype=self._index)
-        open_run, open_row = np.nonzero(np.add.reduce(ones, axis=1, dtype=self._index) != 1)
+        open_run, open_row = np.divmod(np.flatnonzero(np.add.reduce(ones, axis=1, dtype=self._index) != 1), n)
         return labels, open_run, open_row
 
     def _reach(self) -> NDArray[np.float32]:
@@ -204,21 +206,28 @@ class NumpyRuns:
         """
         assert self._labels is not None
         k, (n_runs, n) = len(self._numbers), changed.shape
-        by_row = np.ascontiguousarray(changed.T)
-        row, run = np.nonzero(by_row)
+        any_run = changed.any(axis=0)
+        n_rows = int(np.count_nonzero(any_run))
+        if n_runs * k * n_rows * self._summands.shape[1] <= DENSE_PRODUCT:
+            run, row = np.divmod(np.flatnonzero(changed), n)
+            place = any_run.cumsum()[row] - 1
+            signs = np.zeros((n_runs * k, n_rows))
+            signs[run * k + self._labels[run, row], place] = 1.0
+            if before is not None:
+                signs[run * k + before[run, row], place] = -1.0
+            self._sums += signs @ self._summands[any_run]
+            return
+        row, run = np.divmod(np.flatnonzero(changed.T), n_runs)
+        first = run * k
+        signs, clusters = np.ones(len(row)), first + self._labels[run, row]
         starts = np.zeros(n + 1, np.int32)
-        np.add.reduce(by_row, axis=1, dtype=np.int32).cumsum(out=starts[1:])
-        first = (run * k).astype(np.int32)
-        arrive = first + self._labels[run, row]
-        if before is None:
-            signs, clusters = np.ones(len(row)), arrive
-        else:
-            signs = np.ones((len(row), 2))
-            signs[:, 1] = -1.0
-            signs = signs.ravel()
-            clusters = np.stack([arrive, first + before[run, row]], axis=1).ravel()
+        changed.sum(axis=0, dtype=np.int32).cumsum(out=starts[1:])
+        if before is not None:
+            signs = np.stack([signs, -signs], axis=1).ravel()
+            clusters = np.stack([clusters, first + before[run, row]], axis=1).ravel()
             starts *= 2
-        self._sums += sparse.csc_array((signs, clusters, starts), shape=(n_runs * k, n)) @ self._summands
+        incidence = sparse.csc_array((signs, clusters.astype(np.int32), starts), shape=(n_runs * k, n))
+        self._sums += incidence @ self._summands
 
     def update(self) -> Updated:
         """Replace the centers by the means of the exact sums; of shape (n_runs, n_clusters) each."""
