@@ -27,7 +27,8 @@ HEAD = (
 NOTE = (
     "Median of the rounds, all systems alternating; ratios are taken within rounds, against the peer with the lowest "
     "median. Labels not nearest: rows whose label is provably not the nearest of the system's own final centers, "
-    'judged in float64. Cost of exactness: `precision="exact"` / `"fast"`.'
+    'judged in float64. Cost of exactness: `precision="exact"` / `"fast"`. Where the work includes k-means++, the time '
+    "of faiss, which has none, includes scikit-learn's `kmeans_plusplus`."
 )
 
 
