@@ -241,15 +241,22 @@ def warp_order_sum(terms: F64) -> F64:
     terms : ndarray of shape (n_rows, n_columns), float64
     """
     n, d = terms.shape
-    lanes = np.zeros((n, WARP))
+    # Halves are added lane by lane, in long runs; columns so too, unless each is far from the next.
+    by_row = d > 4 * WARP
+    lanes = np.zeros((n, WARP) if by_row else (WARP, n))
     for start in range(0, d, WARP):
         stop = min(start + WARP, d)
-        lanes[:, : stop - start] += terms[:, start:stop]
+        if by_row:
+            lanes[:, : stop - start] += terms[:, start:stop]
+        else:
+            lanes[: stop - start] += terms[:, start:stop].T
+    if by_row:
+        lanes = np.ascontiguousarray(lanes.T)
     half = WARP // 2
     while half:
-        lanes[:, :half] += lanes[:, half : 2 * half]
+        lanes[:half] += lanes[half : 2 * half]
         half //= 2
-    return lanes[:, 0].copy()
+    return lanes[0].copy()
 
 
 def row_square_distances(X: NDArray, rows: slice | NDArray, centers: NDArray) -> F64:

@@ -84,7 +84,7 @@ class Restarts:
         """
         best: LloydResult | None = None
         if on_iteration is None and not verbose and self.rows.runs_at_a_time(self.n_clusters):
-            with workers(0):  # BLAS on one thread: at these sizes a second one waits longer than it works
+            with workers(0):  # holds BLAS at one thread for all that follows, once
                 started = time.perf_counter()
                 starts = self._many_starts()
                 self.report.stages["seed"] += time.perf_counter() - started

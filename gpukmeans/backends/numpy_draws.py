@@ -40,17 +40,17 @@ def seed_many(rows: SmallRows, first: I64, draws: F64) -> tuple[I64, NDArray[np.
     by_column[:d] = x.T
     by_column[d] = squares
     by_column[d + 1] = 1.0
-    factors = np.empty((n, d + 2))  # -2 x, 1, |x|^2
-    np.multiply(x, -2.0, out=factors[:, :d])
-    factors[:, d] = 1.0
-    factors[:, d + 1] = squares
+
+    def factors(index: NDArray[np.int64]) -> F64:  # -2 c, 1, |c|^2
+        return np.column_stack([-2.0 * x[index], np.ones(len(index)), squares[index]])
 
     picks = np.empty((n_runs, n_steps + 1), np.int64)
     picks[:, 0] = first
     certain = np.ones(n_runs, bool)
     each = np.arange(n_runs)
+    factor = np.ones(n) if weight is None else weight
     distances = np.empty((n_runs * n_trials, n))
-    closest = np.maximum(factors[first] @ by_column, 0.0)
+    closest = np.maximum(factors(first) @ by_column, 0.0)
     candidates = np.empty((n_runs, n_trials), np.int64)
     for step in range(n_steps):
         running = np.cumsum(closest if weight is None else closest * weight, axis=1)
@@ -63,10 +63,9 @@ def seed_many(rows: SmallRows, first: I64, draws: F64) -> tuple[I64, NDArray[np.
             candidates[run] = reached[:n_trials]
             certain[run] &= bool((reached[:n_trials] == reached[n_trials:]).all() and reached[-n_trials:].max() < n)
         np.minimum(candidates, n - 1, out=candidates)
-        new = np.matmul(factors[candidates.ravel()], by_column, out=distances).reshape(n_runs, n_trials, n)
+        new = np.matmul(factors(candidates.ravel()), by_column, out=distances).reshape(n_runs, n_trials, n)
         np.minimum(new, closest[:, None], out=new)
-        np.maximum(new, 0.0, out=new)
-        potentials = new.sum(axis=2) if weight is None else new @ weight
+        potentials = new @ factor
         radius = error + rounding * (potentials + error)
         low, high = potentials - radius, potentials + radius
         contends = low <= high.min(axis=1)[:, None]
@@ -75,5 +74,5 @@ def seed_many(rows: SmallRows, first: I64, draws: F64) -> tuple[I64, NDArray[np.
         if not exact:
             certain &= ((candidates == chosen[:, None]) | ~contends).all(axis=1)
         picks[:, step + 1] = chosen
-        closest = new[each, best]
+        closest = np.maximum(new[each, best], 0.0)
     return picks, certain
