@@ -204,7 +204,11 @@ def cluster_means(sums: I64, weights: F64, grid: Grid, dtype: np.dtype) -> NDArr
     weights : ndarray of shape (n_clusters,), float64
         Summed weights.  A cluster of weight 0 gets NaN: the caller fills it.
     """
-    high, low = grid.parts(sums)
+    return means_of_parts(*grid.parts(sums), weights, grid, dtype)
+
+
+def means_of_parts(high: F64, low: F64, weights: F64, grid: Grid, dtype: np.dtype) -> NDArray:
+    """`cluster_means` of sums in two parts, as `Grid.parts` gives them."""
     weight = weights[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
         quotient = high / weight

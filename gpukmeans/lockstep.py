@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,54 +89,72 @@ def lockstep(
     return LloydResult(best.labels, best.centers, best.inertia, best.n_iter, iterations, inertia_seconds)
 
 
+class _Step(NamedTuple):
+    """What one iteration did, before it is told run by run."""
+
+    active: NDArray[np.intp]
+    counted: NDArray[np.bool_]
+    assigned: ManyAssigned
+    shift_square: F64
+    seconds: float
+
+
 def _advance(runs: Runs, base: int, records: list[list[Iteration]], max_iter: int, tol: float) -> list[_Ended | None]:
     """Take all runs to their ends; None stands for a run that has to start over alone."""
     ended: list[_Ended | None] = [None] * len(records)
     active = np.arange(len(records))
     closing = np.zeros(len(records), bool)  # to be labelled once more, by the last centers
-    step = 0
+    steps: list[_Step] = []
     while len(active):
         started = time.perf_counter()
-        step += 1
         assigned = runs.assign()
         if assigned is None:
             break
         updated = runs.update()
-        lost = ~(updated.weights.all(axis=1) | closing)
-        shifts = exact_totals(np.where(updated.weights > 0.0, updated.shift_square, 0.0).T)
-        counted = ~(lost | closing)
-        seconds = (time.perf_counter() - started) / len(active)
-        _record(records, base, step, seconds, active, counted, assigned, shifts)
+        counted = updated.weights.all(axis=1) & ~closing
         over = closing | (counted & (assigned.n_moved == 0))
         if over.any():
             lowest, highest = runs.inertia_bounds()
             for i in np.flatnonzero(over).tolist():
                 labels, centers = runs.outcome(i)
                 ended[active[i]] = _Ended(labels, centers, float(lowest[i]), float(highest[i]))
-        closing = counted & ~over & ((shifts <= tol) | (step >= max_iter))
-        leaving = over | lost
-        if leaving.any():
-            runs.keep(~leaving)
-            active, closing = active[~leaving], closing[~leaving]
+        steps.append(
+            _Step(active, counted, assigned, updated.shift_square, (time.perf_counter() - started) / len(active))
+        )
+        going = counted & ~over
+        closing = going.copy()
+        if len(steps) < max_iter:
+            closing &= _at_most(updated.shift_square, tol)
+        if not going.all():
+            if going.any():
+                runs.keep(going)
+            active, closing = active[going], closing[going]
+    _record(steps, base, records)
     return ended
 
 
-def _record(
-    records: list[list[Iteration]],
-    base: int,
-    step: int,
-    seconds: float,
-    active: NDArray[np.intp],
-    counted: NDArray[np.bool_],
-    assigned: ManyAssigned,
-    shifts: F64,
-) -> None:
-    """Note what an iteration did in each run; the runs share its time."""
-    columns = zip(
-        active.tolist(), counted.tolist(), shifts.tolist(), *(count.tolist() for count in assigned), strict=True
-    )
-    for run, counts, shift, n_moved, n_certified, n_resolved, n_exact in columns:
-        if counts:
-            records[run].append(
-                Iteration(base + run, step, n_moved, shift, 0, n_certified, n_resolved, n_exact, 0, 0, seconds)
-            )
+def _at_most(shift_square: F64, tol: float) -> NDArray[np.bool_]:
+    """Whether the exact total of each row is at most `tol`; rows of empty clusters do not matter."""
+    totals = shift_square.sum(axis=1)
+    room = 2.0**-40 * totals + 2.0**-900  # beyond the roundings of the sum and of the exact total
+    decided = (totals - room > tol) | (totals + room <= tol) | (totals == 0.0) | np.isnan(totals)
+    if decided.all():
+        return totals <= tol
+    return exact_totals(np.nan_to_num(shift_square).T) <= tol
+
+
+def _record(steps: list[_Step], base: int, records: list[list[Iteration]]) -> None:
+    """Tell the iterations run by run; the runs share the time of a step."""
+    if not steps:
+        return
+    shifts = exact_totals(np.nan_to_num(np.concatenate([step.shift_square for step in steps])).T)
+    first = 0
+    for number, step in enumerate(steps, 1):
+        mine = shifts[first : first + len(step.active)].tolist()
+        first += len(step.active)
+        counts = zip(*(count.tolist() for count in step.assigned), strict=True)
+        columns = zip(step.active.tolist(), step.counted.tolist(), mine, counts, strict=True)
+        for run, counted, shift, (n_moved, n_certified, n_resolved, n_exact) in columns:
+            if counted:
+                done = (n_moved, shift, 0, n_certified, n_resolved, n_exact, 0, 0)
+                records[run].append(Iteration(base + run, number, *done, step.seconds))

@@ -27,8 +27,8 @@ from gpukmeans.exact_sums import (
     Grid,
     blocks,
     center_shift_square,
-    cluster_means,
     exact_total,
+    means_of_parts,
     row_square_distances,
     weight_grid,
     weighted_rows,
@@ -214,16 +214,15 @@ class NumpyRuns:
         """
         assert self._labels is not None
         k, (n_runs, n) = len(self._numbers), changed.shape
-        any_run = changed.any(axis=0)
-        n_rows = int(np.count_nonzero(any_run))
-        if n_runs * k * n_rows * self._summands.shape[1] <= DENSE_PRODUCT:
-            run, row = np.divmod(np.flatnonzero(changed), n)
-            place = any_run.cumsum()[row] - 1
-            signs = np.zeros((n_runs * k, n_rows))
-            signs[run * k + self._labels[run, row], place] = 1.0
+        pairs = np.flatnonzero(changed)
+        if n_runs * k * len(pairs) * self._summands.shape[1] <= DENSE_PRODUCT:
+            run, row = np.divmod(pairs, n)
+            first, place = run * k, np.arange(len(pairs))
+            signs = np.zeros((n_runs * k, len(pairs)))
+            signs[first + self._labels.ravel()[pairs], place] = 1.0
             if before is not None:
-                signs[run * k + before[run, row], place] = -1.0
-            self._sums += signs @ self._summands[any_run]
+                signs[first + before.ravel()[pairs], place] = -1.0
+            self._sums += signs @ self._summands[row]
             return
         row, run = np.divmod(np.flatnonzero(changed.T), n_runs)
         first = run * k
@@ -240,12 +239,16 @@ class NumpyRuns:
     def update(self) -> Updated:
         """Replace the centers by the means of the exact sums; of shape (n_runs, n_clusters) each."""
         n_runs, k, d = self._centers.shape
-        whole = self._sums.astype(np.int64)
-        n_limbs = self._grid.n_limbs
-        sums = whole[:, : n_limbs * d].reshape(-1, n_limbs, d).swapaxes(0, 1)
-        weights = self._rows.weight_grid.value(whole[:, n_limbs * d :].T[:, :, None])[:, 0]
+        rows, grid, wide = self._rows, self._grid, self._grid.n_limbs * d
+        # Whole numbers below 2**53: the high part of a sum is its first limb, and nothing is left over.
+        high, low = self._sums[:, :d], np.zeros(1)
+        if grid.n_limbs == 2:
+            low = low + self._sums[:, d:wide] * 2.0**-grid.bits
+        weights = self._sums[:, wide]
+        if rows.sample_weight is not None:
+            weights = rows.weight_grid.value(self._sums[:, wide:].astype(np.int64).T[:, :, None])[:, 0]
         before = self._centers.reshape(-1, d)
-        centers = cluster_means(sums, weights, self._grid, before.dtype)
+        centers = means_of_parts(high, low, weights, grid, before.dtype)
         shift = center_shift_square(centers, before)
         self._centers = centers.reshape(n_runs, k, d)
         return Updated(weights.reshape(n_runs, k), shift.reshape(n_runs, k))
