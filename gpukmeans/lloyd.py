@@ -37,7 +37,7 @@ class Iteration:
     n_relocated : int
         Empty clusters that were given a row.
     seconds : float
-        Wall time.
+        Wall time; where runs advance together, its even share.
     """
 
     init: int

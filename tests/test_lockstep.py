@@ -251,6 +251,14 @@ def test_most_draws_need_no_second_look_and_ties_do(dtype):
     assert not NumpyBackend().load(twins).seed_many(local.integers(400, size=6), draws)[1].any()
 
 
+def test_draws_whose_sums_overflow_are_not_certain():
+    X = np.ldexp(np.random.default_rng(84).standard_normal((2**16, 2)), 478)
+    rows = NumpyBackend().load(X, np.full(2**16, 2.0**50))
+    with np.errstate(over="ignore", invalid="ignore"):
+        certain = rows.seed_many(np.array([0]), np.full((1, 3, 3), 0.5))[1]
+    assert not certain.any()
+
+
 # ---- faults ---------------------------------------------------------------------------------------------------------
 
 

@@ -71,6 +71,7 @@ def seed_many(rows: SmallRows, first: I64, draws: F64) -> tuple[I64, NDArray[np.
         contends = low <= high.min(axis=1)[:, None]
         best = contends.argmax(axis=1)  # the first: right where all that contend are one row, or nothing rounds
         chosen = candidates[each, best]
+        certain &= contends.any(axis=1)  # not where sums overflow
         if not exact:
             certain &= ((candidates == chosen[:, None]) | ~contends).all(axis=1)
         picks[:, step + 1] = chosen
