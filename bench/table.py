@@ -29,6 +29,9 @@ NOTE = (
     "median. Labels not nearest: rows whose label is provably not the nearest of the system's own final centers, "
     'judged in float64. Cost of exactness: `precision="exact"` / `"fast"`.'
 )
+STARTS = (
+    " Where the work includes k-means++, the time of faiss, which has none, includes scikit-learn's `kmeans_plusplus`."
+)
 
 
 def write_tables(text: str, results: Path) -> str:
@@ -57,7 +60,8 @@ def render(suite: str, measured: dict[str, Measured]) -> str:
         return NONE_YET[suite]
     sources = list(dict.fromkeys(m.file for m in shown))
     rows = [_row(m, suite, sources.index(m.file) + 1 if len(sources) > 1 else 0) for m in shown]
-    parts = [HEAD + "\n" + "\n".join(rows), NOTE]
+    drawn = any("starts" in entry["extra_info"].get("notes", {}) for m in shown for entry in m.entries.values())
+    parts = [HEAD + "\n" + "\n".join(rows), NOTE + (STARTS if drawn else "")]
     memory = [line for m in shown if (line := _memory(m, suite))]
     if memory:
         parts.append("Peak extra memory of a fit, beside a float32 copy of the rows: " + "; ".join(memory) + ".")

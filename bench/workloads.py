@@ -73,7 +73,7 @@ class Workload:
         X = self.make()
         assert X.shape == self.shape, (self.name, X.shape)
         if self.seeded:
-            starts = _kmeans_plusplus_starts(X, self.n_clusters, self.n_init)
+            starts = kmeans_plusplus_starts(X, self.n_clusters, self.n_init)
         elif self.task == "seed":
             starts = []
         else:
@@ -122,7 +122,7 @@ def first_rows(X: NDArray, n_clusters: int, *, distinct: bool = False) -> NDArra
     return np.ascontiguousarray(start, dtype=np.float32 if X.dtype in (np.float32, np.float16) else np.float64)
 
 
-def _kmeans_plusplus_starts(X: NDArray, n_clusters: int, n_init: int) -> list[NDArray]:
+def kmeans_plusplus_starts(X: NDArray, n_clusters: int, n_init: int) -> list[NDArray]:
     """The starts that scikit-learn draws with ``random_state=0``, for systems that have no k-means++ of their own."""
     from sklearn.cluster import kmeans_plusplus
 

@@ -83,6 +83,32 @@ def score_radius(n_features: int, largest_center_norm: float) -> ScoreRadius:
     )
 
 
+def stacked_score_radius(n_features: int, largest_center_norm: float) -> ScoreRadius:
+    """Radius of float32 scores ``(-2 c_j, fl(|c_j|^2)) . (x, 1)``, one product of n_features + 1 terms each.
+
+    A center may be nearest to row i only if its score is at most ``fl(lowest + fl(2 * radius_i))`` in float32.
+    Rows and centers as for `score_radius`: up to two roundings of each, |c|^2 in float64, then rounded.
+
+    Notes
+    -----
+    As there, |x'.c' - x.c| <= (4u + 7u^2) |x| |c| for the rounded x' and c'.  The product of d + 1 terms, in any order,
+    is within gamma(d + 1) (2 |x'| |c'| + |c'|^2 (1 + 2u)) of exact, and its last term carries the rounding of |c|^2.
+    Together, with C the largest |c|,
+
+        |error| <= 2 gamma(d + 6) |x| C + gamma(d + 4) C^2.
+
+    The threshold: where the lowest score is s and r the bound above, fl(s + t) >= s + t - u (|s| + t) with
+    |s| <= 2 |x| C + C^2 + r.  That is at least s + 2 r for t = 2 r + 2 u (2 |x| C + C^2), the small rest being left to
+    the slack; so u |x| C more is taken twice, and u C^2 once, into the radius.
+    """
+    d, C = float(n_features), _screened(largest_center_norm)
+    tiny = 4.0 * (d + 4.0) * TINY32
+    return ScoreRadius(
+        SLACK * (2.0 * (gamma(d + 6.0, UNIT32) + UNIT32) * C + tiny),
+        SLACK * ((gamma(d + 4.0, UNIT32) + UNIT32) * C * C + tiny * (2.0 + C)),
+    )
+
+
 def projected_rows_error(n_features: int, n_components: int, basis_defect: float) -> float:
     """eta: with p = fl(x Q) in float32 and e = x - Q p, both |p - Q'x| and |Q'e| are at most eta |x|.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
 
@@ -26,30 +25,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from gpukmeans._validation import check_centers, check_rows, check_weights, grid_of
 from gpukmeans.backends import Backend, Rows, get_backend
-from gpukmeans.exact_sums import F64, Grid
-from gpukmeans.lloyd import Iteration, LloydResult, lloyd, mean_variance
-from gpukmeans.seeding import kmeans_plusplus, probabilities, random_rows
-
-Init = str | ArrayLike | Callable[..., ArrayLike]
-
-
-@dataclass
-class FitReport:
-    """What a fit did and how long it took.
-
-    Attributes
-    ----------
-    backend : str
-        The machine and library versions that computed.
-    stages : dict of str to float
-        Seconds of wall time in "load", "seed", "lloyd" and "inertia", over all restarts.
-    iterations : list of Iteration
-        Every iteration of every restart, in order.
-    """
-
-    backend: str = ""
-    stages: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("load", "seed", "lloyd", "inertia"), 0.0))
-    iterations: list[Iteration] = field(default_factory=list)
+from gpukmeans.exact_sums import Grid
+from gpukmeans.lloyd import Iteration, mean_variance
+from gpukmeans.restarts import FitReport, Init, Restarts
 
 
 class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
@@ -222,32 +200,14 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             tol = float(self.tol) * mean_variance(plain)
         report.stages["load"] = time.perf_counter() - started
 
-        best: LloydResult | None = None
-        for restart in range(n_init):
-            started = time.perf_counter()
-            centers = self._initial_centers(X, rows, init, random_state, weight, weight_dtype)
-            report.stages["seed"] += time.perf_counter() - started
-            if self.verbose:
-                print("Initialization complete")
-            started = time.perf_counter()
-            result = lloyd(
-                rows,
-                centers,
-                sample_weight=weight,
-                max_iter=self.max_iter,
-                tol=tol,
-                precision=self.precision,
-                init=restart,
-                on_iteration=self.callback,
-                verbose=bool(self.verbose),
-            )
-            report.stages["lloyd"] += time.perf_counter() - started - result.inertia_seconds
-            report.stages["inertia"] += result.inertia_seconds
-            report.iterations += result.iterations
-            if best is None or result.inertia < best.inertia:
-                best = result
-        assert best is not None
-
+        restarts = Restarts(X, rows, weight, init, self.n_clusters, n_init, random_state, weight_dtype, report)
+        best = restarts.best(
+            max_iter=self.max_iter,
+            tol=tol,
+            precision=self.precision,
+            on_iteration=self.callback,
+            verbose=bool(self.verbose),
+        )
         n_distinct = len(np.unique(best.labels))
         if n_distinct < self.n_clusters:
             warnings.warn(
@@ -280,26 +240,6 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             )
             return init, 1
         return init, int(self.n_init)
-
-    def _initial_centers(
-        self,
-        X: NDArray,
-        rows: Rows,
-        init: Init,
-        random_state: np.random.RandomState,
-        weight: F64 | None,
-        dtype: np.dtype,
-    ) -> NDArray:
-        if isinstance(init, str):
-            p = probabilities(len(X), weight, dtype)
-            if init == "random":
-                return X[random_rows(rows, self.n_clusters, random_state, p)].astype(dtype)
-            return X[kmeans_plusplus(rows, self.n_clusters, random_state, p, weight)].astype(dtype)
-        if callable(init):
-            mean = X.mean(axis=0, dtype=dtype)
-            moved = init(X - mean, self.n_clusters, random_state=random_state)
-            return check_centers(moved, self.n_clusters, X.shape[1], dtype) + mean
-        return np.asarray(init)
 
     def predict(self, X: ArrayLike) -> NDArray[np.int32]:
         """The index of the nearest center of each row (ties: the lowest index).

@@ -184,14 +184,17 @@ def exact_total(terms: F64) -> float:
     >>> exact_total(terms) - 1e16, float(terms.cumsum()[-1]) - 1e16
     (4.0, 0.0)
     """
-    if terms.size == 0:
-        return 0.0
-    grid = Grid.for_largest(float(terms.max()), terms.size)
-    total = np.zeros((2, 1), np.int64)
-    for start in range(0, terms.size, 1 << 16):
-        for i, limb in enumerate(grid.limbs(terms[start : start + (1 << 16), None])):
+    return float(exact_totals(terms[:, None])[0]) if terms.size else 0.0
+
+
+def exact_totals(terms: F64) -> F64:
+    """`exact_total` of each column of `terms`, (n_terms, n_columns) with one term at least."""
+    grid = Grid.for_largest(terms.max(axis=0), len(terms))
+    total = np.zeros((2, terms.shape[1]), np.int64)
+    for start in range(0, len(terms), 1 << 16):
+        for i, limb in enumerate(grid.limbs(terms[start : start + (1 << 16)])):
             total[i] += limb.astype(np.int64).sum(axis=0)
-    return float(grid.value(total)[0])
+    return grid.value(total)
 
 
 def cluster_means(sums: I64, weights: F64, grid: Grid, dtype: np.dtype) -> NDArray:
@@ -208,7 +211,11 @@ def cluster_means(sums: I64, weights: F64, grid: Grid, dtype: np.dtype) -> NDArr
     weights : ndarray of shape (n_clusters,), float64
         Summed weights.  A cluster of weight 0 gets NaN: the caller fills it.
     """
-    high, low = grid.parts(sums)
+    return means_of_parts(*grid.parts(sums), weights, grid, dtype)
+
+
+def means_of_parts(high: F64, low: F64, weights: F64, grid: Grid, dtype: np.dtype) -> NDArray:
+    """`cluster_means` of sums in two parts, as `Grid.parts` gives them."""
     weight = weights[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
         quotient = high / weight
@@ -245,15 +252,22 @@ def warp_order_sum(terms: F64) -> F64:
     terms : ndarray of shape (n_rows, n_columns), float64
     """
     n, d = terms.shape
-    lanes = np.zeros((n, WARP))
+    # Halves are added lane by lane, in long runs; columns so too, unless each is far from the next.
+    by_row = d > 4 * WARP
+    lanes = np.zeros((n, WARP) if by_row else (WARP, n))
     for start in range(0, d, WARP):
         stop = min(start + WARP, d)
-        lanes[:, : stop - start] += terms[:, start:stop]
+        if by_row:
+            lanes[:, : stop - start] += terms[:, start:stop]
+        else:
+            lanes[: stop - start] += terms[:, start:stop].T
+    if by_row:
+        lanes = np.ascontiguousarray(lanes.T)
     half = WARP // 2
     while half:
-        lanes[:, :half] += lanes[:, half : 2 * half]
+        lanes[:half] += lanes[half : 2 * half]
         half //= 2
-    return lanes[:, 0].copy()
+    return lanes[0].copy()
 
 
 def row_square_distances(X: NDArray, rows: slice | NDArray, centers: NDArray) -> F64:

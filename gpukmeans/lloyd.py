@@ -37,7 +37,7 @@ class Iteration:
     n_relocated : int
         Empty clusters that were given a row.
     seconds : float
-        Wall time.
+        Wall time; where runs advance together, its even share.
     stages : dict of str to float
         The part of it in each stage: "update" and, on the CPU, "skip", "project", "screen components", "screen",
         "resolve", "move".  Which stages an iteration has shows how rows were screened in it.

@@ -45,6 +45,13 @@ def all_integers(values: NDArray) -> bool:
     return all(np.array_equal(values[s], np.rint(values[s])) for s in blocks(n_rows, n_columns, values.itemsize))
 
 
+def largest_integer(X: NDArray) -> float:
+    """The largest magnitude if every value is a whole number, else infinity."""
+    if X.dtype == np.uint8:
+        return 255.0
+    return float(max(X.max(), -X.min())) if all_integers(X) else float("inf")
+
+
 def resolve(
     rows: NDArray,
     centers: NDArray,

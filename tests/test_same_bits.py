@@ -124,11 +124,12 @@ def test_mnist_ends_in_numpys_bits(cuda_backend, mnist_sample, dtype):
 # ---- NumPy against real arithmetic -----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("lockstep", [True, False])
 @pytest.mark.parametrize("name", [name for name in CASES if not name.startswith(("random restarts", "k = n"))])
-def test_numpy_ends_in_the_bits_of_real_arithmetic(name):
+def test_numpy_ends_in_the_bits_of_real_arithmetic(name, lockstep):
     X, k, params = case(name)
     weight = params.get("sample_weight")
-    got = fit(X, k, NumpyBackend(), **{**params, "tol": 0})
+    got = fit(X, k, NumpyBackend(lockstep=lockstep), **{**params, "tol": 0})
     if "init" in params:
         start = np.asarray(params["init"])
     else:  # the engine's own draw; test_seeding.py has its laws
@@ -162,6 +163,7 @@ def test_a_sample_of_mnist_ends_in_the_bits_of_real_arithmetic(mnist_sample, dty
 # ---- every way of getting there --------------------------------------------------------------------------------------
 
 WAYS = [
+    {"lockstep": False},
     {"skip": False},
     {"project": False},
     {"skip": False, "project": False},
@@ -186,7 +188,7 @@ def test_short_cuts_change_no_bit_of_mnist(mnist, dtype):
     want = fit(X, 20, NumpyBackend(), callback=seen.append, **params)
     assert sum(record.n_skipped for record in seen) > len(X) / 10  # drift bounds did settle rows
     assert np.array_equal(want.labels_, float64_nearest(X, want.cluster_centers_))
-    for way in WAYS[1:3]:
+    for way in WAYS[2:4]:
         assert_same(fit(X, 20, NumpyBackend(**way), **params), want)
 
 

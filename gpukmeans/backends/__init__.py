@@ -38,6 +38,15 @@ class Updated:
     shift_square: F64  # (n_clusters,) |new - old|^2 in warp order; NaN for an empty cluster
 
 
+class ManyAssigned(NamedTuple):
+    """As `Assigned`, of several runs: each of shape (n_runs,)."""
+
+    n_moved: I64
+    n_certified: I64
+    n_resolved: I64
+    n_exact: I64
+
+
 class Run(Protocol):
     """One run of Lloyd's algorithm: centers, labels (int32, -1 at first) and exact sums, kept where the rows are."""
 
@@ -75,6 +84,28 @@ class Run(Protocol):
         """Sum over the rows of weight times |x - own center|^2 (float64, warp order), summed exactly, rounded once."""
 
 
+class Runs(Protocol):
+    """Several runs that advance together: what `Run` does, in fewer calls."""
+
+    def assign(self) -> ManyAssigned | None:
+        """As `Run.assign`.  None, and nothing done, where the runs must go on one by one."""
+
+    def update(self) -> Updated:
+        """As `Run.update`; weights and shifts of shape (n_runs, n_clusters)."""
+
+    def keep(self, which: NDArray[np.bool_]) -> None:
+        """Go on with these runs only."""
+
+    def outcome(self, run: int) -> tuple[NDArray[np.int32], NDArray]:
+        """The labels of a run, and the centers of the last `assign`, to which they belong; on the host."""
+
+    def inertia_bounds(self) -> tuple[F64, F64]:
+        """Per run, a lower and an upper bound of the inertia as of the last `assign`."""
+
+    def inertia(self, labels: NDArray[np.int32], centers: NDArray) -> float:
+        """As `Run.inertia`, of an outcome."""
+
+
 class Seeding(Protocol):
     """The squared distances of all rows to their closest seed, for one run of k-means++.
 
@@ -109,6 +140,19 @@ class Rows(Protocol):
 
     def seeding(self) -> Seeding:
         """A new k-means++ run without seeds."""
+
+    def runs_at_a_time(self, n_clusters: int) -> int:
+        """How many runs had better advance together; 0 where each had better run alone."""
+
+    def start_many(self, centers: NDArray) -> Runs:
+        """New runs from `centers` (n_runs, n_clusters, n_features), where `runs_at_a_time` is not 0."""
+
+    def seed_many(self, first: I64, draws: F64) -> tuple[I64, NDArray[np.bool_]]:
+        """Greedy k-means++ for several runs, where `runs_at_a_time` is not 0.
+
+        `first` (n_runs,) are the first seeds, `draws` (n_runs, n_clusters - 1, n_trials) the random values.
+        Returns the rows drawn, (n_runs, n_clusters), and of which runs every draw is certain to be right.
+        """
 
     def take(self, indices: NDArray[np.int64]) -> NDArray:
         """Some rows, as stored, on the host."""

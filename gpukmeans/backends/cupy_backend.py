@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.backends import tuning
+from gpukmeans.backends import Runs, tuning
 from gpukmeans.backends.cupy_run import CupyRun
 from gpukmeans.backends.cupy_seeding import CupySeeding
 from gpukmeans.backends.device import CupyDevice, Device, current_device, explained_memory_errors, probe
@@ -126,6 +126,15 @@ class CupyRows:
 
     def start(self, centers: NDArray, *, precision: str = "exact") -> CupyRun:
         return CupyRun(self, centers, precision)
+
+    def runs_at_a_time(self, n_clusters: int) -> int:
+        return 0  # not yet
+
+    def start_many(self, centers: NDArray) -> Runs:
+        raise NotImplementedError
+
+    def seed_many(self, first: NDArray[np.int64], draws: F64) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        raise NotImplementedError
 
     def seeding(self) -> CupySeeding:
         return CupySeeding(self)

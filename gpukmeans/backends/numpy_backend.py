@@ -7,13 +7,14 @@ import platform
 import numpy as np
 from numpy.typing import NDArray
 
+from gpukmeans.backends.numpy_lockstep import LockstepRows
 from gpukmeans.backends.numpy_projection import Projection, choose_basis
 from gpukmeans.backends.numpy_run import NumpyRun
 from gpukmeans.backends.numpy_screen import RowScreen
 from gpukmeans.backends.numpy_seeding import NumpySeeding
 from gpukmeans.exact_sums import F64, Grid, blocks
 from gpukmeans.threads import workers
-from gpukmeans.tie_break import all_integers
+from gpukmeans.tie_break import largest_integer
 
 
 class NumpyBackend:
@@ -27,6 +28,9 @@ class NumpyBackend:
         Settle rows by float32 scores where their error radius allows it; without, float64 distances settle all.
     project : bool, default=True
         Try screening by a few leading components first, where a sample says that it pays.
+    lockstep : bool, default=True
+        Let the restarts of small problems advance together (which takes none of the short cuts above, nor needs them;
+        without one of these it is off, too).
 
     Notes
     -----
@@ -35,10 +39,11 @@ class NumpyBackend:
 
     name = "numpy"
 
-    def __init__(self, *, skip: bool = True, screen: bool = True, project: bool = True) -> None:
+    def __init__(self, *, skip: bool = True, screen: bool = True, project: bool = True, lockstep: bool = True) -> None:
         self.skip = skip
         self.screen = screen
         self.project = project
+        self.lockstep = lockstep and skip and screen and project
 
     def load(self, X: NDArray, sample_weight: F64 | None = None, grid: Grid | None = None) -> NumpyRows:
         return NumpyRows(self, X, sample_weight, grid)
@@ -47,10 +52,11 @@ class NumpyBackend:
         return f"NumPy {np.__version__} on {platform.machine()}"
 
 
-class NumpyRows:
+class NumpyRows(LockstepRows):
     """Rows as the caller's array holds them, never copied whole, and what the screens keep of them."""
 
     def __init__(self, options: NumpyBackend, X: NDArray, sample_weight: F64 | None, grid: Grid | None) -> None:
+        super().__init__(options.lockstep)
         self.options = options
         self.X = X
         self.sample_weight = sample_weight
@@ -108,10 +114,5 @@ class NumpyRows:
     def largest_integer(self) -> float:
         """The largest magnitude if every value is a whole number, else infinity."""
         if self._largest_integer is None:
-            if self.X.dtype == np.uint8:
-                self._largest_integer = 255.0
-            elif all_integers(self.X):
-                self._largest_integer = float(max(self.X.max(), -self.X.min()))
-            else:
-                self._largest_integer = float("inf")
+            self._largest_integer = largest_integer(self.X)
         return self._largest_integer

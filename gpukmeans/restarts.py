@@ -1,0 +1,169 @@
+"""The restarts of a fit: where each begins, and the one that ends best."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gpukmeans._validation import check_centers
+from gpukmeans.backends import Rows
+from gpukmeans.exact_sums import F64
+from gpukmeans.lloyd import Iteration, LloydResult, lloyd
+from gpukmeans.lockstep import lockstep
+from gpukmeans.seeding import kmeans_plusplus, probabilities, random_rows
+from gpukmeans.threads import workers
+
+Init = str | ArrayLike | Callable[..., ArrayLike]
+
+
+@dataclass
+class FitReport:
+    """What a fit did and how long it took.
+
+    Attributes
+    ----------
+    backend : str
+        The machine and library versions that computed.
+    stages : dict of str to float
+        Seconds of wall time in "load", "seed", "lloyd" and "inertia", over all restarts.
+    iterations : list of Iteration
+        Every iteration of every restart, in order.
+    """
+
+    backend: str = ""
+    stages: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("load", "seed", "lloyd", "inertia"), 0.0))
+    iterations: list[Iteration] = field(default_factory=list)
+
+
+@dataclass
+class Restarts:
+    """The restarts of one fit.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+    rows : Rows
+        X on the backend, with `sample_weight`.
+    sample_weight : ndarray of shape (n_samples,), float64, or None
+    init : {"k-means++", "random"}, ndarray of shape (n_clusters, n_features) or callable
+    n_clusters, n_init : int
+    random_state : RandomState
+    dtype : dtype
+        Of the centers.
+    report : FitReport
+        Filled in by `best`.
+    """
+
+    X: NDArray
+    rows: Rows
+    sample_weight: F64 | None
+    init: Init
+    n_clusters: int
+    n_init: int
+    random_state: np.random.RandomState
+    dtype: np.dtype
+    report: FitReport
+
+    def best(
+        self,
+        *,
+        max_iter: int,
+        tol: float,
+        precision: str,
+        on_iteration: Callable[[Iteration], object] | None = None,
+        verbose: bool = False,
+    ) -> LloydResult:
+        """The run with the lowest inertia, the first of equal ones; parameters as for `gpukmeans.lloyd.lloyd`.
+
+        Small problems advance all runs together, unless somebody watches them.
+        """
+        best: LloydResult | None = None
+        if on_iteration is None and not verbose and self.rows.runs_at_a_time(self.n_clusters):
+            with workers(0):  # holds BLAS at one thread for all that follows, once
+                started = time.perf_counter()
+                starts = self._many_starts()
+                self.report.stages["seed"] += time.perf_counter() - started
+                started = time.perf_counter()
+                best = lockstep(
+                    self.rows, starts, sample_weight=self.sample_weight, max_iter=max_iter, tol=tol, precision=precision
+                )
+                self._note(best, started)
+            return best
+        for restart in range(self.n_init):
+            started = time.perf_counter()
+            centers = self._start()
+            self.report.stages["seed"] += time.perf_counter() - started
+            if verbose:
+                print("Initialization complete")
+            started = time.perf_counter()
+            result = lloyd(
+                self.rows,
+                centers,
+                sample_weight=self.sample_weight,
+                max_iter=max_iter,
+                tol=tol,
+                precision=precision,
+                init=restart,
+                on_iteration=on_iteration,
+                verbose=verbose,
+            )
+            self._note(result, started)
+            if best is None or result.inertia < best.inertia:
+                best = result
+        assert best is not None
+        return best
+
+    def _note(self, result: LloydResult, started: float) -> None:
+        self.report.stages["lloyd"] += time.perf_counter() - started - result.inertia_seconds
+        self.report.stages["inertia"] += result.inertia_seconds
+        self.report.iterations += result.iterations
+
+    def _start(self) -> NDArray:
+        """The centers that the next run starts from."""
+        X, k = self.X, self.n_clusters
+        if isinstance(self.init, str):
+            p = probabilities(len(X), self.sample_weight, self.dtype)
+            if self.init == "random":
+                return X[random_rows(self.rows, k, self.random_state, p)].astype(self.dtype)
+            return X[kmeans_plusplus(self.rows, k, self.random_state, p, self.sample_weight)].astype(self.dtype)
+        if callable(self.init):
+            mean = X.mean(axis=0, dtype=self.dtype)
+            moved = self.init(X - mean, k, random_state=self.random_state)
+            return check_centers(moved, k, X.shape[1], self.dtype) + mean
+        return np.asarray(self.init)
+
+    def _many_starts(self) -> list[NDArray]:
+        """The centers that all runs start from: those that `_start` would give one after another."""
+        if not isinstance(self.init, str) or self.init != "k-means++":
+            return [self._start() for _ in range(self.n_init)]
+        k = self.n_clusters
+        p = probabilities(len(self.X), self.sample_weight, self.dtype)
+        n_trials = 2 + int(np.log(k))
+        drawn = [_Drawn(self.random_state, p, k, n_trials) for _ in range(self.n_init)]
+        picks, certain = self.rows.seed_many(
+            np.array([draws.first for draws in drawn]), np.stack([draws.uniforms for draws in drawn])
+        )
+        for run in np.flatnonzero(~certain):
+            again = cast(np.random.RandomState, drawn[run])
+            picks[run] = kmeans_plusplus(self.rows, k, again, p, self.sample_weight, n_trials)
+        return [self.X[run].astype(self.dtype) for run in picks]
+
+
+class _Drawn:
+    """What one run of k-means++ draws from a random state, to be drawn again."""
+
+    def __init__(self, random_state: np.random.RandomState, p: NDArray, n_clusters: int, n_trials: int) -> None:
+        self.first = int(random_state.choice(len(p), p=p))
+        self.uniforms = random_state.uniform(size=(n_clusters - 1, n_trials))
+        self._left = iter(self.uniforms)
+
+    def choice(self, n_samples: int, *, p: NDArray) -> int:
+        return self.first
+
+    def uniform(self, *, size: int) -> F64:
+        return next(self._left)
