@@ -48,6 +48,10 @@ class ScoreRadius:
     per_norm: float
     constant: float
 
+    def of(self, norms: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The radii of rows with these norms."""
+        return norms * self.per_norm + self.constant
+
 
 def score_radius(n_features: int, largest_center_norm: float) -> ScoreRadius:
     """Radius of the float32 scores ``s_j = fl(|c_j|^2) - 2 fl(x.c_j)`` of one row, all centers alike.
@@ -238,3 +242,71 @@ def gap_after_move(drift_own: Drift, drift_others: Drift) -> Drift:
         Upper bounds of the drift of the own center and of the largest drift among the others.
     """
     return (drift_own + drift_others) * (1.0 + 2.0**-40)
+
+
+# ---- bounds of groups of centers ---------------------------------------------------------------------------------
+#
+# A row's scores s_j = |c_j|^2 - 2 x.c_j order the centers; N + s_j are squared distances for N = |x|^2.  For any larger
+# N they are squared distances still: from the point (x, sqrt(N - |x|^2)) to the points (c_j, 0), one dimension up.  The
+# nearest center and how far each center drifts are the same there, and so is the triangle inequality.  An upper bound N
+# of |x|^2 that stays the same from one iteration to the next therefore serves as if it were |x|^2 itself.
+
+#: What each of the float32 operations below may add, four of them at most, and as much again to spare.
+BOUND_SLACK = 2.0**-21
+
+
+def group_base(square_norms: NDArray[np.float64], radii: NDArray[np.float64]) -> NDArray[np.float32]:
+    """A float32 just below N - radius, to be added to computed scores: see `group_lower_bound`.
+
+    Rounding to float32 changes the difference by u (N + radius) at most; 16 times that is taken off before.
+    """
+    return (square_norms - radii - 2.0**-20 * (square_norms + radii)).astype(np.float32)
+
+
+def group_lower_bound(
+    scores: NDArray[np.float32], base: NDArray[np.float32], travelled: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Lower bounds of ``distance + travelled`` for centers whose computed scores are not below `scores`.
+
+    A center of the group is at least as far as this bound less what its group has travelled since *any* origin of that
+    count: moving by delta takes delta at most off the distance and adds as much to the count (Y. Ding et al., "Yinyang
+    K-means", ICML 2015).  So a bound is written once and holds until a better one is known.
+
+    Parameters
+    ----------
+    scores : ndarray of float32
+        Computed |c|^2 - 2 x.c of the lowest center, whose error radius is taken off in `base`.
+    base : ndarray of float32
+        `group_base` of the rows.
+    travelled : ndarray of float32
+        What the groups have travelled so far, rounded to nearest.
+
+    Notes
+    -----
+    The first sum and the root round up by (1 + u) at most each, and so do the conversion of `travelled` and the second
+    sum; the product that follows each time rounds once and takes off more than all three: (1 + u)^3 (1 - 2**-21) < 1.
+    """
+    bound = scores + base
+    np.maximum(bound, np.float32(0.0), out=bound)
+    np.sqrt(bound, out=bound)
+    bound *= np.float32(1.0 - BOUND_SLACK)
+    bound += travelled
+    bound *= np.float32(1.0 - BOUND_SLACK)
+    return bound
+
+
+def group_threshold(upper: NDArray[np.float32], travelled: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What a `group_lower_bound` must exceed for no center of the group to be as near as `upper`.
+
+    The sum, the conversion of `travelled` and the product round down by (1 - u) at most each.  What is left of the
+    slack, 2**-22 of all that was travelled, pays for 2**30 rounded additions to the float64 count.
+    """
+    threshold = upper + travelled
+    threshold *= np.float32(1.0 + BOUND_SLACK)
+    return threshold
+
+
+def upper_distance(square_norms: NDArray[np.float64], scores: NDArray[np.float64]) -> NDArray[np.float32]:
+    """sqrt(N + score) in float32, rounded up: float64 rounds by 2**-52, the conversion by u, and 2**-22 is added."""
+    distance = np.sqrt(np.maximum(square_norms + scores, 0.0)) * (1.0 + 2.0**-22)
+    return (distance + 2.0**-140).astype(np.float32)

@@ -78,6 +78,8 @@ LAYERS = [
     ["backends.numpy_lockstep"],
     ["backends.numpy_draws"],
     ["backends.numpy_runs"],
+    ["backends.numpy_groups"],
+    ["backends.numpy_grouping"],
     ["backends.numpy_bounds", "backends.numpy_projection", "backends.numpy_sums"],
     ["backends.numpy_screen"],
     ["backends.device"],

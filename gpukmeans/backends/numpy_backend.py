@@ -108,7 +108,7 @@ class NumpyRows(LockstepRows):
             screen = self.screen()
             basis = choose_basis(screen, before, centers) if self.options.project else None
             if basis is not None:
-                self._projection = Projection(screen, basis)
+                self._projection = Projection(self.n_samples, basis)
         return self._projection
 
     def largest_integer(self) -> float:

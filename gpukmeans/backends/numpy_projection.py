@@ -20,10 +20,12 @@ from gpukmeans.backends.numpy_screen import (
     RowScreen,
     Screened,
     lowest_scores,
+    rows_of_a_block,
     verdict,
 )
 from gpukmeans.certificates import (
     UNIT32,
+    ScoreRadius,
     anchored_radius,
     gamma,
     projected_rows_error,
@@ -31,6 +33,7 @@ from gpukmeans.certificates import (
     score_radius,
 )
 from gpukmeans.exact_sums import F64
+from gpukmeans.threads import Workers, parts_of
 
 #: Numbers of components that are tried on the sample.
 COMPONENTS = (16, 32, 64)
@@ -43,15 +46,15 @@ MOST_EPOCHS = 512
 class Projection:
     """The rows in a few orthonormal directions, plus the norm of what these leave out."""
 
-    def __init__(self, rows: RowScreen, basis: F32) -> None:
-        n, d = rows.X.shape
-        self.n_components = m = basis.shape[1]
+    def __init__(self, n_rows: int, basis: F32) -> None:
+        d, self.n_components = basis.shape
+        m = self.n_components
         self.basis = basis
         self._wide = wide = basis.astype(np.float64)
         self.defect = float(np.linalg.norm(wide.T @ wide - np.eye(m))) * (1.0 + 2.0**-20) + 2.0**-40
         self.eta = projected_rows_error(d, m, self.defect)
         #: (n, m + 2) float32: components, norm of the rest, 1.
-        self._table = np.empty((n, m + 2), np.float32)
+        self.table = np.empty((n_rows, m + 2), np.float32)
         #: Whether all rows are in it.
         self.filled = False
 
@@ -69,17 +72,59 @@ class Projection:
             table[:, :m] = components
             table[:, m] = rest * (1.0 + 2.0**-22)
         table[:, m + 1] = 1.0
-        self._table[part] = table
+        self.table[part] = table
+
+    def fill_from(self, screen: RowScreen, pool: Workers) -> None:
+        """Enter all rows."""
+
+        def enter(part: slice) -> None:
+            x = screen.block(part)
+            with np.errstate(over="ignore", invalid="ignore"):
+                self.fill(part, x @ self.basis, screen.norms_of(part, x))
+
+        pool.map(enter, parts_of(len(screen.X), rows_of_a_block(self.n_components, len(self.basis))))
+        self.filled = True
 
     def rows(self, rows: Index) -> F32:
         """Some rows of the table."""
-        return self._table[rows] if isinstance(rows, slice) else np.take(self._table, rows, axis=0)
+        return self.table[rows] if isinstance(rows, slice) else np.take(self.table, rows, axis=0)
+
+    def leak(self, largest_center_norm: float) -> float:
+        """Bound of |Q'f|: Q'f = (Q'c - g) - (Q'Q - I) g, the rounding of g to float32 and the defect."""
+        return largest_center_norm * (2.0**-23 + self.defect) * (1.0 + self.defect)
 
     def split(self, wide: F64) -> tuple[F32, F64]:
         """Centers (float64, shifted) in the basis, and what that leaves out."""
         with np.errstate(over="ignore", invalid="ignore"):  # infinite scores certify nothing
             inside = (wide @ self._wide).astype(np.float32)
             return inside, wide - inside.astype(np.float64) @ self._wide.T
+
+
+def lower_scores(projection: Projection, wide: F64) -> tuple[F32, ScoreRadius]:
+    """What to multiply rows of a projection's table with for lower bounds of the scores, and their radius.
+
+    Parameters
+    ----------
+    wide : ndarray of shape (n_centers, n_features), float64
+        The centers, shifted like the rows.
+
+    Returns
+    -------
+    table : ndarray of shape (n_centers, n_components + 2), float32
+    radius : ScoreRadius
+        See `projection_radius`.
+    """
+    m = projection.n_components
+    inside, outside = projection.split(wide)
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.einsum("ij,ij->i", wide, wide)
+        largest = float(np.sqrt(squares.max())) * (1.0 + 2.0**-20)
+        rest = np.sqrt(np.einsum("ij,ij->i", outside, outside)) * (1.0 + 2.0**-20) + largest * 2.0**-40
+        table = np.empty((len(wide), m + 2), np.float32)
+        table[:, :m] = -2.0 * inside
+        table[:, m] = (-2.0 * rest).astype(np.float32) * np.float32(1.0 + 2.0**-21)
+        table[:, m + 1] = squares
+    return table, projection_radius(m, largest, projection.eta, projection.defect, projection.leak(largest))
 
 
 class Anchors:
@@ -112,8 +157,6 @@ class Anchors:
         inside, rests = projection.split(wide)
         with np.errstate(over="ignore", invalid="ignore"):
             self._largest = largest = max(self._largest, full.largest)
-            # Q'f = (Q'c - g) - (Q'Q - I) g: the rounding of g to float32, and the defect.
-            leak = largest * (2.0**-23 + projection.defect) * (1.0 + projection.defect)
             if self._rests is None:
                 self._paths.append(np.zeros(len(wide)))
             else:
@@ -122,7 +165,7 @@ class Anchors:
                 self._paths.append(self._paths[-1] + length)
             self._rests = rests
             whole = score_radius(wide.shape[1], largest)
-            projected = projection_radius(m, largest, projection.eta, projection.defect, leak)
+            projected = projection_radius(m, largest, projection.eta, projection.defect, projection.leak(largest))
             self._radius = anchored_radius(whole, projected, largest)
             #: Twice the way that the rest of each center has gone since each epoch.
             ways = self._paths[-1] - np.stack(self._paths)

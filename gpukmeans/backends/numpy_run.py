@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.backends import Assigned, Updated
 from gpukmeans.backends.numpy_bounds import DriftBounds
+from gpukmeans.backends.numpy_groups import GroupBounds
 from gpukmeans.backends.numpy_projection import Anchors
 from gpukmeans.backends.numpy_screen import FullScreen, Index, Screened, rows_of_a_block
 from gpukmeans.backends.numpy_sums import ClusterSums
@@ -45,6 +46,7 @@ class NumpyRun:
         self._n_futile = 0  # times on end that the bounds settled hardly any row
         self._pause = 0  # iterations to go without bounds
         self._anchors: Anchors | None = None
+        self._groups = GroupBounds.where_it_may_pay(rows, len(centers))
         self._sums: ClusterSums | None = None
         if rows.grid is not None:
             self._sums = ClusterSums(rows.X, rows.sample_weight, rows.grid, len(centers))
@@ -59,46 +61,66 @@ class NumpyRun:
         with workers(rows.X.size) as pool:
             clock = _Clock()
             self._n_assigned += 1
-            looked_at = self._open_rows(move, pool) if len(alive) > 1 else None
-            clock.lap("skip")
+            look = self._look_by_groups(alive, pool, clock) or self._look(alive, before, move, pool, clock)
+            looked_at, undecided = look.rows, look.undecided
             n_looked_at = rows.n_samples if looked_at is None else len(looked_at)
-            old = self._labels.copy() if looked_at is None else self._labels[looked_at]
-            n_open = n_exact = 0
-            certify = self._certify
-            if len(alive) == 1:
-                self._mind_infinities(slice(None))
-                self._labels[:] = alive[0]
-            elif n_looked_at:
-                undecided, full = looked_at, None
-                if rows.options.screen:
-                    full = FullScreen(rows.screen(), self._centers[alive])
-                    undecided = self._screen(full, before, looked_at, alive, pool, clock)
-                    certify = certify or not full.in_range
-                else:
-                    certify = True
-                n_open = rows.n_samples if undecided is None else len(undecided)
-                if n_open and certify:
-                    n_exact = self._resolve(undecided, alive, full, pool)
-                clock.lap("resolve")
+            n_open = rows.n_samples if undecided is None else len(undecided)
+            n_exact = self._resolve(undecided, alive, look.screen, pool) if n_open and look.certify else 0
+            clock.lap("resolve")
             if len(alive) < len(first):  # equal centers may part, and of those left out nothing is known
                 self._anchors = None
                 if self._bounds is not None:
                     self._bounds.forget()
             new = self._labels if looked_at is None else self._labels[looked_at]
-            changed = np.flatnonzero(new != old)
+            changed = np.flatnonzero(new != look.labels)
             if move and len(changed):
                 index = changed if looked_at is None else looked_at[changed]
-                self._need_sums().move(index, old[changed], new[changed], self._labels, pool)
+                self._need_sums().move(index, look.labels[changed], new[changed], self._labels, pool)
             clock.lap("move")
         return Assigned(
             len(changed),
             n_certified=n_looked_at - n_open,
-            n_resolved=n_open - n_exact if certify else 0,
+            n_resolved=n_open - n_exact if look.certify else 0,
             n_exact=n_exact,
-            n_uncertain=0 if certify else n_open,
+            n_uncertain=0 if look.certify else n_open,
             n_skipped=rows.n_samples - n_looked_at,
             seconds=clock.seconds,
         )
+
+    def _look_by_groups(self, alive: NDArray[np.int64], pool: Workers, clock: _Clock) -> _Look | None:
+        """Label rows by bounds of groups of centers; None where there are few centers, or these bounds do not serve."""
+        groups = self._groups
+        if groups is None:
+            return None
+        labels = self._labels.copy()
+        settled = groups.assign(self._centers, alive, self._labels, pool) if len(alive) > 1 else None
+        clock.lap("screen groups")
+        if settled is None:
+            groups.forget()  # labels will change without its knowledge
+            return None
+        if self._bounds is not None:
+            self._bounds.forget()  # likewise
+        rows = settled.looked_at
+        if (labels < 0).any():  # the first look gives all rows a label
+            return _Look(None, labels, settled.undecided, groups, self._certify)
+        return _Look(rows, labels[rows], settled.undecided, groups, self._certify)
+
+    def _look(self, alive: NDArray[np.int64], before: NDArray, move: bool, pool: Workers, clock: _Clock) -> _Look:
+        """Label rows row by row: skip, screen."""
+        rows = self._rows
+        if len(alive) == 1:
+            labels = self._labels.copy()
+            self._mind_infinities(slice(None))
+            self._labels[:] = alive[0]
+            return _Look(None, labels, np.zeros(0, np.int64), None, True)
+        looked_at = self._open_rows(move, pool)
+        labels = self._labels.copy() if looked_at is None else self._labels[looked_at]
+        clock.lap("skip")
+        if not rows.options.screen or (looked_at is not None and not len(looked_at)):
+            return _Look(looked_at, labels, looked_at, None, True)
+        full = FullScreen(rows.screen(), self._centers[alive])
+        undecided = self._screen(full, before, looked_at, alive, pool, clock)
+        return _Look(looked_at, labels, undecided, full, self._certify or not full.in_range)
 
     def _open_rows(self, move: bool, pool: Workers) -> NDArray[np.int64] | None:
         """Rows to look at, or None for all."""
@@ -196,7 +218,11 @@ class NumpyRun:
         return self._anchors
 
     def _resolve(
-        self, undecided: NDArray[np.int64] | None, alive: NDArray[np.int64], full: FullScreen | None, pool: Workers
+        self,
+        undecided: NDArray[np.int64] | None,
+        alive: NDArray[np.int64],
+        screen: FullScreen | GroupBounds | None,
+        pool: Workers,
     ) -> int:
         """Label rows by float64 distances and exact arithmetic; returns how many needed the latter."""
         rows, d = self._rows, self._rows.n_features
@@ -210,7 +236,7 @@ class NumpyRun:
         def settle(part: slice) -> int:
             some = index[part]
             self._mind_infinities(some)
-            candidates = None if full is None else full.candidates(some)
+            candidates = None if screen is None else screen.candidates(some)
             self._labels[some], n = resolve(rows.X[some], self._centers, alive, exact, candidates)
             if self._bounds is not None:
                 self._bounds.void(some)
@@ -279,6 +305,16 @@ class NumpyRun:
         with workers(rows.X.size) as pool:
             pool.map(measure, blocks(rows.n_samples, rows.n_features))
         return distances
+
+
+class _Look(NamedTuple):
+    """What an assignment has done before it resolves: rows it looked at, and their labels until then."""
+
+    rows: NDArray[np.int64] | None  # None: all
+    labels: NDArray[np.int32]
+    undecided: NDArray[np.int64] | None
+    screen: FullScreen | GroupBounds | None  # knows the candidates of the undecided
+    certify: bool  # whether these are resolved
 
 
 class _Clock:

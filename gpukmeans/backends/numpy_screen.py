@@ -12,6 +12,7 @@ in later iterations (numpy_bounds.py).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,9 @@ from gpukmeans.certificates import (
 )
 from gpukmeans.exact_sums import F64
 from gpukmeans.threads import Workers, parts_of
+
+if TYPE_CHECKING:
+    from gpukmeans.backends.numpy_projection import Projection
 
 F32 = NDArray[np.float32]
 Index = slice | NDArray[np.int64]
@@ -78,6 +82,8 @@ class RowScreen:
         self.shift = self._common_shift()
         self.norms = np.empty(n)  # upper bounds of |x - shift|, infinite beyond float32's use
         self.measured = False
+        self.group_projections: list[Projection] = []  # see numpy_grouping.py
+        self.group_basis_tried = False
 
     def _common_shift(self) -> NDArray | None:
         """A vector near the mean, where it is worth subtracting: if it halves the norms of the sample at least."""
@@ -194,7 +200,7 @@ class FullScreen:
         self.radius = score_radius(wide.shape[1], self.largest)
         with np.errstate(over="ignore"):
             self.minus_two = np.ascontiguousarray((-2.0 * wide).astype(np.float32).T)
-            self._squares = squares.astype(np.float32)
+            self.squares = squares.astype(np.float32)
 
     @property
     def in_range(self) -> bool:
@@ -207,7 +213,7 @@ class FullScreen:
 
     def from_products(self, products: F32) -> F32:
         """Scores from products with `minus_two`, which are overwritten."""
-        products += self._squares
+        products += self.squares
         return products
 
     def labels(self, rows: Index) -> tuple[NDArray[np.integer], NDArray[np.bool_]]:
