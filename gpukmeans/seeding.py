@@ -57,38 +57,43 @@ def kmeans_plusplus(
         n_local_trials = 2 + int(np.log(n_clusters))
     seeding = rows.seeding()
     chosen = [int(random_state.choice(rows.n_samples, p=p))]
-    sums, errors = seeding.propose(np.array(chosen))
-    seeding.accept(0)
-    potential, error = sums[0], errors[0]
     exact = _ExactPotentials(rows, sample_weight)
+    sums, errors = seeding.begin(chosen[0])
     for _ in range(1, n_clusters):
         draws = random_state.uniform(size=n_local_trials)
-        candidates = np.array([_locate(u, potential, error, seeding, exact, chosen) for u in draws])
-        ids, column = np.unique(candidates, return_inverse=True)
-        sums, errors = seeding.propose(ids)
-        best = _smallest(ids, column, sums, errors, rows, exact, chosen)
-        seeding.accept(int(column[best]))
-        potential, error = sums[column[best]], errors[column[best]]
+        candidates = np.array(list(dict.fromkeys(_locate(draws, sums, errors, seeding, exact, chosen))))
+        best = _smallest(candidates, seeding, rows, exact, chosen)
+        sums, errors = seeding.accept(best)
         chosen.append(int(candidates[best]))
     return np.array(chosen)
 
 
-def _locate(u: float, sums: F64, errors: F64, seeding: Seeding, exact: _ExactPotentials, chosen: list[int]) -> int:
-    """The first row at which the running sum of the potential reaches u times its total."""
+def _locate(
+    draws: F64, sums: F64, errors: F64, seeding: Seeding, exact: _ExactPotentials, chosen: list[int]
+) -> list[int]:
+    """The first row at which the running sum of the potential reaches u times its total, for every draw u."""
     running, running_error = _running(sums, errors)
-    total, total_error = running[-1], running_error[-1]
-    value = u * total
-    value_error = u * total_error + 4.0 * UNIT64 * value
-    block = _first_reaching(running, running_error, value, value_error)
-    if block is None:
-        return exact.locate(u, chosen)
+    values = draws * running[-1]
+    value_errors = draws * running_error[-1] + 4.0 * UNIT64 * values
+    found, open_ = _first_reaching(running, running_error, values, value_errors)
+    rows = []
+    for i, block in enumerate(found.tolist()):
+        row: int | None = None if open_[i] else block
+        if row is not None and seeding.block_size > 1:
+            row = _locate_within(block, running, running_error, values[i : i + 1], value_errors[i : i + 1], seeding)
+        rows.append(exact.locate(float(draws[i]), chosen) if row is None else row)
+    return rows
+
+
+def _locate_within(
+    block: int, running: F64, running_error: F64, value: F64, value_error: F64, seeding: Seeding
+) -> int | None:
+    """The first row of a block at which the running sum reaches a value, or None where the errors leave it open."""
     before, before_error = (running[block - 1], running_error[block - 1]) if block else (0.0, 0.0)
     terms, term_errors = seeding.block(block)
     inner, inner_error = _running(np.append(before, terms), np.append(before_error, term_errors))
-    row = _first_reaching(inner[1:], inner_error[1:], value, value_error)
-    if row is None:
-        return exact.locate(u, chosen)
-    return block * seeding.block_size + row
+    row, open_ = _first_reaching(inner[1:], inner_error[1:], value, value_error)
+    return None if open_[0] else block * seeding.block_size + int(row[0])
 
 
 def _running(terms: F64, errors: F64) -> tuple[F64, F64]:
@@ -97,37 +102,39 @@ def _running(terms: F64, errors: F64) -> tuple[F64, F64]:
     return running, np.cumsum(errors) * (1.0 + 2.0**-20) + gamma(len(terms) + 1.0, UNIT64) * running
 
 
-def _first_reaching(running: F64, errors: F64, value: float, value_error: float) -> int | None:
-    """The first index whose running sum is at least `value`, or None where the errors leave it open."""
-    may = running + errors >= value - value_error
-    must = running - errors >= value + value_error
-    first_may, first_must = int(may.argmax()), int(must.argmax())
-    return first_may if may[first_may] and must[first_must] and first_may == first_must else None
+def _first_reaching(
+    running: F64, errors: F64, values: F64, value_errors: F64
+) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """The first index whose running sum is at least each value, and where the errors leave it open.
+
+    Running sums and their errors rise, and so do both summed.
+    """
+    may = np.searchsorted(running + errors, values - value_errors)
+    last = np.minimum(may, len(running) - 1)
+    must = running[last] - errors[last] >= values + value_errors
+    return last, ~(must & (may == last))
 
 
 def _smallest(
-    ids: NDArray[np.int64],
-    column: NDArray[np.int64],
-    sums: F64,
-    errors: F64,
-    rows: Rows,
-    exact: _ExactPotentials,
-    chosen: list[int],
+    candidates: NDArray[np.int64], seeding: Seeding, rows: Rows, exact: _ExactPotentials, chosen: list[int]
 ) -> int:
-    """The trial with the smallest potential; equal ones: the first."""
-    potentials = sums.sum(axis=1)
-    radii = errors.sum(axis=1) * (1.0 + 2.0**-20) + gamma(sums.shape[1] + 1.0, UNIT64) * potentials
-    best = int(potentials.argmin())
-    contenders = np.flatnonzero(potentials - radii <= potentials[best] + radii[best])
-    if len(contenders) == 1:
-        return int(np.flatnonzero(column == best)[0])
-    group = dict(zip(contenders.tolist(), first_of_equal_rows(rows.take(ids[contenders])).tolist(), strict=True))
-    first_trial: dict[int, int] = {}  # of each group of equal rows, in the order drawn
-    for trial, candidate in enumerate(column.tolist()):
-        if candidate in group:
-            first_trial.setdefault(group[candidate], trial)
-    trials = list(first_trial.values())
-    return trials[exact.smallest(ids[column[trials]], chosen)] if len(trials) > 1 else trials[0]
+    """The candidate that leaves the smallest potential; of equal ones the first."""
+    potentials, errors = seeding.propose(candidates)
+    contenders = _contenders(potentials, errors)
+    if len(contenders) > 1:
+        contenders = contenders[np.unique(first_of_equal_rows(rows.take(candidates[contenders])))]
+    if len(contenders) > 1:
+        potentials, errors = seeding.refine(contenders)
+        among = _contenders(potentials, errors)
+        if len(among) > 1 and errors[among].any():
+            return int(contenders[among[exact.smallest(candidates[contenders[among]], chosen)]])
+        return int(contenders[among[0]])
+    return int(contenders[0])
+
+
+def _contenders(potentials: F64, errors: F64) -> NDArray[np.intp]:
+    """Those that may be the smallest, in order."""
+    return np.flatnonzero(potentials - errors <= (potentials + errors).min())
 
 
 class _ExactPotentials:

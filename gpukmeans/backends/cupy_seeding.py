@@ -39,6 +39,7 @@ class CupySeeding:
         self._device.fill(self._closest, 0x7F)
         self._proposed: Any = None
         self._sums: Any = None
+        self._block_sums = self._block_errors = np.empty((0, 0))
         weight = rows.host_weight
         # 1024 such terms add up exactly, too.
         exact = weight is None and exact_in_float64(d * self.block_size, rows.largest_integer)
@@ -46,6 +47,10 @@ class CupySeeding:
         largest_weight = 1.0 if weight is None else float(weight.max())
         self._zero_is_zero = weight is None or float(weight[weight > 0].min()) >= 2.0**-70
         self._absolute = 0.0 if exact else 2.0 * SQUARE_UNDERFLOW * (1.0 + largest_weight)
+
+    def begin(self, row: int) -> tuple[F64, F64]:
+        self.propose(np.array([row]))
+        return self.accept(0)
 
     def propose(self, candidates: NDArray[np.int64]) -> tuple[F64, F64]:
         rows, n, count = self._rows, self._rows.n_samples, len(candidates)
@@ -61,17 +66,25 @@ class CupySeeding:
         self._launch("seed_distance", tuning.row_constants(rows.dtype), grid, 256, args)
         terms = (self._proposed, rows.weights, np.int64(n), np.int32(n_blocks), self._sums)
         self._launch("block_sums", {"BLOCK_ROWS": self.block_size}, (n_blocks, count), 256, terms)
-        sums = self._device.download(self._sums)
-        return sums, self._errors(sums, self.block_size)
+        self._block_sums = self._device.download(self._sums)
+        self._block_errors = self._errors(self._block_sums, self.block_size)
+        return self.refine(np.arange(count))
+
+    def refine(self, indices: NDArray[np.int64]) -> tuple[F64, F64]:
+        """Sums are as good as they get from the start."""
+        potentials = self._block_sums[indices].sum(axis=1)
+        errors = SLACK * self._block_errors[indices].sum(axis=1)
+        return potentials, errors + gamma(self._block_sums.shape[1] + 1.0, UNIT64) * potentials
 
     def _errors(self, values: F64, n_rows: int) -> F64:
         absolute = n_rows * self._absolute
         return self._relative * values + (np.where(values > 0.0, absolute, 0.0) if self._zero_is_zero else absolute)
 
-    def accept(self, index: int) -> None:
+    def accept(self, index: int) -> tuple[F64, F64]:
         n = self._rows.n_samples
         args = (self._proposed, np.int32(index), np.int64(n), self._closest)
         self._launch("accept_seed", {}, -(-n // 256), 256, args)
+        return self._block_sums[index], self._block_errors[index]
 
     def block(self, block: int) -> tuple[F64, F64]:
         part = slice(block * self.block_size, min(self._rows.n_samples, (block + 1) * self.block_size))

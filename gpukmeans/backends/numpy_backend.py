@@ -17,6 +17,7 @@ from gpukmeans.backends.numpy_screen import (
     RowScreen,
     choose_basis,
 )
+from gpukmeans.backends.numpy_seed_screen import SeedScreen
 from gpukmeans.backends.numpy_seeding import NumpySeeding
 from gpukmeans.certificates import exact_in_float64, gap_after_move, square_distance_radius
 from gpukmeans.exact_sums import (
@@ -84,7 +85,7 @@ class NumpyRows:
         self.n_samples, self.n_features = X.shape
         self.center_dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
         self._largest_integer: float | None = None
-        self._squares: F64 | None = None
+        self._seed_screen: SeedScreen | None = None
         self._screen: RowScreen | None = None
         self._basis_tried = False
 
@@ -100,20 +101,10 @@ class NumpyRows:
         return NumpyRows(self.options, self.X, None, grid)
 
     def seeding(self) -> NumpySeeding:
-        return NumpySeeding(self)
-
-    def squares(self) -> F64:
-        """|x|^2 of every row in float64, for k-means++: made once for all restarts."""
-        if self._squares is None:
-            squares = self._squares = np.empty(self.n_samples)
-
-            def square(part: slice) -> None:
-                x = self.X[part].astype(np.float64)
-                np.einsum("ij,ij->i", x, x, out=squares[part])
-
+        if self._seed_screen is None:  # made once for all restarts
             with workers(self.X.size) as pool:
-                pool.map(square, blocks(self.n_samples, self.n_features))
-        return self._squares
+                self._seed_screen = SeedScreen(self.X, self.largest_integer(), pool)
+        return NumpySeeding(self._seed_screen, self.sample_weight)
 
     def screen(self, pool: Workers) -> RowScreen:
         if self._screen is None:

@@ -2,113 +2,246 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.certificates import SLACK, SQUARE_UNDERFLOW, UNIT64, exact_in_float64, gamma, square_distance_radius
-from gpukmeans.exact_sums import F64
-from gpukmeans.threads import workers
-
-if TYPE_CHECKING:
-    from gpukmeans.backends.numpy_backend import NumpyRows
+from gpukmeans.backends.numpy_seed_screen import PART, Index, SeedScreen
+from gpukmeans.certificates import (
+    SLACK,
+    SQUARE_UNDERFLOW,
+    UNIT64,
+    exact_in_float64,
+    gamma,
+    square_distance_radius,
+)
+from gpukmeans.exact_sums import F64, blocks
+from gpukmeans.threads import SMALL, Workers, parts_of, workers
 
 #: Rows of a k-means++ block.
 SEEDING_BLOCK = 512
+#: Up to this many rows every block is one row: to look for a row among all costs less than to look twice.
+FEW_ROWS = 4096
+#: Where a larger share of a part's rows is wanted, all are read.
+MOST = 0.5
+
+
+class _Look(NamedTuple):
+    """What a proposal found in a part of the rows."""
+
+    rows: Index
+    change: F64  # (n_candidates, n_rows): min(0, squared distance to the candidate less that to the closest seed)
+    nearer: NDArray[np.bool_]  # whether the candidate may be nearer than the closest seed
+
+
+class _Closer(NamedTuple):
+    """Rows and their squared distances to the closest seed, were a candidate one."""
+
+    rows: Index
+    closest: F64
+    error: F64
 
 
 class NumpySeeding:
-    """k-means++ distances by float64 products, |x|^2 + |c|^2 - 2 x.c, each with its error bound.
+    """Distances to the closest seed in float64, each with its error bound, and cheap proposals.
 
-    Where cancellation leaves such a distance few good bits it is taken again from the differences, so that a row equal
-    to a seed is at distance zero exactly.
+    A proposal looks at the rows in the precision in which they are stored, which nearly always tells which candidate
+    is best.  Only rows that a chosen candidate may be nearer to get float64 distances: |x|^2 + |c|^2 - 2 x.c and, where
+    cancellation leaves few good bits, from the differences, so that a row equal to a seed is at distance zero exactly.
     """
 
-    block_size = SEEDING_BLOCK
     #: A distance is taken again where its error may exceed this share of it.
     COARSE = 2.0**-20
+    #: Float32 products are given up where their radii reach this share of the distances.
+    VAGUE = 2.0**-6
 
-    def __init__(self, rows: NumpyRows) -> None:
-        self._rows = rows
-        n, d = rows.n_samples, rows.n_features
-        self._squares = rows.squares()
-        self._exact = exact_in_float64(d, rows.largest_integer())
-        #: Whether sums over a block carry no error either.
-        self._exact_sums = rows.sample_weight is None and exact_in_float64(d * self.block_size, rows.largest_integer())
-        self._closest = np.full(n, np.inf)
-        self._error = np.zeros(n)
-        self._proposed = np.empty((0, n))
-        self._proposed_error = np.empty((0, n))
+    def __init__(self, screen: SeedScreen, sample_weight: F64 | None) -> None:
+        self._screen = screen
+        self._weight = sample_weight
+        n, d = self._n, self._d = screen.X.shape
+        self.block_size = 1 if n <= FEW_ROWS else SEEDING_BLOCK
+        self._parts = parts_of(n, PART)
+        plain = screen.exact and sample_weight is None
+        #: The relative error of a sum over a block, and of one over all rows.
+        whole_block = plain and exact_in_float64(d * self.block_size, screen.largest_integer)
+        whole_total = plain and exact_in_float64(d * n, screen.largest_integer)
+        self._block_sum = 0.0 if whole_block else SLACK * gamma(self.block_size + 2.0, UNIT64)
+        self._total = 0.0 if whole_total else SLACK * gamma(PART + n / self.block_size + n / PART + 8.0, UNIT64)
+        padded = -(-n // self.block_size) * self.block_size
+        self._closest, self._error = np.zeros(padded), np.zeros(padded)
+        self._closest[:n] = np.inf
+        self._terms, self._slack = self._closest, self._error  # weighted, where there are weights
+        self._potential = self._potential_error = 0.0
+        self._seeds: F64 = np.empty((0, d))
+        self._looks: list[_Look] = []
+        self._closer: dict[int, list[_Closer]] = {}
+
+    def _workers(self) -> AbstractContextManager[Workers]:
+        size = self._screen.X.size
+        return workers(size) if size >= SMALL else nullcontext(Workers(1))
+
+    def begin(self, row: int) -> tuple[F64, F64]:
+        self._seeds = self._screen.X[[row]].astype(np.float64)
+        self._seed_squares = self._screen.squares[[row]]
+        with self._workers() as pool:
+            self._closer = {0: pool.map(lambda part: self._distances(part, 0), self._parts)}
+        answer = self.accept(0)
+        screen = self._screen
+        if screen.narrow and not screen.exact:
+            radius = self._radius(slice(0, self._n), float(screen.norms.max()))
+            if float(radius.sum()) > self.VAGUE * float(self._closest.sum()):
+                screen.widen()
+        return answer
 
     def propose(self, candidates: NDArray[np.int64]) -> tuple[F64, F64]:
-        n = self._rows.n_samples
-        n_blocks = -(-n // self.block_size)
-        if len(self._proposed) != len(candidates):
-            self._proposed = np.empty((len(candidates), n))
-            self._proposed_error = np.empty((len(candidates), n))
-        sums = np.empty((len(candidates), n_blocks))
-        errors = np.empty_like(sums)
-        seeds = self._rows.X[candidates].astype(np.float64)
-        seed_squares = self._squares[candidates]
-        summing = gamma(self.block_size + 2.0, UNIT64)
+        screen = self._screen
+        self._seeds = screen.X[candidates].astype(np.float64)
+        self._seed_squares = screen.squares[candidates]
+        self._closer = {}
+        largest = float(screen.norms[candidates].max())
+        with self._workers() as pool:
+            shadow = screen.shadow(pool)
+            seeds = None if shadow is None else shadow.of_seeds(self._seeds, self._seed_squares)
 
-        def sum_block(b: int) -> None:
-            part = self._part(b)
-            new, new_error = self._distances(part, seeds, seed_squares)
-            old, old_error = self._closest[part], self._error[part]
-            np.minimum(new, old, out=self._proposed[:, part])
-            # The smaller of two numbers is as good as itself where their errors keep them apart.
-            error = np.maximum(new_error, old_error)
-            error = np.where(new + new_error <= old - old_error, new_error, error)
-            self._proposed_error[:, part] = np.where(old + old_error <= new - new_error, old_error, error)
-            terms, slack = self._weighted(self._proposed[:, part], self._proposed_error[:, part], part)
-            sums[:, b] = terms.sum(axis=1)
-            errors[:, b] = SLACK * (slack.sum(axis=1) + (0.0 if self._exact_sums else summing) * sums[:, b])
+            def look(part: slice) -> tuple[_Look, F64, F64]:
+                rows: Index = part
+                if shadow is not None and seeds is not None:
+                    left = shadow.left(part, *seeds, self._closest[part] + self._error[part])
+                    rows = left if len(left) < MOST * (part.stop - part.start) else part
+                return self._look(rows, largest)
 
-        with workers(self._rows.X.size) as pool:
-            pool.map(sum_block, range(n_blocks))
-        return sums, errors
+            found = pool.map(look, self._parts)
+        screen.looks += 1
+        self._looks = [f[0] for f in found]
+        change = np.add.reduce([f[1] for f in found])
+        error = np.add.reduce([f[2] for f in found])
+        return self._potentials(change, error)
 
-    def _part(self, block: int) -> slice:
-        return slice(block * self.block_size, min(self._rows.n_samples, (block + 1) * self.block_size))
+    def _look(self, rows: Index, largest: float) -> tuple[_Look, F64, F64]:
+        """A part of a proposal, the summed change of the potentials by it and its error, but for the summation's."""
+        screen = self._screen
+        closest, error = self._closest[rows], self._error[rows]
+        base = screen.squares[rows] - closest
+        base[closest + error == 0.0] = np.inf  # no candidate is nearer
+        change = screen.products(rows, self._seeds, largest).T + base
+        change += self._seed_squares[:, None]
+        weight = None if self._weight is None else self._weight[rows]
+        if screen.exact:
+            nearer = change < 0.0
+            doubt = np.zeros(len(change))
+        else:
+            radius = self._radius(rows, largest)
+            nearer = change < radius + error
+            doubt = nearer @ (radius if weight is None else radius * weight + SQUARE_UNDERFLOW)
+        np.minimum(change, 0.0, out=change)
+        total = change.sum(axis=1) if weight is None else change @ weight
+        return _Look(rows, change, nearer), total, doubt
 
-    def _distances(self, part: slice, seeds: F64, seed_squares: F64) -> tuple[F64, F64]:
-        """|x - seed|^2 of a block of rows, (n_seeds, n_rows), and error bounds.
+    def _radius(self, rows: Index, largest: float) -> F64:
+        """Bounds of the error of the squared distances of rows to candidates of norm `largest` at most."""
+        screen, radius = self._screen, self._screen.radius
+        bounds = screen.squares[rows] + self._closest[rows]
+        bounds += largest * largest
+        bounds *= radius.per_square
+        bounds += screen.norms[rows] * (radius.per_product * largest)
+        bounds += radius.constant
+        return bounds
+
+    def _potentials(self, change: F64, error: F64) -> tuple[F64, F64]:
+        potentials = self._potential + change
+        return potentials, self._potential_error + SLACK * error + self._total * (self._potential - change)
+
+    def refine(self, indices: NDArray[np.int64]) -> tuple[F64, F64]:
+        change, error = np.empty(len(indices)), np.empty(len(indices))
+        for place, index in enumerate(indices.tolist()):
+            change[place] = error[place] = 0.0
+            for rows, closest, bound in self._refined(index):
+                terms, slack = self._weighted(closest, bound, rows)
+                before, _ = self._weighted(self._closest[rows], bound, rows)
+                change[place] += (terms - before).sum()
+                error[place] += slack.sum()
+        return self._potentials(change, error)
+
+    def _refined(self, index: int) -> list[_Closer]:
+        if index not in self._closer:
+            with self._workers() as pool:
+                found = pool.map(lambda look: self._of_look(look, index), self._looks)
+            self._closer[index] = [closer for closer in found if closer is not None]
+        return self._closer[index]
+
+    def _of_look(self, look: _Look, index: int) -> _Closer | None:
+        near = np.flatnonzero(look.nearer[index])
+        if not len(near):
+            return None
+        if isinstance(look.rows, slice):
+            rows: Index = near + look.rows.start
+            if len(near) > MOST * look.nearer.shape[1] and not self._screen.exact:
+                rows = look.rows
+        else:
+            rows = look.rows[near]
+        if self._screen.exact:
+            return _Closer(rows, self._closest[rows] + look.change[index, near], np.zeros(len(near)))
+        return self._distances(rows, index)
+
+    def _distances(self, rows: Index, index: int) -> _Closer:
+        """min(closest, |x - seed|^2) of some rows, and its error.
 
         Errors: gamma(d) of each square, the same of the product (2 |x||c| <= |x|^2 + |c|^2), two more roundings.
         """
-        d = self._rows.n_features
-        x = self._rows.X[part].astype(np.float64)
-        squares = self._squares[part]
-        distances = (seeds * -2.0) @ x.T
-        distances += squares
-        distances += seed_squares[:, None]
-        if self._exact:
-            return distances, np.zeros_like(distances)
-        errors = SLACK * 2.0 * gamma(d + 4.0, UNIT64) * (squares + seed_squares[:, None]) + 2.0**-1000
-        for t, seed in enumerate(seeds):
-            again = np.flatnonzero(errors[t] > self.COARSE * distances[t])
-            difference = x[again] - seed
+        screen, d = self._screen, self._d
+        seed, square = self._seeds[index], self._seed_squares[index]
+        old, old_error = self._closest[rows], self._error[rows]
+        squares = screen.squares[rows]
+        new = np.empty(len(old))
+        minus_two = -2.0 * seed
+        for part in blocks(len(new), d):
+            np.dot(screen.fetch(rows, part).astype(np.float64), minus_two, out=new[part])
+        new += squares
+        new += square
+        if screen.exact:
+            return _Closer(rows, np.minimum(new, old), old_error)
+        error = SLACK * 2.0 * gamma(d + 4.0, UNIT64) * (squares + square) + 2.0**-1000
+        again = np.flatnonzero(error > self.COARSE * new)
+        if len(again):
+            whole = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
+            difference = screen.X[whole[again]] - seed
             closer = np.einsum("ij,ij->i", difference, difference)
             underflow = np.where((closer < 2.0**-900) & difference.any(axis=1), SQUARE_UNDERFLOW, 0.0)
-            distances[t, again] = closer
-            errors[t, again] = square_distance_radius(d) * closer + underflow
-        return distances, errors
+            new[again] = closer
+            error[again] = square_distance_radius(d) * closer + underflow
+        # The smaller of two numbers is as good as itself where their errors keep them apart.
+        worse = np.maximum(error, old_error)
+        worse = np.where(new + error <= old - old_error, error, worse)
+        return _Closer(rows, np.minimum(new, old), np.where(old + old_error <= new - error, old_error, worse))
 
-    def _weighted(self, terms: F64, errors: F64, part: slice) -> tuple[F64, F64]:
-        weight = self._rows.sample_weight
-        if weight is None:
+    def _weighted(self, terms: F64, errors: F64, rows: Index) -> tuple[F64, F64]:
+        if self._weight is None:
             return terms, errors
-        weighted = terms * weight[part]
-        vanishing = (weighted < 2.0**-900) & ((terms > 0.0) | (errors > 0.0)) & (weight[part] > 0.0)
+        weight = self._weight[rows]
+        weighted = terms * weight
+        vanishing = (weighted < 2.0**-900) & ((terms > 0.0) | (errors > 0.0)) & (weight > 0.0)
         underflow = np.where(vanishing, SQUARE_UNDERFLOW, 0.0)
-        return weighted, SLACK * (errors * weight[part] + 2.0 * UNIT64 * weighted) + underflow
+        return weighted, SLACK * (errors * weight + 2.0 * UNIT64 * weighted) + underflow
 
-    def accept(self, index: int) -> None:
-        self._closest = self._proposed[index].copy()
-        self._error = self._proposed_error[index].copy()
+    def accept(self, index: int) -> tuple[F64, F64]:
+        for rows, closest, error in self._refined(index):
+            self._closest[rows] = closest
+            self._error[rows] = error
+        self._looks = []
+        if self._weight is not None:
+            if self._terms is self._closest:
+                self._terms, self._slack = np.zeros_like(self._closest), np.zeros_like(self._closest)
+            every = slice(0, self._n)
+            self._terms[every], self._slack[every] = self._weighted(self._closest[every], self._error[every], every)
+        sums = self._terms.reshape(-1, self.block_size).sum(axis=1)
+        errors = self._slack.reshape(-1, self.block_size).sum(axis=1)
+        errors = SLACK * errors + self._block_sum * sums
+        self._potential = float(sums.sum())
+        self._potential_error = SLACK * float(errors.sum()) + self._total * self._potential
+        return sums, errors
 
     def block(self, block: int) -> tuple[F64, F64]:
-        part = self._part(block)
-        return self._weighted(self._closest[part], self._error[part], part)
+        part = slice(block * self.block_size, min(self._n, (block + 1) * self.block_size))
+        return self._terms[part], self._slack[part]
