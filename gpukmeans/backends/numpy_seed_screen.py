@@ -23,7 +23,7 @@ from gpukmeans.certificates import (
     projected_rows_error,
     projection_radius,
 )
-from gpukmeans.exact_sums import F64, blocks
+from gpukmeans.exact_sums import BLOCK_BYTES, F64
 from gpukmeans.threads import Workers, parts_of
 
 F32 = NDArray[np.float32]
@@ -31,16 +31,21 @@ Index = slice | NDArray[np.int64]
 
 #: Rows that a thread works on at a time: arrays of numbers per row fit its cache, and threads seldom meet.
 PART = 8192
-#: Bytes of rows converted or fetched at a time.
-FETCHED = 1 << 20
+#: Multiply-adds up to which OpenBLAS takes a float product without packing it first: twice as fast for a few columns.
+UNPACKED = 900_000
 #: Whole numbers of up to 24 bits are exact in float32.
 WHOLE32 = 2.0**24
 #: Fewer columns are not worth a product of their own.
 FEW_COLUMNS = 32
 #: Components of a shadow.
-COMPONENTS = 32
+COMPONENTS = 64
 #: A shadow is cast when so many proposals have looked at whole rows: it costs about as much.
-LOOKS = 8
+LOOKS = 12
+
+
+def rows_within(n_features: int) -> int:
+    """Rows whose float64 copies fit a shared cache."""
+    return max(32, BLOCK_BYTES // (8 * n_features))
 
 
 class SeedScreen:
@@ -54,11 +59,12 @@ class SeedScreen:
         self.exact = exact_in_float64(d, largest_integer)
         self.squares = np.empty(n)
 
-        def square(part: slice) -> None:
-            x = X[part].astype(np.float64)
-            np.einsum("ij,ij->i", x, x, out=self.squares[part])
+        def square(rows: slice) -> None:
+            for part in parts_of(rows.stop - rows.start, rows_within(d)):
+                x = self.fetch(rows, part).astype(np.float64)
+                np.vecdot(x, x, out=self.squares[rows][part])
 
-        pool.map(square, blocks(n, d))
+        pool.map(square, parts_of(n, PART))
         #: Upper bounds of |x|; not zero, so that float32's flushed products stay within their radius.
         self.norms = np.sqrt(self.squares) * (1.0 + 2.0**-20) + d * 2.0**-60
         self._columns = min(d, int(min(WHOLE32 / max(1.0, largest_integer) ** 2, d))) if self.exact else d
@@ -95,8 +101,7 @@ class SeedScreen:
         split = self.exact and self.narrow and n_rows and float(self.norms[rows].max()) * largest_norm >= WHOLE32
         pieces = parts_of(d, self._columns)
         out = np.zeros((n_rows, len(seeds)), np.float64 if split else dtype)
-        in_place = isinstance(rows, slice) and self.X.dtype == dtype and not split
-        for part in parts_of(n_rows, n_rows if in_place else max(32, FETCHED // (d * dtype.itemsize))):
+        for part in parts_of(n_rows, min(rows_within(d), max(32, UNPACKED // table.size))):
             block = self.fetch(rows, part).astype(dtype, copy=False)
             if split:
                 for piece in pieces:
@@ -135,13 +140,18 @@ class Shadow:
         slack = 2.0 * (eta + defect) * (1.0 + 4.0 * (eta + defect))
 
         def project(part: slice) -> None:
-            p = screen.X[part].astype(np.float32, copy=False) @ basis
+            p = np.concatenate(
+                [
+                    screen.fetch(part, some).astype(np.float32, copy=False) @ basis
+                    for some in parts_of(part.stop - part.start, rows_within(d))
+                ]
+            )
             kept = np.einsum("ij,ij->i", p, p).astype(np.float64) * (1.0 - 2.0 * gamma(m + 4.0, UNIT32))
             rest = np.maximum(np.square(screen.norms[part]) * (1.0 + slack) - kept, 0.0)
             table[part, :m] = p
             table[part, m] = np.sqrt(rest) * (1.0 + 2.0**-22)
 
-        pool.map(project, blocks(n, d, 4))
+        pool.map(project, parts_of(n, PART))
 
     def of_seeds(self, seeds: F64, squares: F64) -> tuple[F32, ScoreRadius]:
         """The shadows of seeds, for `left`: a table (n_seeds, m + 2) and its radius."""
@@ -164,6 +174,6 @@ class Shadow:
         below = closest - screen.squares[part] * (1.0 - 2.0**-30)
         below += screen.norms[part] * radius.per_norm
         below += np.abs(below) * 2.0**-22 + radius.constant  # room for rounding to float32, too
-        scores = seeds @ self._table[part].T
-        near = np.minimum.reduce(scores, axis=0) < below.astype(np.float32)
+        scores = self._table[part] @ seeds.T
+        near = np.minimum.reduce(np.ascontiguousarray(scores.T), axis=0) < below.astype(np.float32)
         return np.flatnonzero(near) + part.start

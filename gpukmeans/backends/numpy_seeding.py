@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.backends.numpy_seed_screen import PART, Index, SeedScreen
+from gpukmeans.backends.numpy_seed_screen import PART, Index, SeedScreen, rows_within
 from gpukmeans.certificates import (
     SLACK,
     SQUARE_UNDERFLOW,
@@ -17,7 +17,7 @@ from gpukmeans.certificates import (
     gamma,
     square_distance_radius,
 )
-from gpukmeans.exact_sums import F64, blocks
+from gpukmeans.exact_sums import F64
 from gpukmeans.threads import SMALL, Workers, parts_of, workers
 
 #: Rows of a k-means++ block.
@@ -196,7 +196,7 @@ class NumpySeeding:
         squares = screen.squares[rows]
         new = np.empty(len(old))
         minus_two = -2.0 * seed
-        for part in blocks(len(new), d):
+        for part in parts_of(len(new), rows_within(d)):
             np.dot(screen.fetch(rows, part).astype(np.float64), minus_two, out=new[part])
         new += squares
         new += square
