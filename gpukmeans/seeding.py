@@ -98,8 +98,11 @@ def _locate_within(
 
 def _running(terms: F64, errors: F64) -> tuple[F64, F64]:
     """Running sums of non-negative terms, and bounds of their errors."""
-    running = np.cumsum(terms)
-    return running, np.cumsum(errors) * (1.0 + 2.0**-20) + gamma(len(terms) + 1.0, UNIT64) * running
+    running = terms.cumsum()
+    slack = gamma(len(terms) + 1.0, UNIT64) * running
+    if errors.any():
+        slack += errors.cumsum() * (1.0 + 2.0**-20)
+    return running, slack
 
 
 def _first_reaching(

@@ -115,28 +115,31 @@ class NumpySeeding:
             found = pool.map(look, self._parts)
         screen.looks += 1
         self._looks = [f[0] for f in found]
-        change = np.add.reduce([f[1] for f in found])
-        error = np.add.reduce([f[2] for f in found])
+        change = sum(f[1] for f in found)
+        error = sum(f[2] for f in found)
         return self._potentials(change, error)
 
     def _look(self, rows: Index, largest: float) -> tuple[_Look, F64, F64]:
         """A part of a proposal, the summed change of the potentials by it and its error, but for the summation's."""
         screen = self._screen
-        closest, error = self._closest[rows], self._error[rows]
+        closest = self._closest[rows]
         base = screen.squares[rows] - closest
-        base[closest + error == 0.0] = np.inf  # no candidate is nearer
-        change = screen.products(rows, self._seeds, largest).T + base
-        change += self._seed_squares[:, None]
-        weight = None if self._weight is None else self._weight[rows]
+        doubt = np.zeros(len(self._seeds))
         if screen.exact:
+            change = screen.products(rows, self._seeds, largest).T + base
+            change += self._seed_squares[:, None]
             nearer = change < 0.0
-            doubt = np.zeros(len(change))
         else:
+            error = self._error[rows]
+            base[closest + error == 0.0] = np.inf  # no candidate is nearer
+            change = screen.products(rows, self._seeds, largest).T + base
+            change += self._seed_squares[:, None]
             radius = self._radius(rows, largest)
             nearer = change < radius + error
-            doubt = nearer @ (radius if weight is None else radius * weight + SQUARE_UNDERFLOW)
+            weights = 1.0 if self._weight is None else self._weight[rows]
+            doubt = nearer @ (radius * weights + SQUARE_UNDERFLOW)
         np.minimum(change, 0.0, out=change)
-        total = change.sum(axis=1) if weight is None else change @ weight
+        total = change.sum(axis=1) if self._weight is None else change @ self._weight[rows]
         return _Look(rows, change, nearer), total, doubt
 
     def _radius(self, rows: Index, largest: float) -> F64:
@@ -235,9 +238,11 @@ class NumpySeeding:
                 self._terms, self._slack = np.zeros_like(self._closest), np.zeros_like(self._closest)
             every = slice(0, self._n)
             self._terms[every], self._slack[every] = self._weighted(self._closest[every], self._error[every], every)
-        sums = self._terms.reshape(-1, self.block_size).sum(axis=1)
-        errors = self._slack.reshape(-1, self.block_size).sum(axis=1)
-        errors = SLACK * errors + self._block_sum * sums
+        if self.block_size == 1:
+            sums, errors = self._terms.copy(), self._slack.copy()
+        else:
+            sums = self._terms.reshape(-1, self.block_size).sum(axis=1)
+            errors = SLACK * self._slack.reshape(-1, self.block_size).sum(axis=1) + self._block_sum * sums
         self._potential = float(sums.sum())
         self._potential_error = SLACK * float(errors.sum()) + self._total * self._potential
         return sums, errors
