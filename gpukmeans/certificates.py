@@ -209,10 +209,10 @@ def candidate_radius(n_features: int, unit: float) -> CandidateRadius:
 
         u (|x|^2 + v) + u (|q| + |x|^2 + v) + u (|q| + |x|^2 + |c|^2 + v),    |q| <= (|x|^2 + |c|^2)(1 + gamma(d)),
 
-    with less for roundings of roundings: 5 |x|^2 + 3 |c|^2 + 3 v, so gamma(d + 8) (|x|^2 + |c|^2 + v) bounds all float64
-    errors.  |x|^2 and |c|^2 may be the computed ones.  Products and sums that are flushed to zero add 2 * 2**-126 for
-    each of d terms in float32, and underflow in float64 less than `SQUARE_UNDERFLOW`.  Norms must stay below
-    `LARGEST_NORM32` in float32.
+    with less for roundings of roundings: 5 |x|^2 + 3 |c|^2 + 3 v, so gamma(d + 8) (|x|^2 + |c|^2 + v) bounds all
+    float64 errors.  |x|^2 and |c|^2 may be the computed ones.  Products and sums that are flushed to zero add
+    2 * 2**-126 for each of d terms in float32, and underflow in float64 less than `SQUARE_UNDERFLOW`.  Norms must stay
+    below `LARGEST_NORM32` in float32.
     """
     d = float(n_features)
     tiny = 4.0 * (d + 4.0) * TINY32 if unit == UNIT32 else 0.0

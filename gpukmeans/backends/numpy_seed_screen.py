@@ -169,7 +169,7 @@ class Shadow:
         return table, projection_radius(m, largest, self._eta, self._defect, leak)
 
     def left(self, part: slice, seeds: F32, radius: ScoreRadius, closest: F64) -> NDArray[np.int64]:
-        """The rows of a part that one of the seeds at least may be nearer to than `closest`, upper bounds of squares."""
+        """The rows of a part to which a seed may be nearer than `closest`, upper bounds of squared distances."""
         screen = self._screen
         below = closest - screen.squares[part] * (1.0 - 2.0**-30)
         below += screen.norms[part] * radius.per_norm

@@ -115,8 +115,9 @@ class NumpySeeding:
             found = pool.map(look, self._parts)
         screen.looks += 1
         self._looks = [f[0] for f in found]
-        change = sum(f[1] for f in found)
-        error = sum(f[2] for f in found)
+        change, error = found[0][1:]
+        for _, some, doubt in found[1:]:
+            change, error = change + some, error + doubt
         return self._potentials(change, error)
 
     def _look(self, rows: Index, largest: float) -> tuple[_Look, F64, F64]:
