@@ -67,9 +67,11 @@ class SeedScreen:
         pool.map(square, parts_of(n, PART))
         #: Upper bounds of |x|; not zero, so that float32's flushed products stay within their radius.
         self.norms = np.sqrt(self.squares) * (1.0 + 2.0**-20) + d * 2.0**-60
-        self._columns = min(d, int(min(WHOLE32 / max(1.0, largest_integer) ** 2, d))) if self.exact else d
+        columns = int(min(d, WHOLE32 / max(1.0, largest_integer) ** 2)) if self.exact else d
+        self._columns = max(1, columns)
         narrow = X.dtype != np.float64 and float(self.norms.max()) < LARGEST_NORM32
-        self.narrow = narrow and (self._columns >= min(d, FEW_COLUMNS))
+        #: Whether products are taken in float32.
+        self.narrow = narrow and columns >= min(d, FEW_COLUMNS)
         self.looks = 0
         self._shadow: Shadow | None = None
 
