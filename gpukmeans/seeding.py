@@ -58,7 +58,7 @@ def kmeans_plusplus(
     seeding = rows.seeding()
     chosen = [int(random_state.choice(rows.n_samples, p=p))]
     exact = _ExactPotentials(rows, sample_weight)
-    sums, errors = seeding.begin(chosen[0])
+    sums, errors = seeding.add(np.array(chosen))
     for _ in range(1, n_clusters):
         draws = random_state.uniform(size=n_local_trials)
         candidates = np.array(list(dict.fromkeys(_locate(draws, sums, errors, seeding, exact, chosen))))

@@ -351,7 +351,7 @@ def test_potentials_are_within_their_bounds(dtype, weighted):
         columns = distances[:, :1] if closest is None else distances[:, 1:]
         columns = columns if closest is None else np.minimum(columns, closest[:, None])
         if closest is None:
-            sums, errors = seeding.begin(candidates[0])
+            sums, errors = seeding.add(np.array(candidates))
         else:
             potentials, radii = seeding.propose(np.array(candidates))
             for t in range(len(candidates)):
@@ -380,7 +380,7 @@ def test_large_whole_numbers_are_not_called_exact():
     """1024 exact distances of up to 2**53 each need not add up exactly."""
     X = np.random.default_rng(0).integers(0, 2**24, (1024, 4)).astype(np.float64)
     seeding = load(X).seeding()
-    sums, errors = seeding.begin(0)
+    sums, errors = seeding.add(np.array([0]))
     distances, unit = square_distances(X, X[:1])
     difference = abs(Fraction(sums[0]) - int(distances.sum()) * unit)
     assert difference > 0  # so a bound of zero would be wrong

@@ -262,7 +262,7 @@ def test_potentials_lie_within_the_errors_that_come_with_them(backend, name, wei
     def true_terms(seeds):
         return [w[i] * min(int(distances[i, j]) for j in seeds) * unit for i in range(70)]
 
-    sums, errors = engine.begin(chosen[0])
+    sums, errors = engine.add(np.array(chosen))
     for step in range(5):
         true = true_terms(chosen)
         assert len(sums) == len(errors) == -(-70 // size)

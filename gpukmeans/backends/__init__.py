@@ -80,8 +80,8 @@ class Seeding(Protocol):
 
     block_size: int
 
-    def begin(self, row: int) -> tuple[F64, F64]:
-        """Make a row the first seed.  Returns what `accept` does."""
+    def add(self, indices: NDArray[np.int64]) -> tuple[F64, F64]:
+        """Make rows seeds: the first one, or many at once.  Returns what `accept` does."""
 
     def propose(self, candidates: NDArray[np.int64]) -> tuple[F64, F64]:
         """Per candidate row: the sum over all rows of weight * min(closest, |x - candidate|^2), and its error bound.
@@ -100,6 +100,9 @@ class Seeding(Protocol):
 
     def block(self, block: int) -> tuple[F64, F64]:
         """The terms weight * closest of the rows of a block, and their error bounds."""
+
+    def terms(self) -> tuple[F64, F64]:
+        """The same of all rows."""
 
 
 class Rows(Protocol):

@@ -103,7 +103,8 @@ class SeedScreen:
         split = self.exact and self.narrow and n_rows and float(self.norms[rows].max()) * largest_norm >= WHOLE32
         pieces = parts_of(d, self._columns)
         out = np.zeros((n_rows, len(seeds)), np.float64 if split else dtype)
-        for part in parts_of(n_rows, min(rows_within(d), max(32, UNPACKED // table.size))):
+        unpacked = UNPACKED // table.size
+        for part in parts_of(n_rows, min(rows_within(d), unpacked if unpacked >= 64 else n_rows)):
             block = self.fetch(rows, part).astype(dtype, copy=False)
             if split:
                 for piece in pieces:

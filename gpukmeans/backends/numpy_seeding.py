@@ -24,6 +24,8 @@ from gpukmeans.threads import SMALL, Workers, parts_of, workers
 SEEDING_BLOCK = 512
 #: Up to this many rows every block is one row: to look for a row among all costs less than to look twice.
 FEW_ROWS = 4096
+#: Seeds that are added at a time.
+TOGETHER = 256
 #: Where a larger share of a part's rows is wanted, all are read.
 MOST = 0.5
 
@@ -74,7 +76,10 @@ class NumpySeeding:
         self._closest[:n] = np.inf
         self._terms, self._slack = self._closest, self._error  # weighted, where there are weights
         self._potential = self._potential_error = 0.0
+        self._begun = False
         self._seeds: F64 = np.empty((0, d))
+        self._seed_squares: F64 = np.empty(0)
+        self._largest = 0.0  # bounds the norms of the seeds
         self._looks: list[_Look] = []
         self._closer: dict[int, list[_Closer]] = {}
 
@@ -82,25 +87,65 @@ class NumpySeeding:
         size = self._screen.X.size
         return workers(size) if size >= SMALL else nullcontext(Workers(1))
 
-    def begin(self, row: int) -> tuple[F64, F64]:
-        self._seeds = self._screen.X[[row]].astype(np.float64)
-        self._seed_squares = self._screen.squares[[row]]
-        with self._workers() as pool:
-            self._closer = {0: pool.map(lambda part: self._distances(part, 0), self._parts)}
-        answer = self.accept(0)
+    def add(self, indices: NDArray[np.int64]) -> tuple[F64, F64]:
+        if not self._begun:
+            self._begin(indices[:1])
+            indices = indices[1:]
+        for part in parts_of(len(indices), TOGETHER):
+            self._set_seeds(indices[part])
+            step = min(PART, max(256, TOGETHER * PART // (8 * len(self._seeds))))
+            with self._workers() as pool:
+                self._settle([closer for closer in pool.map(self._nearest, parts_of(self._n, step)) if closer])
+        return self._sums()
+
+    def _begin(self, row: NDArray[np.int64]) -> None:
         screen = self._screen
+        self._set_seeds(row)
+        with self._workers() as pool:
+            self._settle(pool.map(lambda part: self._distances(part, 0), self._parts))
+        self._begun = True
         if screen.narrow and not screen.exact:
             radius = self._radius(slice(0, self._n), float(screen.norms.max()))
             if float(radius.sum()) > self.VAGUE * float(self._closest.sum()):
                 screen.widen()
-        return answer
+
+    def _set_seeds(self, indices: NDArray[np.int64]) -> None:
+        screen = self._screen
+        self._seeds = screen.X[indices].astype(np.float64)
+        self._seed_squares = screen.squares[indices]
+        self._largest = float(screen.norms[indices].max())
+        self._closer = {}
+
+    def _nearest(self, part: slice) -> _Closer | None:
+        """The rows of a part that one of the seeds is nearer to, with their distances to the nearest."""
+        screen = self._screen
+        old, old_error = self._closest[part], self._error[part]
+        change = screen.products(part, self._seeds, self._largest) + (screen.squares[part] - old)[:, None]
+        change += self._seed_squares
+        best = change.min(axis=1)
+        if screen.exact:
+            rows = np.flatnonzero(best < 0.0)
+            return _Closer(rows + part.start, (old + best)[rows], np.zeros(len(rows)))
+        # Where the computed best is the nearest seed, others that may be are within twice the radius of it.
+        radius = self._radius(part, self._largest)
+        limit = np.minimum(best + 2.0 * radius, radius + old_error)
+        limit[old + old_error == 0.0] = -np.inf
+        row, seed = np.nonzero(change <= limit[:, None])
+        if not len(row):
+            return None
+        distance, error = np.empty(len(row)), np.empty(len(row))
+        for some in parts_of(len(row), rows_within(self._d)):
+            distance[some], error[some] = self._from_differences(row[some] + part.start, self._seeds[seed[some]])
+        first = np.flatnonzero(np.diff(row, prepend=-1))
+        smallest, doubt = np.minimum.reduceat(distance, first), np.maximum.reduceat(error, first)
+        # The smallest of some numbers carries the largest of their errors at most; zero without error is the smallest.
+        doubt[np.logical_or.reduceat((distance == 0.0) & (error == 0.0), first)] = 0.0
+        row = row[first]
+        return _closer_of(row + part.start, smallest, doubt, old[row], old_error[row])
 
     def propose(self, candidates: NDArray[np.int64]) -> tuple[F64, F64]:
         screen = self._screen
-        self._seeds = screen.X[candidates].astype(np.float64)
-        self._seed_squares = screen.squares[candidates]
-        self._closer = {}
-        largest = float(screen.norms[candidates].max())
+        self._set_seeds(candidates)
         with self._workers() as pool:
             shadow = screen.shadow(pool)
             seeds = None if shadow is None else shadow.of_seeds(self._seeds, self._seed_squares)
@@ -110,7 +155,7 @@ class NumpySeeding:
                 if shadow is not None and seeds is not None:
                     left = shadow.left(part, *seeds, self._closest[part] + self._error[part])
                     rows = left if len(left) < MOST * (part.stop - part.start) else part
-                return self._look(rows, largest)
+                return self._look(rows)
 
             found = pool.map(look, self._parts)
         screen.looks += 1
@@ -120,22 +165,22 @@ class NumpySeeding:
             change, error = change + some, error + doubt
         return self._potentials(change, error)
 
-    def _look(self, rows: Index, largest: float) -> tuple[_Look, F64, F64]:
+    def _look(self, rows: Index) -> tuple[_Look, F64, F64]:
         """A part of a proposal, the summed change of the potentials by it and its error, but for the summation's."""
         screen = self._screen
         closest = self._closest[rows]
         base = screen.squares[rows] - closest
         doubt = np.zeros(len(self._seeds))
         if screen.exact:
-            change = screen.products(rows, self._seeds, largest).T + base
+            change = screen.products(rows, self._seeds, self._largest).T + base
             change += self._seed_squares[:, None]
             nearer = change < 0.0
         else:
             error = self._error[rows]
             base[closest + error == 0.0] = np.inf  # no candidate is nearer
-            change = screen.products(rows, self._seeds, largest).T + base
+            change = screen.products(rows, self._seeds, self._largest).T + base
             change += self._seed_squares[:, None]
-            radius = self._radius(rows, largest)
+            radius = self._radius(rows, self._largest)
             nearer = change < radius + error
             weights = 1.0 if self._weight is None else self._weight[rows]
             doubt = nearer @ (radius * weights + SQUARE_UNDERFLOW)
@@ -210,15 +255,17 @@ class NumpySeeding:
         again = np.flatnonzero(error > self.COARSE * new)
         if len(again):
             whole = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
-            difference = screen.X[whole[again]] - seed
-            closer = np.einsum("ij,ij->i", difference, difference)
-            underflow = np.where((closer < 2.0**-900) & difference.any(axis=1), SQUARE_UNDERFLOW, 0.0)
-            new[again] = closer
-            error[again] = square_distance_radius(d) * closer + underflow
-        # The smaller of two numbers is as good as itself where their errors keep them apart.
-        worse = np.maximum(error, old_error)
-        worse = np.where(new + error <= old - old_error, error, worse)
-        return _Closer(rows, np.minimum(new, old), np.where(old + old_error <= new - error, old_error, worse))
+            new[again], error[again] = self._from_differences(whole[again], seed)
+        return _closer_of(rows, new, error, old, old_error)
+
+    def _from_differences(self, rows: NDArray[np.int64], seeds: F64) -> tuple[F64, F64]:
+        """|x - seed|^2 and its error, good to nearly every bit; zero for equal rows only."""
+        difference = self._screen.X[rows] - seeds
+        distance = np.vecdot(difference, difference)
+        vanishing = np.flatnonzero(distance < 2.0**-900)
+        error = square_distance_radius(self._d) * distance
+        error[vanishing] += np.where(difference[vanishing].any(axis=1), SQUARE_UNDERFLOW, 0.0)
+        return distance, error
 
     def _weighted(self, terms: F64, errors: F64, rows: Index) -> tuple[F64, F64]:
         if self._weight is None:
@@ -230,10 +277,16 @@ class NumpySeeding:
         return weighted, SLACK * (errors * weight + 2.0 * UNIT64 * weighted) + underflow
 
     def accept(self, index: int) -> tuple[F64, F64]:
-        for rows, closest, error in self._refined(index):
+        self._settle(self._refined(index))
+        self._looks = []
+        return self._sums()
+
+    def _settle(self, found: list[_Closer]) -> None:
+        for rows, closest, error in found:
             self._closest[rows] = closest
             self._error[rows] = error
-        self._looks = []
+
+    def _sums(self) -> tuple[F64, F64]:
         if self._weight is not None:
             if self._terms is self._closest:
                 self._terms, self._slack = np.zeros_like(self._closest), np.zeros_like(self._closest)
@@ -251,3 +304,14 @@ class NumpySeeding:
     def block(self, block: int) -> tuple[F64, F64]:
         part = slice(block * self.block_size, min(self._n, (block + 1) * self.block_size))
         return self._terms[part], self._slack[part]
+
+    def terms(self) -> tuple[F64, F64]:
+        return self._terms[: self._n], self._slack[: self._n]
+
+
+def _closer_of(rows: Index, new: F64, error: F64, old: F64, old_error: F64) -> _Closer:
+    """The smaller of two distances; it is as good as itself where their errors keep them apart."""
+    worse = np.maximum(error, old_error)
+    worse = np.where(new + error <= old - old_error, error, worse)
+    worse = np.where(old + old_error <= new - error, old_error, worse)
+    return _Closer(rows, np.minimum(new, old), worse)
