@@ -28,7 +28,7 @@ from gpukmeans._validation import check_centers, check_rows, check_weights
 from gpukmeans.backends import Backend, Rows, get_backend
 from gpukmeans.exact_sums import F64, Grid
 from gpukmeans.lloyd import Iteration, LloydResult, lloyd, mean_variance
-from gpukmeans.seeding import kmeans_plusplus, probabilities, random_rows
+from gpukmeans.seeding import draw_rows
 
 Init = str | ArrayLike | Callable[..., ArrayLike]
 
@@ -63,11 +63,12 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     ----------
     n_clusters : int, default=8
         Number of clusters.
-    init : {"k-means++", "random"}, array-like of shape (n_clusters, n_features) or callable, default="k-means++"
-        Where to start.  A callable gets ``(X, n_clusters, random_state)``, X centered on its mean as scikit-learn
-        gives it, and returns centers in those coordinates.
+    init : {"k-means++", "k-means||", "random"}, array-like (n_clusters, n_features) or callable, default="k-means++"
+        Where to start.  "k-means||" (see `gpukmeans.seeding.kmeans_parallel`) takes few passes over the rows, for some
+        hundred clusters and more.  A callable gets ``(X, n_clusters, random_state)``, X centered on its mean as
+        scikit-learn gives it, and returns centers in those coordinates.
     n_init : "auto" or int, default="auto"
-        Restarts; the one with the lowest inertia is kept.  "auto": 1 for k-means++ and for given centers, else 10.
+        Restarts; the one with the lowest inertia is kept.  "auto": 10 for "random" and callables, else 1.
     max_iter : int, default=300
         Iterations of one run at most.
     tol : float, default=1e-4
@@ -130,7 +131,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
     _parameter_constraints: ClassVar[dict] = {
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
-        "init": [StrOptions({"k-means++", "random"}), callable, "array-like"],
+        "init": [StrOptions({"k-means++", "k-means||", "random"}), callable, "array-like"],
         "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
@@ -271,7 +272,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         given = not callable(self.init) and not isinstance(self.init, str)
         init = check_centers(self.init, self.n_clusters, X.shape[1], dtype) if given else self.init
         if self.n_init == "auto":
-            return init, 1 if given or init == "k-means++" else 10
+            return init, 1 if given or init in ("k-means++", "k-means||") else 10
         if given and self.n_init != 1:
             warnings.warn(
                 "Explicit initial center position passed: performing only one init in "
@@ -292,10 +293,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         dtype: np.dtype,
     ) -> NDArray:
         if isinstance(init, str):
-            p = probabilities(len(X), weight, dtype)
-            if init == "random":
-                return X[random_rows(rows, self.n_clusters, random_state, p)].astype(dtype)
-            return X[kmeans_plusplus(rows, self.n_clusters, random_state, p, weight)].astype(dtype)
+            load = get_backend(self.backend).load
+            return X[draw_rows(init, rows, self.n_clusters, random_state, weight, dtype, load)].astype(dtype)
         if callable(init):
             mean = X.mean(axis=0, dtype=dtype)
             moved = init(X - mean, self.n_clusters, random_state=random_state)

@@ -1,24 +1,26 @@
-"""Where Lloyd's algorithm starts: k-means++ with scikit-learn's draws, and random rows.
+"""Where Lloyd's algorithm starts: k-means++ with scikit-learn's draws, k-means||, and random rows.
 
 D. Arthur and S. Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007; the greedy variant with
-2 + log(k) trials is scikit-learn's.
+2 + log(k) trials is scikit-learn's.  B. Bahmani, B. Moseley, A. Vattani, R. Kumar and S. Vassilvitskii, "Scalable
+k-means++", VLDB 2012, for k-means||.
 
 A draw is a decision: which row does the running sum of squared distances first reach a random value at?  Which of the
-trials leaves the smallest potential?  The decisions are those of real arithmetic.  Backends return distances with error
-bounds, which settle nearly every decision; those they leave open are settled in whole numbers of unlimited size.
+trials leaves the smallest potential?  Is a row's share of the potential above a random one?  The decisions are those of
+real arithmetic.  Backends return distances with error bounds, which settle nearly every decision; those they leave open
+are settled in whole numbers of unlimited size.
 So every backend draws the same rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.backends import Rows, Seeding
-from gpukmeans.certificates import UNIT64, gamma
+from gpukmeans.certificates import SLACK, SQUARE_UNDERFLOW, UNIT64, gamma
 from gpukmeans.exact_sums import F64
 from gpukmeans.tie_break import first_of_equal_rows
 
@@ -32,6 +34,24 @@ def probabilities(n_samples: int, sample_weight: F64 | None, dtype: np.dtype) ->
 def random_rows(rows: Rows, n_clusters: int, random_state: np.random.RandomState, p: NDArray) -> NDArray[np.int64]:
     """Indices of `n_clusters` different rows drawn with probability `p`: scikit-learn's ``init="random"``."""
     return random_state.choice(rows.n_samples, size=n_clusters, replace=False, p=p).astype(np.int64)
+
+
+def draw_rows(
+    init: str,
+    rows: Rows,
+    n_clusters: int,
+    random_state: np.random.RandomState,
+    sample_weight: F64 | None,
+    dtype: np.dtype,
+    load: Callable[[NDArray, F64], Rows],
+) -> NDArray[np.int64]:
+    """Indices of the rows to start from, by the name of a way to draw them: see `gpukmeans.KMeans`."""
+    if init == "k-means||":
+        return kmeans_parallel(rows, n_clusters, random_state, dtype, sample_weight, load)
+    p = probabilities(rows.n_samples, sample_weight, dtype)
+    if init == "random":
+        return random_rows(rows, n_clusters, random_state, p)
+    return kmeans_plusplus(rows, n_clusters, random_state, p, sample_weight)
 
 
 def kmeans_plusplus(
@@ -66,6 +86,93 @@ def kmeans_plusplus(
         sums, errors = seeding.accept(best)
         chosen.append(int(candidates[best]))
     return np.array(chosen)
+
+
+#: Rows that a round of k-means|| draws on average, in multiples of n_clusters; and its rounds.  With 2 and 5 Bahmani et
+#: al. end as low as with k-means++.
+OVERSAMPLING = 2
+ROUNDS = 5
+
+
+def kmeans_parallel(
+    rows: Rows,
+    n_clusters: int,
+    random_state: np.random.RandomState,
+    dtype: np.dtype,
+    sample_weight: F64 | None,
+    load: Callable[[NDArray, F64], Rows],
+) -> NDArray[np.int64]:
+    """Indices of `n_clusters` rows drawn by k-means||: few passes over the rows, however many clusters there are.
+
+    The first row is drawn as by k-means++.  Then, in each of 5 rounds, every row becomes a candidate by itself, with
+    a chance of 2 n_clusters times its share of the potential.  Each candidate is weighed by the rows nearest to it,
+    and greedy k-means++ draws among the candidates.  Where these are too few, k-means++ draws the missing ones among
+    all rows.
+
+    Parameters
+    ----------
+    rows : Rows
+    random_state : RandomState
+        One `choice`, then a uniform for every row and round, then what `kmeans_plusplus` uses.
+    dtype : dtype
+        That of `probabilities`.
+    load : callable
+        Brings candidate rows and their weights to where `rows` are: ``Backend.load``.
+
+    Notes
+    -----
+    The rounds hold about 10 n_clusters candidates, which must fit the memory and are worth their while from some
+    hundred clusters on: with few, k-means++ itself takes as few passes and draws better.
+    """
+    p = probabilities(rows.n_samples, sample_weight, dtype)
+    chosen = [int(random_state.choice(rows.n_samples, p=p))]
+    if n_clusters == 1:
+        return np.array(chosen)
+    seeding = rows.seeding()
+    exact = _ExactPotentials(rows, sample_weight)
+    sums, errors = seeding.add(np.array(chosen))
+    for _ in range(ROUNDS):
+        draws = random_state.uniform(size=rows.n_samples)
+        kept = _kept(draws, OVERSAMPLING * n_clusters, sums, errors, seeding, exact, chosen)
+        if len(kept):
+            sums, errors = seeding.add(kept)
+            chosen += kept.tolist()
+    candidates = np.array(chosen)
+    weights = _weights_of_nearest(rows, candidates, sample_weight)
+    heavy = np.flatnonzero(weights > 0.0)  # equal rows: the first of them bears their weight
+    if len(heavy) > n_clusters:
+        table, weights = rows.take(candidates[heavy]), weights[heavy]
+        p = probabilities(len(heavy), weights, dtype)
+        return candidates[heavy][kmeans_plusplus(load(table, weights), n_clusters, random_state, p, weights)]
+    missing: list[int] = []
+    while len(heavy) + len(missing) < n_clusters:
+        missing += _locate(random_state.uniform(size=1), sums, errors, seeding, exact, [*chosen, *missing])
+        sums, errors = seeding.add(np.array(missing[-1:]))
+    return np.concatenate([candidates[heavy], np.array(missing, np.int64)])
+
+
+def _kept(
+    draws: F64, factor: int, sums: F64, errors: F64, seeding: Seeding, exact: _ExactPotentials, chosen: list[int]
+) -> NDArray[np.int64]:
+    """The rows whose draw, times the potential, is less than `factor` times their own term of it."""
+    running, running_error = _running(sums, errors)
+    terms, term_errors = seeding.terms()
+    share = draws * running[-1]
+    gap = factor * terms - share
+    doubt = factor * term_errors + draws * running_error[-1] + 4.0 * UNIT64 * (factor * terms + share)
+    doubt = SLACK * doubt + SQUARE_UNDERFLOW
+    kept = gap > doubt
+    open_ = np.flatnonzero((np.abs(gap) <= doubt) & (terms + term_errors > 0.0))
+    if len(open_):
+        kept[open_] = exact.kept(open_, draws[open_], factor, chosen)
+    return np.flatnonzero(kept)
+
+
+def _weights_of_nearest(rows: Rows, candidates: NDArray[np.int64], sample_weight: F64 | None) -> F64:
+    """The summed weights of the rows nearest to each candidate; ties go to the candidate that comes first."""
+    run = rows.start(rows.take(candidates).astype(rows.center_dtype))
+    run.assign(move=False)
+    return np.bincount(run.labels(), sample_weight, len(candidates)).astype(np.float64)
 
 
 def _locate(
@@ -162,6 +269,14 @@ class _ExactPotentials:
                     return row
                 row += 1
         return row - 1
+
+    def kept(self, ids: NDArray[np.int64], draws: F64, factor: int, chosen: list[int]) -> list[bool]:
+        """Whether each row's draw, times the potential, is less than `factor` times its own term."""
+        seeds = self._rows.take(np.array(chosen))
+        total = sum(int(self._closest(part, seeds).sum()) for part in self._parts())
+        ratios = [Fraction(u) for u in draws.tolist()]
+        terms = self._closest(ids, seeds)
+        return [r.numerator * total < factor * int(t) * r.denominator for r, t in zip(ratios, terms, strict=True)]
 
     def smallest(self, ids: NDArray[np.int64], chosen: list[int]) -> int:
         potentials = []
