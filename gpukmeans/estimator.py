@@ -64,8 +64,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     n_clusters : int, default=8
         Number of clusters.
     init : {"k-means++", "k-means||", "random"}, array-like (n_clusters, n_features) or callable, default="k-means++"
-        Where to start.  "k-means||" (see `gpukmeans.seeding.kmeans_parallel`) takes few passes over the rows, for some
-        hundred clusters and more.  A callable gets ``(X, n_clusters, random_state)``, X centered on its mean as
+        Where to start.  "k-means||" (see `gpukmeans.seeding.kmeans_parallel`) takes few passes over the rows, however
+        many clusters there are.  A callable gets ``(X, n_clusters, random_state)``, X centered on its mean as
         scikit-learn gives it, and returns centers in those coordinates.
     n_init : "auto" or int, default="auto"
         Restarts; the one with the lowest inertia is kept.  "auto": 10 for "random" and callables, else 1.

@@ -121,8 +121,9 @@ def kmeans_parallel(
 
     Notes
     -----
-    The rounds hold about 10 n_clusters candidates, which must fit the memory and are worth their while from some
-    hundred clusters on: with few, k-means++ itself takes as few passes and draws better.
+    The rounds hold about 10 n_clusters candidates, whose distances to all rows are the work: five passes over the rows
+    instead of n_clusters, but no fewer multiplications.  That pays where passes are dear.  On a CPU greedy k-means++
+    multiplies far less, as it leaves out most rows unread, and is the quicker one for rows that fit the memory.
     """
     p = probabilities(rows.n_samples, sample_weight, dtype)
     chosen = [int(random_state.choice(rows.n_samples, p=p))]

@@ -39,6 +39,8 @@ WHOLE32 = 2.0**24
 FEW_COLUMNS = 32
 #: Components of a shadow.
 COMPONENTS = 64
+#: Rows of larger norms have none.
+LARGEST_SHADOW = 2.0**40
 #: A shadow is cast when so many proposals have looked at whole rows: it costs about as much.
 LOOKS = 12
 
@@ -89,9 +91,11 @@ class SeedScreen:
     def shadow(self, pool: Workers) -> Shadow | None:
         """The rows' shadow, once it is likely to pay."""
         n, d = self.X.shape
-        if self._shadow is None and self.narrow and self.looks >= LOOKS and d >= 4 * COMPONENTS and n >= PART:
+        pays = self.looks >= LOOKS and d >= 4 * COMPONENTS and n >= PART
+        # Larger norms would overflow where the directions are sought.
+        if self._shadow is None and pays and self.narrow and float(self.norms.max()) < LARGEST_SHADOW:
             self._shadow = Shadow(self, pool)
-        return self._shadow
+        return self._shadow if self._shadow is not None and self._shadow.sound else None
 
     def products(self, rows: Index, seeds: F64, largest_norm: float) -> NDArray:
         """-2 x.c of some rows and every seed, (n_rows, n_seeds); `largest_norm` bounds the seeds' norms."""
@@ -136,6 +140,8 @@ class Shadow:
         self._basis = basis = leading_directions(sample, m)
         wide = basis.astype(np.float64)
         self._defect = defect = float(np.linalg.norm(wide.T @ wide - np.eye(m))) * (1.0 + 2.0**-20) + 2.0**-40
+        #: Whether the directions are orthonormal; NaN is not.
+        self.sound = defect < 2.0**-8
         self._eta = eta = projected_rows_error(d, m, defect)
         #: (n, m + 2): components, norm of the rest, 1.
         self._table = table = np.ones((n, m + 2), np.float32)
