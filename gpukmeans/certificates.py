@@ -310,3 +310,40 @@ def upper_distance(square_norms: NDArray[np.float64], scores: NDArray[np.float64
     """sqrt(N + score) in float32, rounded up: float64 rounds by 2**-52, the conversion by u, and 2**-22 is added."""
     distance = np.sqrt(np.maximum(square_norms + scores, 0.0)) * (1.0 + 2.0**-22)
     return (distance + 2.0**-140).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class CandidateRadius:
+    """``per_product * |x||c| + per_square * (|x|^2 + |c|^2 + v) + constant``: see `candidate_radius`."""
+
+    per_product: float
+    per_square: float
+    constant: float
+
+
+def candidate_radius(n_features: int, unit: float) -> CandidateRadius:
+    """Radius of ``v + g`` as |x - c|^2, where ``g = fl(q + fl(fl(|x|^2) - v) + fl(|c|^2))`` and ``q = fl(-2 x.c)``.
+
+    k-means++ compares a candidate c with the distance v of a row to its seed: g < 0 says that the candidate is nearer,
+    and by how much.  The product q is taken in an arithmetic of unit roundoff `unit` in which x and c are stored, and
+    everything else in float64 (u below); v >= 0 is a float64 number that is given.
+
+    Notes
+    -----
+    q is within 2 gamma(d) |x||c| of -2 x.c in any order of summation (Higham, eq. 3.5; the factor 2 is exact), and the
+    squares are within gamma(d) in float64.  The three float64 operations round by at most
+
+        u (|x|^2 + v) + u (|q| + |x|^2 + v) + u (|q| + |x|^2 + |c|^2 + v),    |q| <= (|x|^2 + |c|^2)(1 + gamma(d)),
+
+    with less for roundings of roundings: 5 |x|^2 + 3 |c|^2 + 3 v, so gamma(d + 8) (|x|^2 + |c|^2 + v) bounds all
+    float64 errors.  |x|^2 and |c|^2 may be the computed ones.  Products and sums that are flushed to zero add
+    2 * 2**-126 for each of d terms in float32, and underflow in float64 less than `SQUARE_UNDERFLOW`.  Norms must stay
+    below `LARGEST_NORM32` in float32.
+    """
+    d = float(n_features)
+    tiny = 4.0 * (d + 4.0) * TINY32 if unit == UNIT32 else 0.0
+    return CandidateRadius(
+        SLACK * 2.0 * gamma(d + 2.0, unit),
+        SLACK * gamma(d + 10.0, UNIT64),
+        SLACK * (tiny + SQUARE_UNDERFLOW),
+    )

@@ -169,7 +169,9 @@ def _add_fit_options(command: argparse.ArgumentParser) -> None:
         default="exact",
         help="fast leaves rows that are too close to call to rounding; default: %(default)s",
     )
-    fit.add_argument("--init", choices=["k-means++", "random"], default="k-means++", help="default: %(default)s")
+    fit.add_argument(
+        "--init", choices=["k-means++", "k-means||", "random"], default="k-means++", help="default: %(default)s"
+    )
     fit.add_argument(
         "--n-init",
         type=_n_init,

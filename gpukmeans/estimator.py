@@ -41,11 +41,12 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     ----------
     n_clusters : int, default=8
         Number of clusters.
-    init : {"k-means++", "random"}, array-like of shape (n_clusters, n_features) or callable, default="k-means++"
-        Where to start.  A callable gets ``(X, n_clusters, random_state)``, X centered on its mean as scikit-learn
-        gives it, and returns centers in those coordinates.
+    init : {"k-means++", "k-means||", "random"}, array-like (n_clusters, n_features) or callable, default="k-means++"
+        Where to start.  "k-means||" (see `gpukmeans.seeding.kmeans_parallel`) takes few passes over the rows, however
+        many clusters there are.  A callable gets ``(X, n_clusters, random_state)``, X centered on its mean as
+        scikit-learn gives it, and returns centers in those coordinates.
     n_init : "auto" or int, default="auto"
-        Restarts; the one with the lowest inertia is kept.  "auto": 1 for k-means++ and for given centers, else 10.
+        Restarts; the one with the lowest inertia is kept.  "auto": 10 for "random" and callables, else 1.
     max_iter : int, default=300
         Iterations of one run at most.
     tol : float, default=1e-4
@@ -108,7 +109,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
     _parameter_constraints: ClassVar[dict] = {
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
-        "init": [StrOptions({"k-means++", "random"}), callable, "array-like"],
+        "init": [StrOptions({"k-means++", "k-means||", "random"}), callable, "array-like"],
         "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
@@ -200,7 +201,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             tol = float(self.tol) * mean_variance(plain)
         report.stages["load"] = time.perf_counter() - started
 
-        restarts = Restarts(X, rows, weight, init, self.n_clusters, n_init, random_state, weight_dtype, report)
+        restarts = Restarts(X, backend, rows, weight, init, self.n_clusters, n_init, random_state, weight_dtype, report)
         best = restarts.best(
             max_iter=self.max_iter,
             tol=tol,
@@ -230,7 +231,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         given = not callable(self.init) and not isinstance(self.init, str)
         init = check_centers(self.init, self.n_clusters, X.shape[1], dtype) if given else self.init
         if self.n_init == "auto":
-            return init, 1 if given or init == "k-means++" else 10
+            return init, 1 if given or init in ("k-means++", "k-means||") else 10
         if given and self.n_init != 1:
             warnings.warn(
                 "Explicit initial center position passed: performing only one init in "

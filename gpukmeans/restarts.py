@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gpukmeans._validation import check_centers
-from gpukmeans.backends import Rows
+from gpukmeans.backends import Backend, Rows
 from gpukmeans.exact_sums import F64
 from gpukmeans.lloyd import Iteration, LloydResult, lloyd
 from gpukmeans.lockstep import lockstep
-from gpukmeans.seeding import kmeans_plusplus, probabilities, random_rows
+from gpukmeans.seeding import draw_rows, kmeans_plusplus, probabilities
 from gpukmeans.threads import workers
 
 Init = str | ArrayLike | Callable[..., ArrayLike]
@@ -47,10 +47,11 @@ class Restarts:
     Attributes
     ----------
     X : ndarray of shape (n_samples, n_features)
+    backend : Backend
     rows : Rows
         X on the backend, with `sample_weight`.
     sample_weight : ndarray of shape (n_samples,), float64, or None
-    init : {"k-means++", "random"}, ndarray of shape (n_clusters, n_features) or callable
+    init : {"k-means++", "k-means||", "random"}, ndarray of shape (n_clusters, n_features) or callable
     n_clusters, n_init : int
     random_state : RandomState
     dtype : dtype
@@ -60,6 +61,7 @@ class Restarts:
     """
 
     X: NDArray
+    backend: Backend
     rows: Rows
     sample_weight: F64 | None
     init: Init
@@ -127,10 +129,8 @@ class Restarts:
         """The centers that the next run starts from."""
         X, k = self.X, self.n_clusters
         if isinstance(self.init, str):
-            p = probabilities(len(X), self.sample_weight, self.dtype)
-            if self.init == "random":
-                return X[random_rows(self.rows, k, self.random_state, p)].astype(self.dtype)
-            return X[kmeans_plusplus(self.rows, k, self.random_state, p, self.sample_weight)].astype(self.dtype)
+            weight, load = self.sample_weight, self.backend.load
+            return X[draw_rows(self.init, self.rows, k, self.random_state, weight, self.dtype, load)].astype(self.dtype)
         if callable(self.init):
             mean = X.mean(axis=0, dtype=self.dtype)
             moved = self.init(X - mean, k, random_state=self.random_state)

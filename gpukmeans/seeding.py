@@ -1,24 +1,26 @@
-"""Where Lloyd's algorithm starts: k-means++ with scikit-learn's draws, and random rows.
+"""Where Lloyd's algorithm starts: k-means++ with scikit-learn's draws, k-means||, and random rows.
 
 D. Arthur and S. Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007; the greedy variant with
-2 + log(k) trials is scikit-learn's.
+2 + log(k) trials is scikit-learn's.  B. Bahmani, B. Moseley, A. Vattani, R. Kumar and S. Vassilvitskii, "Scalable
+k-means++", VLDB 2012, for k-means||.
 
 A draw is a decision: which row does the running sum of squared distances first reach a random value at?  Which of the
-trials leaves the smallest potential?  The decisions are those of real arithmetic.  Backends return distances with error
-bounds, which settle nearly every decision; those they leave open are settled in whole numbers of unlimited size.
+trials leaves the smallest potential?  Is a row's share of the potential above a random one?  The decisions are those of
+real arithmetic.  Backends return distances with error bounds, which settle nearly every decision; those they leave open
+are settled in whole numbers of unlimited size.
 So every backend draws the same rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.backends import Rows, Seeding
-from gpukmeans.certificates import UNIT64, gamma
+from gpukmeans.certificates import SLACK, SQUARE_UNDERFLOW, UNIT64, gamma
 from gpukmeans.exact_sums import F64
 from gpukmeans.tie_break import first_of_equal_rows
 
@@ -32,6 +34,24 @@ def probabilities(n_samples: int, sample_weight: F64 | None, dtype: np.dtype) ->
 def random_rows(rows: Rows, n_clusters: int, random_state: np.random.RandomState, p: NDArray) -> NDArray[np.int64]:
     """Indices of `n_clusters` different rows drawn with probability `p`: scikit-learn's ``init="random"``."""
     return random_state.choice(rows.n_samples, size=n_clusters, replace=False, p=p).astype(np.int64)
+
+
+def draw_rows(
+    init: str,
+    rows: Rows,
+    n_clusters: int,
+    random_state: np.random.RandomState,
+    sample_weight: F64 | None,
+    dtype: np.dtype,
+    load: Callable[[NDArray, F64], Rows],
+) -> NDArray[np.int64]:
+    """Indices of the rows to start from, by the name of a way to draw them: see `gpukmeans.KMeans`."""
+    if init == "k-means||":
+        return kmeans_parallel(rows, n_clusters, random_state, dtype, sample_weight, load)
+    p = probabilities(rows.n_samples, sample_weight, dtype)
+    if init == "random":
+        return random_rows(rows, n_clusters, random_state, p)
+    return kmeans_plusplus(rows, n_clusters, random_state, p, sample_weight)
 
 
 def kmeans_plusplus(
@@ -57,77 +77,175 @@ def kmeans_plusplus(
         n_local_trials = 2 + int(np.log(n_clusters))
     seeding = rows.seeding()
     chosen = [int(random_state.choice(rows.n_samples, p=p))]
-    sums, errors = seeding.propose(np.array(chosen))
-    seeding.accept(0)
-    potential, error = sums[0], errors[0]
     exact = _ExactPotentials(rows, sample_weight)
+    sums, errors = seeding.add(np.array(chosen))
     for _ in range(1, n_clusters):
         draws = random_state.uniform(size=n_local_trials)
-        candidates = np.array([_locate(u, potential, error, seeding, exact, chosen) for u in draws])
-        ids, column = np.unique(candidates, return_inverse=True)
-        sums, errors = seeding.propose(ids)
-        best = _smallest(ids, column, sums, errors, rows, exact, chosen)
-        seeding.accept(int(column[best]))
-        potential, error = sums[column[best]], errors[column[best]]
+        candidates = np.array(list(dict.fromkeys(_locate(draws, sums, errors, seeding, exact, chosen))))
+        best = _smallest(candidates, seeding, rows, exact, chosen)
+        sums, errors = seeding.accept(best)
         chosen.append(int(candidates[best]))
     return np.array(chosen)
 
 
-def _locate(u: float, sums: F64, errors: F64, seeding: Seeding, exact: _ExactPotentials, chosen: list[int]) -> int:
-    """The first row at which the running sum of the potential reaches u times its total."""
+#: Rows that a round of k-means|| draws on average, in multiples of n_clusters; and its rounds.  With 2 and 5 Bahmani et
+#: al. end as low as with k-means++.
+OVERSAMPLING = 2
+ROUNDS = 5
+
+
+def kmeans_parallel(
+    rows: Rows,
+    n_clusters: int,
+    random_state: np.random.RandomState,
+    dtype: np.dtype,
+    sample_weight: F64 | None,
+    load: Callable[[NDArray, F64], Rows],
+) -> NDArray[np.int64]:
+    """Indices of `n_clusters` rows drawn by k-means||: few passes over the rows, however many clusters there are.
+
+    The first row is drawn as by k-means++.  Then, in each of 5 rounds, every row becomes a candidate by itself, with
+    a chance of 2 n_clusters times its share of the potential.  Each candidate is weighed by the rows nearest to it,
+    and greedy k-means++ draws among the candidates.  Where these are too few, k-means++ draws the missing ones among
+    all rows.
+
+    Parameters
+    ----------
+    rows : Rows
+    random_state : RandomState
+        One `choice`, then a uniform for every row and round, then what `kmeans_plusplus` uses.
+    dtype : dtype
+        That of `probabilities`.
+    load : callable
+        Brings candidate rows and their weights to where `rows` are: ``Backend.load``.
+
+    Notes
+    -----
+    The rounds hold about 10 n_clusters candidates, whose distances to all rows are the work: five passes over the rows
+    instead of n_clusters, but no fewer multiplications.  That pays where passes are dear.  On a CPU greedy k-means++
+    multiplies far less, as it leaves out most rows unread, and is the quicker one for rows that fit the memory.
+    """
+    p = probabilities(rows.n_samples, sample_weight, dtype)
+    chosen = [int(random_state.choice(rows.n_samples, p=p))]
+    if n_clusters == 1:
+        return np.array(chosen)
+    seeding = rows.seeding()
+    exact = _ExactPotentials(rows, sample_weight)
+    sums, errors = seeding.add(np.array(chosen))
+    for _ in range(ROUNDS):
+        draws = random_state.uniform(size=rows.n_samples)
+        kept = _kept(draws, OVERSAMPLING * n_clusters, sums, errors, seeding, exact, chosen)
+        if len(kept):
+            sums, errors = seeding.add(kept)
+            chosen += kept.tolist()
+    candidates = np.array(chosen)
+    weights = _weights_of_nearest(rows, candidates, sample_weight)
+    heavy = np.flatnonzero(weights > 0.0)  # equal rows: the first of them bears their weight
+    if len(heavy) > n_clusters:
+        table, weights = rows.take(candidates[heavy]), weights[heavy]
+        p = probabilities(len(heavy), weights, dtype)
+        return candidates[heavy][kmeans_plusplus(load(table, weights), n_clusters, random_state, p, weights)]
+    missing: list[int] = []
+    while len(heavy) + len(missing) < n_clusters:
+        missing += _locate(random_state.uniform(size=1), sums, errors, seeding, exact, [*chosen, *missing])
+        sums, errors = seeding.add(np.array(missing[-1:]))
+    return np.concatenate([candidates[heavy], np.array(missing, np.int64)])
+
+
+def _kept(
+    draws: F64, factor: int, sums: F64, errors: F64, seeding: Seeding, exact: _ExactPotentials, chosen: list[int]
+) -> NDArray[np.int64]:
+    """The rows whose draw, times the potential, is less than `factor` times their own term of it."""
     running, running_error = _running(sums, errors)
-    total, total_error = running[-1], running_error[-1]
-    value = u * total
-    value_error = u * total_error + 4.0 * UNIT64 * value
-    block = _first_reaching(running, running_error, value, value_error)
-    if block is None:
-        return exact.locate(u, chosen)
+    terms, term_errors = seeding.terms()
+    share = draws * running[-1]
+    gap = factor * terms - share
+    doubt = factor * term_errors + draws * running_error[-1] + 4.0 * UNIT64 * (factor * terms + share)
+    doubt = SLACK * doubt + SQUARE_UNDERFLOW
+    kept = gap > doubt
+    open_ = np.flatnonzero((np.abs(gap) <= doubt) & (terms + term_errors > 0.0))
+    if len(open_):
+        kept[open_] = exact.kept(open_, draws[open_], factor, chosen)
+    return np.flatnonzero(kept)
+
+
+def _weights_of_nearest(rows: Rows, candidates: NDArray[np.int64], sample_weight: F64 | None) -> F64:
+    """The summed weights of the rows nearest to each candidate; ties go to the candidate that comes first."""
+    run = rows.start(rows.take(candidates).astype(rows.center_dtype))
+    run.assign(move=False)
+    return np.bincount(run.labels(), sample_weight, len(candidates)).astype(np.float64)
+
+
+def _locate(
+    draws: F64, sums: F64, errors: F64, seeding: Seeding, exact: _ExactPotentials, chosen: list[int]
+) -> list[int]:
+    """The first row at which the running sum of the potential reaches u times its total, for every draw u."""
+    running, running_error = _running(sums, errors)
+    values = draws * running[-1]
+    value_errors = draws * running_error[-1] + 4.0 * UNIT64 * values
+    found, open_ = _first_reaching(running, running_error, values, value_errors)
+    rows = []
+    for i, block in enumerate(found.tolist()):
+        row: int | None = None if open_[i] else block
+        if row is not None and seeding.block_size > 1:
+            row = _locate_within(block, running, running_error, values[i : i + 1], value_errors[i : i + 1], seeding)
+        rows.append(exact.locate(float(draws[i]), chosen) if row is None else row)
+    return rows
+
+
+def _locate_within(
+    block: int, running: F64, running_error: F64, value: F64, value_error: F64, seeding: Seeding
+) -> int | None:
+    """The first row of a block at which the running sum reaches a value, or None where the errors leave it open."""
     before, before_error = (running[block - 1], running_error[block - 1]) if block else (0.0, 0.0)
     terms, term_errors = seeding.block(block)
     inner, inner_error = _running(np.append(before, terms), np.append(before_error, term_errors))
-    row = _first_reaching(inner[1:], inner_error[1:], value, value_error)
-    if row is None:
-        return exact.locate(u, chosen)
-    return block * seeding.block_size + row
+    row, open_ = _first_reaching(inner[1:], inner_error[1:], value, value_error)
+    return None if open_[0] else block * seeding.block_size + int(row[0])
 
 
 def _running(terms: F64, errors: F64) -> tuple[F64, F64]:
     """Running sums of non-negative terms, and bounds of their errors."""
-    running = np.cumsum(terms)
-    return running, np.cumsum(errors) * (1.0 + 2.0**-20) + gamma(len(terms) + 1.0, UNIT64) * running
+    running = terms.cumsum()
+    slack = gamma(len(terms) + 1.0, UNIT64) * running
+    if errors.any():
+        slack += errors.cumsum() * (1.0 + 2.0**-20)
+    return running, slack
 
 
-def _first_reaching(running: F64, errors: F64, value: float, value_error: float) -> int | None:
-    """The first index whose running sum is at least `value`, or None where the errors leave it open."""
-    may = running + errors >= value - value_error
-    must = running - errors >= value + value_error
-    first_may, first_must = int(may.argmax()), int(must.argmax())
-    return first_may if may[first_may] and must[first_must] and first_may == first_must else None
+def _first_reaching(
+    running: F64, errors: F64, values: F64, value_errors: F64
+) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """The first index whose running sum is at least each value, and where the errors leave it open.
+
+    Running sums and their errors rise, and so do both summed.
+    """
+    may = np.searchsorted(running + errors, values - value_errors)
+    last = np.minimum(may, len(running) - 1)
+    must = running[last] - errors[last] >= values + value_errors
+    return last, ~(must & (may == last))
 
 
 def _smallest(
-    ids: NDArray[np.int64],
-    column: NDArray[np.int64],
-    sums: F64,
-    errors: F64,
-    rows: Rows,
-    exact: _ExactPotentials,
-    chosen: list[int],
+    candidates: NDArray[np.int64], seeding: Seeding, rows: Rows, exact: _ExactPotentials, chosen: list[int]
 ) -> int:
-    """The trial with the smallest potential; equal ones: the first."""
-    potentials = sums.sum(axis=1)
-    radii = errors.sum(axis=1) * (1.0 + 2.0**-20) + gamma(sums.shape[1] + 1.0, UNIT64) * potentials
-    best = int(potentials.argmin())
-    contenders = np.flatnonzero(potentials - radii <= potentials[best] + radii[best])
-    if len(contenders) == 1:
-        return int(np.flatnonzero(column == best)[0])
-    group = dict(zip(contenders.tolist(), first_of_equal_rows(rows.take(ids[contenders])).tolist(), strict=True))
-    first_trial: dict[int, int] = {}  # of each group of equal rows, in the order drawn
-    for trial, candidate in enumerate(column.tolist()):
-        if candidate in group:
-            first_trial.setdefault(group[candidate], trial)
-    trials = list(first_trial.values())
-    return trials[exact.smallest(ids[column[trials]], chosen)] if len(trials) > 1 else trials[0]
+    """The candidate that leaves the smallest potential; of equal ones the first."""
+    potentials, errors = seeding.propose(candidates)
+    contenders = _contenders(potentials, errors)
+    if len(contenders) > 1:
+        contenders = contenders[np.unique(first_of_equal_rows(rows.take(candidates[contenders])))]
+    if len(contenders) > 1:
+        potentials, errors = seeding.refine(contenders)
+        among = _contenders(potentials, errors)
+        if len(among) > 1 and errors[among].any():
+            return int(contenders[among[exact.smallest(candidates[contenders[among]], chosen)]])
+        return int(contenders[among[0]])
+    return int(contenders[0])
+
+
+def _contenders(potentials: F64, errors: F64) -> NDArray[np.intp]:
+    """Those that may be the smallest, in order."""
+    return np.flatnonzero(potentials - errors <= (potentials + errors).min())
 
 
 class _ExactPotentials:
@@ -152,6 +270,14 @@ class _ExactPotentials:
                     return row
                 row += 1
         return row - 1
+
+    def kept(self, ids: NDArray[np.int64], draws: F64, factor: int, chosen: list[int]) -> list[bool]:
+        """Whether each row's draw, times the potential, is less than `factor` times its own term."""
+        seeds = self._rows.take(np.array(chosen))
+        total = sum(int(self._closest(part, seeds).sum()) for part in self._parts())
+        ratios = [Fraction(u) for u in draws.tolist()]
+        terms = self._closest(ids, seeds)
+        return [r.numerator * total < factor * int(t) * r.denominator for r, t in zip(ratios, terms, strict=True)]
 
     def smallest(self, ids: NDArray[np.int64], chosen: list[int]) -> int:
         potentials = []

@@ -348,18 +348,25 @@ def test_potentials_are_within_their_bounds(dtype, weighted):
     distances, unit = square_distances(X, X[[3, 1100, 7, 20]])
     closest = None
     for candidates, accepted in (([3], 0), ([1100, 7, 20], 1)):
-        sums, errors = seeding.propose(np.array(candidates))
-        assert sums.shape == errors.shape == (len(candidates), 2)
         columns = distances[:, :1] if closest is None else distances[:, 1:]
         columns = columns if closest is None else np.minimum(columns, closest[:, None])
-        for t in range(len(candidates)):
-            for b, part in enumerate((range(1024), range(1024, n))):
-                want = sum((parts[i] * int(columns[i, t]) for i in part), Fraction(0)) * unit
-                assert abs(Fraction(sums[t, b]) - want) <= Fraction(errors[t, b])
-                assert errors[t, b] <= 1e-12 * sums[t, b]
-        seeding.accept(accepted)
+        if closest is None:
+            sums, errors = seeding.add(np.array(candidates))
+        else:
+            potentials, radii = seeding.propose(np.array(candidates))
+            for t in range(len(candidates)):
+                want = sum((parts[i] * int(columns[i, t]) for i in range(n)), Fraction(0)) * unit
+                assert abs(Fraction(potentials[t]) - want) <= Fraction(radii[t])
+                assert radii[t] <= 1e-12 * potentials[t]
+            again = seeding.refine(np.array([2, 0]))
+            assert np.array_equal(again[0], potentials[[2, 0]])
+            sums, errors = seeding.accept(accepted)
         closest = columns[:, accepted]
+        assert sums.shape == errors.shape == (2,)
         for b, part in enumerate((range(1024), range(1024, n))):
+            want = sum((parts[i] * int(closest[i]) for i in part), Fraction(0)) * unit
+            assert abs(Fraction(sums[b]) - want) <= Fraction(errors[b])
+            assert errors[b] <= 1e-12 * sums[b]
             terms, bounds = seeding.block(b)
             assert len(terms) == len(bounds) == len(part)
             for i, term, bound in zip(part, terms, bounds, strict=True):
@@ -373,8 +380,8 @@ def test_large_whole_numbers_are_not_called_exact():
     """1024 exact distances of up to 2**53 each need not add up exactly."""
     X = np.random.default_rng(0).integers(0, 2**24, (1024, 4)).astype(np.float64)
     seeding = load(X).seeding()
-    sums, errors = seeding.propose(np.array([0]))
+    sums, errors = seeding.add(np.array([0]))
     distances, unit = square_distances(X, X[:1])
-    difference = abs(Fraction(sums[0, 0]) - int(distances.sum()) * unit)
+    difference = abs(Fraction(sums[0]) - int(distances.sum()) * unit)
     assert difference > 0  # so a bound of zero would be wrong
-    assert difference <= Fraction(errors[0, 0])
+    assert difference <= Fraction(errors[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 
 import numpy as np
@@ -49,7 +50,10 @@ def test_a_wrong_parameter_gets_scikit_learns_error(name, value):
         SklearnKMeans(**{"n_clusters": 3, name: value}).fit(rows())
     with pytest.raises(InvalidParameterError) as ours:
         model().set_params(**{name: value}).fit(rows())
-    assert str(ours.value) == str(theirs.value)
+    words = [sorted(re.findall(r"[^\s{},]+", str(error.value))) for error in (ours, theirs)]  # sets have any order
+    if name == "init":
+        words[0].remove("'k-means||'")  # scikit-learn has none
+    assert words[0] == words[1]
 
 
 @pytest.mark.parametrize(

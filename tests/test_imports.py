@@ -76,7 +76,7 @@ LAYERS = [
     ["backends.cupy_backend", "backends.numpy_backend"],
     ["backends.cupy_run", "backends.cupy_seeding", "backends.numpy_run", "backends.numpy_seeding"],
     ["backends.numpy_lockstep"],
-    ["backends.numpy_draws"],
+    ["backends.numpy_draws", "backends.numpy_seed_screen"],
     ["backends.numpy_runs"],
     ["backends.numpy_groups"],
     ["backends.numpy_grouping"],

@@ -183,8 +183,10 @@ def test_distances_to_candidates(dtype, n_candidates):
         assert got[t, candidates[t]] == 0
 
     accepted = device.empty(n, np.float64)
-    launch(device, "accept_seed", {}, 1, 256, proposed, np.int32(n_candidates - 1), np.int64(n), accepted)
-    assert np.array_equal(device.download(accepted), got[-1])
+    for first, count in ((n_candidates - 1, 1), (0, n_candidates)):
+        args = (np.int32(first), np.int32(count), np.int64(n), accepted)
+        launch(device, "accept_seeds", {}, 1, 256, proposed, *args)
+        assert np.array_equal(device.download(accepted), got[first : first + count].min(axis=0))
 
 
 @IN_ORDER

@@ -224,9 +224,10 @@ def test_totals_of_columns_are_those_of_each():
 
 def restarts(X, k, weight, n_init, seed):
     dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
-    rows = NumpyBackend().load(X, weight, Grid.for_rows(X, weight))
+    backend = NumpyBackend()
+    rows = backend.load(X, weight, Grid.for_rows(X, weight))
     state = np.random.RandomState(seed)
-    return Restarts(X, rows, weight, "k-means++", k, n_init, state, dtype, FitReport())
+    return Restarts(X, backend, rows, weight, "k-means++", k, n_init, state, dtype, FitReport())
 
 
 @pytest.mark.parametrize(("kind", "dtype"), DATA)

@@ -112,7 +112,11 @@ def force_exact(monkeypatch):
     asked = []
     exact = seeding._ExactPotentials
     locate, smallest = exact.locate, exact.smallest
-    monkeypatch.setattr(seeding, "_first_reaching", lambda *args: None)
+    monkeypatch.setattr(
+        seeding,
+        "_first_reaching",
+        lambda running, errors, values, _: (np.zeros(len(values), int), np.full(len(values), True)),
+    )
     monkeypatch.setattr(exact, "locate", lambda *args: asked.append("locate") or locate(*args))
     monkeypatch.setattr(exact, "smallest", lambda *args: asked.append("smallest") or smallest(*args))
     return asked
@@ -165,20 +169,25 @@ def test_a_running_sum_is_located_only_where_its_errors_allow(seed):
         running[local.integers(12)] + local.choice([-0.5, -0.005, 0.0, 0.005, 0.5]),
         local.random() * 0.1,
     )
-    answer = seeding._first_reaching(running, errors, value, value_error)
+    (answer,), (open_,) = seeding._first_reaching(running, errors, np.array([value]), np.array([value_error]))
     for _ in range(200):
         true = running + errors * local.choice([-1.0, 0.0, 1.0], 12)
         aim = value + value_error * local.choice([-1.0, 0.0, 1.0])
         reached = np.flatnonzero(np.maximum.accumulate(true) >= aim)
-        assert answer is None or (len(reached) and reached[0] == answer)
+        assert open_ or (len(reached) and reached[0] == answer)
 
 
 def test_a_running_sum_far_from_every_edge_is_located():
     running, tiny = np.arange(1.0, 9.0), np.full(8, 1e-9)
-    for row in range(8):
-        assert seeding._first_reaching(running, tiny, row + 0.5, 1e-9) == row
-        assert seeding._first_reaching(running, tiny, row + 1.0, 1e-9) is None  # on an edge
-    assert seeding._first_reaching(running, 0 * tiny, 3.0, 0.0) == 2  # on an edge, but without error
+    inside, edges = np.arange(8) + 0.5, np.arange(8) + 1.0
+    found, open_ = seeding._first_reaching(running, tiny, inside, np.full(8, 1e-9))
+    assert found.tolist() == list(range(8))
+    assert not open_.any()
+    assert seeding._first_reaching(running, tiny, edges, np.full(8, 1e-9))[1].all()
+    found, open_ = seeding._first_reaching(running, 0 * tiny, edges, np.zeros(8))  # on an edge, but without error
+    assert found.tolist() == list(range(8))
+    assert not open_.any()
+    assert seeding._first_reaching(running, tiny, np.array([9.0]), np.zeros(1))[1].all()  # beyond the total
 
 
 def test_an_uncertain_total_makes_its_share_uncertain():
@@ -195,8 +204,8 @@ def test_an_uncertain_total_makes_its_share_uncertain():
             return "exactly"
 
     sums, errors = np.ones(10), np.where(np.arange(10) == 9, 1.0, 0.0)
-    answers = {u: seeding._locate(u, sums, errors, Blocks(), Exact(), [0]) for u in (0.05, 0.205, 0.25, 0.29)}
-    assert answers == {0.05: 0, 0.205: "exactly", 0.25: 2, 0.29: "exactly"}
+    draws = np.array([0.05, 0.205, 0.25, 0.29])
+    assert seeding._locate(draws, sums, errors, Blocks(), Exact(), [0]) == [0, "exactly", 2, "exactly"]
 
 
 class Scripted:
@@ -248,24 +257,30 @@ def test_potentials_lie_within_the_errors_that_come_with_them(backend, name, wei
     w = [Fraction(v) for v in (np.ones(70) if weight is None else weight).tolist()]
     distances, unit = square_distances(X, X)
     engine = backend.load(X, weight).seeding()
-    size, chosen = engine.block_size, []
-    for step in range(4):
-        candidates = np.sort(local.choice(70, 3, replace=False))
-        sums, errors = engine.propose(candidates)
-        for t, candidate in enumerate(candidates.tolist()):
-            true = [w[i] * min(int(distances[i, j]) for j in [*chosen, candidate]) * unit for i in range(70)]
-            for b in range(sums.shape[1]):
-                exact = sum(true[b * size : (b + 1) * size], Fraction(0))
-                assert abs(Fraction(float(sums[t, b])) - exact) <= Fraction(float(errors[t, b]))
-        accepted = step % 3
-        engine.accept(accepted)
-        chosen.append(int(candidates[accepted]))
-        true = [w[i] * min(int(distances[i, j]) for j in chosen) * unit for i in range(70)]
-        for b in range(sums.shape[1]):
+    size, chosen = engine.block_size, [int(local.integers(70))]
+
+    def true_terms(seeds):
+        return [w[i] * min(int(distances[i, j]) for j in seeds) * unit for i in range(70)]
+
+    sums, errors = engine.add(np.array(chosen))
+    for step in range(5):
+        true = true_terms(chosen)
+        assert len(sums) == len(errors) == -(-70 // size)
+        for b in range(len(sums)):
+            exact = sum(true[b * size : (b + 1) * size], Fraction(0))
+            assert abs(Fraction(float(sums[b])) - exact) <= Fraction(float(errors[b]))
             terms, term_errors = engine.block(b)
             for exact, term, error in zip(true[b * size : (b + 1) * size], terms, term_errors, strict=True):
                 assert abs(Fraction(float(term)) - exact) <= Fraction(float(error))
-                assert term_errors.sum() <= 2.0**-19 * terms.sum()  # not vacuous: half of the digits are left, at least
+        assert errors.sum() <= 2.0**-19 * sums.sum()  # not vacuous: half of the digits are left, at least
+        candidates = local.choice(70, 3, replace=False)
+        totals = [sum(true_terms([*chosen, i]), Fraction(0)) for i in candidates.tolist()]
+        for potentials, radii in (engine.propose(candidates), engine.refine(np.arange(3))):
+            for total, potential, radius in zip(totals, potentials, radii, strict=True):
+                assert abs(Fraction(float(potential)) - total) <= Fraction(float(radius))
+        assert (radii <= 2.0**-18 * potentials).all()
+        sums, errors = engine.accept(step % 3)
+        chosen.append(int(candidates[step % 3]))
 
 
 def test_exact_ties_of_potentials_go_to_the_first_trial(backend):

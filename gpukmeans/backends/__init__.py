@@ -114,17 +114,29 @@ class Seeding(Protocol):
 
     block_size: int
 
-    def propose(self, candidates: NDArray[np.int64]) -> tuple[F64, F64]:
-        """Per candidate row and block: sum of weight * min(closest, |x - candidate|^2), and its error bound.
+    def add(self, indices: NDArray[np.int64]) -> tuple[F64, F64]:
+        """Make rows seeds: the first one, or many at once.  Returns what `accept` does."""
 
-        Both of shape (n_candidates, n_blocks).
+    def propose(self, candidates: NDArray[np.int64]) -> tuple[F64, F64]:
+        """Per candidate row: the sum over all rows of weight * min(closest, |x - candidate|^2), and its error bound.
+
+        Rough where that is cheap: see `refine`.  Both of shape (n_candidates,).
         """
 
-    def accept(self, index: int) -> None:
-        """Make a candidate of the last proposal a seed."""
+    def refine(self, indices: NDArray[np.int64]) -> tuple[F64, F64]:
+        """The same for some candidates of the last proposal, with float64's errors."""
+
+    def accept(self, index: int) -> tuple[F64, F64]:
+        """Make a candidate of the last proposal a seed.
+
+        Returns per block the sum of weight * closest and its error bound, both of shape (n_blocks,).
+        """
 
     def block(self, block: int) -> tuple[F64, F64]:
         """The terms weight * closest of the rows of a block, and their error bounds."""
+
+    def terms(self) -> tuple[F64, F64]:
+        """The same of all rows."""
 
 
 class Rows(Protocol):

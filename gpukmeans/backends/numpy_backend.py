@@ -11,8 +11,9 @@ from gpukmeans.backends.numpy_lockstep import LockstepRows
 from gpukmeans.backends.numpy_projection import Projection, choose_basis
 from gpukmeans.backends.numpy_run import NumpyRun
 from gpukmeans.backends.numpy_screen import RowScreen
+from gpukmeans.backends.numpy_seed_screen import SeedScreen
 from gpukmeans.backends.numpy_seeding import NumpySeeding
-from gpukmeans.exact_sums import F64, Grid, blocks
+from gpukmeans.exact_sums import F64, Grid
 from gpukmeans.threads import workers
 from gpukmeans.tie_break import largest_integer
 
@@ -64,7 +65,7 @@ class NumpyRows(LockstepRows):
         self.n_samples, self.n_features = X.shape
         self.center_dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
         self._largest_integer: float | None = None
-        self._squares: F64 | None = None
+        self._seed_screen: SeedScreen | None = None
         self._screen: RowScreen | None = None
         self._projection: Projection | None = None
         self._basis_tried = False
@@ -81,20 +82,10 @@ class NumpyRows(LockstepRows):
         return NumpyRows(self.options, self.X, None, grid)
 
     def seeding(self) -> NumpySeeding:
-        return NumpySeeding(self)
-
-    def squares(self) -> F64:
-        """|x|^2 of every row in float64, for k-means++: made once for all restarts."""
-        if self._squares is None:
-            squares = self._squares = np.empty(self.n_samples)
-
-            def square(part: slice) -> None:
-                x = self.X[part].astype(np.float64)
-                np.einsum("ij,ij->i", x, x, out=squares[part])
-
+        if self._seed_screen is None:  # made once for all restarts
             with workers(self.X.size) as pool:
-                pool.map(square, blocks(self.n_samples, self.n_features))
-        return self._squares
+                self._seed_screen = SeedScreen(self.X, self.largest_integer(), pool)
+        return NumpySeeding(self._seed_screen, self.sample_weight)
 
     def screen(self) -> RowScreen:
         if self._screen is None:

@@ -6,7 +6,7 @@ left out.  What follows is this package's own, and made for matrix products.  In
 
 bounds      a group farther than the own center, by last iteration's bounds less the drift, is out
 own         the distance to the own center is computed afresh, in float32 with its radius; the bounds are asked again
-projected   the groups left: a lower bound of each from the rows' leading components (see numpy_screen.py), which costs
+projected   the groups left: a lower bound of each from the rows' leading components (numpy_projection.py), which costs
             a tenth of a product of whole rows and, held against a sharp upper bound, settles nineteen in twenty
 whole       the groups still left: float32 products of whole rows
 
@@ -35,13 +35,7 @@ from gpukmeans.backends.numpy_grouping import (
 )
 from gpukmeans.backends.numpy_projection import Projection, lower_scores
 from gpukmeans.backends.numpy_screen import F32, FullScreen, Index, RowScreen
-from gpukmeans.certificates import (
-    ScoreRadius,
-    group_base,
-    group_lower_bound,
-    group_threshold,
-    upper_distance,
-)
+from gpukmeans.certificates import ScoreRadius, group_base, group_lower_bound, group_threshold, upper_distance
 from gpukmeans.exact_sums import F64, I64
 from gpukmeans.threads import Workers, parts_of
 

@@ -29,6 +29,8 @@ MOVE_ROWS = 256
 RELABEL_ROWS = 2048
 #: Rows of a block of k-means++ potentials.
 SEEDING_BLOCK = 1024
+#: Seeds that are added at a time, each with its own distances to all rows.
+SEEDS_TOGETHER = 32
 #: Blocks of a grid-stride launch: several times what the largest device holds at once.
 STRIDE_BLOCKS = 4096
 
@@ -159,5 +161,5 @@ def variants() -> list[tuple[str, Constants]]:
         found.append(("relabel", relabel_constants(1, False, shared)))
         found += [("relabel", relabel_constants(n_limbs, True, shared)) for n_limbs in (1, 2)]
     found.append(("block_sums", {"BLOCK_ROWS": SEEDING_BLOCK}))
-    found += [(kernel, {}) for kernel in ("accept_seed", "exact_total", "scatter_labels")]
+    found += [(kernel, {}) for kernel in ("accept_seeds", "exact_total", "scatter_labels")]
     return found
