@@ -5,7 +5,7 @@ power-of-two grid and added up in int64.  Integer addition is associative, so ch
 cannot change a bit, and a sum kept up to date by differences never drifts.
 
 Squared distances that end up in a result (inertia, center shifts, the farthest rows) are evaluated in float64 in one
-fixed order, the *warp order*, which 32 GPU lanes and NumPy columns follow alike.
+fixed order, the *warp order*, which the lanes of a GPU warp and NumPy columns follow alike.
 
 What float64 cannot decide is decided in tie_break.py.
 """
@@ -103,16 +103,24 @@ class Grid:
         if X.dtype == np.uint8 and sample_weight is None:
             return cls(np.ones(d), bits, 1)
         with workers(X.size) as pool:
-            parts = blocks(n, d)
+            parts = pool.share(n, max(32, BLOCK_BYTES // (4 * d)), 1024)
+            few_bits = X.dtype == np.float32 and sample_weight is None
 
-            def largest_of(rows: slice) -> NDArray:
+            def extremes(rows: slice) -> tuple[NDArray, float]:
                 block = weighted_rows(X, sample_weight, rows, convert=False)
-                return np.maximum(block.max(axis=0), -block.min(axis=0))
+                return largest_magnitudes(block), smallest_magnitude(block) if few_bits else 0.0
 
-            largest = np.maximum.reduce(pool.map(largest_of, parts))
+            first_largest, first_smallest = extremes(parts[0])
+            few_bits &= bool(first_smallest >= 2.0**-12 * first_largest.max())
+            found = [(first_largest, first_smallest), *pool.map(extremes, parts[1:])]
+            largest = np.maximum.reduce([of_block for of_block, _ in found])
             if not np.isfinite(largest).all():
                 raise FloatingPointError("Rows or their products with the weights are not finite.")
             grid = cls.for_largest(largest, n)
+            # 24 bits of a value that is not much smaller than the largest lie on the first limb's grid.
+            smallest = min((value for _, value in found if value), default=0.0)
+            if few_bits and smallest * float(grid.scale.min()) >= 2.0**23:
+                return cls(grid.scale, grid.bits, 1)
 
             # float32 rows need not be widened where no product with their scale can leave float32.
             narrow = X.dtype == np.float32 and sample_weight is None
@@ -152,7 +160,9 @@ class Grid:
         return (high + low) * (1.0 / self.scale)
 
 
-def weighted_rows(X: NDArray, sample_weight: F64 | None, rows: slice | NDArray, *, convert: bool = True) -> NDArray:
+def weighted_rows(
+    X: NDArray, sample_weight: F64 | None, rows: slice | NDArray, *, convert: bool = True, out: F64 | None = None
+) -> NDArray:
     """Rows of X in float64, each times its weight: the values that are summed.
 
     One rounded product, which is exact for uint8 and float32 rows under weights of up to 29 significant bits.
@@ -160,8 +170,28 @@ def weighted_rows(X: NDArray, sample_weight: F64 | None, rows: slice | NDArray, 
     """
     block = X[rows]
     if sample_weight is not None:
-        return block * sample_weight[rows, None]
+        return np.multiply(block, sample_weight[rows, None], out=out)
+    if out is not None:
+        np.copyto(out, block)
+        return out
     return block.astype(np.float64) if convert else block
+
+
+def largest_magnitudes(block: NDArray) -> NDArray:
+    """Of each column; NaN where there is one."""
+    n, d = block.shape
+    side_by_side = min(n, max(1, 256 // d))  # NumPy is slow at rows of few columns
+    even = n - n % side_by_side
+    wide = block[:even].reshape(-1, side_by_side * d)
+    largest = np.maximum(wide.max(axis=0), -wide.min(axis=0)).reshape(side_by_side, d).max(axis=0)
+    return largest if even == n else np.maximum(largest, largest_magnitudes(block[even:]))
+
+
+def smallest_magnitude(block: NDArray[np.float32]) -> float:
+    """Of all float32 values but zeros; 0 if there is no other."""
+    bits = block.view(np.uint32) & np.uint32(0x7FFFFFFF)
+    bits -= np.uint32(1)  # zeros come last
+    return float((bits.min(keepdims=True) + np.uint32(1)).view(np.float32)[0, 0])
 
 
 def weight_grid(n_rows: int, sample_weight: F64 | None) -> Grid:

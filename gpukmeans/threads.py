@@ -1,6 +1,8 @@
 """Blocks of rows over the cores: NumPy and BLAS calls release the GIL, so threads are enough.
 
 Each thread calls single-threaded BLAS on its own block, which beats multi-threaded BLAS on thin products.
+Blocks are as large as caches and memory allow: threads that hand the interpreter to and fro between short calls gain
+nothing over one.
 No result depends on the number of threads: every block writes its own rows, or adds integers.
 """
 
@@ -96,6 +98,15 @@ class Workers:
         if self.threads == 1 or len(parts) < 2:
             return [function(part) for part in parts]
         return list(_pool(self.threads).map(function, parts))
+
+    def share(self, n_rows: int, most: int, least: int) -> list[slice]:
+        """Even slices of at most `most` rows, as many for each thread; fewer where they would be below `least`."""
+        n_parts = -(-n_rows // max(1, most))
+        if n_parts < self.threads:
+            n_parts = max(n_parts, min(self.threads, n_rows // least))
+        else:
+            n_parts += -n_parts % self.threads
+        return parts_of(n_rows, max(1, -(-n_rows // max(1, n_parts))))
 
 
 @contextmanager

@@ -91,7 +91,7 @@ def group_projections(rows: RowScreen, centers: NDArray, pool: Workers) -> list[
         sample = rows.block(rows.sample)
         if not sizes or n < 8 * SAMPLE or not np.abs(sample).max() < 2.0**40:
             return []
-        nearest = FullScreen(rows, centers).scores(sample).min(axis=1)
+        nearest = FullScreen(rows, centers).scores(rows.sample).min(axis=1)
         directions = leading_directions(sample, sizes[-1])
         norms = rows.norms[rows.sample]
         cheapest, best = OPEN_SHARE * _PRODUCT * d * k, 0

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from gpukmeans.backends.numpy_screen import (
     F32,
     SAMPLE,
+    SCORES,
     FullScreen,
     Index,
     RowScreen,
     Screened,
     lowest_scores,
-    rows_of_a_block,
+    product,
     verdict,
 )
 from gpukmeans.certificates import (
@@ -33,7 +34,7 @@ from gpukmeans.certificates import (
     score_radius,
 )
 from gpukmeans.exact_sums import F64
-from gpukmeans.threads import Workers, parts_of
+from gpukmeans.threads import Workers
 
 #: Numbers of components that are tried on the sample.
 COMPONENTS = (16, 32, 64)
@@ -78,11 +79,11 @@ class Projection:
         """Enter all rows."""
 
         def enter(part: slice) -> None:
-            x = screen.block(part)
             with np.errstate(over="ignore", invalid="ignore"):
-                self.fill(part, x @ self.basis, screen.norms_of(part, x))
+                components = screen.products(part, self.basis)
+                self.fill(part, components, screen.norms[part])
 
-        pool.map(enter, parts_of(len(screen.X), rows_of_a_block(self.n_components, len(self.basis))))
+        pool.map(enter, pool.share(len(screen.X), max(64, SCORES // self.n_components), 1024))
         self.filled = True
 
     def rows(self, rows: Index) -> F32:
@@ -177,29 +178,28 @@ class Anchors:
     def make(self, rows: Index, full: FullScreen) -> Screened:
         """Anchor rows for the first time, and screen them on the way."""
         screen, projection, m = full.rows, self.projection, self.projection.n_components
-        x = screen.block(rows)
         with np.errstate(over="ignore", invalid="ignore"):
             if projection.filled:
-                scores = full.scores(x)
+                scores = full.scores(rows)
             else:  # both products at once: the rows are read once
-                products = x @ np.hstack([projection.basis, full.minus_two])
-                projection.fill(rows, products[:, :m], screen.norms_of(rows, x))
+                products = screen.products(rows, np.hstack([projection.basis, full.minus_two]))
+                projection.fill(rows, products[:, :m], screen.norms[rows])
                 scores = full.from_products(products[:, m:])
         self.anchor(rows, scores)
-        return full.judge(rows, x, scores)
+        return full.judge(rows, scores)
 
     def anchor(self, rows: Index, scores: F32) -> None:
         """Keep what the components leave out of these scores of whole rows, of this epoch's centers."""
         table = self.projection.rows(rows)
         with np.errstate(over="ignore", invalid="ignore"):
-            self._products[rows] = scores - table @ self._table
+            self._products[rows] = scores - product(table, self._table)
         self._epoch[rows] = len(self._paths) - 1
 
     def __call__(self, rows: Index, norms: F64) -> Screened:
         """Screen anchored rows, whose norms (see RowScreen) are `norms`."""
         table = self.projection.rows(rows)
         with np.errstate(over="ignore", invalid="ignore"):
-            scores = table @ self._table
+            scores = product(table, self._table)
             scores += self._products[rows] if isinstance(rows, slice) else np.take(self._products, rows, axis=0)
             slack = np.take(self._ways, self._epoch[rows], axis=0)
             slack *= table[:, -2:-1]

@@ -13,10 +13,10 @@ from gpukmeans.backends import Assigned, Updated
 from gpukmeans.backends.numpy_bounds import DriftBounds
 from gpukmeans.backends.numpy_groups import GroupBounds
 from gpukmeans.backends.numpy_projection import Anchors
-from gpukmeans.backends.numpy_screen import FullScreen, Index, Screened, rows_of_a_block
+from gpukmeans.backends.numpy_screen import FETCHED, SCORES, FullScreen, Index, Screened
 from gpukmeans.backends.numpy_sums import ClusterSums
 from gpukmeans.certificates import exact_in_float64
-from gpukmeans.exact_sums import F64, I64, blocks, exact_total, farthest_rows, row_square_distances
+from gpukmeans.exact_sums import F64, I64, exact_total, farthest_rows, row_square_distances
 from gpukmeans.threads import Workers, parts_of, workers
 from gpukmeans.tie_break import all_integers, first_of_equal_rows, resolve
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Share of the rows from which all are looked at, without fetching them by index.
 NEARLY_ALL = 0.9
+#: Fewer rows are not worth a second thread.
+LEAST = 1024
 #: Rows that are resolved at a time.
 RESOLVE_ROWS = 256
 #: Iterations without bounds after they were of no use twice.
@@ -172,13 +174,12 @@ class NumpyRun:
                 best, certain = full.labels(index)
                 labels[index] = names[best]
                 return np.flatnonzero(~certain)
-            x = screen.block(index)
-            scores = full.scores(x)
+            scores = full.scores(index)
             if anchors is not None:
                 anchors.anchor(index, scores)
-            return settle(index, full.judge(index, x, scores))
+            return settle(index, full.judge(index, scores))
 
-        step = rows_of_a_block(len(alive), self._rows.n_features)
+        most = max(64, SCORES // len(alive))
         anchors = self._anchors_for(looked_at, before, len(alive))
         if anchors is not None:
             anchors.advance(full, screen.shifted(self._centers))
@@ -186,18 +187,17 @@ class NumpyRun:
         left = looked_at
         if anchors is not None and anchors.made:
             known = anchors
-            few = rows_of_a_block(len(alive), known.projection.n_components)
-            left = _left_open(lambda rows: settle(rows, known(rows, screen.norms[rows])), looked_at, n, few, pool)
+            left = _left_open(lambda rows: settle(rows, known(rows, screen.norms[rows])), looked_at, n, most, pool)
             clock.lap("screen components")
         elif anchors is not None:
             if bounds is not None:
                 bounds.forget()  # all rows are looked at
-            left = _left_open(lambda rows: settle(rows, anchors.make(rows, full)), None, n, step, pool)
+            left = _left_open(lambda rows: settle(rows, anchors.make(rows, full)), None, n, most // 4, pool)
             anchors.made = anchors.projection.filled = True
             clock.lap("screen and anchor")
             return left
         if left is None or len(left):
-            left = _left_open(look, left, n, step, pool)
+            left = _left_open(look, left, n, most, pool)
             screen.measured |= looked_at is None
             clock.lap("screen")
         return left
@@ -300,10 +300,15 @@ class NumpyRun:
         wide = centers.astype(np.float64)
 
         def measure(part: slice) -> None:
-            distances[part] = row_square_distances(rows.X, part, wide[self._labels[part]])
+            step = max(32, FETCHED // 2 // rows.n_features)
+            room = np.empty((min(step, part.stop - part.start), rows.n_features))
+            for block in parts_of(part.stop - part.start, step):
+                some = slice(part.start + block.start, part.start + block.stop)
+                own = np.take(wide, self._labels[some], axis=0, out=room[: some.stop - some.start], mode="clip")
+                distances[some] = row_square_distances(rows.X, some, own)
 
         with workers(rows.X.size) as pool:
-            pool.map(measure, blocks(rows.n_samples, rows.n_features))
+            pool.map(measure, pool.share(rows.n_samples, rows.n_samples, LEAST))
         return distances
 
 
@@ -334,7 +339,7 @@ def _left_open(
     look: Callable[[Index], NDArray[np.intp]],
     rows: NDArray[np.int64] | None,
     n_rows: int,
-    step: int,
+    most: int,
     pool: Workers,
 ) -> NDArray[np.int64]:
     """Look at some rows (None: all), block by block; returns those that `look` leaves open, in rising order."""
@@ -345,4 +350,5 @@ def _left_open(
                 return look(part) + part.start
             return rows[part][look(rows[part])]
 
-    return np.concatenate(pool.map(part_of, parts_of(n_rows if rows is None else len(rows), step)))
+    parts = pool.share(n_rows if rows is None else len(rows), most, LEAST)
+    return np.concatenate([np.zeros(0, np.int64), *pool.map(part_of, parts)])

@@ -37,18 +37,30 @@ Index = slice | NDArray[np.int64]
 
 #: Rows from which the common shift and the basis are taken, evenly spaced.
 SAMPLE = 1024
-#: Values (of rows and their scores) that are worked on at a time: few enough to stay in a core's cache.
-BLOCK_VALUES = 1 << 18
+#: Scores that a thread works on at a time.
+SCORES = 1 << 18
+#: Values of rows that are fetched at a time; more would make the allocator ask the system for fresh pages each time.
+FETCHED = 1 << 20
 
 
-def rows_of_a_block(n_centers: int, n_columns: int) -> int:
-    """How many rows to screen at a time.
+#: Multiply-adds up to which OpenBLAS multiplies without packing first, where it can: twice as fast for a few columns.
+UNPACKED = 900_000
+#: Rows at a time from which that pays.
+UNPACKED_ROWS = 16
 
-    As many as stay in a core's cache, but a thousand at least, so that threads seldom wait for one another between
-    NumPy calls, where these do not take too much memory.
-    """
-    enough = min(1024, (16 * BLOCK_VALUES) // max(n_centers, n_columns))
-    return max(64, enough, BLOCK_VALUES // (n_columns + 3 * n_centers))
+
+def product(x: NDArray, columns: NDArray, out: NDArray | None = None) -> NDArray:
+    """``x @ columns`` for many rows and few columns, in batches so small that BLAS reads them where they are."""
+    n, d = x.shape
+    if out is None:
+        out = np.empty((n, columns.shape[1]), np.result_type(x, columns))
+    step = UNPACKED // max(1, columns.size)
+    if not UNPACKED_ROWS <= step < n or not (x.flags.c_contiguous and out.flags.c_contiguous):
+        return np.matmul(x, columns, out=out)
+    even = n - n % step
+    np.matmul(x[:even].reshape(-1, step, d), columns, out=out[:even].reshape(-1, step, columns.shape[1]))
+    np.matmul(x[even:], columns, out=out[even:])
+    return out
 
 
 @dataclass(frozen=True)
@@ -112,22 +124,33 @@ class RowScreen:
         wide = centers.astype(np.float64)
         return wide if self.shift is None else wide - self.shift
 
-    def norms_of(self, rows: Index, x: F32) -> F64:
-        """The norms of rows whose `block` is `x`: kept, or measured now."""
-        if self.measured:
-            return self.norms[rows]
+    def products(self, rows: Index, columns: F32) -> F32:
+        """Float32 products of rows with some columns, (n_rows, n_columns); the norms of these rows are known then."""
+        n_rows, d = rows.stop - rows.start if isinstance(rows, slice) else len(rows), self.X.shape[1]
+        out = np.empty((n_rows, columns.shape[1]), np.float32)
+        for part in parts_of(n_rows, max(64, FETCHED // d)):
+            some = slice(rows.start + part.start, rows.start + part.stop) if isinstance(rows, slice) else rows[part]
+            x = self.block(some)
+            if not self.measured:
+                self._measure(some, x)
+            product(x, columns, out[part])
+        return out
+
+    def _measure(self, rows: Index, x: F32) -> None:
+        """Know the norms of rows whose `block` is `x`."""
         d = x.shape[1]
-        squares = np.vecdot(x, x).astype(np.float64)
-        norms = np.sqrt(squares * (1.0 + 2.0 * gamma(d + 6.0, UNIT32)) + d * 2.0**-120)
-        norms = np.where(norms < LARGEST_NORM32, norms, np.inf)
+        norms = np.vecdot(x, x).astype(np.float64)
+        norms *= 1.0 + 2.0 * gamma(d + 6.0, UNIT32)
+        norms += d * 2.0**-120
+        np.sqrt(norms, out=norms)
+        norms[~(norms < LARGEST_NORM32)] = np.inf
         self.norms[rows] = norms
-        return norms
 
     def measure(self, pool: Workers) -> None:
         """Have all norms."""
         if not self.measured:
-            step = rows_of_a_block(0, self.X.shape[1])
-            pool.map(lambda rows: self.norms_of(rows, self.block(rows)), parts_of(len(self.X), step))
+            n, d = self.X.shape
+            pool.map(lambda rows: self._measure(rows, self.block(rows)), pool.share(n, max(64, FETCHED // d), 1024))
             self.measured = True
 
 
@@ -207,9 +230,9 @@ class FullScreen:
         """Whether float32 reaches from the smallest to the largest of these scores (once all rows are measured)."""
         return SMALLEST_NORM32 <= self.largest < LARGEST_NORM32 and bool(np.isfinite(self.rows.norms).all())
 
-    def scores(self, x: F32) -> F32:
-        """(n_rows, n_centers) of rows as `RowScreen.block` gives them."""
-        return self.from_products(x @ self.minus_two)
+    def scores(self, rows: Index) -> F32:
+        """(n_rows, n_centers)"""
+        return self.from_products(self.rows.products(rows, self.minus_two))
 
     def from_products(self, products: F32) -> F32:
         """Scores from products with `minus_two`, which are overwritten."""
@@ -219,25 +242,22 @@ class FullScreen:
     def labels(self, rows: Index) -> tuple[NDArray[np.integer], NDArray[np.bool_]]:
         """The best center, and whether it is certified."""
         with np.errstate(over="ignore", invalid="ignore"):
-            x = self.rows.block(rows)
-            lowest = lowest_scores(self.scores(x), count=2)
-            reach = self.rows.norms_of(rows, x) * (2.0 * self.radius.per_norm) + 2.0 * self.radius.constant
+            lowest = lowest_scores(self.scores(rows), count=2)
+            reach = self.rows.norms[rows] * (2.0 * self.radius.per_norm) + 2.0 * self.radius.constant
             return lowest.best, lowest.second_score.astype(np.float64) - lowest.best_score > reach
 
     def __call__(self, rows: Index) -> Screened:
-        x = self.rows.block(rows)
         with np.errstate(over="ignore", invalid="ignore"):
-            return self.judge(rows, x, self.scores(x))
+            return self.judge(rows, self.scores(rows))
 
-    def judge(self, rows: Index, x: F32, scores: F32) -> Screened:
+    def judge(self, rows: Index, scores: F32) -> Screened:
         """The verdict on rows whose scores are known (and lost hereby)."""
         lowest = lowest_scores(scores)
-        return verdict(self.rows.norms_of(rows, x), lowest, lowest.best_score, self.radius)
+        return verdict(self.rows.norms[rows], lowest, lowest.best_score, self.radius)
 
     def candidates(self, rows: Index) -> NDArray[np.bool_]:
         """(n_rows, n_centers): the centers that may be nearest."""
         with np.errstate(over="ignore", invalid="ignore"):
-            x = self.rows.block(rows)
-            scores = self.scores(x)
-            reach = self.rows.norms_of(rows, x) * self.radius.per_norm + self.radius.constant
+            scores = self.scores(rows)
+            reach = self.rows.norms[rows] * self.radius.per_norm + self.radius.constant
             return ~(scores > (np.fmin.reduce(scores, axis=1) + 2.0 * reach)[:, None])

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.backends.numpy_projection import leading_directions
+from gpukmeans.backends.numpy_screen import product
 from gpukmeans.certificates import (
     LARGEST_NORM32,
     UNIT32,
@@ -31,8 +32,6 @@ Index = slice | NDArray[np.int64]
 
 #: Rows that a thread works on at a time: arrays of numbers per row fit its cache, and threads seldom meet.
 PART = 8192
-#: Multiply-adds up to which OpenBLAS takes a float product without packing it first: twice as fast for a few columns.
-UNPACKED = 900_000
 #: Whole numbers of up to 24 bits are exact in float32.
 WHOLE32 = 2.0**24
 #: Fewer columns are not worth a product of their own.
@@ -107,14 +106,13 @@ class SeedScreen:
         split = self.exact and self.narrow and n_rows and float(self.norms[rows].max()) * largest_norm >= WHOLE32
         pieces = parts_of(d, self._columns)
         out = np.zeros((n_rows, len(seeds)), np.float64 if split else dtype)
-        unpacked = UNPACKED // table.size
-        for part in parts_of(n_rows, min(rows_within(d), unpacked if unpacked >= 64 else n_rows)):
+        for part in parts_of(n_rows, rows_within(d)):
             block = self.fetch(rows, part).astype(dtype, copy=False)
             if split:
                 for piece in pieces:
                     out[part] += block[:, piece] @ table[piece]
             else:
-                np.matmul(block, table, out=out[part])
+                product(block, table, out[part])
         return out
 
     def fetch(self, rows: Index, part: slice) -> NDArray:
@@ -151,7 +149,7 @@ class Shadow:
         def project(part: slice) -> None:
             p = np.concatenate(
                 [
-                    screen.fetch(part, some).astype(np.float32, copy=False) @ basis
+                    product(screen.fetch(part, some).astype(np.float32, copy=False), basis)
                     for some in parts_of(part.stop - part.start, rows_within(d))
                 ]
             )
@@ -183,6 +181,6 @@ class Shadow:
         below = closest - screen.squares[part] * (1.0 - 2.0**-30)
         below += screen.norms[part] * radius.per_norm
         below += np.abs(below) * 2.0**-22 + radius.constant  # room for rounding to float32, too
-        scores = self._table[part] @ seeds.T
+        scores = product(self._table[part], seeds.T)
         near = np.minimum.reduce(np.ascontiguousarray(scores.T), axis=0) < below.astype(np.float32)
         return np.flatnonzero(near) + part.start

@@ -19,7 +19,9 @@ from gpukmeans.exact_sums import (
 from gpukmeans.threads import Workers, parts_of
 
 #: Rows that are summed at a time: few enough to stay in a shared cache, enough to pay for a sparse matrix.
-MOVE_ROWS = 512
+MOVE_ROWS = 1024
+#: Fewer rows are not worth a second thread.
+LEAST = 512
 #: Multiply-adds up to which a dense product costs less than making a sparse matrix.
 DENSE_PRODUCT = 1 << 20
 #: Values of centers that are made at a time.
@@ -55,29 +57,33 @@ class ClusterSums:
         def add(part: slice) -> tuple[I64, I64]:
             total = np.zeros((grid.n_limbs, len(touched), self._X.shape[1]))
             weights = np.zeros((len(self.weights), len(touched)))
+            room = np.empty((min(MOVE_ROWS, part.stop - part.start), self._X.shape[1]))
             for block in parts_of(part.stop - part.start, MOVE_ROWS):
                 index = rows[part][block]
                 leaving, entering = old[part][block], new[part][block]
                 dense = len(touched) * len(index) * self._X.shape[1] <= DENSE_PRODUCT
                 signs = _incidence(leaving, entering, place, len(touched), dense)
-                values = weighted_rows(self._X, self._weight, _as_slice(index))
+                values = room[: len(index)]
+                weighted_rows(self._X, self._weight, _as_slice(index), out=values)
                 if grid.n_limbs == 1:  # on the grid already: a power of two apart from whole numbers
                     total[0] += signs @ values
                 else:
                     for limb, sums in zip(grid.limbs(values), total, strict=True):
                         sums += signs @ limb
-                weight = np.ones((len(index), 1)) if self._weight is None else self._weight[index, None]
-                for limb, sums in zip(self._weight_grid.limbs(weight), weights, strict=True):
-                    sums += (signs @ limb)[:, 0]
+                if self._weight is not None:
+                    for limb, sums in zip(self._weight_grid.limbs(self._weight[index, None]), weights, strict=True):
+                        sums += (signs @ limb)[:, 0]
             if grid.n_limbs == 1:
                 total *= grid.scale
             return total.astype(np.int64), weights.astype(np.int64)
 
         # Sums of whole numbers up to 2**36 over so many rows are exact in float64.
-        step = min(EXACT_FLOAT64_ROWS // 2, max(1024, -(-len(rows) // (2 * pool.threads))))
-        for total, weights in pool.map(add, parts_of(len(rows), step)):
+        for total, weights in pool.map(add, pool.share(len(rows), EXACT_FLOAT64_ROWS // 2, LEAST)):
             self.sums[:, touched] += total
             self.weights[:, touched] += weights
+        if self._weight is None:
+            k = len(self.touched)
+            self.weights[0] += np.bincount(new, minlength=k) - np.bincount(old[old >= 0], minlength=k)
         self.touched[touched] = True
 
     def total_weights(self) -> F64:
