@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.backends.numpy_projection import Projection, leading_directions, lower_scores
+from gpukmeans.backends.numpy_projection import Projection, fill_together, leading_directions, lower_scores
 from gpukmeans.backends.numpy_screen import F32, SAMPLE, FullScreen, RowScreen
-from gpukmeans.certificates import square_distance_radius
+from gpukmeans.certificates import ScoreRadius, square_distance_radius
 from gpukmeans.exact_sums import F64, I64
 from gpukmeans.threads import Workers, parts_of
 
@@ -27,6 +28,29 @@ COARSER = 4
 _PRODUCT = 0.027  # a multiply-add of a float32 matrix product
 _FETCH = 0.6  # a float32 of a row fetched by index
 _REUSES = 10.0  # looks at a row in a fit, on average
+
+
+class Level(NamedTuple):
+    """Scores of one accuracy: of the rows in a projection, or of whole rows."""
+
+    projection: Projection | None  # None: whole rows
+    centers: F32  # one a row, in the order of Tables
+    squares: F32 | None  # to add to the products with whole rows
+    radius: ScoreRadius
+
+
+class Tables(NamedTuple):
+    """The centers of an assignment, group after group."""
+
+    labels: NDArray[np.int32]  # of the centers in this order
+    place: NDArray[np.int32]  # of each label in this order
+    starts: list[int]  # of the groups, and the end of the last
+    group: NDArray[np.int16]  # of the centers in this order
+    full: FullScreen
+    minus_two: F32  # (n_clusters, n_features), in this order
+    levels: list[Level]  # the coarsest first
+    drift: F32  # of the centers, in this order, rounded up
+    travelled: F32  # by the groups, see certificates.group_lower_bound
 
 
 def group_centers(centers: F64, n_groups: int) -> I64:
@@ -61,6 +85,23 @@ def pairs_where(pairs: NDArray[np.bool_]) -> tuple[I64, I64]:
     flat = np.flatnonzero(pairs)
     groups = flat // pairs.shape[1]
     return groups, flat - groups * pairs.shape[1]
+
+
+def nearest_and_others(scores: F32, starts: list[int]) -> tuple[I64, F32]:
+    """The nearest center of each column of `scores`, (n_centers, n_rows), and the lowest of each group's other ones."""
+    lowest = np.empty((len(starts) - 1, scores.shape[1]), np.float32)
+    for group, (first, end) in enumerate(pairwise(starts)):
+        np.minimum.reduce(scores[first:end], axis=0, out=lowest[group])
+    nearest = np.empty(scores.shape[1], np.int64)
+    of_group = lowest.argmin(axis=0)
+    for group, (first, end) in enumerate(pairwise(starts)):
+        rows = np.flatnonzero(of_group == group)
+        here = scores[first:end, rows]
+        at, across = here.argmin(axis=0), np.arange(len(rows))
+        nearest[rows] = first + at
+        here[at, across] = np.inf
+        lowest[group, rows] = here.min(axis=0)
+    return nearest, lowest
 
 
 def leave_out(scores: F32, own: NDArray[np.int32], first: int, end: int) -> None:
@@ -104,10 +145,10 @@ def group_projections(rows: RowScreen, centers: NDArray, pool: Workers) -> list[
             cost += min(left, k / GROUP_SIZE) * d * (_PRODUCT * GROUP_SIZE + _FETCH)
             if cost < cheapest:
                 cheapest, best = cost, m
-        for m in (best // COARSER, best) if best >= 2 * COARSER else ():
-            projection = Projection(n, np.ascontiguousarray(directions[:, :m]))
-            projection.fill_from(rows, pool)
-            rows.group_projections.append(projection)
+        if best:
+            made = [Projection(n, np.ascontiguousarray(directions[:, :m])) for m in (best // COARSER, best)]
+            fill_together(made, rows, pool)
+            rows.group_projections += made
     return rows.group_projections
 
 

@@ -25,15 +25,18 @@ from numpy.typing import NDArray
 
 from gpukmeans.backends.numpy_grouping import (
     GROUP_SIZE,
+    Level,
+    Tables,
     by_group,
     group_centers,
     group_projections,
     leave_out,
     length_of_drift,
+    nearest_and_others,
     open_share,
     pairs_where,
 )
-from gpukmeans.backends.numpy_projection import Projection, lower_scores
+from gpukmeans.backends.numpy_projection import lower_scores
 from gpukmeans.backends.numpy_screen import F32, FullScreen, Index, RowScreen
 from gpukmeans.certificates import ScoreRadius, group_base, group_lower_bound, group_threshold, upper_distance
 from gpukmeans.exact_sums import F64, I64
@@ -62,29 +65,6 @@ class Settled(NamedTuple):
 
     looked_at: I64
     undecided: I64
-
-
-class _Level(NamedTuple):
-    """Scores of one accuracy: of the rows in a projection, or of whole rows."""
-
-    projection: Projection | None  # None: whole rows
-    centers: F32  # one a row, in the order of _Tables
-    squares: F32 | None  # to add to the products with whole rows
-    radius: ScoreRadius
-
-
-class _Tables(NamedTuple):
-    """The centers of an assignment, group after group."""
-
-    labels: NDArray[np.int32]  # of the centers in this order
-    place: NDArray[np.int32]  # of each label in this order
-    starts: list[int]  # of the groups, and the end of the last
-    group: NDArray[np.int16]  # of the centers in this order
-    full: FullScreen
-    minus_two: F32  # (n_clusters, n_features), in this order
-    levels: list[_Level]  # the coarsest first
-    drift: F32  # of the centers, in this order, rounded up
-    travelled: F32  # by the groups, see certificates.group_lower_bound
 
 
 class _Open(NamedTuple):
@@ -177,9 +157,7 @@ class GroupBounds:
         self._tables = tables
 
         def look(part: slice) -> _Open:
-            if unlabelled:
-                self._guess(part, labels, tables)
-            return self._look(part, labels, tables, tables.levels[-1:] if unlabelled else tables.levels)
+            return (self._first_look if unlabelled else self._look)(part, labels, tables)
 
         n_blocks = pool.threads * -(-len(labels) // (BLOCK * pool.threads))
         parts = pool.map(look, parts_of(len(labels), -(-len(labels) // n_blocks)))
@@ -197,7 +175,7 @@ class GroupBounds:
 
     # ---- the centers -------------------------------------------------------------------------------------------------
 
-    def _prepare(self, centers: NDArray, pool: Workers) -> _Tables | None:
+    def _prepare(self, centers: NDArray, pool: Workers) -> Tables | None:
         """Group the centers or follow their drift; None where float32 does not reach."""
         rows = self._rows
         anew = self._n_assigned < REGROUP
@@ -219,18 +197,18 @@ class GroupBounds:
         for projection, *screens in zip(self._projections, *halves, strict=True):
             tables, radii = zip(*screens, strict=True)
             radius = ScoreRadius(max(r.per_norm for r in radii), max(r.constant for r in radii))
-            levels.append(_Level(projection, np.concatenate(tables), None, radius))
+            levels.append(Level(projection, np.concatenate(tables), None, radius))
         full = FullScreen(rows, ordered)
         if not full.in_range:
             return None
         minus_two = np.ascontiguousarray(full.minus_two.T)
         if not levels:
-            levels.append(_Level(None, minus_two, full.squares, full.radius))
+            levels.append(Level(None, minus_two, full.squares, full.radius))
         self._centers = centers.copy()
         self._travelled += np.maximum.reduceat(drift, starts[:-1])
         place = np.empty(len(order), np.int32)
         place[order] = np.arange(len(order))
-        return _Tables(
+        return Tables(
             order.astype(np.int32),
             place,
             starts.tolist(),
@@ -256,15 +234,25 @@ class GroupBounds:
 
     # ---- the rows ----------------------------------------------------------------------------------------------------
 
-    def _guess(self, part: slice, labels: NDArray[np.int32], tables: _Tables) -> None:
-        """Start from the centers that look nearest in the projection."""
+    def _first_look(self, part: slice, labels: NDArray[np.int32], tables: Tables) -> _Open:
+        """Label rows by the finest projection, and open the groups that may have a nearer center: see `_look`."""
         level = tables.levels[-1]
-        assert level.projection is not None
-        for some in parts_of(part.stop - part.start, max(64, FEW_SCORES // len(level.centers))):
-            rows = slice(part.start + some.start, part.start + some.stop)
-            labels[rows] = tables.labels[(level.projection.table[rows] @ level.centers.T).argmin(axis=1)]
+        own = np.empty(part.stop - part.start, np.int64)
+        lowest = np.empty((len(tables.starts) - 1, len(own)), np.float32)
+        for some in parts_of(len(own), max(64, FEW_SCORES // len(level.centers))):
+            scores = self._scores(slice(part.start + some.start, part.start + some.stop), level, 0, tables.starts[-1])
+            own[some], lowest[:, some] = nearest_and_others(scores, tables.starts)
+        labels[part] = tables.labels[own]
+        norms, every = self._rows.norms[part], np.arange(len(own))
+        squares, beyond = norms * norms, level.radius.of(norms)
+        self._score[part] = self._own_scores(part, every, own, tables.full, tables.minus_two)
+        highest = self._score[part] + tables.full.radius.of(norms)
+        self._upper[part] = upper_distance(squares, highest)
+        self._lower[:, part] = group_lower_bound(lowest, group_base(squares, beyond), tables.travelled[:, None])
+        groups, rows = pairs_where(~(lowest > highest + beyond))
+        return _Open(groups.astype(np.int16), part.start + rows, part.start + every, lowest.size)
 
-    def _look(self, part: slice, labels: NDArray[np.int32], tables: _Tables, levels: list[_Level]) -> _Open:
+    def _look(self, part: slice, labels: NDArray[np.int32], tables: Tables) -> _Open:
         """Ask the bounds, then cheap scores; from here on centers are counted group by group, rows from the block's."""
         own = tables.place[labels[part]]
         lower, travelled = self._lower[:, part], tables.travelled[:, None]
@@ -285,10 +273,10 @@ class GroupBounds:
         fails = ~(lower > group_threshold(upper, travelled))
         groups, rows = pairs_where(fails)
         n_pairs = len(rows)
-        for level in levels:
+        for level in tables.levels:
             beyond = level.radius.of(norms)
             base, reach = group_base(squares, beyond), highest + beyond
-            if level is levels[0] and n_pairs > DENSE * fails.size:
+            if level is tables.levels[0] and n_pairs > DENSE * fails.size:
                 lowest = self._dense_scores(part, own, level, tables.starts)
                 np.maximum(lower, group_lower_bound(lowest, base, travelled), out=lower)
                 groups, rows = pairs_where(fails & ~(lowest > reach))
@@ -312,7 +300,7 @@ class GroupBounds:
             scores[some] += full.squares[center]
         return scores
 
-    def _scores(self, rows: Index, level: _Level, first: int, end: int) -> F32:
+    def _scores(self, rows: Index, level: Level, first: int, end: int) -> F32:
         """(n_centers, n_rows)"""
         x = self._rows.block(rows) if level.projection is None else level.projection.rows(rows)
         scores = level.centers[first:end] @ x.T
@@ -320,7 +308,7 @@ class GroupBounds:
             scores += level.squares[first:end, None]
         return scores
 
-    def _dense_scores(self, part: slice, own: NDArray[np.int32], level: _Level, starts: list[int]) -> F32:
+    def _dense_scores(self, part: slice, own: NDArray[np.int32], level: Level, starts: list[int]) -> F32:
         """(n_groups, n_rows): the lowest score of each group, the own center left out."""
         lowest = np.empty((len(starts) - 1, len(own)), np.float32)
         for some in parts_of(len(own), max(64, FEW_SCORES // starts[-1])):
@@ -332,7 +320,7 @@ class GroupBounds:
         return lowest
 
     def _sparse_scores(
-        self, part: slice, groups: I64, rows: I64, own: NDArray[np.int32], level: _Level, starts: list[int]
+        self, part: slice, groups: I64, rows: I64, own: NDArray[np.int32], level: Level, starts: list[int]
     ) -> F32:
         """The lowest score of each of some (group, row), the own center left out."""
         lowest = np.empty(len(rows), np.float32)
@@ -344,7 +332,7 @@ class GroupBounds:
         return lowest
 
     def _decide(
-        self, groups: NDArray[np.int16], rows: I64, labels: NDArray[np.int32], tables: _Tables, pool: Workers
+        self, groups: NDArray[np.int16], rows: I64, labels: NDArray[np.int32], tables: Tables, pool: Workers
     ) -> I64:
         """Whole scores for the (group, row) left, the groups rising; returns the rows that stay undecided."""
         full = tables.full

@@ -75,17 +75,6 @@ class Projection:
         table[:, m + 1] = 1.0
         self.table[part] = table
 
-    def fill_from(self, screen: RowScreen, pool: Workers) -> None:
-        """Enter all rows."""
-
-        def enter(part: slice) -> None:
-            with np.errstate(over="ignore", invalid="ignore"):
-                components = screen.products(part, self.basis)
-                self.fill(part, components, screen.norms[part])
-
-        pool.map(enter, pool.share(len(screen.X), max(64, SCORES // self.n_components), 1024))
-        self.filled = True
-
     def rows(self, rows: Index) -> F32:
         """Some rows of the table."""
         return self.table[rows] if isinstance(rows, slice) else np.take(self.table, rows, axis=0)
@@ -99,6 +88,21 @@ class Projection:
         with np.errstate(over="ignore", invalid="ignore"):  # infinite scores certify nothing
             inside = (wide @ self._wide).astype(np.float32)
             return inside, wide - inside.astype(np.float64) @ self._wide.T
+
+
+def fill_together(projections: list[Projection], screen: RowScreen, pool: Workers) -> None:
+    """Enter all rows in projections whose directions are the last one's foremost: the rows are read once."""
+    finest = projections[-1]
+
+    def enter(part: slice) -> None:
+        with np.errstate(over="ignore", invalid="ignore"):
+            components = screen.products(part, finest.basis)
+            for projection in projections:
+                projection.fill(part, components[:, : projection.n_components], screen.norms[part])
+
+    pool.map(enter, pool.share(len(screen.X), max(64, SCORES // finest.n_components), 1024))
+    for projection in projections:
+        projection.filled = True
 
 
 def lower_scores(projection: Projection, wide: F64) -> tuple[F32, ScoreRadius]:

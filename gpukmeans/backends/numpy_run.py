@@ -13,7 +13,7 @@ from gpukmeans.backends import Assigned, Updated
 from gpukmeans.backends.numpy_bounds import DriftBounds
 from gpukmeans.backends.numpy_groups import GroupBounds
 from gpukmeans.backends.numpy_projection import Anchors
-from gpukmeans.backends.numpy_screen import FETCHED, SCORES, FullScreen, Index, Screened
+from gpukmeans.backends.numpy_screen import FETCHED, FullScreen, Index, Screened, rows_to_screen
 from gpukmeans.backends.numpy_sums import ClusterSums
 from gpukmeans.certificates import exact_in_float64
 from gpukmeans.exact_sums import F64, I64, exact_total, farthest_rows, row_square_distances
@@ -179,7 +179,7 @@ class NumpyRun:
                 anchors.anchor(index, scores)
             return settle(index, full.judge(index, scores))
 
-        most = max(64, SCORES // len(alive))
+        most = rows_to_screen(len(alive))
         anchors = self._anchors_for(looked_at, before, len(alive))
         if anchors is not None:
             anchors.advance(full, screen.shifted(self._centers))

@@ -49,6 +49,11 @@ UNPACKED = 900_000
 UNPACKED_ROWS = 16
 
 
+def rows_to_screen(n_centers: int) -> int:
+    """Rows that a thread screens at a time: enough to multiply fast, few enough to keep their scores in a cache."""
+    return max(64, SCORES // n_centers, min(1024, 8 * SCORES // n_centers))
+
+
 def product(x: NDArray, columns: NDArray, out: NDArray | None = None) -> NDArray:
     """``x @ columns`` for many rows and few columns, in batches so small that BLAS reads them where they are."""
     n, d = x.shape
