@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -84,18 +85,32 @@ class Restarts:
 
         Small problems advance all runs together, unless somebody watches them.
         """
+        theirs = on_iteration is not None or callable(self.init)  # code that should not find BLAS held at one thread
+        with nullcontext() if theirs else workers(0):
+            if on_iteration is None and not verbose and self.rows.runs_at_a_time(self.n_clusters):
+                return self._best_of_all_at_once(max_iter, tol, precision)
+            return self._best_of_each(max_iter, tol, precision, on_iteration, verbose)
+
+    def _best_of_all_at_once(self, max_iter: int, tol: float, precision: str) -> LloydResult:
+        started = time.perf_counter()
+        starts = self._many_starts()
+        self.report.stages["seed"] += time.perf_counter() - started
+        started = time.perf_counter()
+        best = lockstep(
+            self.rows, starts, sample_weight=self.sample_weight, max_iter=max_iter, tol=tol, precision=precision
+        )
+        self._note(best, started)
+        return best
+
+    def _best_of_each(
+        self,
+        max_iter: int,
+        tol: float,
+        precision: str,
+        on_iteration: Callable[[Iteration], object] | None,
+        verbose: bool,
+    ) -> LloydResult:
         best: LloydResult | None = None
-        if on_iteration is None and not verbose and self.rows.runs_at_a_time(self.n_clusters):
-            with workers(0):  # holds BLAS at one thread for all that follows, once
-                started = time.perf_counter()
-                starts = self._many_starts()
-                self.report.stages["seed"] += time.perf_counter() - started
-                started = time.perf_counter()
-                best = lockstep(
-                    self.rows, starts, sample_weight=self.sample_weight, max_iter=max_iter, tol=tol, precision=precision
-                )
-                self._note(best, started)
-            return best
         for restart in range(self.n_init):
             started = time.perf_counter()
             centers = self._start()

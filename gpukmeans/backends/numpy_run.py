@@ -29,7 +29,7 @@ NEARLY_ALL = 0.9
 LEAST = 1024
 #: Rows that are resolved at a time.
 RESOLVE_ROWS = 256
-#: Iterations without bounds after they were of no use twice.
+#: Iterations without bounds after they were of no use twice, and as many more after each time on end.
 PAUSE = 3
 #: Share of the rows to look at from which it pays to anchor all.
 ANCHOR_FROM = 0.5
@@ -136,6 +136,8 @@ class NumpyRun:
             return None
         if self._pause:  # no bound would hold yet
             self._pause -= 1
+            if not self._pause:
+                bounds.advance(self._centers)
             return None
         bounds.advance(self._centers)
         rows = bounds.open_rows(pool)
@@ -144,7 +146,7 @@ class NumpyRun:
             return rows
         self._n_futile += 1
         if self._n_futile > 1 and self._anchors is None:
-            self._pause = PAUSE
+            self._pause = PAUSE * (self._n_futile - 1)
             bounds.forget()
         return None
 

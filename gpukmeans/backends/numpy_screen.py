@@ -12,6 +12,7 @@ in later iterations (numpy_bounds.py).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from threading import local
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,7 +52,7 @@ UNPACKED_ROWS = 16
 
 def rows_to_screen(n_centers: int) -> int:
     """Rows that a thread screens at a time: enough to multiply fast, few enough to keep their scores in a cache."""
-    return max(64, SCORES // n_centers, min(1024, 8 * SCORES // n_centers))
+    return max(64, SCORES // n_centers, min(2048, 8 * SCORES // n_centers))
 
 
 def product(x: NDArray, columns: NDArray, out: NDArray | None = None) -> NDArray:
@@ -99,6 +100,7 @@ class RowScreen:
         self.shift = self._common_shift()
         self.norms = np.empty(n)  # upper bounds of |x - shift|, infinite beyond float32's use
         self.measured = False
+        self._room = local()
         self.group_projections: list[Projection] = []  # see numpy_grouping.py
         self.group_basis_tried = False
 
@@ -130,9 +132,16 @@ class RowScreen:
         return wide if self.shift is None else wide - self.shift
 
     def products(self, rows: Index, columns: F32) -> F32:
-        """Float32 products of rows with some columns, (n_rows, n_columns); the norms of these rows are known then."""
+        """Float32 products of rows with some columns, (n_rows, n_columns); the norms of these rows are known then.
+
+        They stay until the thread asks for others.
+        """
         n_rows, d = rows.stop - rows.start if isinstance(rows, slice) else len(rows), self.X.shape[1]
-        out = np.empty((n_rows, columns.shape[1]), np.float32)
+        size = n_rows * columns.shape[1]
+        room = getattr(self._room, "products", None)
+        if room is None or len(room) < size:
+            room = self._room.products = np.empty(size, np.float32)
+        out = room[:size].reshape(n_rows, -1)
         for part in parts_of(n_rows, max(64, FETCHED // d)):
             some = slice(rows.start + part.start, rows.start + part.stop) if isinstance(rows, slice) else rows[part]
             x = self.block(some)
