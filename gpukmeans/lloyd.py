@@ -39,8 +39,8 @@ class Iteration:
     seconds : float
         Wall time; where runs advance together, its even share.
     stages : dict of str to float
-        The part of it in each stage: "update" and, on the CPU, "skip", "project", "screen components", "screen",
-        "resolve", "move".  Which stages an iteration has shows how rows were screened in it.
+        The part of it in each stage: "update" and, on the CPU, "skip", "project", "screen groups", "screen components",
+        "screen and anchor", "screen", "resolve", "move".  Which stages an iteration has shows how rows were screened.
     """
 
     init: int

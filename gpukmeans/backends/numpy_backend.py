@@ -24,11 +24,11 @@ class NumpyBackend:
     Parameters
     ----------
     skip : bool, default=True
-        Keep drift bounds, and look only at rows that these cannot settle.
+        Keep drift bounds, of groups of centers where there are many, and look only at rows that these cannot settle.
     screen : bool, default=True
         Settle rows by float32 scores where their error radius allows it; without, float64 distances settle all.
     project : bool, default=True
-        Try screening by a few leading components first, where a sample says that it pays.
+        Screen by a few leading components first, where a sample says that it pays.
     lockstep : bool, default=True
         Let the restarts of small problems advance together (which takes none of the short cuts above, nor needs them;
         without one of these it is off, too).

@@ -140,8 +140,8 @@ class Anchors:
         #: (n, k) float32: score minus projected score, when the row was anchored.
         self._products = np.empty((n_rows, n_centers), np.float32)
         self._epoch = np.zeros(n_rows, np.uint16)
-        self._paths: list[F64] = []  # at each epoch: how far each center's rest has moved since the first
-        self._rests: F64 | None = None
+        self._paths = np.zeros((0, n_centers))  # at each epoch: how far each center's rest has moved since the first
+        self._centers: F64 | None = None
         self._largest = 0.0
         #: Whether all rows are anchored.
         self.made = False
@@ -159,24 +159,27 @@ class Anchors:
         """The next epoch, of these centers (float64, shifted; all of the run's)."""
         projection = self.projection
         m = projection.n_components
-        inside, rests = projection.split(wide)
         with np.errstate(over="ignore", invalid="ignore"):
             self._largest = largest = max(self._largest, full.largest)
-            if self._rests is None:
-                self._paths.append(np.zeros(len(wide)))
+            path = np.zeros(len(wide))
+            if self._centers is None:
+                self._inside, self._rests = projection.split(wide)
             else:
-                step = rests - self._rests
-                length = np.sqrt(np.einsum("ij,ij->i", step, step)) * (1.0 + 2.0**-20) + largest * 2.0**-40
-                self._paths.append(self._paths[-1] + length)
-            self._rests = rests
+                moved = np.flatnonzero((wide != self._centers).any(axis=1))
+                self._inside[moved], rests = projection.split(wide[moved])
+                step = rests - self._rests[moved]
+                path += self._paths[-1]
+                path[moved] += np.sqrt(np.einsum("ij,ij->i", step, step)) * (1.0 + 2.0**-20) + largest * 2.0**-40
+                self._rests[moved] = rests
+            self._centers = wide
+            self._paths = np.concatenate([self._paths, path[None]])
             whole = score_radius(wide.shape[1], largest)
             projected = projection_radius(m, largest, projection.eta, projection.defect, projection.leak(largest))
             self._radius = anchored_radius(whole, projected, largest)
             #: Twice the way that the rest of each center has gone since each epoch.
-            ways = self._paths[-1] - np.stack(self._paths)
-            self._ways = (2.0 * (1.0 + 2.0**-20) * ways).astype(np.float32)
+            self._ways = (2.0 * (1.0 + 2.0**-20) * (path - self._paths)).astype(np.float32)
             self._table = np.zeros((m + 2, len(wide)), np.float32)
-            self._table[:m] = -2.0 * inside.T
+            self._table[:m] = -2.0 * self._inside.T
             self._table[m + 1] = np.einsum("ij,ij->i", wide, wide)
 
     def make(self, rows: Index, full: FullScreen) -> Screened:
