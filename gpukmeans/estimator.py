@@ -183,6 +183,14 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         MemoryError
             If the rows do not fit on the GPU.
         """
+        before = self.__dict__.copy()
+        try:
+            return self._fit(X, sample_weight)
+        except BaseException:  # a fit that fails leaves what was fitted before
+            self.__dict__ = before
+            raise
+
+    def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> KMeans:
         backend = get_backend(self.backend)
         X = check_rows(self, X, reset=True, finite=False)
         if len(X) < self.n_clusters:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
@@ -100,13 +101,18 @@ class Workers:
         return list(_pool(self.threads).map(function, parts))
 
     def share(self, n_rows: int, most: int, least: int) -> list[slice]:
-        """Even slices of at most `most` rows, as many for each thread; fewer where they would be below `least`."""
+        """Even slices of at most `most` rows, as many for each thread; fewer where they would be below `least`.
+
+        Their lengths differ by one at most.
+        """
         n_parts = -(-n_rows // max(1, most))
         if n_parts < self.threads:
             n_parts = max(n_parts, min(self.threads, n_rows // least))
         else:
             n_parts += -n_parts % self.threads
-        return parts_of(n_rows, max(1, -(-n_rows // max(1, n_parts))))
+        n_parts = min(max(1, n_parts), n_rows)
+        ends = [n_rows * i // n_parts for i in range(n_parts + 1)] if n_parts else []
+        return [slice(start, stop) for start, stop in pairwise(ends)]
 
 
 @contextmanager

@@ -16,8 +16,10 @@ from gpukmeans.exact_sums import (
     cluster_means,
     exact_total,
     farthest_rows,
+    largest_magnitudes,
     power_of_two_above,
     row_square_distances,
+    smallest_magnitude,
     warp_order_sum,
     weight_grid,
     weighted_rows,
@@ -145,6 +147,82 @@ def test_the_grid_sees_every_block():
     assert grid.n_limbs == 2
     assert grid.scale[3] == 2.0 ** (grid.bits - 20)
     assert grid.scale[2] == 2.0 ** (grid.bits - 1)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("n", "d"), [(1, 1), (7, 1), (256, 1), (257, 1), (1000, 3), (100, 255), (9, 256), (9, 300)])
+def test_largest_magnitudes_are_those_of_each_column(n, d, dtype):
+    """However rows are laid side by side; wherever the largest lies."""
+    local = np.random.default_rng(n)
+    block = local.standard_normal((n, d)).astype(dtype)
+    for table in (block, -np.abs(block), np.zeros((n, d), dtype)):
+        for row in (0, n // 2, n - 1):
+            table[row, d // 2] = local.choice([-9, 9])
+            assert np.array_equal(largest_magnitudes(table), np.abs(table).max(axis=0))
+    for value in (np.nan, np.inf, -np.inf):
+        for row in (0, n // 2, n - 1):
+            bad = block.copy()
+            bad[row, d - 1] = value
+            assert np.array_equal(largest_magnitudes(bad), np.abs(bad).max(axis=0), equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("values", "smallest"),
+    [
+        ([3.0, -2.0, 5.0], 2.0),
+        ([0.0, -0.0, -7.0], 7.0),
+        ([1.0, 2.0**-149, -0.0], 2.0**-149),
+        ([-(2.0**-140), 1.0], 2.0**-140),
+        ([3e38, np.inf], float(np.float32(3e38))),
+        ([0.0, -0.0], 0.0),
+        ([-0.0], 0.0),
+    ],
+)
+def test_smallest_magnitude_is_that_of_all_values_but_zeros(values, smallest):
+    block = np.array([values], np.float32)
+    before = block.tobytes()
+    assert smallest_magnitude(block) == smallest_magnitude(block.T.copy()) == smallest
+    assert block.tobytes() == before
+
+
+def mixed_scales(seed):
+    """float32 columns of whole 24 bits, or fewer, or zeros, about where the first limb's grid ends."""
+    local = np.random.default_rng(seed)
+    shape = local.integers(1, 150), local.integers(1, 4)
+    mantissa = local.integers(2**23, 2**24, shape) >> local.integers(0, 2) * local.integers(0, 20, shape)
+    if local.random() < 0.5:
+        mantissa[local.random(shape) < 0.2] = 0
+    below = local.choice([0, 12, 13, 14]) * (local.random(shape) < local.choice([0.02, 0.5]))
+    scale = local.integers(-120, 80, shape[1]) if seed % 2 else local.integers(-3, 3, shape[1])
+    return np.ldexp(local.choice([-1.0, 1.0], shape) * mantissa, scale - below).astype(np.float32)
+
+
+def test_the_grid_of_float32_columns_is_as_defined(monkeypatch):
+    """One limb exactly if all values lie on the first one's grid, in whatever block the one that does not may be."""
+    monkeypatch.setattr("gpukmeans.exact_sums.BLOCK_BYTES", 1)  # 32 rows
+    seen = {1: 0, 2: 0}
+    for seed in range(400):
+        X = mixed_scales(seed)
+        grid = Grid.for_rows(X)
+        for f, column in enumerate(X.T.tolist()):
+            exponent = max(MIN_EXPONENT, int(np.frexp(max(map(abs, column)))[1]))
+            assert grid.scale[f] == 2.0 ** (LIMB_BITS - exponent)
+        fits = all((Fraction(x) * Fraction(s)).denominator == 1 for s, column in zip(grid.scale, X.T, strict=True)
+                   for x in column.tolist())  # fmt: skip
+        assert (grid.n_limbs, grid.bits) == (1 if fits else 2, LIMB_BITS)
+        seen[grid.n_limbs] += 1
+    assert min(seen.values()) > 100
+
+
+@pytest.mark.parametrize("scale", [2.0**-100, 1.0, 2.0**60])
+@pytest.mark.parametrize("odd", [2**23 + 1, 2**24 - 1])
+def test_24_bits_just_fit_the_first_limb_or_just_do_not(odd, scale):
+    """Values below 1 are held to 2**-36: 24 bits from 2**-13 on, and of smaller ones those whose last bit is 0."""
+    for unit, value, n_limbs in [(-36, odd, 1), (-37, odd, 2), (-37, odd - 1, 1), (-38, odd - 1, 2 - (odd % 4 == 1))]:
+        for others in ([0.75, -0.5], [1 - 2.0**-24, 0.0]):
+            X = scale * np.array([*others, value * 2.0**unit], np.float32)[:, None]
+            assert Grid.for_rows(X.astype(np.float32)).n_limbs == n_limbs
+            assert Grid.for_rows(np.hstack([X, X[::-1] * 2.0**9]).astype(np.float32)).n_limbs == n_limbs
 
 
 def test_weighted_rows_are_exact_for_float32_and_weights_of_29_bits():

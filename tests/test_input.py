@@ -210,3 +210,18 @@ def test_a_callable_gets_what_scikit_learn_gives_it(dtype):
         assert mine[1:] == yours[1:]
     assert np.array_equal(got.labels_, want.labels_)
     assert got.n_iter_ == want.n_iter_
+
+
+def test_a_fit_that_fails_leaves_the_estimator_as_it_was():
+    X = np.random.default_rng(0).standard_normal((60, 3))
+    fitted = KMeans(3, random_state=0, backend="numpy").fit(X)
+    before = vars(fitted).copy()
+    for bad, weight, complaint in (
+        (np.full((60, 4), np.nan), None, "contains NaN"),
+        (X[:2, :2], None, "n_samples=2 should be >= n_clusters=3"),
+        (X[:, :2], -np.ones(60), "sample_weight"),
+    ):
+        with pytest.raises(ValueError, match=complaint):
+            fitted.fit(bad, sample_weight=weight)
+        assert vars(fitted) == before
+    assert np.array_equal(fitted.predict(X), fitted.labels_)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gpukmeans import threads
-from gpukmeans.threads import SMALL, n_threads, parts_of, workers
+from gpukmeans.threads import SMALL, Workers, n_threads, parts_of, workers
 
 
 def blas_threads():
@@ -67,3 +67,33 @@ def test_parts_cover_all_rows_once():
     covered = np.concatenate([np.arange(1003)[part] for part in parts_of(1003, 100)])
     assert covered.tolist() == list(range(1003))
     assert parts_of(0, 100) == []
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3, 8])
+@pytest.mark.parametrize(("most", "least"), [(1, 1), (7, 3), (100, 64), (64, 100), (10**6, 10), (10**6, 10**6)])
+def test_a_share_covers_all_rows_once_in_slices_that_are_not_too_large(n_threads, most, least):
+    for n in (0, 1, 2, 6, 7, 8, 63, 99, 100, 101, 199, 1003):
+        parts = Workers(n_threads).share(n, most, least)
+        assert [i for part in parts for i in range(n)[part]] == list(range(n))
+        assert all(0 < part.stop - part.start <= most for part in parts)
+        assert all(part.stop - part.start <= n // len(parts) + 1 for part in parts)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3, 8])
+@pytest.mark.parametrize("most", [10, 1000, 10**6])
+def test_a_share_has_as_many_slices_for_each_thread(n_threads, most):
+    """However many more rows than `most`, and also where one thread could take them all."""
+    for n in (10**5, 10**5 + 1, 123_457):
+        parts = Workers(n_threads).share(n, max(most, n // 200), 1024)
+        assert len(parts) % n_threads == 0
+        assert len(parts) < n / max(most, n // 200) + n_threads
+
+
+@pytest.mark.parametrize("n_threads", [2, 3, 8])
+def test_few_rows_are_not_shared(n_threads):
+    share = Workers(n_threads).share
+    assert share(1999, 10**6, 1000) == [slice(0, 1999)]
+    assert share(2000, 10**6, 1000) == [slice(0, 1000), slice(1000, 2000)]
+    assert len(share(1000 * n_threads, 10**6, 1000)) == n_threads
+    assert share(0, 10, 10) == []
+    assert share(1, 10, 10) == [slice(0, 1)]

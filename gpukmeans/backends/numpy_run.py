@@ -116,12 +116,16 @@ class NumpyRun:
             self._labels[:] = alive[0]
             return _Look(None, labels, np.zeros(0, np.int64), None, True)
         looked_at = self._open_rows(move, pool)
-        labels = self._labels.copy() if looked_at is None else self._labels[looked_at]
         clock.lap("skip")
-        if not rows.options.screen or (looked_at is not None and not len(looked_at)):
+        screened = rows.options.screen and (looked_at is None or bool(len(looked_at)))
+        anchors = self._anchors_for(looked_at, before, len(alive)) if screened else None
+        if anchors is not None and not anchors.made:
+            looked_at = None  # all rows are anchored
+        labels = self._labels.copy() if looked_at is None else self._labels[looked_at]
+        if not screened:
             return _Look(looked_at, labels, looked_at, None, True)
         full = FullScreen(rows.screen(), self._centers[alive])
-        undecided = self._screen(full, before, looked_at, alive, pool, clock)
+        undecided = self._screen(full, anchors, looked_at, alive, pool, clock)
         return _Look(looked_at, labels, undecided, full, self._certify or not full.in_range)
 
     def _open_rows(self, move: bool, pool: Workers) -> NDArray[np.int64] | None:
@@ -153,7 +157,7 @@ class NumpyRun:
     def _screen(
         self,
         full: FullScreen,
-        before: NDArray,
+        anchors: Anchors | None,
         looked_at: NDArray[np.int64] | None,
         alive: NDArray[np.int64],
         pool: Workers,
@@ -182,7 +186,6 @@ class NumpyRun:
             return settle(index, full.judge(index, scores))
 
         most = rows_to_screen(len(alive))
-        anchors = self._anchors_for(looked_at, before, len(alive))
         if anchors is not None:
             anchors.advance(full, screen.shifted(self._centers))
         clock.lap("project")
@@ -207,10 +210,10 @@ class NumpyRun:
     def _anchors_for(self, looked_at: NDArray[np.int64] | None, before: NDArray, n_alive: int) -> Anchors | None:
         """The anchors to screen by, new ones where they pay and nearly all rows must be looked at, or None."""
         anchors = self._anchors
-        if anchors is not None and not anchors.full:
+        n, k = self._rows.n_samples, len(self._centers)
+        if anchors is not None and not anchors.full and n_alive == k:
             return anchors
         self._anchors = None
-        n, k = self._rows.n_samples, len(self._centers)
         many = looked_at is None or len(looked_at) > ANCHOR_FROM * n or anchors is not None
         # Centers that still are, or almost are, single rows project badly; equal ones may part.
         if many and self._n_assigned > 2 and self._bounds is not None and n_alive == k:

@@ -123,7 +123,7 @@ class RowScreen:
                 return x.astype(np.float32, copy=False)
         if x.dtype == np.uint8:
             x = x.astype(np.float32)
-        with np.errstate(over="ignore"):  # infinite scores certify nothing
+        with np.errstate(over="ignore", invalid="ignore"):  # infinite scores certify nothing
             return np.subtract(x, self.shift).astype(np.float32, copy=False)
 
     def shifted(self, centers: NDArray) -> F64:
@@ -141,7 +141,7 @@ class RowScreen:
         room = getattr(self._room, "products", None)
         if room is None or len(room) < size:
             room = self._room.products = np.empty(size, np.float32)
-        out = room[:size].reshape(n_rows, -1)
+        out = room[:size].reshape(n_rows, columns.shape[1])
         for part in parts_of(n_rows, max(64, FETCHED // d)):
             some = slice(rows.start + part.start, rows.start + part.stop) if isinstance(rows, slice) else rows[part]
             x = self.block(some)
@@ -164,7 +164,12 @@ class RowScreen:
         """Have all norms."""
         if not self.measured:
             n, d = self.X.shape
-            pool.map(lambda rows: self._measure(rows, self.block(rows)), pool.share(n, max(64, FETCHED // d), 1024))
+
+            def look(rows: slice) -> None:
+                with np.errstate(over="ignore", invalid="ignore"):  # infinite norms certify nothing
+                    self._measure(rows, self.block(rows))
+
+            pool.map(look, pool.share(n, max(64, FETCHED // d), 1024))
             self.measured = True
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.backends.numpy_projection import leading_directions
-from gpukmeans.backends.numpy_screen import product
+from gpukmeans.backends.numpy_screen import FETCHED, product
 from gpukmeans.certificates import (
     LARGEST_NORM32,
     UNIT32,
@@ -106,7 +106,7 @@ class SeedScreen:
         split = self.exact and self.narrow and n_rows and float(self.norms[rows].max()) * largest_norm >= WHOLE32
         pieces = parts_of(d, self._columns)
         out = np.zeros((n_rows, len(seeds)), np.float64 if split else dtype)
-        for part in parts_of(n_rows, rows_within(d)):
+        for part in parts_of(n_rows, max(64, FETCHED // d) if self.narrow else rows_within(d)):
             block = self.fetch(rows, part).astype(dtype, copy=False)
             if split:
                 for piece in pieces:
