@@ -17,7 +17,7 @@ from gpukmeans.exact_sums import F64
 from gpukmeans.lloyd import Iteration, LloydResult, lloyd
 from gpukmeans.lockstep import lockstep
 from gpukmeans.seeding import draw_rows, kmeans_plusplus, probabilities
-from gpukmeans.threads import workers
+from gpukmeans.threads import parts_of, workers
 
 Init = str | ArrayLike | Callable[..., ArrayLike]
 
@@ -160,13 +160,15 @@ class Restarts:
         p = probabilities(len(self.X), self.sample_weight, self.dtype)
         n_trials = 2 + int(np.log(k))
         drawn = [_Drawn(self.random_state, p, k, n_trials) for _ in range(self.n_init)]
-        picks, certain = self.rows.seed_many(
-            np.array([draws.first for draws in drawn]), np.stack([draws.uniforms for draws in drawn])
-        )
-        for run in np.flatnonzero(~certain):
-            again = cast(np.random.RandomState, drawn[run])
-            picks[run] = kmeans_plusplus(self.rows, k, again, p, self.sample_weight, n_trials)
-        return [self.X[run].astype(self.dtype) for run in picks]
+        starts = []
+        for some in parts_of(self.n_init, self.rows.runs_at_a_time(k)):
+            first = np.array([draws.first for draws in drawn[some]])
+            picks, certain = self.rows.seed_many(first, np.stack([draws.uniforms for draws in drawn[some]]))
+            for run in np.flatnonzero(~certain):
+                again = cast(np.random.RandomState, drawn[some][run])
+                picks[run] = kmeans_plusplus(self.rows, k, again, p, self.sample_weight, n_trials)
+            starts += [self.X[run].astype(self.dtype) for run in picks]
+        return starts
 
 
 class _Drawn:

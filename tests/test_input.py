@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.cluster import KMeans as SklearnKMeans
+from sklearn.exceptions import ConvergenceWarning
 
 from gpukmeans import KMeans
 from tests.small_fits import FITTED, model, rows, same
@@ -225,3 +226,12 @@ def test_a_fit_that_fails_leaves_the_estimator_as_it_was():
             fitted.fit(bad, sample_weight=weight)
         assert vars(fitted) == before
     assert np.array_equal(fitted.predict(X), fitted.labels_)
+
+
+def test_warnings_point_at_whoever_calls_fit():
+    X = np.random.default_rng(0).standard_normal((30, 3))
+    with pytest.warns(RuntimeWarning, match="only one init") as several:
+        KMeans(3, init=X[:3], n_init=4, backend="numpy").fit(X)
+    with pytest.warns(ConvergenceWarning, match="distinct clusters") as duplicates:
+        KMeans(3, backend="numpy").fit(np.ones((30, 3)))
+    assert several[0].filename == duplicates[0].filename == __file__

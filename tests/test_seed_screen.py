@@ -100,7 +100,7 @@ def test_a_shadow_loses_no_row_that_a_seed_is_nearer_to(monkeypatch, flat, fault
     shadow = Shadow(screen, Workers(1))
     lost = 0
     for seed in range(0, 80, 4):
-        table, radius = shadow.of_seeds(X[[seed]].astype(np.float64), screen.squares[[seed]])
+        table, radius = shadow.of_seeds(X[[seed]].astype(np.float64))
         distances, unit = square_distances(X, X[[seed]])
         closest = np.array([float(int(v) * unit) for v in distances[:, 0]]) * (1.0 + 2.0**-50) + 2.0**-60
         radius = ScoreRadius(0.0, 0.0) if fault else radius
@@ -112,7 +112,7 @@ def test_a_shadow_leaves_most_rows_out(monkeypatch):
     monkeypatch.setattr(screens, "COMPONENTS", 4)
     X = lying_in_few_directions(np.random.default_rng(6), 400, 20)
     screen = SeedScreen(X, float("inf"), Workers(1))
-    table, radius = Shadow(screen, Workers(1)).of_seeds(X[[0]].astype(np.float64), screen.squares[[0]])
+    table, radius = Shadow(screen, Workers(1)).of_seeds(X[[0]].astype(np.float64))
     near = np.square(X.astype(np.float64) - X[0]).sum(axis=1)
     closest = np.full(400, np.sort(near)[20] * 0.999)
     left = Shadow(screen, Workers(1)).left(slice(0, 400), table, radius, closest)

@@ -1,4 +1,16 @@
-"""The NumPy backend: the fallback without a GPU, and the reference for every other backend."""
+"""The NumPy backend: the fallback without a GPU, and the reference for every other backend.
+
+This module holds the rows; where to find the rest:
+
+numpy_run           one run of Lloyd's algorithm: skip, screen, resolve, move
+numpy_bounds        which rows to skip: drift bounds and the watch list
+numpy_screen        float32 scores of whole rows, with their radii
+numpy_projection    scores of a few leading components, anchored to those of whole rows
+numpy_groups        many centers: bounds of groups of them; numpy_grouping makes the groups
+numpy_sums          exact sums of the clusters
+numpy_seeding       k-means++ and k-means||; numpy_seed_screen is what all restarts share of the rows
+numpy_lockstep      small problems, all restarts together; numpy_runs assigns and sums, numpy_draws seeds them
+"""
 
 from __future__ import annotations
 

@@ -49,8 +49,12 @@ if TYPE_CHECKING:
 REGROUP = 2
 #: Without a projection bounds cost a plain pass to make: a sample says in this iteration whether to make them.
 TRIAL = 3
-#: Most rows of a block.  Many: threads that hand the interpreter to and fro between small operations gain nothing.
+#: Most rows of a block, and most of its (row, group) pairs.  Many: threads that hand the interpreter to and fro between
+#: small operations gain nothing.
 BLOCK = 40_000
+BLOCK_PAIRS = 1 << 21
+#: Bounds of that many groups are kept in any case; those of more may take as many bytes as float32 rows.
+FEW_GROUPS = 8
 #: Share of the (row, group) pairs of a block beyond which all are looked at, in one product.
 DENSE = 0.5
 #: Share of the pairs left open by the bounds from which these are not worth their keep without a projection.
@@ -101,9 +105,11 @@ class GroupBounds:
 
     @classmethod
     def where_it_may_pay(cls, rows: NumpyRows, n_clusters: int) -> GroupBounds | None:
-        """Bounds for a run if there are centers enough for groups, rows enough for each, and both switches are on."""
+        """Bounds for a run if both switches are on, groups and rows are many enough, and the bounds not too many."""
         options = rows.options
         if n_clusters <= 4 * GROUP_SIZE or rows.n_samples < 4 * n_clusters or not (options.skip and options.screen):
+            return None
+        if n_clusters > GROUP_SIZE * max(FEW_GROUPS, rows.n_features):
             return None
         return cls(rows.screen, project=options.project)
 
@@ -159,8 +165,8 @@ class GroupBounds:
         def look(part: slice) -> _Open:
             return (self._first_look if unlabelled else self._look)(part, labels, tables)
 
-        n_blocks = pool.threads * -(-len(labels) // (BLOCK * pool.threads))
-        parts = pool.map(look, parts_of(len(labels), -(-len(labels) // n_blocks)))
+        most = min(BLOCK, max(1024, BLOCK_PAIRS // len(self._lower)))
+        parts = pool.map(look, pool.share(len(labels), most, 1))
         groups = np.concatenate([part.groups for part in parts])
         rows = np.concatenate([part.rows for part in parts])
         order = np.argsort(groups, kind="stable")
@@ -271,12 +277,13 @@ class GroupBounds:
         upper[near] = upper_distance(squares[near], highest[near])
 
         fails = ~(lower > group_threshold(upper, travelled))
-        groups, rows = pairs_where(fails)
-        n_pairs = len(rows)
+        n_pairs = int(np.count_nonzero(fails))
+        dense = n_pairs > DENSE * fails.size
+        groups, rows = (near[:0], near[:0]) if dense else pairs_where(fails)
         for level in tables.levels:
             beyond = level.radius.of(norms)
             base, reach = group_base(squares, beyond), highest + beyond
-            if level is tables.levels[0] and n_pairs > DENSE * fails.size:
+            if level is tables.levels[0] and dense:
                 lowest = self._dense_scores(part, own, level, tables.starts)
                 np.maximum(lower, group_lower_bound(lowest, base, travelled), out=lower)
                 groups, rows = pairs_where(fails & ~(lowest > reach))

@@ -138,7 +138,7 @@ class Anchors:
     def __init__(self, projection: Projection, n_rows: int, n_centers: int) -> None:
         self.projection = projection
         #: (n, k) float32: score minus projected score, when the row was anchored.
-        self._products = np.empty((n_rows, n_centers), np.float32)
+        self._left_out = np.empty((n_rows, n_centers), np.float32)
         self._epoch = np.zeros(n_rows, np.uint16)
         self._paths = np.zeros((0, n_centers))  # at each epoch: how far each center's rest has moved since the first
         self._centers: F64 | None = None
@@ -199,7 +199,7 @@ class Anchors:
         """Keep what the components leave out of these scores of whole rows, of this epoch's centers."""
         table = self.projection.rows(rows)
         with np.errstate(over="ignore", invalid="ignore"):
-            self._products[rows] = scores - product(table, self._table)
+            self._left_out[rows] = scores - product(table, self._table)
         self._epoch[rows] = len(self._paths) - 1
 
     def __call__(self, rows: Index, norms: F64) -> Screened:
@@ -207,7 +207,7 @@ class Anchors:
         table = self.projection.rows(rows)
         with np.errstate(over="ignore", invalid="ignore"):
             scores = product(table, self._table)
-            scores += self._products[rows] if isinstance(rows, slice) else np.take(self._products, rows, axis=0)
+            scores += self._left_out[rows] if isinstance(rows, slice) else np.take(self._left_out, rows, axis=0)
             slack = np.take(self._ways, self._epoch[rows], axis=0)
             slack *= table[:, -2:-1]
             scores -= slack
@@ -243,6 +243,8 @@ def choose_basis(rows: RowScreen, before: NDArray, centers: NDArray) -> F32 | No
     if not np.abs(sample).max() < 2.0**40:  # their squares' squares would leave float32
         return None
     wide = rows.shifted(centers)
+    if not np.abs(wide).max() < 2.0**40:
+        return None
     weight = _CENTER_WEIGHT * np.sqrt(len(sample) / k)
     directions = leading_directions(np.concatenate([sample, (weight * wide).astype(np.float32)]), sizes[-1])
     scores = np.einsum("ij,ij->i", wide, wide).astype(np.float32) - 2.0 * (sample @ wide.astype(np.float32).T)

@@ -16,7 +16,7 @@ from gpukmeans.backends.numpy_projection import Anchors
 from gpukmeans.backends.numpy_screen import FETCHED, FullScreen, Index, Screened, rows_to_screen
 from gpukmeans.backends.numpy_sums import ClusterSums
 from gpukmeans.certificates import exact_in_float64
-from gpukmeans.exact_sums import F64, I64, exact_total, farthest_rows, row_square_distances
+from gpukmeans.exact_sums import F64, I64, WARP, exact_total, farthest_rows, row_square_distances
 from gpukmeans.threads import Workers, parts_of, workers
 from gpukmeans.tie_break import all_integers, first_of_equal_rows, resolve
 
@@ -96,8 +96,9 @@ class NumpyRun:
             return None
         labels = self._labels.copy()
         settled = groups.assign(self._centers, alive, self._labels, pool) if len(alive) > 1 else None
-        clock.lap("screen groups")
-        if settled is None:
+        if settled is not None:
+            clock.lap("screen groups")
+        else:
             groups.forget()  # labels will change without its knowledge
             return None
         if self._bounds is not None:
@@ -116,7 +117,8 @@ class NumpyRun:
             self._labels[:] = alive[0]
             return _Look(None, labels, np.zeros(0, np.int64), None, True)
         looked_at = self._open_rows(move, pool)
-        clock.lap("skip")
+        if self._bounds is not None:
+            clock.lap("skip")
         screened = rows.options.screen and (looked_at is None or bool(len(looked_at)))
         anchors = self._anchors_for(looked_at, before, len(alive)) if screened else None
         if anchors is not None and not anchors.made:
@@ -188,7 +190,7 @@ class NumpyRun:
         most = rows_to_screen(len(alive))
         if anchors is not None:
             anchors.advance(full, screen.shifted(self._centers))
-        clock.lap("project")
+            clock.lap("project")
         left = looked_at
         if anchors is not None and anchors.made:
             known = anchors
@@ -305,7 +307,7 @@ class NumpyRun:
         wide = centers.astype(np.float64)
 
         def measure(part: slice) -> None:
-            step = max(32, FETCHED // 2 // rows.n_features)
+            step = max(32, FETCHED // 2 // max(WARP, rows.n_features))
             room = np.empty((min(step, part.stop - part.start), rows.n_features))
             for block in parts_of(part.stop - part.start, step):
                 some = slice(part.start + block.start, part.start + block.stop)

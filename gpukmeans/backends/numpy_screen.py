@@ -107,6 +107,8 @@ class RowScreen:
     def _common_shift(self) -> NDArray | None:
         """A vector near the mean, where it is worth subtracting: if it halves the norms of the sample at least."""
         sample = self.X[self.sample].astype(np.float64)
+        if not np.isfinite(sample).all():
+            return None
         mean = sample.mean(axis=0)
         square = float(np.einsum("ij,ij->", sample, sample))
         if square < 4.0 * (square - len(sample) * float(mean @ mean)):

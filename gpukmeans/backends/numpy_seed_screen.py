@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.backends.numpy_projection import leading_directions
+from gpukmeans.backends.numpy_projection import Projection, leading_directions, lower_scores
 from gpukmeans.backends.numpy_screen import FETCHED, product
 from gpukmeans.certificates import (
     LARGEST_NORM32,
@@ -20,9 +20,6 @@ from gpukmeans.certificates import (
     ScoreRadius,
     candidate_radius,
     exact_in_float64,
-    gamma,
-    projected_rows_error,
-    projection_radius,
 )
 from gpukmeans.exact_sums import BLOCK_BYTES, F64
 from gpukmeans.threads import Workers, parts_of
@@ -132,48 +129,23 @@ class Shadow:
 
     def __init__(self, screen: SeedScreen, pool: Workers) -> None:
         n, d = screen.X.shape
-        m = COMPONENTS
         self._screen = screen
         sample = screen.X[np.linspace(0, n - 1, min(n, 2048)).astype(np.int64)].astype(np.float32)
-        self._basis = basis = leading_directions(sample, m)
-        wide = basis.astype(np.float64)
-        self._defect = defect = float(np.linalg.norm(wide.T @ wide - np.eye(m))) * (1.0 + 2.0**-20) + 2.0**-40
+        self._projection = projection = Projection(n, leading_directions(sample, COMPONENTS))
         #: Whether the directions are orthonormal; NaN is not.
-        self.sound = defect < 2.0**-8
-        self._eta = eta = projected_rows_error(d, m, defect)
-        #: (n, m + 2): components, norm of the rest, 1.
-        self._table = table = np.ones((n, m + 2), np.float32)
-        # |e|^2 = |x|^2 - |p|^2 - 2 p.(Q'x - p) + p'(Q'Q - I)p
-        slack = 2.0 * (eta + defect) * (1.0 + 4.0 * (eta + defect))
+        self.sound = projection.defect < 2.0**-8
 
         def project(part: slice) -> None:
-            p = np.concatenate(
-                [
-                    product(screen.fetch(part, some).astype(np.float32, copy=False), basis)
-                    for some in parts_of(part.stop - part.start, rows_within(d))
-                ]
-            )
-            kept = np.einsum("ij,ij->i", p, p).astype(np.float64) * (1.0 - 2.0 * gamma(m + 4.0, UNIT32))
-            rest = np.maximum(np.square(screen.norms[part]) * (1.0 + slack) - kept, 0.0)
-            table[part, :m] = p
-            table[part, m] = np.sqrt(rest) * (1.0 + 2.0**-22)
+            for some in parts_of(part.stop - part.start, max(64, FETCHED // d)):
+                rows = slice(part.start + some.start, part.start + some.stop)
+                x = screen.X[rows].astype(np.float32, copy=False)
+                projection.fill(rows, product(x, projection.basis), screen.norms[rows])
 
-        pool.map(project, parts_of(n, PART))
+        pool.map(project, pool.share(n, PART, 1024))
 
-    def of_seeds(self, seeds: F64, squares: F64) -> tuple[F32, ScoreRadius]:
+    def of_seeds(self, seeds: F64) -> tuple[F32, ScoreRadius]:
         """The shadows of seeds, for `left`: a table (n_seeds, m + 2) and its radius."""
-        m = self._basis.shape[1]
-        wide = self._basis.astype(np.float64)
-        inside = (seeds @ wide).astype(np.float32)
-        outside = seeds - inside.astype(np.float64) @ wide.T
-        largest = float(np.sqrt(squares.max())) * (1.0 + 2.0**-20)
-        leak = float(np.sqrt(np.square(outside @ wide).sum(axis=1).max())) * (1.0 + 2.0**-20) + largest * 2.0**-40
-        rest = np.sqrt(np.einsum("ij,ij->i", outside, outside)) * (1.0 + 2.0**-20) + largest * 2.0**-40
-        table = np.empty((len(seeds), m + 2), np.float32)
-        table[:, :m] = -2.0 * inside
-        table[:, m] = -2.0 * (1.0 + 2.0**-22) * rest
-        table[:, m + 1] = squares
-        return table, projection_radius(m, largest, self._eta, self._defect, leak)
+        return lower_scores(self._projection, seeds)
 
     def left(self, part: slice, seeds: F32, radius: ScoreRadius, closest: F64) -> NDArray[np.int64]:
         """The rows of a part to which a seed may be nearer than `closest`, upper bounds of squared distances."""
@@ -181,6 +153,6 @@ class Shadow:
         below = closest - screen.squares[part] * (1.0 - 2.0**-30)
         below += screen.norms[part] * radius.per_norm
         below += np.abs(below) * 2.0**-22 + radius.constant  # room for rounding to float32, too
-        scores = product(self._table[part], seeds.T)
+        scores = product(self._projection.table[part], seeds.T)
         near = np.minimum.reduce(np.ascontiguousarray(scores.T), axis=0) < below.astype(np.float32)
         return np.flatnonzero(near) + part.start

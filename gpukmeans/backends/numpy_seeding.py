@@ -148,7 +148,7 @@ class NumpySeeding:
         self._set_seeds(candidates)
         with self._workers() as pool:
             shadow = screen.shadow(pool)
-            seeds = None if shadow is None else shadow.of_seeds(self._seeds, self._seed_squares)
+            seeds = None if shadow is None else shadow.of_seeds(self._seeds)
 
             def look(part: slice) -> tuple[_Look, F64, F64]:
                 rows: Index = part
@@ -253,9 +253,11 @@ class NumpySeeding:
             return _Closer(rows, np.minimum(new, old), old_error)
         error = SLACK * 2.0 * gamma(d + 4.0, UNIT64) * (squares + square) + 2.0**-1000
         again = np.flatnonzero(error > self.COARSE * new)
-        if len(again):
-            whole = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
-            new[again], error[again] = self._from_differences(whole[again], seed)
+        for part in parts_of(len(again), rows_within(d)):
+            some = again[part]
+            new[some], error[some] = self._from_differences(
+                some + rows.start if isinstance(rows, slice) else rows[some], seed
+            )
         return _closer_of(rows, new, error, old, old_error)
 
     def _from_differences(self, rows: NDArray[np.int64], seeds: F64) -> tuple[F64, F64]:

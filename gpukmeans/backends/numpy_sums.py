@@ -78,9 +78,11 @@ class ClusterSums:
             return total.astype(np.int64), weights.astype(np.int64)
 
         # Sums of whole numbers up to 2**36 over so many rows are exact in float64.
-        for total, weights in pool.map(add, pool.share(len(rows), EXACT_FLOAT64_ROWS // 2, LEAST)):
-            self.sums[:, touched] += total
-            self.weights[:, touched] += weights
+        parts = pool.share(len(rows), EXACT_FLOAT64_ROWS // 2, LEAST)
+        for first in range(0, len(parts), pool.threads):
+            for total, weights in pool.map(add, parts[first : first + pool.threads]):
+                self.sums[:, touched] += total
+                self.weights[:, touched] += weights
         if self._weight is None:
             k = len(self.touched)
             self.weights[0] += np.bincount(new, minlength=k) - np.bincount(old[old >= 0], minlength=k)
