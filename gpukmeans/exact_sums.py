@@ -136,10 +136,13 @@ class Grid:
                 return cls(grid.scale, grid.bits, 1)
         return grid
 
-    def limbs(self, values: F64) -> Iterator[F64]:
-        """The limbs of float64 `values` (last axis: columns), as float64 integers, the first one first."""
-        scaled = values * self.scale
-        first = np.rint(scaled)
+    def limbs(self, values: F64, room: tuple[F64, F64] | tuple[None, None] = (None, None)) -> Iterator[F64]:
+        """The limbs of float64 `values` (last axis: columns), as float64 integers, the first one first.
+
+        They are made in `room`, two arrays of the values' shape (the first may be `values`), and stay till the next.
+        """
+        scaled = np.multiply(values, self.scale, out=room[0])
+        first = np.rint(scaled, out=room[1])
         yield first
         if self.n_limbs == 2:
             np.subtract(scaled, first, out=scaled)

@@ -57,18 +57,18 @@ class ClusterSums:
         def add(part: slice) -> tuple[I64, I64]:
             total = np.zeros((grid.n_limbs, len(touched), self._X.shape[1]))
             weights = np.zeros((len(self.weights), len(touched)))
-            room = np.empty((min(MOVE_ROWS, part.stop - part.start), self._X.shape[1]))
+            room = np.empty((2, min(MOVE_ROWS, part.stop - part.start), self._X.shape[1]))
             for block in parts_of(part.stop - part.start, MOVE_ROWS):
                 index = rows[part][block]
                 leaving, entering = old[part][block], new[part][block]
                 dense = len(touched) * len(index) * self._X.shape[1] <= DENSE_PRODUCT
                 signs = _incidence(leaving, entering, place, len(touched), dense)
-                values = room[: len(index)]
+                values, more = room[:, : len(index)]
                 weighted_rows(self._X, self._weight, _as_slice(index), out=values)
                 if grid.n_limbs == 1:  # on the grid already: a power of two apart from whole numbers
                     total[0] += signs @ values
                 else:
-                    for limb, sums in zip(grid.limbs(values), total, strict=True):
+                    for limb, sums in zip(grid.limbs(values, (values, more)), total, strict=True):
                         sums += signs @ limb
                 if self._weight is not None:
                     for limb, sums in zip(self._weight_grid.limbs(self._weight[index, None]), weights, strict=True):
