@@ -13,7 +13,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.certificates import SQUARE_UNDERFLOW, square_distance_radius
+from gpukmeans.certificates import SQUARE_UNDERFLOW, exact_in_float64, square_distance_radius
 from gpukmeans.exact_sums import blocks, two_product
 
 
@@ -50,6 +50,13 @@ def largest_integer(X: NDArray) -> float:
     if X.dtype == np.uint8:
         return 255.0
     return float(max(X.max(), -X.min())) if all_integers(X) else float("inf")
+
+
+def exact_squares(largest: float, centers: NDArray) -> bool:
+    """Whether float64 holds the squared distances to `centers` of rows whose `largest_integer` is `largest`."""
+    d = centers.shape[1]
+    within = exact_in_float64(d, largest) and exact_in_float64(d, float(np.abs(centers).max()))
+    return within and all_integers(centers)
 
 
 def resolve(

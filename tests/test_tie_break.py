@@ -9,7 +9,7 @@ import pytest
 
 from gpukmeans import exact_sums
 from gpukmeans.datasets import exact_ties, near_ties
-from gpukmeans.tie_break import all_integers, first_of_equal_rows, nearest_exactly, resolve
+from gpukmeans.tie_break import all_integers, exact_squares, first_of_equal_rows, nearest_exactly, resolve
 from tests.oracles import nearest
 
 rng = np.random.default_rng(40)
@@ -165,3 +165,12 @@ def test_all_integers():
     late[-1, -1] = 1.5
     assert not all_integers(late)
     assert not all_integers(np.array([[5e-324]]))
+
+
+def test_squares_are_exact_only_of_whole_numbers_small_enough_on_both_sides():
+    centers = np.array([[1.0, -3.0], [2.0, 4.0]])
+    assert exact_squares(255.0, centers)
+    assert not exact_squares(255.0, centers + 0.5)
+    assert not exact_squares(float("inf"), centers)
+    assert not exact_squares(2.0**26, centers)
+    assert not exact_squares(255.0, centers * 2.0**26)

@@ -15,10 +15,9 @@ from gpukmeans.backends.numpy_groups import GroupBounds
 from gpukmeans.backends.numpy_projection import Anchors
 from gpukmeans.backends.numpy_screen import FETCHED, FullScreen, Index, Screened, rows_to_screen
 from gpukmeans.backends.numpy_sums import ClusterSums
-from gpukmeans.certificates import exact_in_float64
 from gpukmeans.exact_sums import F64, I64, WARP, exact_total, farthest_rows, row_square_distances
 from gpukmeans.threads import Workers, parts_of, workers
-from gpukmeans.tie_break import all_integers, first_of_equal_rows, resolve
+from gpukmeans.tie_break import exact_squares, first_of_equal_rows, resolve
 
 if TYPE_CHECKING:
     from gpukmeans.backends.numpy_backend import NumpyRows
@@ -232,13 +231,9 @@ class NumpyRun:
         pool: Workers,
     ) -> int:
         """Label rows by float64 distances and exact arithmetic; returns how many needed the latter."""
-        rows, d = self._rows, self._rows.n_features
+        rows = self._rows
         index = np.arange(rows.n_samples) if undecided is None else undecided
-        exact = (
-            exact_in_float64(d, rows.largest_integer())
-            and exact_in_float64(d, float(np.abs(self._centers).max()))
-            and all_integers(self._centers)
-        )
+        exact = exact_squares(rows.largest_integer(), self._centers)
 
         def settle(part: slice) -> int:
             some = index[part]

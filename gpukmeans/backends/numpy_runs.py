@@ -17,7 +17,6 @@ from gpukmeans.certificates import (
     LARGEST_NORM32,
     SMALLEST_NORM32,
     SQUARE_UNDERFLOW,
-    exact_in_float64,
     square_distance_radius,
     stacked_score_radius,
 )
@@ -34,7 +33,7 @@ from gpukmeans.exact_sums import (
     weighted_rows,
 )
 from gpukmeans.threads import parts_of
-from gpukmeans.tie_break import all_integers, first_of_equal_rows, resolve
+from gpukmeans.tie_break import exact_squares, first_of_equal_rows, resolve
 
 #: Values (rows times features) up to which a problem is small.
 SMALL_VALUES = 1 << 18
@@ -198,11 +197,7 @@ class NumpyRuns:
             centers = self._centers[run]
             first = first_of_equal_rows(centers)
             alive = np.flatnonzero(first == np.arange(k))
-            exact = (
-                exact_in_float64(d, self._rows.largest_integer)
-                and exact_in_float64(d, float(np.abs(centers).max()))
-                and all_integers(centers)
-            )
+            exact = exact_squares(self._rows.largest_integer, centers)
             settled, n = resolve(self._rows.X[rows[mine]], centers, alive, exact, near[mine][:, alive])
             labels[run, rows[mine]] = settled
             n_exact[run] += n
