@@ -15,12 +15,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
+import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 T = TypeVar("T")
 S = TypeVar("S")
+Indices = NDArray[np.int64]
 
 #: Fewer values than this are not worth a second thread.
 SMALL = 1 << 18
@@ -120,6 +123,19 @@ def workers(n_values: int) -> Iterator[Workers]:
     """Workers for about `n_values` values; BLAS is single-threaded within."""
     with _single_threaded_blas:
         yield Workers(n_threads() if n_values >= SMALL else 1)
+
+
+@overload
+def rows_of(rows: slice, part: slice) -> slice: ...
+
+
+@overload
+def rows_of(rows: Indices, part: slice) -> Indices: ...
+
+
+def rows_of(rows: slice | Indices, part: slice) -> slice | Indices:
+    """``rows[part]``, whether these are indices or a slice with a start."""
+    return slice(rows.start + part.start, rows.start + part.stop) if isinstance(rows, slice) else rows[part]
 
 
 def parts_of(n_rows: int, step: int) -> list[slice]:

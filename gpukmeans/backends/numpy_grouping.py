@@ -8,7 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.backends.numpy_projection import Projection, fill_together, leading_directions, lower_scores
+from gpukmeans.backends.numpy_projection import (
+    LARGEST_TO_PROJECT,
+    Projection,
+    fill_together,
+    leading_directions,
+    lower_scores,
+)
 from gpukmeans.backends.numpy_screen import F32, SAMPLE, FullScreen, RowScreen
 from gpukmeans.certificates import ScoreRadius, square_distance_radius
 from gpukmeans.exact_sums import F64, I64
@@ -130,7 +136,7 @@ def group_projections(rows: RowScreen, centers: NDArray, pool: Workers) -> list[
         k = len(centers)
         sizes = [m for m in COMPONENTS if 3 * m <= d]
         sample = rows.block(rows.sample)
-        if not sizes or n < 8 * SAMPLE or not np.abs(sample).max() < 2.0**40:
+        if not sizes or n < 8 * SAMPLE or not np.abs(sample).max() < LARGEST_TO_PROJECT:
             return []
         nearest = FullScreen(rows, centers).scores(rows.sample).min(axis=1)
         directions = leading_directions(sample, sizes[-1])

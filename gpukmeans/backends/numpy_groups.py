@@ -40,7 +40,7 @@ from gpukmeans.backends.numpy_projection import lower_scores
 from gpukmeans.backends.numpy_screen import F32, FullScreen, Index, RowScreen
 from gpukmeans.certificates import ScoreRadius, group_base, group_lower_bound, group_threshold, upper_distance
 from gpukmeans.exact_sums import F64, I64
-from gpukmeans.threads import Workers, parts_of
+from gpukmeans.threads import Workers, parts_of, rows_of
 
 if TYPE_CHECKING:
     from gpukmeans.backends.numpy_backend import NumpyRows
@@ -246,7 +246,7 @@ class GroupBounds:
         own = np.empty(part.stop - part.start, np.int64)
         lowest = np.empty((len(tables.starts) - 1, len(own)), np.float32)
         for some in parts_of(len(own), max(64, FEW_SCORES // len(level.centers))):
-            scores = self._scores(slice(part.start + some.start, part.start + some.stop), level, 0, tables.starts[-1])
+            scores = self._scores(rows_of(part, some), level, 0, tables.starts[-1])
             own[some], lowest[:, some] = nearest_and_others(scores, tables.starts)
         labels[part] = tables.labels[own]
         norms, every = self._rows.norms[part], np.arange(len(own))
@@ -301,7 +301,7 @@ class GroupBounds:
         for some in parts_of(len(near), max(64, FEW_VALUES // self._rows.X.shape[1])):
             index: Index = part.start + near[some]
             if all_near:
-                index = slice(part.start + some.start, part.start + some.stop)
+                index = rows_of(part, some)
             center = own[near[some]]
             np.einsum("ij,ij->i", self._rows.block(index), minus_two[center], out=scores[some])
             scores[some] += full.squares[center]
@@ -319,8 +319,7 @@ class GroupBounds:
         """(n_groups, n_rows): the lowest score of each group, the own center left out."""
         lowest = np.empty((len(starts) - 1, len(own)), np.float32)
         for some in parts_of(len(own), max(64, FEW_SCORES // starts[-1])):
-            rows = slice(part.start + some.start, part.start + some.stop)
-            scores = self._scores(rows, level, 0, starts[-1])
+            scores = self._scores(rows_of(part, some), level, 0, starts[-1])
             scores[own[some], np.arange(scores.shape[1])] = np.inf
             for group, (first, end) in enumerate(pairwise(starts)):
                 np.minimum.reduce(scores[first:end], axis=0, out=lowest[group, some])

@@ -38,6 +38,8 @@ from gpukmeans.threads import Workers
 
 #: Numbers of components that are tried on the sample.
 COMPONENTS = (16, 32, 64)
+#: Values below which squares of squares, of which directions are made, stay within float32.
+LARGEST_TO_PROJECT = 2.0**40
 #: The anchors may take this share of the bytes of float32 rows.
 ANCHOR_SHARE = 0.25
 #: Epochs after which all rows are anchored anew, so that their table stays small.
@@ -240,10 +242,8 @@ def choose_basis(rows: RowScreen, before: NDArray, centers: NDArray) -> F32 | No
     if not sizes or len(rows.X) < 8 * SAMPLE or not Anchors.fit_into(k, d):
         return None
     sample = rows.block(rows.sample)
-    if not np.abs(sample).max() < 2.0**40:  # their squares' squares would leave float32
-        return None
     wide = rows.shifted(centers)
-    if not np.abs(wide).max() < 2.0**40:
+    if not (np.abs(sample).max() < LARGEST_TO_PROJECT and np.abs(wide).max() < LARGEST_TO_PROJECT):
         return None
     weight = _CENTER_WEIGHT * np.sqrt(len(sample) / k)
     directions = leading_directions(np.concatenate([sample, (weight * wide).astype(np.float32)]), sizes[-1])

@@ -16,7 +16,7 @@ from gpukmeans.backends.numpy_projection import Anchors
 from gpukmeans.backends.numpy_screen import FETCHED, FullScreen, Index, Screened, rows_to_screen
 from gpukmeans.backends.numpy_sums import ClusterSums
 from gpukmeans.exact_sums import F64, I64, WARP, exact_total, farthest_rows, row_square_distances
-from gpukmeans.threads import Workers, parts_of, workers
+from gpukmeans.threads import Workers, parts_of, rows_of, workers
 from gpukmeans.tie_break import exact_squares, first_of_equal_rows, resolve
 
 if TYPE_CHECKING:
@@ -95,11 +95,10 @@ class NumpyRun:
             return None
         labels = self._labels.copy()
         settled = groups.assign(self._centers, alive, self._labels, pool) if len(alive) > 1 else None
-        if settled is not None:
-            clock.lap("screen groups")
-        else:
+        if settled is None:
             groups.forget()  # labels will change without its knowledge
             return None
+        clock.lap("screen groups")
         if self._bounds is not None:
             self._bounds.forget()  # likewise
         rows = settled.looked_at
@@ -305,7 +304,7 @@ class NumpyRun:
             step = max(32, FETCHED // 2 // max(WARP, rows.n_features))
             room = np.empty((min(step, part.stop - part.start), rows.n_features))
             for block in parts_of(part.stop - part.start, step):
-                some = slice(part.start + block.start, part.start + block.stop)
+                some = rows_of(part, block)
                 own = np.take(wide, self._labels[some], axis=0, out=room[: some.stop - some.start], mode="clip")
                 distances[some] = row_square_distances(rows.X, some, own)
 

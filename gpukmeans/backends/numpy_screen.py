@@ -28,7 +28,7 @@ from gpukmeans.certificates import (
     score_radius,
 )
 from gpukmeans.exact_sums import F64
-from gpukmeans.threads import Workers, parts_of
+from gpukmeans.threads import Workers, parts_of, rows_of
 
 if TYPE_CHECKING:
     from gpukmeans.backends.numpy_projection import Projection
@@ -53,6 +53,11 @@ UNPACKED_ROWS = 16
 def rows_to_screen(n_centers: int) -> int:
     """Rows that a thread screens at a time: enough to multiply fast, few enough to keep their scores in a cache."""
     return max(64, SCORES // n_centers, min(2048, 8 * SCORES // n_centers))
+
+
+def rows_to_fetch(n_features: int) -> int:
+    """Rows that are fetched at a time."""
+    return max(64, FETCHED // n_features)
 
 
 def product(x: NDArray, columns: NDArray, out: NDArray | None = None) -> NDArray:
@@ -144,8 +149,8 @@ class RowScreen:
         if room is None or len(room) < size:
             room = self._room.products = np.empty(size, np.float32)
         out = room[:size].reshape(n_rows, columns.shape[1])
-        for part in parts_of(n_rows, max(64, FETCHED // d)):
-            some = slice(rows.start + part.start, rows.start + part.stop) if isinstance(rows, slice) else rows[part]
+        for part in parts_of(n_rows, rows_to_fetch(d)):
+            some = rows_of(rows, part)
             x = self.block(some)
             if not self.measured:
                 self._measure(some, x)
@@ -171,7 +176,7 @@ class RowScreen:
                 with np.errstate(over="ignore", invalid="ignore"):  # infinite norms certify nothing
                     self._measure(rows, self.block(rows))
 
-            pool.map(look, pool.share(n, max(64, FETCHED // d), 1024))
+            pool.map(look, pool.share(n, rows_to_fetch(d), 1024))
             self.measured = True
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.backends.numpy_projection import Projection, leading_directions, lower_scores
-from gpukmeans.backends.numpy_screen import FETCHED, product
+from gpukmeans.backends.numpy_projection import LARGEST_TO_PROJECT, Projection, leading_directions, lower_scores
+from gpukmeans.backends.numpy_screen import F32, Index, product, rows_to_fetch
 from gpukmeans.certificates import (
     LARGEST_NORM32,
     UNIT32,
@@ -22,10 +22,7 @@ from gpukmeans.certificates import (
     exact_in_float64,
 )
 from gpukmeans.exact_sums import BLOCK_BYTES, F64
-from gpukmeans.threads import Workers, parts_of
-
-F32 = NDArray[np.float32]
-Index = slice | NDArray[np.int64]
+from gpukmeans.threads import Workers, parts_of, rows_of
 
 #: Rows that a thread works on at a time: arrays of numbers per row fit its cache, and threads seldom meet.
 PART = 8192
@@ -35,8 +32,6 @@ WHOLE32 = 2.0**24
 FEW_COLUMNS = 32
 #: Components of a shadow.
 COMPONENTS = 64
-#: Rows of larger norms have none.
-LARGEST_SHADOW = 2.0**40
 #: A shadow is cast when so many proposals have looked at whole rows: it costs about as much.
 LOOKS = 12
 
@@ -88,8 +83,7 @@ class SeedScreen:
         """The rows' shadow, once it is likely to pay."""
         n, d = self.X.shape
         pays = self.looks >= LOOKS and d >= 4 * COMPONENTS and n >= PART
-        # Larger norms would overflow where the directions are sought.
-        if self._shadow is None and pays and self.narrow and float(self.norms.max()) < LARGEST_SHADOW:
+        if self._shadow is None and pays and self.narrow and float(self.norms.max()) < LARGEST_TO_PROJECT:
             self._shadow = Shadow(self, pool)
         return self._shadow if self._shadow is not None and self._shadow.sound else None
 
@@ -103,7 +97,7 @@ class SeedScreen:
         split = self.exact and self.narrow and n_rows and float(self.norms[rows].max()) * largest_norm >= WHOLE32
         pieces = parts_of(d, self._columns)
         out = np.zeros((n_rows, len(seeds)), np.float64 if split else dtype)
-        for part in parts_of(n_rows, max(64, FETCHED // d) if self.narrow else rows_within(d)):
+        for part in parts_of(n_rows, rows_to_fetch(d) if self.narrow else rows_within(d)):
             block = self.fetch(rows, part).astype(dtype, copy=False)
             if split:
                 for piece in pieces:
@@ -115,7 +109,7 @@ class SeedScreen:
     def fetch(self, rows: Index, part: slice) -> NDArray:
         """A part of some rows, as stored."""
         if isinstance(rows, slice):
-            return self.X[rows.start + part.start : rows.start + part.stop]
+            return self.X[rows_of(rows, part)]
         return self.X.take(rows[part], axis=0)
 
 
@@ -136,8 +130,8 @@ class Shadow:
         self.sound = projection.defect < 2.0**-8
 
         def project(part: slice) -> None:
-            for some in parts_of(part.stop - part.start, max(64, FETCHED // d)):
-                rows = slice(part.start + some.start, part.start + some.stop)
+            for some in parts_of(part.stop - part.start, rows_to_fetch(d)):
+                rows = rows_of(part, some)
                 x = screen.X[rows].astype(np.float32, copy=False)
                 projection.fill(rows, product(x, projection.basis), screen.norms[rows])
 

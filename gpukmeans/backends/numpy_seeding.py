@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.backends.numpy_seed_screen import PART, Index, SeedScreen, rows_within
+from gpukmeans.backends.numpy_screen import Index
+from gpukmeans.backends.numpy_seed_screen import PART, SeedScreen, rows_within
 from gpukmeans.certificates import (
     SLACK,
     SQUARE_UNDERFLOW,
