@@ -7,7 +7,7 @@ left out.  What follows is this package's own, and made for matrix products.  In
 bounds      a group farther than the own center, by last iteration's bounds less the drift, is out
 own         the distance to the own center is computed afresh, in float32 with its radius; the bounds are asked again
 projected   the groups left: a lower bound of each from the rows' leading components (numpy_projection.py), which costs
-            a tenth of a product of whole rows and, held against a sharp upper bound, settles nineteen in twenty
+            a fraction of a product of whole rows and, held against a sharp upper bound, settles most of them
 whole       the groups still left: float32 products of whole rows
 
 and its label is certified where the best whole score wins by more than the radii.  All the steps work on blocks of
