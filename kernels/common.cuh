@@ -1,7 +1,7 @@
 /* common.cuh -- what the kernels share: conversions, the warp order of sums, the limbs of exact sums.
  *
- * Constants set in front of the source: ROW (unsigned char | float | double) and CENTER (float | double), the element
- * types of X and of the centers, where a kernel reads them.
+ * Constants set in front of the source: ROW (unsigned char | Half | BFloat16 | float | double) and CENTER (float | double),
+ * the element types of X and of the centers, where a kernel reads them.
  */
 #pragma once
 #include "ptx.cuh"
@@ -9,8 +9,18 @@
 #define WARP 32
 #define EVERY_LANE 0xffffffffu
 
+// Storage only: arithmetic is done in wider types.
+struct Half {
+  unsigned short bits;
+};
+struct BFloat16 {
+  unsigned short bits;
+};
+
 // An element as float64, exactly.
 static __device__ __forceinline__ double widen(unsigned char value) { return double(int(value)); }
+static __device__ __forceinline__ double widen(Half value) { return double(half_to_float(value.bits)); }
+static __device__ __forceinline__ double widen(BFloat16 value) { return float_to_double(__uint_as_float(unsigned(value.bits) << 16)); }
 static __device__ __forceinline__ double widen(float value) { return float_to_double(value); }
 static __device__ __forceinline__ double widen(double value) { return value; }
 
