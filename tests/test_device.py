@@ -15,7 +15,7 @@ from gpukmeans.backends import nvrtc
 from gpukmeans.backends.cupy_backend import CupyBackend
 from gpukmeans.backends.device import CupyDevice, DeviceMemoryError, probe
 from gpukmeans.exact_sums import Grid
-from tests.emulator import EmulatorDevice
+from tests.emulator import EmulatorDevice, EmulatorError
 from tests.emulator.module import load
 from tests.emulator.testing import skip_without_compiler
 from tests.oracles import nearest
@@ -126,6 +126,7 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, wrong=Fa
     class Nested:
         def __init__(self, *_, **options):
             self.id = 0
+            self.attributes = {"MaxSharedMemoryPerBlockOptin": device.shared_bytes}
             log.append(options)
 
         def __enter__(self):
@@ -179,8 +180,9 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, wrong=Fa
                 inner = [
                     None if p and type(a) is np.uint64 and a == 0 else a for p, a in zip(pointers, inner, strict=True)
                 ]
-                function(grid, block, inner, shared_mem=shared_mem)
+                function(grid, block, inner, shared_mem=shared_mem, shared_limit=run.max_dynamic_shared_size_bytes)
 
+            run.max_dynamic_shared_size_bytes = 48 * 1024
             return run
 
     def device_count():
@@ -260,6 +262,21 @@ def test_memory_of_the_pool_counts_as_free(monkeypatch):
     assert device.memory() == (10_005, 10_000)
     with pytest.raises(DeviceMemoryError, match=r"Stand-in GPU has no room for 100 rows of 30 float32 features"):
         CupyBackend(device).load(np.zeros((100, 30), np.float32))
+
+
+def test_shared_memory_beyond_the_plain_limit_is_asked_for(monkeypatch):
+    skip_without_compiler()
+    monkeypatch.setitem(sys.modules, "cupy", stand_in())
+    device = CupyDevice()
+    assert device.shared_bytes == 227 * 1024
+    kernel = device.kernel("scatter_labels", "scatter_labels", {})
+    labels = device.upload(np.zeros(1, np.int32))
+    for shared in (0, 1 << 10, 227 << 10, 100 << 10):
+        kernel(1, 256, (labels, labels, np.int64(0), labels), shared_mem=shared)
+    monkeypatch.setattr(seam, "PLAIN_SHARED_BYTES", 1 << 30)  # a seam that does not ask
+    fresh = CupyDevice().kernel("scatter_labels", "scatter_labels", {})
+    with pytest.raises(EmulatorError, match="more static and dynamic shared memory than a block gets"):
+        fresh(1, 256, (labels, labels, np.int64(0), labels), shared_mem=49 << 10)
 
 
 def test_the_backend_imports_no_cupy():
