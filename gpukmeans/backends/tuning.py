@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gpukmeans.backends import screen_tiles
+
 #: What kernels call the element types.
 C_TYPES: dict[np.dtype, str] = {
     np.dtype(np.uint8): "unsigned char",
@@ -148,8 +150,7 @@ def variants() -> list[tuple[str, Constants]]:
     for row in ROW_DTYPES:
         for kernel in ("row_facts", "gather_rows", "seed_distance"):
             found.append((kernel, row_constants(row)))
-        for kernel in ("resolve", "row_distance"):
-            found.append((kernel, row_center_constants(row)))
+        found.append(("row_distance", row_center_constants(row)))
         for tile in _screen_tiles(row).values():
             found += [("nearest_center", screen_constants(row, tile, d)) for d in (1, 4)]
         for n_limbs in (1, 2):
@@ -162,4 +163,4 @@ def variants() -> list[tuple[str, Constants]]:
         found += [("relabel", relabel_constants(n_limbs, True, shared)) for n_limbs in (1, 2)]
     found.append(("block_sums", {"BLOCK_ROWS": SEEDING_BLOCK}))
     found += [(kernel, {}) for kernel in ("accept_seeds", "exact_total", "scatter_labels")]
-    return found
+    return found + screen_tiles.variants()
