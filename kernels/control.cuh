@@ -41,4 +41,4 @@ enum FactWord {
 };
 
 // Of one iteration, in float64: what the host reads.
-enum HistoryWord { MOVED, SKIPPED, UNDECIDED, SHIFT, EMPTY, HISTORY_WORDS };
+enum HistoryWord { MOVED, SKIPPED, UNDECIDED, UNCERTAIN, SHIFT, EMPTY, HISTORY_WORDS };
