@@ -6,7 +6,7 @@
  *   v_ij = h_i.h_j - |z_j|^2 / 2          tensor cores, the last term in the accumulator: larger is nearer
  *   |v_ij - (z_i.z_j - |z_j|^2 / 2)| <= radius_i = PER_REST rest_i + PER_NORM norm_i + CONSTANT
  *
- * with norm_i >= |z_i| + |z_i - h_i| and rest_i >= |z_i - h_i| (row_facts.cu): certificates.half_score_radius.
+ * with norm_i >= |z_i| + |z_i - h_i| and rest_i >= |z_i - h_i| (row_facts.cu): half_certificates.half_score_radius.
  *
  * Constants: ROW; VECTOR: rows start at multiples of 16 bytes and have a multiple of RUN columns.
  */
@@ -132,7 +132,7 @@ static __device__ __forceinline__ bool is_certain(const Best& best, float radius
 }
 
 /* What the drift of the centers must reach before the label of a certified row may change: a lower bound of the gap between
- * its distances to the nearest center and to any other, on top of the drift so far.  certificates.drift_limit. */
+ * its distances to the nearest center and to any other, on top of the drift so far.  half_certificates.drift_limit. */
 static __device__ __forceinline__ float drift_limit(const Best& best, float radius, float norm, float drift_so_far) {
   if (best.second == -INFINITE) return INFINITE;  // there is no other center
   const float square = __fmul_rn(norm, norm);

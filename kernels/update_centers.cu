@@ -7,7 +7,7 @@
  *   z_j = c_j grid_scale + offset, rounded to halves; half_squares[j] = -|z_j|^2 / 2       (screen.cuh)
  *   norms[j] >= |z_j| + rests[j], rests[j] >= |z_j - h_j|;  largest[j] = max |c_jf| if all are whole numbers, else infinity
  * and the last block to finish judges the whole:
- *   facts           what the radius of a score is made of                   (certificates.half_score_radius)
+ *   facts           what the radius of a score is made of                   (half_certificates.half_score_radius)
  *   drift_so_far[j] += shift_j + the largest shift of another center, scaled, rounded up     (certificates.gap_after_move)
  *   history, control: the iteration's counts; whether labels or centers stayed, a cluster is empty, two centers may be equal
  *

@@ -38,6 +38,15 @@ class Updated:
     shift_square: F64  # (n_clusters,) |new - old|^2 in warp order; NaN for an empty cluster
 
 
+class Step(NamedTuple):
+    """One iteration: an assignment, and the update that followed it."""
+
+    assigned: Assigned
+    shift: float  # sum over the clusters of |new - old|^2 (`exact_total`); NaN where a cluster is empty
+    n_empty: int  # clusters without weight, which wait for a center
+    seconds: float  # wall time
+
+
 class ManyAssigned(NamedTuple):
     """As `Assigned`, of several runs: each of shape (n_runs,)."""
 
@@ -58,6 +67,15 @@ class Run(Protocol):
 
     def update(self) -> Updated:
         """Replace the centers by the means of the exact sums, rounded to the center dtype.  Follows an `assign`."""
+
+    def advance(self, limit: int, tol: float) -> list[Step]:
+        """Go through some iterations, `limit` at most, in one go; none where the caller had better do them one by one.
+
+        Ends after an iteration that moves no row, or whose shift is not above `tol`, or that leaves a cluster empty.
+        """
+
+    def weights(self) -> F64:
+        """The summed weights of the clusters, (n_clusters,), as of the last update."""
 
     def sums(self) -> tuple[I64, I64]:
         """Exact sums (n_limbs, n_clusters, n_features) and weights (n_weight_limbs, n_clusters) of the clusters."""

@@ -13,12 +13,16 @@ from gpukmeans.backends import Runs, tuning
 from gpukmeans.backends.cupy_run import CupyRun
 from gpukmeans.backends.cupy_seeding import CupySeeding
 from gpukmeans.backends.device import CupyDevice, Device, current_device, explained_memory_errors, probe
-from gpukmeans.exact_sums import F64, Grid
+from gpukmeans.exact_sums import F64, Grid, power_of_two_above
 
 #: Row indices are int32 on the device.
 MOST_SAMPLES = 2**31 - 1
-#: kernels/move_sums.cu has a grid row for each of its blocks of features, and CUDA at most 65535 grid rows.
+#: kernels/move_sums.cu has a grid row for each of its blocks of columns, and CUDA at most 65535 grid rows.
 MOST_FEATURES = 65535 * tuning.MOVE_THREADS
+#: Rows are scaled so that those of the sample come to 2**HALF_ROOM at most; halves end at 2**16.
+HALF_ROOM = 11
+#: Of the scale of float64 rows; that of others stays within float32.
+LARGEST_EXPONENT = 900
 
 
 class CupyBackend:
@@ -47,7 +51,7 @@ class CupyBackend:
             raise ValueError(f"n_features={d} should be at most {MOST_FEATURES} on a GPU; use backend='numpy'.")
         launcher = Launcher(self._device)
         what = f"{n} rows of {d} {X.dtype} features"
-        with explained_memory_errors(self._device, what, X.nbytes + 20 * n):
+        with explained_memory_errors(self._device, what, X.nbytes + 24 * n):
             return CupyRows(launcher, self._device.upload(np.ascontiguousarray(X)), sample_weight, grid)
 
     def describe(self) -> str:
@@ -92,31 +96,56 @@ class CupyRows:
         self.host_weight = sample_weight
         self.weights = None if sample_weight is None else device.upload(np.ascontiguousarray(sample_weight))
         self.scale = None if grid is None else device.upload(grid.scale)
+        self.unit = None if grid is None else device.upload(1.0 / grid.scale)
+        #: Whether the rows begin where 16 bytes can be read at once.
+        self.aligned = device.address(X) % 16 == 0
         self.norms = device.empty(self.n_samples, np.float32)
+        self.rests = device.empty(self.n_samples, np.float32)
         self._largest = device.empty(1, np.float64)
+        self._choose_halves()
         self._measure()
-        # Shared by runs, which come one after the other:
-        #: What one assignment counts: [rows open after the screen, rows open after resolve, rows moved].
-        self.counters = device.empty(3, np.int32)
-        self.new_labels = device.empty(self.n_samples, np.int32)
-        self.undecided = device.empty(self.n_samples, np.int32)
-        self.exact_rows = device.empty(self.n_samples, np.int32)
+        # Shared by runs, which come one after the other: what an assignment lists.
+        self.moved_rows = device.empty(self.n_samples, np.int32)
+        self.moved_from = device.empty(self.n_samples, np.int32)
+        self.open_rows = device.empty(self.n_samples, np.int32)
+
+    def _choose_halves(self) -> None:
+        """How rows become halves: about their mean, and as large as leaves room for outliers (kernels/screen.cuh).
+
+        Whole numbers of 8 bits stay whole.
+        """
+        n, d, device = self.n_samples, self.n_features, self.device
+        padded = tuning.STEP_COLUMNS * tuning.n_steps(d, self.dtype)
+        sample = device.empty(d + 1, np.float64)
+        device.fill(sample, 0)
+        constants = tuning.row_constants(self.dtype)
+        n_sample = min(n, tuning.SAMPLE_ROWS)
+        args = (self.X, np.int64(n), np.int32(d), np.int32(n_sample), sample[:d], sample[d : d + 1])
+        self.launch("column_means", constants, -(-d // 32), (32, 32), args)
+        *means, spread = device.download(sample).tolist()
+        offsets = np.zeros(padded, np.float32)
+        if self.dtype == np.uint8:
+            self.half_scale = 1.0
+            offsets[:d] = -np.rint(means)
+        else:
+            bound = LARGEST_EXPONENT if self.dtype == np.float64 else 120
+            exponent = HALF_ROOM - int(power_of_two_above(spread)) if 0.0 < spread < np.inf else 0
+            self.half_scale = 2.0 ** max(-bound, min(bound, exponent))
+            with np.errstate(over="ignore", invalid="ignore"):
+                offsets[:d] = np.nan_to_num(-np.array(means) * self.half_scale, nan=0.0, posinf=0.0, neginf=0.0)
+        self.offsets = device.upload(offsets)
 
     def _measure(self) -> None:
         n, d = self.n_samples, self.n_features
         self.device.fill(self._largest, 0)
-        args = (self.X, np.int64(n), np.int32(d), self.norms, self._largest)
-        self.launch("row_facts", tuning.row_constants(self.dtype), stride_blocks(n, 8), 256, args)
+        args = (self.X, np.int64(n), np.int32(d), np.float64(self.half_scale), self.offsets)
+        facts = (self.norms, self.rests, self._largest)
+        self.launch("row_facts", tuning.facts_constants(self.dtype), stride_blocks(n, 8), 256, (*args, *facts))
 
     @functools.cached_property
     def largest_integer(self) -> float:
         """The largest magnitude if every value is a whole number, else infinity."""
         return float(self.device.download(self._largest)[0])
-
-    @functools.cached_property
-    def largest_norm(self) -> float:
-        """An upper bound of the rows' norms."""
-        return float(self.device.download(self.norms).max())
 
     @functools.cached_property
     def distances(self) -> Any:

@@ -54,6 +54,15 @@ class Device(Protocol):
         args are device arrays, NumPy scalars of exactly the parameter's type, or None for a null pointer.
         """
 
+    def record(self, launches: Callable[[], None]) -> Callable[[], None]:
+        """What `launches` launches, to be launched again and again by one cheap call.
+
+        `launches` must have been called once before (its kernels are compiled then), and only launch kernels.
+        """
+
+    def address(self, array: Any) -> int:
+        """Where the array lies in the device's memory."""
+
     def synchronize(self) -> None:
         """Wait for everything launched before."""
 
@@ -143,6 +152,23 @@ class CupyDevice:
 
         return launch
 
+    def record(self, launches: Callable[[], None]) -> Callable[[], None]:
+        with self._device:
+            self._stream.begin_capture()
+            try:
+                launches()
+            finally:
+                graph = self._stream.end_capture()
+
+        def replay() -> None:
+            with self._device:
+                graph.launch(self._stream)
+
+        return replay
+
+    def address(self, array: Any) -> int:
+        return int(array.data.ptr)
+
     def synchronize(self) -> None:
         self._stream.synchronize()
 
@@ -222,10 +248,11 @@ def probe() -> Probe:
         device = current_device()
         name = device.name
         step = f"a trial on {name} failed"
-        rows, labels = device.upload(np.zeros(1, np.int32)), device.upload(np.full(1, -1, np.int32))
-        kernel = device.kernel("scatter_labels", "scatter_labels", {})
-        kernel(1, 256, (rows, device.upload(np.full(1, 7, np.int32)), np.int64(1), labels))
-        if device.download(labels)[0] != 7:
+        row, copy = device.upload(np.full((1, 1), 7, np.float32)), device.upload(np.zeros((1, 1), np.float32))
+        kernel = device.kernel("gather_rows", "gather_rows", {"ROW": "float"})
+        first = device.upload(np.zeros(1, np.int32))
+        kernel(1, 256, (row, first, np.int64(0), np.int64(1), np.int32(1), copy))
+        if device.download(copy)[0, 0] != 7:
             return Probe(False, f"a trial kernel on {name} gave a wrong result.", name, versions)
     except Exception as error:
         return Probe(False, f"{step}: {_what(error)}{_hint(error)}", name, versions)
