@@ -45,7 +45,8 @@ static __device__ bool was_entered(unsigned long long* table, int n_slots, unsig
   const unsigned long long word = (hash & ~0xffffull) | unsigned(epoch & 0xffff);
   int slot = int(hash >> 20 & unsigned(n_slots - 1));
   while (true) {
-    unsigned long long seen = __ldcg(table + slot);
+    unsigned long long seen = atomicCAS(table + slot, 0ull, word);
+    if (seen == 0) return false;
     while ((seen & 0xffffull) != (word & 0xffffull)) {
       const unsigned long long before = atomicCAS(table + slot, seen, word);
       if (before == seen) return false;
