@@ -48,7 +48,7 @@ static __device__ __forceinline__ Quad load_quad(const ROW* __restrict__ row, in
 #endif
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 2)
 move_sums(const ROW* __restrict__ X, const double* __restrict__ weights, const double* __restrict__ scale,
           double limb_size, double weight_scale, double weight_limb_size, int k, int d,
           const int* __restrict__ moved_rows, const int* __restrict__ moved_from, const int* __restrict__ labels,

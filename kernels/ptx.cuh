@@ -93,6 +93,21 @@ static __device__ __forceinline__ void tensor_product(float (&sum)[4], const uns
 #endif
 }
 
+// ---- copies -------------------------------------------------------------------------------------------------------
+
+// 16 bytes that are read once: they do not drive what is read often out of the first-level cache.
+static __device__ __forceinline__ uint4 load_once(const uint4* address) {
+#ifdef __CUDA_HOST_EMU__
+  return *address;
+#else
+  uint4 value;
+  asm("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+               : "l"(address));
+  return value;
+#endif
+}
+
 // ---- asynchronous copies from global to shared memory, 16 bytes each (before sm_80 they wait) ------------------------
 
 static __device__ __forceinline__ void copy_16_bytes(void* shared, const void* global) {

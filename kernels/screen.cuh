@@ -52,7 +52,7 @@ static __device__ __forceinline__ Run load_run(const ROW* __restrict__ row, int 
   uint4* words = reinterpret_cast<uint4*>(&run);
 #pragma unroll
   for (int w = 0; w < int(sizeof(Run) / 16); ++w)
-    words[w] = f < d ? reinterpret_cast<const uint4*>(row + f)[w] : make_uint4(0, 0, 0, 0);
+    words[w] = f < d ? load_once(reinterpret_cast<const uint4*>(row + f) + w) : make_uint4(0, 0, 0, 0);
 #else
 #pragma unroll
   for (int e = 0; e < RUN; ++e) run.element[e] = f + e < d ? row[f + e] : Row{};
