@@ -8,34 +8,26 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from gpukmeans.exact_sums import F64, LARGEST_VALUE, Grid, blocks
+from gpukmeans.backends import Backend
+from gpukmeans.exact_sums import F64, blocks, refuse_values
 from gpukmeans.threads import workers
 
 #: The largest weight lies between these, so that no weighted square over- or underflows for ordinary rows.
 WEIGHT_RANGE = (2.0**-400, 2.0**50)
 
 
-def check_rows(estimator: BaseEstimator, X: ArrayLike, *, reset: bool, finite: bool = True) -> NDArray:
+def check_rows(estimator: BaseEstimator, X: ArrayLike, *, reset: bool, backend: Backend | None = None) -> NDArray:
     """X as C-contiguous uint8, float32 or float64 rows (never a copy if it is), finite and not too large.
 
-    With ``finite=False`` float32 rows are not read yet: the caller looks at every one of them and minds those that are
-    not finite (`grid_of`, and the NumPy backend where it labels rows).
+    Values are not read here where the backend minds them itself.
     """
     dtypes = [np.float64, np.float32, np.uint8]
     checked = validate_data(estimator, X, reset=reset, dtype=dtypes, order="C", copy=False, ensure_all_finite=False)
-    if (finite or checked.dtype != np.float32) and not _surely_finite(checked):
-        assert_all_finite(checked, input_name="X")
-    _check_magnitude(checked, "X")
+    if backend is None or not backend.minds(checked.dtype):
+        if not _surely_finite(checked):
+            assert_all_finite(checked, input_name="X")
+        _check_magnitude(checked, "X")
     return checked
-
-
-def grid_of(X: NDArray, sample_weight: F64 | None) -> Grid:
-    """The grid for the rows of X, times their weights; raises as scikit-learn does if a row is not finite."""
-    try:
-        return Grid.for_rows(X, sample_weight)
-    except FloatingPointError:
-        assert_all_finite(X, input_name="X")
-        raise
 
 
 def _surely_finite(X: NDArray) -> bool:
@@ -86,9 +78,4 @@ def check_centers(centers: object, n_clusters: int, n_features: int, dtype: np.d
 def _check_magnitude(values: NDArray, name: str) -> None:
     if values.dtype != np.float64:
         return
-    largest = max(float(values.max()), -float(values.min()))
-    if largest > LARGEST_VALUE:
-        raise ValueError(
-            f"{name} has values up to {largest:.3g} in magnitude; squared distances need at most 2**480 "
-            f"({LARGEST_VALUE:.3g}). Scale the data down first."
-        )
+    refuse_values(max(float(values.max()), -float(values.min())), values.dtype, name)

@@ -23,9 +23,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from gpukmeans._validation import check_centers, check_rows, check_weights, grid_of
+from gpukmeans._validation import check_centers, check_rows, check_weights
 from gpukmeans.backends import Backend, Rows, get_backend
-from gpukmeans.exact_sums import Grid
 from gpukmeans.lloyd import Iteration, mean_variance
 from gpukmeans.restarts import FitReport, Init, Restarts
 
@@ -117,7 +116,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         "random_state": ["random_state"],
         "copy_x": ["boolean"],
         "algorithm": [StrOptions({"lloyd", "elkan"})],
-        "backend": [StrOptions({"auto", "numpy", "cupy"}), HasMethods(["load", "describe"])],
+        "backend": [StrOptions({"auto", "numpy", "cupy"}), HasMethods(["load", "minds", "describe"])],
         "precision": [StrOptions({"exact", "fast"})],
         "callback": [callable, None],
     }
@@ -192,7 +191,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
     def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> KMeans:
         backend = get_backend(self.backend)
-        X = check_rows(self, X, reset=True, finite=False)
+        X = check_rows(self, X, reset=True, backend=backend)
         if len(X) < self.n_clusters:
             raise ValueError(f"n_samples={len(X)} should be >= n_clusters={self.n_clusters}.")
         random_state = check_random_state(self.random_state)
@@ -201,12 +200,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         init, n_init = self._starts(X, weight_dtype)
         report = FitReport(backend.describe())
         started = time.perf_counter()
-        grid = grid_of(X, weight)
-        rows = backend.load(X, weight, grid)
-        tol = 0.0
-        if self.tol > 0:
-            plain = rows if weight is None else rows.unweighted(Grid.for_rows(X))
-            tol = float(self.tol) * mean_variance(plain)
+        rows = backend.load(X, weight)
+        tol = float(self.tol) * mean_variance(rows if weight is None else rows.unweighted()) if self.tol > 0 else 0.0
         report.stages["load"] = time.perf_counter() - started
 
         restarts = Restarts(X, backend, rows, weight, init, self.n_clusters, n_init, random_state, weight_dtype, report)
@@ -310,11 +305,11 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
     def _rows(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> Rows:
         backend = get_backend(self.backend)
-        checked = check_rows(self, X, reset=False, finite=backend.name != "numpy")
+        checked = check_rows(self, X, reset=False, backend=backend)
         if self.cluster_centers_.dtype == np.float64 and checked.dtype == np.float32:
             checked = checked.astype(np.float64)  # so that the centers are not rounded to float32
         weight = check_weights(sample_weight, checked, np.dtype(np.float64))
-        return backend.load(checked, weight)
+        return backend.load(checked, weight, sums=False)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

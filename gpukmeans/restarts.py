@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -144,7 +145,7 @@ class Restarts:
         """The centers that the next run starts from."""
         X, k = self.X, self.n_clusters
         if isinstance(self.init, str):
-            weight, load = self.sample_weight, self.backend.load
+            weight, load = self.sample_weight, partial(self.backend.load, sums=False)
             return X[draw_rows(self.init, self.rows, k, self.random_state, weight, self.dtype, load)].astype(self.dtype)
         if callable(self.init):
             mean = X.mean(axis=0, dtype=self.dtype)

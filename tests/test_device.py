@@ -14,7 +14,6 @@ from gpukmeans.backends import device as seam
 from gpukmeans.backends import nvrtc
 from gpukmeans.backends.cupy_backend import CupyBackend
 from gpukmeans.backends.device import CupyDevice, DeviceMemoryError, probe
-from gpukmeans.exact_sums import Grid
 from tests.emulator import EmulatorDevice
 from tests.emulator.module import load
 from tests.emulator.testing import skip_without_compiler
@@ -243,7 +242,7 @@ def test_whole_iterations_through_cupys_calls(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", stand_in())
     rng = np.random.default_rng(0)
     X = rng.standard_normal((60, 9)).astype(np.float32)
-    run = CupyBackend(CupyDevice()).load(X, None, Grid.for_rows(X)).start(X[:4])
+    run = CupyBackend(CupyDevice()).load(X).start(X[:4])
     run.assign()
     assert np.array_equal(run.labels(), nearest(X, X[:4]))
     run.update()

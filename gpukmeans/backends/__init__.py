@@ -169,8 +169,8 @@ class Rows(Protocol):
     def take(self, indices: NDArray[np.int64]) -> NDArray:
         """Some rows, as stored, on the host."""
 
-    def unweighted(self, grid: Grid) -> Rows:
-        """The same rows, not copied, without weights; `grid` is theirs."""
+    def unweighted(self) -> Rows:
+        """The same rows, not copied, without weights, to be summed."""
 
 
 class Backend(Protocol):
@@ -178,11 +178,16 @@ class Backend(Protocol):
 
     name: str
 
-    def load(self, X: NDArray, sample_weight: F64 | None = None, grid: Grid | None = None) -> Rows:
-        """Bring validated rows in: C-contiguous uint8, float32 or float64, finite; weights float64 >= 0 or None.
+    def load(self, X: NDArray, sample_weight: F64 | None = None, *, sums: bool = True) -> Rows:
+        """Bring rows in: C-contiguous uint8, float32 or float64; weights float64 >= 0 or None.
 
-        `grid` is ``Grid.for_rows(X, sample_weight)``; without it rows can be labelled but not summed.
+        The rows' `grid` is ``Grid.for_rows(X, sample_weight)``, or None with ``sums=False``: such rows can be labelled
+        and seeded but not summed.  Raises a ValueError, in scikit-learn's words, where a value is not allowed (finite,
+        at most `LARGEST_VALUE`) that this backend minds.
         """
+
+    def minds(self, dtype: np.dtype) -> bool:
+        """Whether rows of this dtype are checked here, where they are loaded or labelled; others must be before."""
 
     def describe(self) -> str:
         """The machine and library versions, in one line."""

@@ -163,6 +163,9 @@ class CupyRun:
     def _screen(self, largest_center_norm: float) -> float:
         """Label every row by float32 scores; returns the norm up to which these do not overflow."""
         rows, d = self._rows, self._rows.n_features
+        if rows.dtype not in tuning.SCREEN_DTYPES:
+            rows.leave_all_open()
+            return 0.0
         radius = score_radius(d, largest_center_norm)
         norm_limit = LARGEST_SCORE / max(1.0, largest_center_norm)
         if largest_center_norm**2 > LARGEST_SCORE:

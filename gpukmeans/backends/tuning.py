@@ -10,13 +10,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gpukmeans.device_arrays import BFLOAT16
+
 #: What kernels call the element types.
 C_TYPES: dict[np.dtype, str] = {
     np.dtype(np.uint8): "unsigned char",
+    np.dtype(np.float16): "Half",
+    BFLOAT16: "BFloat16",
     np.dtype(np.float32): "float",
     np.dtype(np.float64): "double",
 }
 ROW_DTYPES: tuple[np.dtype, ...] = tuple(C_TYPES)
+#: Those that kernels/nearest_center.cu reads.  Rows of other types go to kernels/resolve.cu unscreened.
+SCREEN_DTYPES: tuple[np.dtype, ...] = tuple(np.dtype(t) for t in (np.uint8, np.float32, np.float64))
 CENTER_DTYPES: tuple[np.dtype, ...] = (np.dtype(np.float32), np.dtype(np.float64))
 
 #: Shared memory that every architecture gives a block without asking.
@@ -25,6 +31,9 @@ SHARED_BYTES = 48 * 1024
 MOVE_THREADS = 128
 #: Rows that each group of its threads looks after: enough to pay for the flush, few enough to fill a device.
 MOVE_ROWS = 256
+#: Threads of a block of kernels/column_largest.cu, and rows of each group of them.
+COLUMN_THREADS = 128
+COLUMN_ROWS = 256
 #: Rows of a block of kernels/relabel.cu.
 RELABEL_ROWS = 2048
 #: Rows of a block of k-means++ potentials.
@@ -38,7 +47,7 @@ Constants = dict[str, int | str]
 
 
 def center_dtype(row_dtype: np.dtype) -> np.dtype:
-    """float32 for float32 rows, float64 for uint8 and float64 rows."""
+    """float32 for float32 rows, else float64 (so does scikit-learn, which makes float64 of float16 rows)."""
     return np.dtype(np.float32 if row_dtype == np.float32 else np.float64)
 
 
@@ -126,6 +135,15 @@ def move_shape(n_features: int, n_clusters: int, n_limbs: int) -> MoveShape:
     return MoveShape(features, rows, shared if shared + 12 * MOVE_THREADS + 8 <= SHARED_BYTES else 0)
 
 
+def column_shape(n_features: int) -> tuple[tuple[int, int], int]:
+    """The block of kernels/column_largest.cu and its rows: as few columns as waste no thread, the rest more groups."""
+    features = COLUMN_THREADS
+    while features // 2 >= n_features:
+        features //= 2
+    groups = COLUMN_THREADS // features
+    return (features, groups), COLUMN_ROWS * groups
+
+
 def move_constants(row_dtype: np.dtype, n_limbs: int, shape: MoveShape) -> Constants:
     """For kernels/move_sums.cu."""
     return {"ROW": C_TYPES[row_dtype], "LIMBS": n_limbs, "SHARED": int(shape.shared_bytes > 0)}
@@ -146,15 +164,16 @@ def variants() -> list[tuple[str, Constants]]:
     """Every kernel with every set of constants that the backend may ask for."""
     found: list[tuple[str, Constants]] = []
     for row in ROW_DTYPES:
-        for kernel in ("row_facts", "gather_rows", "seed_distance"):
+        for kernel in ("row_facts", "column_largest", "gather_rows", "seed_distance"):
             found.append((kernel, row_constants(row)))
         for kernel in ("resolve", "row_distance"):
             found.append((kernel, row_center_constants(row)))
-        for tile in _screen_tiles(row).values():
-            found += [("nearest_center", screen_constants(row, tile, d)) for d in (1, 4)]
         for n_limbs in (1, 2):
             for shape in (MoveShape(MOVE_THREADS, MOVE_ROWS, 0), MoveShape(MOVE_THREADS, MOVE_ROWS, 1)):
                 found.append(("move_sums", move_constants(row, n_limbs, shape)))
+    for row in SCREEN_DTYPES:
+        for tile in _screen_tiles(row).values():
+            found += [("nearest_center", screen_constants(row, tile, d)) for d in (1, 4)]
     for dtype in CENTER_DTYPES:
         found += [(kernel, center_constants(dtype)) for kernel in ("finish", "center_facts")]
     for shared in (0, 1):
