@@ -14,15 +14,13 @@ from gpukmeans.backends.cupy_facts import row_facts
 from gpukmeans.backends.cupy_run import CupyRun
 from gpukmeans.backends.cupy_seeding import CupySeeding
 from gpukmeans.backends.device import CupyDevice, Device, current_device, explained_memory_errors, probe
-from gpukmeans.device_arrays import BFLOAT16, bfloat16_values, dtype_name
+from gpukmeans.device_arrays import BFLOAT16, DeviceInput, bfloat16_values, dtype_name
 from gpukmeans.exact_sums import F64
 
 #: Row indices are int32 on the device.
 MOST_SAMPLES = 2**31 - 1
 #: kernels/move_sums.cu has a grid row for each of its blocks of features, and CUDA at most 65535 grid rows.
 MOST_FEATURES = 65535 * tuning.MOVE_THREADS
-#: What rows may be made of, in words.
-LOADED = "uint8, float16, bfloat16 (on a device), float32 and float64"
 
 
 class CupyBackend:
@@ -39,20 +37,31 @@ class CupyBackend:
     def __init__(self, device: Device | None = None) -> None:
         self._device: Device = current_device() if device is None else device
 
-    def load(self, X: NDArray, sample_weight: F64 | None = None, *, sums: bool = True) -> CupyRows:
+    def load(self, X: NDArray | DeviceInput, sample_weight: F64 | None = None, *, sums: bool = True) -> CupyRows:
         n, d = X.shape
         if X.dtype not in tuning.ROW_DTYPES:
-            raise TypeError(f"Rows of dtype {dtype_name(X.dtype)} cannot be loaded; {LOADED} can.")
+            raise TypeError(f"Rows of dtype {dtype_name(X.dtype)} cannot be loaded; {tuning.ROW_WORDS} can.")
         if n > MOST_SAMPLES:
             raise ValueError(
                 f"n_samples={n} should be at most {MOST_SAMPLES} on one device; split the rows or use backend='numpy'."
             )
         if d > MOST_FEATURES:
             raise ValueError(f"n_features={d} should be at most {MOST_FEATURES} on a GPU; use backend='numpy'.")
-        launcher = Launcher(self._device)
         what = f"{n} rows of {d} {dtype_name(X.dtype)} features"
-        with explained_memory_errors(self._device, what, X.nbytes + 20 * n):
-            return CupyRows(launcher, self._device.upload(np.ascontiguousarray(X)), X.dtype, sample_weight, sums=sums)
+        with explained_memory_errors(self._device, what, n * d * X.dtype.itemsize):
+            array = self._adopted(X) if isinstance(X, DeviceInput) else self._device.upload(np.ascontiguousarray(X))
+        with explained_memory_errors(self._device, f"what is kept of {what}", 20 * n):
+            source = X if isinstance(X, DeviceInput) else None
+            return CupyRows(Launcher(self._device), array, X.dtype, sample_weight, sums=sums, source=source)
+
+    def _adopted(self, X: DeviceInput) -> Any:
+        """The caller's array as ours, in place if it is C-contiguous."""
+        if X.device != self._device.index:
+            raise ValueError(
+                f"X lies on CUDA device {X.device}, but this backend computes on CUDA device {self._device.index}: "
+                "pass backend='auto' or 'cupy', which go where X lies, or move X."
+            )
+        return self._device.adopt(X.array, None if X.dtype == BFLOAT16 else X.dtype)
 
     def minds(self, dtype: np.dtype) -> bool:
         """Every value is read while rows are loaded."""
@@ -90,11 +99,19 @@ class CupyRows:
     """The rows of one fit on the device, as they are stored, and the buffers that its runs share."""
 
     def __init__(
-        self, launcher: Launcher, X: Any, dtype: np.dtype, sample_weight: F64 | None, *, sums: bool = True
+        self,
+        launcher: Launcher,
+        X: Any,
+        dtype: np.dtype,
+        sample_weight: F64 | None,
+        *,
+        sums: bool = True,
+        source: object = None,
     ) -> None:
         self.launch = launcher
         self.device = device = launcher.device
         self.X = X
+        self._source = source  # whose memory X may be
         self.dtype = dtype
         self.n_samples, self.n_features = X.shape
         self.center_dtype = tuning.center_dtype(dtype)
@@ -144,7 +161,7 @@ class CupyRows:
 
     def unweighted(self) -> CupyRows:
         with explained_memory_errors(self.device, f"{self.n_samples} rows without weights", 20 * self.n_samples):
-            return CupyRows(self.launch, self.X, self.dtype, None)
+            return CupyRows(self.launch, self.X, self.dtype, None, source=self._source)
 
     def take(self, indices: NDArray[np.int64]) -> NDArray:
         if len(indices) == 0:

@@ -25,6 +25,7 @@ from gpukmeans.backends.numpy_run import NumpyRun
 from gpukmeans.backends.numpy_screen import RowScreen
 from gpukmeans.backends.numpy_seed_screen import SeedScreen
 from gpukmeans.backends.numpy_seeding import NumpySeeding
+from gpukmeans.device_arrays import DeviceInput, out_of_reach
 from gpukmeans.exact_sums import F64, Grid
 from gpukmeans.threads import workers
 from gpukmeans.tie_break import largest_integer
@@ -58,7 +59,9 @@ class NumpyBackend:
         self.project = project
         self.lockstep = lockstep and skip and screen and project
 
-    def load(self, X: NDArray, sample_weight: F64 | None = None, *, sums: bool = True) -> NumpyRows:
+    def load(self, X: NDArray | DeviceInput, sample_weight: F64 | None = None, *, sums: bool = True) -> NumpyRows:
+        if isinstance(X, DeviceInput):
+            raise ValueError(out_of_reach(X.device))
         return NumpyRows(self, X, sample_weight, _grid_of(X, sample_weight) if sums else None)
 
     def minds(self, dtype: np.dtype) -> bool:

@@ -21,6 +21,8 @@ C_TYPES: dict[np.dtype, str] = {
     np.dtype(np.float64): "double",
 }
 ROW_DTYPES: tuple[np.dtype, ...] = tuple(C_TYPES)
+#: The same in words.
+ROW_WORDS = "uint8, float16, bfloat16 (on a device only), float32 and float64"
 #: Those that kernels/nearest_center.cu reads.  Rows of other types go to kernels/resolve.cu unscreened.
 SCREEN_DTYPES: tuple[np.dtype, ...] = tuple(np.dtype(t) for t in (np.uint8, np.float32, np.float64))
 CENTER_DTYPES: tuple[np.dtype, ...] = (np.dtype(np.float32), np.dtype(np.float64))
