@@ -60,10 +60,10 @@ def _seed(problem: Problem, backend: str, precision: str) -> Timed:
     from gpukmeans.seeding import kmeans_plusplus, probabilities
 
     place, X = get_backend(backend), problem.X
-    on_device = place.load(X) if backend == "cupy" else None
+    on_device = place.load(X, sums=False) if backend == "cupy" else None
 
     def run() -> Any:
-        rows = on_device or place.load(X)
+        rows = on_device or place.load(X, sums=False)
         p = probabilities(len(X), None, X.dtype)
         return kmeans_plusplus(rows, problem.workload.n_clusters, np.random.RandomState(0), p, None)
 
@@ -73,11 +73,10 @@ def _seed(problem: Problem, backend: str, precision: str) -> Timed:
 def _on_device(problem: Problem, precision: str) -> Timed:
     """Lloyd's loop, or one assignment, over rows that lie on the device."""
     from gpukmeans.backends import get_backend
-    from gpukmeans.exact_sums import Grid
     from gpukmeans.lloyd import lloyd
 
     w, start = problem.workload, problem.starts[0]
-    rows = get_backend("cupy").load(problem.X, None, None if w.task == "predict" else Grid.for_rows(problem.X))
+    rows = get_backend("cupy").load(problem.X, sums=w.task != "predict")
     start = start.astype(rows.center_dtype)
 
     def assign() -> Any:

@@ -75,7 +75,7 @@ LAYERS = [
     ["seeding"],
     ["backends.cupy_backend", "backends.numpy_backend"],
     ["backends.cupy_run", "backends.cupy_seeding", "backends.numpy_run", "backends.numpy_seeding"],
-    ["backends.cupy_screen", "backends.numpy_lockstep"],
+    ["backends.cupy_screen", "backends.numpy_lockstep", "backends.cupy_facts"],
     ["backends.numpy_draws", "backends.numpy_seed_screen"],
     ["backends.numpy_runs"],
     ["backends.numpy_groups"],
@@ -87,7 +87,7 @@ LAYERS = [
     ["backends.cupy_control", "backends.tuning"],
     ["backends", "tie_break"],
     ["half_certificates"],
-    ["certificates", "exact_sums"],
+    ["certificates", "exact_sums", "device_arrays"],
     ["threads"],
     [""],
 ]

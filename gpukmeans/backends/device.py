@@ -32,12 +32,20 @@ class Device(Protocol):
     """
 
     name: str
+    index: int  # CUDA's number of it
 
     def empty(self, shape: Shape, dtype: DTypeLike) -> Any:
         """A new device array; its contents are not defined.  Raises MemoryError."""
 
     def upload(self, host: NDArray) -> Any:
         """A new device array with the contents of `host`.  Raises MemoryError."""
+
+    def adopt(self, array: Any, dtype: np.dtype | None) -> Any:
+        """The caller's array on this device as a device array: its memory itself, if it is C-contiguous.
+
+        Else, or where it has another dtype than asked for, a copy (raises MemoryError).  What is launched from now on
+        comes after all that the caller has queued for the array.
+        """
 
     def write(self, array: Any, host: NDArray) -> None:
         """Copy a host array into a device array of the same shape and dtype."""
@@ -110,7 +118,8 @@ class CupyDevice:
         self._device = cupy.cuda.Device(index)
         with self._device:
             self._stream = cupy.cuda.Stream(non_blocking=True)
-            self.name = _device_name(cupy, self._device.id)
+            self.index = int(self._device.id)
+            self.name = _device_name(cupy, self.index)
         self._kernels: dict[tuple, Callable[..., None]] = {}
 
     def empty(self, shape: Shape, dtype: DTypeLike) -> Any:
@@ -121,6 +130,17 @@ class CupyDevice:
         array = self.empty(host.shape, host.dtype)
         self.write(array, host)
         return array
+
+    def adopt(self, array: Any, dtype: np.dtype | None) -> Any:
+        cupy = self._cupy
+        with self._device:
+            # Behind CuPy's current stream; other libraries are told our stream by __dlpack__ and make it wait for
+            # theirs, and for the stream that an array interface names CuPy waits.
+            self._stream.wait_event(cupy.cuda.get_current_stream().record())
+            with self._stream:
+                if not isinstance(array, cupy.ndarray):
+                    array = cupy.from_dlpack(array) if hasattr(array, "__dlpack__") else cupy.asarray(array)
+                return cupy.ascontiguousarray(array, dtype)
 
     def write(self, array: Any, host: NDArray) -> None:
         with self._device:
@@ -182,7 +202,12 @@ def current_device() -> CupyDevice:
     """CuPy's current device, with the kernels that it has compiled so far."""
     import cupy
 
-    return _numbered_device(cupy.cuda.Device().id)
+    return numbered_device(cupy.cuda.Device().id)
+
+
+def numbered_device(index: int) -> CupyDevice:
+    """The CUDA device of a number, likewise."""
+    return _numbered_device(index)
 
 
 @functools.cache

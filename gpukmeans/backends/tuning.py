@@ -10,14 +10,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gpukmeans.device_arrays import BFLOAT16
+
 #: What kernels call the element types.
 C_TYPES: dict[np.dtype, str] = {
     np.dtype(np.uint8): "unsigned char",
+    np.dtype(np.float16): "Half",
+    BFLOAT16: "BFloat16",
     np.dtype(np.float32): "float",
     np.dtype(np.float64): "double",
 }
 ROW_DTYPES: tuple[np.dtype, ...] = tuple(C_TYPES)
-CENTER_DTYPES: tuple[np.dtype, ...] = (np.dtype(np.float32), np.dtype(np.float64))
+#: The same in words.
+ROW_WORDS = "uint8, float16, bfloat16 (on a device only), float32 and float64"
 
 #: Elements that a thread takes of a row at a time to add them up (kernels/move_sums.cu), and of a step of a tensor
 #: product (kernels/screen.cuh).
@@ -36,6 +41,9 @@ MOVE_THREADS = 256
 MOVE_BLOCKS = 512
 #: Rows of a block of kernels/nearest_of_few.cu.
 FEW_ROWS = 128
+#: Threads of a block of kernels/column_largest.cu, and rows of each group of them.
+COLUMN_THREADS = 128
+COLUMN_ROWS = 256
 #: Rows that tell where the data lie (kernels/column_means.cu).
 SAMPLE_ROWS = 1024
 #: Rows of a block of k-means++ potentials.
@@ -49,7 +57,7 @@ Constants = dict[str, int | str]
 
 
 def center_dtype(row_dtype: np.dtype) -> np.dtype:
-    """float32 for float32 rows, float64 for uint8 and float64 rows."""
+    """float32 for float32 rows, else float64 (so does scikit-learn, which makes float64 of float16 rows)."""
     return np.dtype(np.float32 if row_dtype == np.float32 else np.float64)
 
 
@@ -110,6 +118,15 @@ def move_shape(n_samples: int, n_features: int) -> MoveShape:
     return MoveShape((width, MOVE_THREADS // width), (min(MOVE_BLOCKS, -(-n_samples // 8)), -(-quads // width)))
 
 
+def column_shape(n_features: int) -> tuple[tuple[int, int], int]:
+    """The block of kernels/column_largest.cu and its rows: as few columns as waste no thread, the rest more groups."""
+    features = COLUMN_THREADS
+    while features // 2 >= n_features:
+        features //= 2
+    groups = COLUMN_THREADS // features
+    return (features, groups), COLUMN_ROWS * groups
+
+
 def move_constants(row_dtype: np.dtype, n_features: int, aligned: bool, n_limbs: int, weighted: bool) -> Constants:
     """For kernels/move_sums.cu; `n_limbs`: of the rows' grid or of the weights', whichever has more."""
     vector = aligned and n_features % QUAD == 0
@@ -132,14 +149,14 @@ def variants() -> list[tuple[str, Constants]]:
     """Every kernel with every set of constants that the backend may ask for."""
     found: list[tuple[str, Constants]] = []
     for row in ROW_DTYPES:
-        for kernel in ("column_means", "gather_rows", "seed_distance"):
+        for kernel in ("column_largest", "column_means", "gather_rows", "seed_distance"):
             found.append((kernel, row_constants(row)))
         found.append(("row_facts", facts_constants(row)))
         found.append(("row_distance", row_center_constants(row)))
         found += [("update_centers", update_constants(row, given=given)) for given in (False, True)]
         for n_features in (1, 16):
             found += [("nearest_of_few", few_constants(row, n_features, True, tiles)) for tiles in FEW_TILES]
-            shapes = [(1, False), (2, True)] if row == np.uint8 else [(1, False), (2, False), (1, True), (2, True)]
+            shapes = [(1, False), (1, True), (2, True), *([] if row == np.uint8 else [(2, False)])]
             found += [("move_sums", move_constants(row, n_features, True, *shape)) for shape in shapes]
     found.append(("block_sums", {"BLOCK_ROWS": SEEDING_BLOCK}))
     found += [(kernel, {}) for kernel in ("accept_seeds", "exact_total", "settle_rows")]
