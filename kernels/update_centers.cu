@@ -249,7 +249,7 @@ update_centers(const long long* __restrict__ sums, const long long* __restrict__
     record[EMPTY] = n_empty;
     int reason = GO_ON;
     if (done + 1 >= control[N_LIMIT]) reason = ITERATIONS_DONE;
-    if (atomicExch(control + HAS_EQUAL, 0)) reason = EQUAL_CENTERS;
+    if (__ldcg(control + HAS_EQUAL)) reason = EQUAL_CENTERS;
     if (total <= tolerance[0]) reason = CENTERS_STAYED;
     if (control[N_MOVED] == 0) reason = LABELS_STAYED;
     if (n_empty > 0.0) reason = EMPTY_CLUSTER;
