@@ -139,7 +139,7 @@ def variants() -> list[tuple[str, Constants]]:
         found += [("update_centers", update_constants(row, given=given)) for given in (False, True)]
         for n_features in (1, 16):
             found += [("nearest_of_few", few_constants(row, n_features, True, tiles)) for tiles in FEW_TILES]
-            shapes = [(1, False), (2, True)] if row == np.uint8 else [(1, False), (2, False), (1, True), (2, True)]
+            shapes = [(1, False), (1, True), (2, True)] + ([] if row == np.uint8 else [(2, False)])
             found += [("move_sums", move_constants(row, n_features, True, *shape)) for shape in shapes]
     found.append(("block_sums", {"BLOCK_ROWS": SEEDING_BLOCK}))
     found += [(kernel, {}) for kernel in ("accept_seeds", "exact_total", "settle_rows")]
