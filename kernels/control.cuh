@@ -16,7 +16,7 @@ enum ControlWord {
   N_ACTIVE,        // rows that the bounds did not leave out, where they are listed
   N_DONE,          // iterations completed since the host began
   N_LIMIT,         // iterations that the host allows
-  HAS_EQUAL,       // two centers may be equal
+  HAS_EQUAL,       // two centers may be equal: till the host has looked
   TICKETS,         // blocks of update_centers that have finished
   EPOCH,           // of the hash table of centers
   CONTROL_WORDS

@@ -48,7 +48,8 @@ row_facts(const ROW* __restrict__ X, long long n, int d, double half_scale, cons
     rest = warp_order_sum(rest);
     if (lane == 0) {
       const double norm = __dmul_rn(sqrt(square), 1.0 + 0x1p-20);
-      const double above = fma(norm, 0x1p-50, __dmul_rn(sqrt(rest), 1.0 + 0x1p-20));
+      // Where z itself overflows, what is left of it is no number.
+      const double above = rest < INFINITE_64 ? fma(norm, 0x1p-50, __dmul_rn(sqrt(rest), 1.0 + 0x1p-20)) : INFINITE_64;
       norms[i] = double_to_float(fmax(__dmul_rn(norm + above, 1.0 + 0x1p-20), 0x1p-100));
       rests[i] = double_to_float(__dmul_rn(above, 1.0 + 0x1p-20));
     }

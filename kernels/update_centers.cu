@@ -157,8 +157,10 @@ update_centers(const long long* __restrict__ sums, const long long* __restrict__
   most = of_block(most, part, Larger());
   hash = of_block(hash, hash_part, Sum());
   if (tid == 0) {
-    const double norm = sqrt(square), above_rest = fma(norm, 0x1p-50, sqrt(rest));
-    half_squares[j] = double_to_float(__dmul_rn(-0.5, square));
+    // Halves end at 2^16 and float64 ends, too: what is no number then is infinite, and a center so far away lives.
+    const double norm = square < INFINITE_64 ? sqrt(square) : INFINITE_64;
+    const double above_rest = rest < INFINITE_64 ? fma(norm, 0x1p-50, sqrt(rest)) : INFINITE_64;
+    half_squares[j] = double_to_float(fmax(__dmul_rn(-0.5, square), -0x1.fffffep127));
 #if !GIVEN
     measures[WEIGHT * k + j] = weight;
     measures[SHIFT_SQUARE * k + j] = shift;
@@ -249,7 +251,7 @@ update_centers(const long long* __restrict__ sums, const long long* __restrict__
     record[EMPTY] = n_empty;
     int reason = GO_ON;
     if (done + 1 >= control[N_LIMIT]) reason = ITERATIONS_DONE;
-    if (atomicExch(control + HAS_EQUAL, 0)) reason = EQUAL_CENTERS;
+    if (__ldcg(control + HAS_EQUAL)) reason = EQUAL_CENTERS;
     if (total <= tolerance[0]) reason = CENTERS_STAYED;
     if (control[N_MOVED] == 0) reason = LABELS_STAYED;
     if (n_empty > 0.0) reason = EMPTY_CLUSTER;

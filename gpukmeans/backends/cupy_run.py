@@ -190,7 +190,6 @@ class CupyRun:
                 self._launch_update()
                 reason, done, _ = self._look()
             if reason == Reason.EQUAL_CENTERS:
-                self._may_have_equals = True
                 self._go_on()
                 self._mark_equal_centers()
                 reason = Reason.ITERATIONS_DONE if done == limit else Reason.GO_ON
@@ -214,6 +213,7 @@ class CupyRun:
     def _look(self) -> tuple[int, int, int]:
         """Why the device stopped (0 if it did not), iterations done, rows left open."""
         control = self._device.download(self._control)
+        self._may_have_equals = bool(control[Control.HAS_EQUAL])
         return int(control[Control.STOP]), int(control[Control.N_DONE]), int(control[Control.N_OPEN])
 
     def _step(self, record: F64, n_exact: int, seconds: float) -> Step:
