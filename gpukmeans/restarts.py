@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import cast
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gpukmeans._validation import check_centers
 from gpukmeans.backends import Backend, Rows
+from gpukmeans.device_arrays import DeviceInput
 from gpukmeans.exact_sums import F64
 from gpukmeans.lloyd import Iteration, LloydResult, lloyd
 from gpukmeans.lockstep import lockstep
@@ -47,7 +49,7 @@ class Restarts:
 
     Attributes
     ----------
-    X : ndarray of shape (n_samples, n_features)
+    X : ndarray of shape (n_samples, n_features), or DeviceInput
     backend : Backend
     rows : Rows
         X on the backend, with `sample_weight`.
@@ -61,7 +63,7 @@ class Restarts:
         Filled in by `best`.
     """
 
-    X: NDArray
+    X: NDArray | DeviceInput
     backend: Backend
     rows: Rows
     sample_weight: F64 | None
@@ -142,22 +144,29 @@ class Restarts:
 
     def _start(self) -> NDArray:
         """The centers that the next run starts from."""
-        X, k = self.X, self.n_clusters
+        k = self.n_clusters
         if isinstance(self.init, str):
-            weight, load = self.sample_weight, self.backend.load
-            return X[draw_rows(self.init, self.rows, k, self.random_state, weight, self.dtype, load)].astype(self.dtype)
+            load = partial(self.backend.load, sums=False)
+            drawn = draw_rows(self.init, self.rows, k, self.random_state, self.sample_weight, self.dtype, load)
+            return self.rows.take(drawn).astype(self.dtype)
         if callable(self.init):
+            X = self._host_rows
             mean = X.mean(axis=0, dtype=self.dtype)
             moved = self.init(X - mean, k, random_state=self.random_state)
             return check_centers(moved, k, X.shape[1], self.dtype) + mean
         return np.asarray(self.init)
+
+    @cached_property
+    def _host_rows(self) -> NDArray:
+        """For callables: rows on a device are brought to the host once."""
+        return self.X.on_host() if isinstance(self.X, DeviceInput) else self.X
 
     def _many_starts(self) -> list[NDArray]:
         """The centers that all runs start from: those that `_start` would give one after another."""
         if not isinstance(self.init, str) or self.init != "k-means++":
             return [self._start() for _ in range(self.n_init)]
         k = self.n_clusters
-        p = probabilities(len(self.X), self.sample_weight, self.dtype)
+        p = probabilities(self.rows.n_samples, self.sample_weight, self.dtype)
         n_trials = 2 + int(np.log(k))
         drawn = [_Drawn(self.random_state, p, k, n_trials) for _ in range(self.n_init)]
         starts = []
@@ -167,7 +176,7 @@ class Restarts:
             for run in np.flatnonzero(~certain):
                 again = cast(np.random.RandomState, drawn[some][run])
                 picks[run] = kmeans_plusplus(self.rows, k, again, p, self.sample_weight, n_trials)
-            starts += [self.X[run].astype(self.dtype) for run in picks]
+            starts += [self.rows.take(run).astype(self.dtype) for run in picks]
         return starts
 
 

@@ -14,11 +14,11 @@ enum ControlWord {
   N_OPEN,          // rows that float64 did not decide either: the host's
   N_MOVED,         // rows whose label changed
   N_ACTIVE,        // rows that the bounds did not leave out, where they are listed
-  TICKETS,         // blocks of update_centers that have finished
-  N_DONE,          // iterations completed since the host looked
+  N_DONE,          // iterations completed since the host began
   N_LIMIT,         // iterations that the host allows
+  HAS_EQUAL,       // two centers may be equal: till the host has looked
+  TICKETS,         // blocks of update_centers that have finished
   EPOCH,           // of the hash table of centers
-  HAS_EQUAL,       // two centers may be equal
   CONTROL_WORDS
 };
 
@@ -41,4 +41,4 @@ enum FactWord {
 };
 
 // Of one iteration, in float64: what the host reads.
-enum HistoryWord { MOVED, SKIPPED, UNDECIDED, SHIFT, EMPTY, HISTORY_WORDS };
+enum HistoryWord { MOVED, SKIPPED, UNDECIDED, UNCERTAIN, SHIFT, EMPTY, HISTORY_WORDS };

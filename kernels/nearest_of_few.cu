@@ -23,11 +23,12 @@
 
 #define THREADS 128
 #define ROWS 16                        // rows of a tensor product
-#define AHEAD (sizeof(ROW) == 8 ? 2 : 4)
+#define AHEAD (sizeof(ROW) == 8 ? 2 : VECTOR || sizeof(ROW) == 4 ? 4 : sizeof(ROW))  // elements read one by one take a register each
+#define MIN_BLOCKS (TILES <= 2 ? 5 : TILES == 4 ? 4 : 3)  // of a multiprocessor: as many as leave every sum its register
 
 static_assert(TILES >= 1 && TILES <= 8, "more than 64 centers need more registers than a thread has: nearest_of_many.cu");
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS)
 nearest_of_few(const ROW* __restrict__ X, const float* __restrict__ norms, const float* __restrict__ rests, double scale,
                const float* __restrict__ offsets, const unsigned short* __restrict__ half_centers,
                const float* __restrict__ half_squares, const CENTER* __restrict__ C,

@@ -6,7 +6,7 @@
  *   v_ij = h_i.h_j - |z_j|^2 / 2          tensor cores, the last term in the accumulator: larger is nearer
  *   |v_ij - (z_i.z_j - |z_j|^2 / 2)| <= radius_i = PER_REST rest_i + PER_NORM norm_i + CONSTANT
  *
- * with norm_i >= |z_i| + |z_i - h_i| and rest_i >= |z_i - h_i| (row_facts.cu): certificates.half_score_radius.
+ * with norm_i >= |z_i| + |z_i - h_i| and rest_i >= |z_i - h_i| (row_facts.cu): half_certificates.half_score_radius.
  *
  * Constants: ROW; VECTOR: rows start at multiples of 16 bytes and have a multiple of RUN columns.
  */
@@ -52,7 +52,7 @@ static __device__ __forceinline__ Run load_run(const ROW* __restrict__ row, int 
   uint4* words = reinterpret_cast<uint4*>(&run);
 #pragma unroll
   for (int w = 0; w < int(sizeof(Run) / 16); ++w)
-    words[w] = f < d ? reinterpret_cast<const uint4*>(row + f)[w] : make_uint4(0, 0, 0, 0);
+    words[w] = f < d ? load_once(reinterpret_cast<const uint4*>(row + f) + w) : make_uint4(0, 0, 0, 0);
 #else
 #pragma unroll
   for (int e = 0; e < RUN; ++e) run.element[e] = f + e < d ? row[f + e] : Row{};
@@ -132,7 +132,7 @@ static __device__ __forceinline__ bool is_certain(const Best& best, float radius
 }
 
 /* What the drift of the centers must reach before the label of a certified row may change: a lower bound of the gap between
- * its distances to the nearest center and to any other, on top of the drift so far.  certificates.drift_limit. */
+ * its distances to the nearest center and to any other, on top of the drift so far.  half_certificates.drift_limit. */
 static __device__ __forceinline__ float drift_limit(const Best& best, float radius, float norm, float drift_so_far) {
   if (best.second == -INFINITE) return INFINITE;  // there is no other center
   const float square = __fmul_rn(norm, norm);

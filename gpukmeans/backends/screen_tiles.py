@@ -16,12 +16,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-Constants = dict[str, int | str]
+import numpy as np
 
-#: Bytes of an element, by what kernels call the type.
-ROW_TYPES: dict[str, int] = {"unsigned char": 1, "Half": 2, "BFloat16": 2, "float": 4, "double": 8}
-#: Columns of a step: of one product of the tensor cores.
-STEP_COLUMNS = 16
+from gpukmeans.backends.tuning import ROW_DTYPES, Constants, n_steps, row_center_constants, row_constants, run_length
+
 #: half_squares are padded with -infinity to a multiple of so many centers: of every tile's width.
 CENTER_PADDING = 256
 #: Candidates that a row can have before all centers are.
@@ -33,22 +31,6 @@ MANY_ROWS = 1 << 17
 
 _STAGES = 3
 _BLOCK_RESERVED_BYTES = 1024  # of shared memory, that the system takes of every block (compute capability 8 and later)
-
-
-def run_length(row_type: str) -> int:
-    """Neighbouring columns that a lane takes at a time: 16 bytes, at least 4 columns."""
-    return max(4, 16 // ROW_TYPES[row_type])
-
-
-def n_steps(row_type: str, n_features: int) -> int:
-    """Products of 16 columns that cover a row: whole groups of four runs."""
-    group = 4 * run_length(row_type)
-    return -(-n_features // group) * (group // STEP_COLUMNS)
-
-
-def is_vector(row_type: str, n_features: int) -> bool:
-    """Whether rows start at multiples of 16 bytes, if the first does, and consist of whole runs."""
-    return n_features % run_length(row_type) == 0
 
 
 @dataclass(frozen=True)
@@ -78,15 +60,19 @@ class ScoreTile:
 
     def fits(self, n_steps: int, shared_bytes: int) -> bool:
         """Whether so many blocks find room; `shared_bytes` is what one block can have."""
-        return self.blocks * (self.shared_bytes(n_steps) + _BLOCK_RESERVED_BYTES) <= shared_bytes + _BLOCK_RESERVED_BYTES
+        return (
+            self.blocks * (self.shared_bytes(n_steps) + _BLOCK_RESERVED_BYTES) <= shared_bytes + _BLOCK_RESERVED_BYTES
+        )
 
-    def constants(self, row_type: str, vector: bool) -> Constants:
-        """For kernels/nearest_of_many.cu."""
+    def constants(self, row_dtype: np.dtype, vector: bool) -> Constants:
+        """For kernels/nearest_of_many.cu; `vector`: rows start at multiples of 16 bytes and consist of whole runs."""
+        tile = {"BM": self.BM, "BN": self.BN, "WARPS_M": self.WARPS_M, "WARPS_N": self.WARPS_N}
         return {
-            "ROW": row_type,
+            **row_constants(row_dtype),
+            **tile,
             "VECTOR": int(vector),
-            **{"BM": self.BM, "BN": self.BN, "WARPS_M": self.WARPS_M, "WARPS_N": self.WARPS_N},
-            **{"CHUNK": self.CHUNK, "PANEL_STEPS": self.PANEL_STEPS},
+            "CHUNK": self.CHUNK,
+            "PANEL_STEPS": self.PANEL_STEPS,
         }
 
 
@@ -95,60 +81,67 @@ _SQUARE = ScoreTile(BM=128, BN=128, WARPS_M=2, WARPS_N=2, CHUNK=2)
 _WIDE = ScoreTile(BM=128, BN=256, WARPS_M=2, WARPS_N=4, CHUNK=1)
 
 
-def _panel_steps(row_type: str) -> int:
-    """At least a run, and two runs or so of every thread at a time in its registers."""
-    return 1 if row_type == "double" else max(2, run_length(row_type) // 4)
+def _panel_steps(row_dtype: np.dtype) -> int:
+    """Whole runs, few enough for a thread to hold its share of the next panel in some 16 registers."""
+    return 1 if row_dtype == np.float64 else max(2, run_length(row_dtype) // 4)
 
 
-def streamed_tile(row_type: str) -> ScoreTile:
+def streamed_tile(row_dtype: np.dtype) -> ScoreTile:
     """Rows are brought in again for every tile of centers: fits every architecture, whatever n_features."""
-    return ScoreTile(BM=128, BN=256, WARPS_M=2, WARPS_N=4, CHUNK=1, PANEL_STEPS=_panel_steps(row_type))
+    return ScoreTile(BM=128, BN=256, WARPS_M=2, WARPS_N=4, CHUNK=1, PANEL_STEPS=_panel_steps(row_dtype))
 
 
-def candidate_tile(row_type: str) -> ScoreTile:
-    """For kernels/candidates.cu: narrow, so that the centers of few rows can be shared out."""
-    return ScoreTile(BM=128, BN=128, WARPS_M=2, WARPS_N=4, CHUNK=1, PANEL_STEPS=_panel_steps(row_type))
+def candidate_tile(row_dtype: np.dtype) -> ScoreTile:
+    """Of kernels/candidates.cu: narrow, so that the centers can be shared out where rows are few."""
+    return ScoreTile(BM=128, BN=128, WARPS_M=2, WARPS_N=4, CHUNK=1, PANEL_STEPS=_panel_steps(row_dtype))
 
 
 def _resident_tiles(vector: bool) -> tuple[ScoreTile, ...]:
-    return (_TALL, _SQUARE, _WIDE) if vector else (_SQUARE,)  # scalar loads cost more than a tile's shape gains
+    return (_TALL, _SQUARE, _WIDE) if vector else (_SQUARE,)  # reading single elements costs more than a shape gains
 
 
-def many_tile(row_type: str, n_samples: int, n_features: int, shared_bytes: int) -> ScoreTile:
-    """The tile of kernels/nearest_of_many.cu: the first whose rows find room in shared memory.
+def is_vector(row_dtype: np.dtype, n_features: int, aligned: bool) -> bool:
+    """Whether all rows start at multiples of 16 bytes and consist of whole runs; `aligned`: the first one does."""
+    return aligned and n_features % run_length(row_dtype) == 0
+
+
+def many_tile(row_dtype: np.dtype, n_samples: int, n_features: int, vector: bool, shared_bytes: int) -> ScoreTile:
+    """The tile of kernels/nearest_of_many.cu: the first whose rows find room in shared memory, or a streamed one.
 
     Parameters
     ----------
-    row_type : str
-        A key of ROW_TYPES.
+    row_dtype : dtype
+        One of tuning.ROW_DTYPES.
     n_samples, n_features : int
+    vector : bool
+        See `is_vector`.
     shared_bytes : int
         What a block can have on the device (``Device.shared_bytes``).
     """
-    steps = n_steps(row_type, n_features)
-    for tile in _resident_tiles(is_vector(row_type, n_features)):
+    steps = n_steps(n_features, row_dtype)
+    for tile in _resident_tiles(vector):
         if tile.fits(steps, shared_bytes) and not (tile is _TALL and n_samples < MANY_ROWS):
             return tile
-    return streamed_tile(row_type)
+    return streamed_tile(row_dtype)
 
 
-def candidate_constants(row_type: str, vector: bool) -> Constants:
+def candidate_constants(row_dtype: np.dtype, vector: bool) -> Constants:
     """For kernels/candidates.cu."""
-    return {**candidate_tile(row_type).constants(row_type, vector), "SLOTS": SLOTS}
+    return {**candidate_tile(row_dtype).constants(row_dtype, vector), "SLOTS": SLOTS}
 
 
-def resolve_constants(row_type: str) -> Constants:
-    """For kernels/resolve.cu: centers are float32 for float32 rows, else float64."""
-    return {"ROW": row_type, "CENTER": "float" if row_type == "float" else "double", "SLOTS": SLOTS}
+def resolve_constants(row_dtype: np.dtype) -> Constants:
+    """For kernels/resolve.cu."""
+    return {**row_center_constants(row_dtype), "SLOTS": SLOTS}
 
 
 def variants() -> list[tuple[str, Constants]]:
     """The screens of many centers, with every set of constants that the backend may ask for."""
     found: list[tuple[str, Constants]] = [("skip_rows", {})]
-    for row_type in ROW_TYPES:
-        found.append(("resolve", resolve_constants(row_type)))
+    for row in ROW_DTYPES:
+        found.append(("resolve", resolve_constants(row)))
         for vector in (False, True):
-            found.append(("candidates", candidate_constants(row_type, vector)))
-            for tile in (*_resident_tiles(vector), streamed_tile(row_type)):
-                found.append(("nearest_of_many", tile.constants(row_type, vector)))
+            found.append(("candidates", candidate_constants(row, vector)))
+            for tile in (*_resident_tiles(vector), streamed_tile(row)):
+                found.append(("nearest_of_many", tile.constants(row, vector)))
     return found
