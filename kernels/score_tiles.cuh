@@ -46,10 +46,13 @@ struct Operands {
 #define CENTER_TILES(k) (((k) + BN - 1) / BN)
 
 /* The shared memory of a block: STAGES stages, ROW_BYTES BM, and the rows as fragments (32 BM n_steps bytes, or two panels). */
-extern __shared__ __align__(16) unsigned char block_memory[];
-static __device__ __forceinline__ int* row_memory() { return reinterpret_cast<int*>(block_memory + STAGES * STAGE_BYTES); }
+static __device__ __forceinline__ unsigned char* block_memory() {
+  extern __shared__ __align__(16) unsigned char memory[];
+  return memory;
+}
+static __device__ __forceinline__ int* row_memory() { return reinterpret_cast<int*>(block_memory() + STAGES * STAGE_BYTES); }
 static __device__ __forceinline__ uint4* fragment_memory() {
-  return reinterpret_cast<uint4*>(block_memory + STAGES * STAGE_BYTES + ROW_BYTES * BM);
+  return reinterpret_cast<uint4*>(block_memory() + STAGES * STAGE_BYTES + ROW_BYTES * BM);
 }
 
 // ---- centers ----------------------------------------------------------------------------------------------------------
@@ -60,7 +63,7 @@ struct Ring {
 };
 
 static __device__ __forceinline__ void ask(Ring& ring, int stage, const Operands& of) {
-  unsigned char* const to = block_memory + stage * STAGE_BYTES;
+  unsigned char* const to = block_memory() + stage * STAGE_BYTES;
   const int last = (of.k + 7) / 8 - 1;
 #pragma unroll
   for (int c = 0; c < COPIES / THREADS; ++c) {
@@ -199,7 +202,7 @@ static __device__ __forceinline__ void walk_centers(const Operands& of, const in
       await_copies<STAGES - 2>();
       __syncthreads();  // the chunk is complete, and the one before is done with
       ask(ring, (ring.stage + STAGES - 1) % STAGES, of);
-      const unsigned char* const stage = block_memory + ring.stage * STAGE_BYTES;
+      const unsigned char* const stage = block_memory() + ring.stage * STAGE_BYTES;
       ring.stage = (ring.stage + 1) % STAGES;
       if (step0 == 0) {
         const float2* const starts = reinterpret_cast<const float2*>(stage + COPIES * 16);

@@ -14,7 +14,7 @@ multiply-adds; one a clock is an H100's peak, and mma.sync reaches about 0.6):
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -86,14 +86,15 @@ def _panel_steps(row_dtype: np.dtype) -> int:
     return 1 if row_dtype == np.float64 else max(2, run_length(row_dtype) // 4)
 
 
-def streamed_tile(row_dtype: np.dtype) -> ScoreTile:
-    """Rows are brought in again for every tile of centers: fits every architecture, whatever n_features."""
-    return ScoreTile(BM=128, BN=256, WARPS_M=2, WARPS_N=4, CHUNK=1, PANEL_STEPS=_panel_steps(row_dtype))
-
-
 def candidate_tile(row_dtype: np.dtype) -> ScoreTile:
     """Of kernels/candidates.cu: narrow, so that the centers can be shared out where rows are few."""
     return ScoreTile(BM=128, BN=128, WARPS_M=2, WARPS_N=4, CHUNK=1, PANEL_STEPS=_panel_steps(row_dtype))
+
+
+def streamed_tile(row_dtype: np.dtype, vector: bool) -> ScoreTile:
+    """Rows are brought in again for every tile of centers: fits every architecture, whatever n_features."""
+    tile = candidate_tile(row_dtype)
+    return replace(tile, BN=256) if vector else tile  # single elements on their way take a register each
 
 
 def _resident_tiles(vector: bool) -> tuple[ScoreTile, ...]:
@@ -122,7 +123,7 @@ def many_tile(row_dtype: np.dtype, n_samples: int, n_features: int, vector: bool
     for tile in _resident_tiles(vector):
         if tile.fits(steps, shared_bytes) and not (tile is _TALL and n_samples < MANY_ROWS):
             return tile
-    return streamed_tile(row_dtype)
+    return streamed_tile(row_dtype, vector)
 
 
 def candidate_constants(row_dtype: np.dtype, vector: bool) -> Constants:
@@ -142,6 +143,6 @@ def variants() -> list[tuple[str, Constants]]:
         found.append(("resolve", resolve_constants(row)))
         for vector in (False, True):
             found.append(("candidates", candidate_constants(row, vector)))
-            for tile in (*_resident_tiles(vector), streamed_tile(row)):
+            for tile in (*_resident_tiles(vector), streamed_tile(row, vector)):
                 found.append(("nearest_of_many", tile.constants(row, vector)))
     return found
