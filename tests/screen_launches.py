@@ -45,7 +45,7 @@ class Screen:
         values, whole = values_of(self.X, self.dtype), self.dtype == np.uint8
         self.steps = tuning.n_steps(self.d, self.dtype)
         mean = values.mean(axis=0)
-        spread = max(1e-30, float(np.abs(values - mean).max()))
+        spread = float(np.abs(values - mean).max()) or 1.0
         self.scale = 1.0 if whole else 2.0 ** (8 - math.frexp(spread)[1])
         self.offset = (-np.rint(mean) if whole else -mean * self.scale).astype(np.float32)
         self.z, self.h = self._halves(values)
@@ -69,7 +69,8 @@ class Screen:
 
     def _halves(self, values):
         z = values * self.scale + self.offset.astype(np.float64)
-        return z, z.astype(np.float32).astype(np.float16).astype(np.float64)
+        with np.errstate(over="ignore"):  # of tests that want it
+            return z, z.astype(np.float32).astype(np.float16).astype(np.float64)
 
     @property
     def radii(self):
