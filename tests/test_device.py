@@ -128,7 +128,7 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, wrong=Fa
     class Device:
         def __init__(self, index=None):
             self.id = index or 0
-            self.attributes = {"MaxSharedMemoryPerBlockOptin": device.shared_bytes}
+            self.attributes = {"MaxSharedMemoryPerBlockOptin": device.shared_bytes, "MultiProcessorCount": 3}
 
         def __enter__(self):
             return self
@@ -420,6 +420,7 @@ def test_shared_memory_beyond_the_plain_limit_is_asked_for(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", stand_in())
     device = CupyDevice()
     assert device.shared_bytes == 227 * 1024
+    assert device.multiprocessors == 3
     text = 'extern "C" __global__ void nothing(int* x) {}'
     monkeypatch.setattr(nvrtc, "source", lambda file, constants: text)
     kernel = device.kernel("nothing", "nothing", {})

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gpukmeans import tie_break
 from gpukmeans.backends import Assigned, Step, Updated, tuning
 from gpukmeans.backends.cupy_control import HISTORY, LASTING, Control, Fact, History, Measure, Reason
-from gpukmeans.backends.cupy_screen import FewCenters
+from gpukmeans.backends.cupy_screen import screen_for
 from gpukmeans.backends.device import explained_memory_errors
 from gpukmeans.certificates import exact_in_float64
 from gpukmeans.exact_sums import F64, I64, Grid, farthest_rows, weight_grid
@@ -49,7 +49,7 @@ class CupyRun:
         self._k = k = len(centers)
         n, d = rows.n_samples, rows.n_features
         self._weight_grid = weight_grid(n, rows.host_weight)
-        self._screen = FewCenters(rows, k, self._exact)
+        self._screen = screen_for(rows, k, self._exact)
         self._n_steps = tuning.n_steps(d, rows.dtype)
         limbs = 0 if rows.grid is None else rows.grid.n_limbs
         padded, columns = self._screen.n_padded, tuning.STEP_COLUMNS * self._n_steps

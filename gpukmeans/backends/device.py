@@ -41,6 +41,10 @@ class Device(Protocol):
     def shared_bytes(self) -> int:
         """Shared memory that a block can have, if a launch asks for it: 64 to 227 KiB."""
 
+    @property
+    def multiprocessors(self) -> int:
+        """How many blocks can run side by side at least."""
+
     def empty(self, shape: Shape, dtype: DTypeLike) -> Any:
         """A new device array; its contents are not defined.  Raises MemoryError."""
 
@@ -133,6 +137,10 @@ class CupyDevice:
     @functools.cached_property
     def shared_bytes(self) -> int:
         return int(self._device.attributes["MaxSharedMemoryPerBlockOptin"])
+
+    @functools.cached_property
+    def multiprocessors(self) -> int:
+        return int(self._device.attributes["MultiProcessorCount"])
 
     def empty(self, shape: Shape, dtype: DTypeLike) -> Any:
         with self._device, self._stream:

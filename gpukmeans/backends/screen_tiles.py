@@ -24,6 +24,10 @@ from gpukmeans.backends.tuning import ROW_DTYPES, Constants, n_steps, row_center
 CENTER_PADDING = 256
 #: Candidates that a row can have before all centers are.
 SLOTS = 8
+#: One row of so many can have candidates at a time; those beyond are compared with all centers.
+ROWS_PER_SLOT = 8
+#: Threads and rows of a block of kernels/resolve.cu, and the most blocks: some for each multiprocessor of any device.
+RESOLVE_THREADS, RESOLVE_ROWS, RESOLVE_BLOCKS = 128, 4, 1024
 #: Threads, and rows of a block, of kernels/skip_rows.cu.
 SKIP_THREADS, SKIP_ROWS = 256, 2048
 #: Rows from which on 256 of them make a tile: enough tiles for every multiprocessor.

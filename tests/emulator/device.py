@@ -55,6 +55,7 @@ class EmulatorDevice:
     """
 
     name = "CUDA emulator"
+    multiprocessors = 3
 
     def __init__(
         self,
