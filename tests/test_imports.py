@@ -75,6 +75,7 @@ LAYERS = [
     ["seeding"],
     ["backends.cupy_backend", "backends.numpy_backend"],
     ["backends.cupy_run", "backends.cupy_seeding", "backends.numpy_run", "backends.numpy_seeding"],
+    ["backends.cupy_workspace"],
     ["backends.cupy_screen", "backends.numpy_lockstep", "backends.cupy_facts"],
     ["backends.numpy_draws", "backends.numpy_seed_screen"],
     ["backends.numpy_runs"],
