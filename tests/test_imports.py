@@ -74,7 +74,7 @@ LAYERS = [
     ["lloyd", "streaming", "distributed", "_validation"],
     ["seeding"],
     ["backends.cupy_backend", "backends.numpy_backend"],
-    ["backends.cupy_run", "backends.cupy_seeding", "backends.numpy_run", "backends.numpy_seeding"],
+    ["backends.cupy_run", "backends.cupy_runs", "backends.cupy_seeding", "backends.numpy_run", "backends.numpy_seeding"],
     ["backends.cupy_workspace"],
     ["backends.cupy_screen", "backends.numpy_lockstep", "backends.cupy_facts"],
     ["backends.numpy_draws", "backends.numpy_seed_screen"],

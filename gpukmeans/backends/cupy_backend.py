@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.backends import Runs, tuning
+from gpukmeans.backends import tuning
 from gpukmeans.backends.cupy_facts import row_facts
 from gpukmeans.backends.cupy_run import CupyRun
+from gpukmeans.backends.cupy_runs import CupyRuns, runs_at_a_time
 from gpukmeans.backends.cupy_seeding import CupySeeding
 from gpukmeans.backends.cupy_workspace import Workspace
 from gpukmeans.backends.device import CupyDevice, Device, current_device, explained_memory_errors, probe
@@ -150,13 +151,13 @@ class CupyRows:
         return CupyRun(self, centers, precision)
 
     def runs_at_a_time(self, n_clusters: int) -> int:
-        return 0  # not yet
+        return runs_at_a_time(self.n_samples, n_clusters)
 
-    def start_many(self, centers: NDArray) -> Runs:
-        raise NotImplementedError
+    def start_many(self, centers: NDArray) -> CupyRuns:
+        return CupyRuns(self, centers)
 
     def seed_many(self, first: NDArray[np.int64], draws: F64) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        raise NotImplementedError
+        return np.zeros((len(first), draws.shape[1] + 1), np.int64), np.zeros(len(first), bool)
 
     def seeding(self) -> CupySeeding:
         return CupySeeding(self)
