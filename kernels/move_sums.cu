@@ -5,14 +5,15 @@
  *   y_if = x_if * weights[i] (one rounding), limbs as in exact_sums.Grid.limbs
  *
  * X (n,d) ROW IN | weights (n) f64 IN (WEIGHTED) or null (1) | scale (d) f64 IN | moved_rows, moved_from (n) i32 IN, of which
- * control[N_MOVED] count | labels (n) i32 IN | sums (LIMBS,k,d) i64 INOUT | weight_sums (WEIGHT_LIMBS,k) i64 INOUT |
+ * control[N_MOVED] count | labels (n) i32 IN | sums (LIMBS,k,d) i64 INOUT | weight_sums (LIMBS,k) i64 INOUT |
  * control IN                                                                      all C-contiguous
+ * Several runs (blockIdx.z) over the same n rows: lists, labels, sums and control hold one run after another.
  * A block takes up to CHUNK listed rows and blockDim.x quads of columns (the last quad of all is the weights).  It sorts the
  * rows by cluster, and a thread adds up a cluster's rows in registers before one atomic per limb: a cluster that takes in
  * every row costs one atomic per CHUNK rows and column, however many clusters there are.  blockDim.y groups of threads share
  * the sorted rows.  Integer addition is associative: no order of blocks or threads changes a bit.
  * OWN_LIMBS: uint8 rows without weights, which are their own limbs.  VECTOR: quads of a row are aligned to their size.
- * Launch grid (any, ceil(quads/blockDim.x)), block (F, THREADS/F).   Traffic: the moved rows once or, where they leave a
+ * Launch grid (any, ceil(quads/blockDim.x), runs), block (F, THREADS/F).   Traffic: the moved rows once or, where they leave a
  * cluster, twice (the second time mostly from the second-level cache); 8 bytes of atomics per limb, column, cluster and chunk.
  * Accuracy: exact on the grid.
  */
@@ -50,10 +51,17 @@ static __device__ __forceinline__ Quad load_quad(const ROW* __restrict__ row, in
 
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
 move_sums(const ROW* __restrict__ X, const double* __restrict__ weights, const double* __restrict__ scale,
-          double limb_size, double weight_scale, double weight_limb_size, int k, int d,
+          double limb_size, double weight_scale, double weight_limb_size, int n, int k, int d,
           const int* __restrict__ moved_rows, const int* __restrict__ moved_from, const int* __restrict__ labels,
           long long* __restrict__ sums, long long* __restrict__ weight_sums, const int* __restrict__ control) {
+  const int run = int(blockIdx.z);
+  control += run * CONTROL_WORDS;
   if (control[STOP] || control[N_OPEN]) return;
+  moved_rows += (long long)run * n;
+  moved_from += (long long)run * n;
+  labels += (long long)run * n;
+  sums += (long long)run * LIMBS * k * d;
+  weight_sums += run * LIMBS * k;
   __shared__ unsigned long long entries[2 * CHUNK];  // cluster, then whether the row leaves it, then the row
   const int F = int(blockDim.x), groups = int(blockDim.y), group = int(threadIdx.y);
   const int tid = group * F + int(threadIdx.x), n_quads = (d + QUAD - 1) / QUAD;

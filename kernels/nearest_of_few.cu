@@ -12,9 +12,10 @@
  * screen.cuh | half_squares (8 TILES) f32 IN: -|z_j|^2/2, or -infinity for centers that are dead or beyond k | C (k,d)
  * CENTER IN | drift_so_far (k) f32 IN | facts IN | labels (n) i32 INOUT | limits (n) f32 INOUT, NaN where nothing is known |
  * moved_rows, moved_from, open_rows (n) i32 OUT | control INOUT                                   all C-contiguous
+ * Several runs (blockIdx.y) over the same rows: all but X, norms, rests and offsets hold one run after another.
  * A warp owns 32 rows; those that are not skipped go 16 at a time straight from memory into the registers of the tensor
  * cores; no shared memory but for a list of rows, no barrier.  AHEAD groups of columns are on their way at a time.
- * Launch grid ceil(n/128), block 128.
+ * Launch grid (ceil(n/128), runs), block 128.
  * Traffic: 8n bytes, and of rows not skipped their elements once (twice where not certified) and 16 bytes each; the centers
  * (2 k d bytes) from the first-level cache, 16 rows a reading.   Work: 2 n d k flop, k rounded up to 8 TILES.
  */
@@ -35,7 +36,19 @@ nearest_of_few(const ROW* __restrict__ X, const float* __restrict__ norms, const
                const float* __restrict__ drift_so_far, const float* __restrict__ facts, int n, int k, int d, int n_steps,
                int exact, double radius64, double underflow, int* __restrict__ labels, float* __restrict__ limits,
                int* __restrict__ moved_rows, int* __restrict__ moved_from, int* __restrict__ open_rows, int* control) {
+  const int run = int(blockIdx.y);
+  control += run * CONTROL_WORDS;
   if (control[STOP]) return;
+  half_centers += (long long)run * (TILES * n_steps * WARP * QUAD);
+  half_squares += run * (8 * TILES);
+  C += (long long)run * k * d;
+  drift_so_far += run * k;
+  facts += run * FACT_WORDS;
+  labels += (long long)run * n;
+  limits += (long long)run * n;
+  moved_rows += (long long)run * n;
+  moved_from += (long long)run * n;
+  open_rows += (long long)run * n;
   __shared__ int active_rows[THREADS];
   const int lane = lane_index(), g = lane / 4, t = lane % 4;
   int* const own_rows = active_rows + int(threadIdx.x) - lane;

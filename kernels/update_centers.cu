@@ -11,13 +11,14 @@
  *   drift_so_far[j] += shift_j + the largest shift of another center, scaled, rounded up     (certificates.gap_after_move)
  *   history, control: the iteration's counts; whether labels or centers stayed, a cluster is empty, two centers may be equal
  *
- * sums (n_limbs,k,d) i64 IN | weight_sums (n_weight_limbs,k) i64 IN | unit (d) f64 IN, 1 / scale of the grid | C, previous
+ * sums (n_limbs,k,d) i64 IN | weight_sums (n_limbs,k) i64 IN | unit (d) f64 IN, 1 / scale of the grid | C, previous
  * (k,d) CENTER INOUT, OUT | offsets (16 n_steps) f32 IN | half_centers u16 OUT: screen.cuh, zeros beyond k and d before |
- * half_squares (k) f32 OUT | measures (5,k) f64 OUT: weights, shift_square, norms, rests, largest | facts OUT |
+ * half_squares (n_padded) f32 OUT, of which k | measures (5,k) f64 OUT: weights, shift_square, norms, rests, largest | facts OUT |
  * drift_so_far (k) f32 INOUT | table (n_slots) u64 INOUT: hashes of centers, of which only those of this EPOCH count |
- * tolerance (1) f64 IN | history (n,HISTORY_WORDS) f64 OUT, at control[N_DONE] | control INOUT         all C-contiguous
+ * tolerance (1) f64 IN | history (n_history,HISTORY_WORDS) f64 OUT, at control[N_DONE] | control INOUT         all C-contiguous
+ * Several runs (blockIdx.y): all but unit, offsets and tolerance hold one run after another.
  * A block owns a center, its threads the columns; warp 0 adds the shift in warp order, CHUNK columns at a time.
- * Launch grid k, block 256, shared 8.6 KiB (static).
+ * Launch grid (k, runs), block 256, shared 8.6 KiB (static).
  * Traffic: 8 k d n_limbs read, k d centers read and written twice, 2 k d written; 5 numbers a center for the judgement.
  * Accuracy: centers and shifts by the same operations as NumPy's, one by one, for the same bits; the one fused
  * multiply-add among them is an error-free product's error, which NumPy finds by splitting.
@@ -86,18 +87,31 @@ static __device__ __forceinline__ float above(double value) { return double_to_f
 
 extern "C" __global__ void __launch_bounds__(THREADS)
 update_centers(const long long* __restrict__ sums, const long long* __restrict__ weight_sums,
-               const double* __restrict__ unit, int n_limbs, double limb_unit, int n_weight_limbs, double weight_scale,
-               double weight_unit, int k, int d, CENTER* C, CENTER* __restrict__ previous, double grid_scale,
+               const double* __restrict__ unit, int n_limbs, double limb_unit, double weight_scale, double weight_unit,
+               int n_padded, int k, int d, CENTER* C, CENTER* __restrict__ previous, double grid_scale,
                const float* __restrict__ offsets, int n_steps, unsigned short* __restrict__ half_centers,
                float* __restrict__ half_squares, double* measures, double accumulation, double rows_largest,
                float* __restrict__ facts, float* __restrict__ drift_so_far, unsigned long long* table, int n_slots,
-               const double* __restrict__ tolerance, double* __restrict__ history, int* control) {
+               const double* __restrict__ tolerance, double* __restrict__ history, int n_history, int* control) {
   __shared__ double square_differences[CHUNK];
   __shared__ double part[N_WARPS];
   __shared__ unsigned long long hash_part[N_WARPS];
   __shared__ int is_last;
-  const int tid = int(threadIdx.x), lane = lane_index(), j = int(blockIdx.x);
+  const int tid = int(threadIdx.x), lane = lane_index(), j = int(blockIdx.x), run = int(blockIdx.y);
+  const long long plane = (long long)k * d;
+  control += run * CONTROL_WORDS;
+  C += run * plane;
+  half_centers += (long long)run * n_padded * n_steps * (WARP * QUAD / 8);
+  half_squares += run * n_padded;
+  measures += run * N_MEASURES * k;
+  facts += run * FACT_WORDS;
+  table += (long long)run * n_slots;
 #if !GIVEN
+  sums += run * n_limbs * plane;
+  weight_sums += run * n_limbs * k;
+  previous += run * plane;
+  drift_so_far += run * k;
+  history += run * n_history * HISTORY_WORDS;
   if (control[STOP]) return;
   if (control[N_OPEN]) {  // the last block to see it says so: STOP must not change while others read it
     if (tid == 0 && atomicAdd(control + TICKETS, 1) == k - 1) {
@@ -110,11 +124,9 @@ update_centers(const long long* __restrict__ sums, const long long* __restrict__
 
   // ---- this block's center
 #if !GIVEN
-  const bool two_weights = n_weight_limbs == 2, two = n_limbs == 2;
-  const double weight = __dmul_rn(
-      scaled_value(weight_sums[j], two_weights ? weight_sums[k + j] : 0, two_weights, weight_unit),
-      __ddiv_rn(1.0, weight_scale));
-  const long long plane = (long long)k * d;
+  const bool two = n_limbs == 2;
+  const double weight = __dmul_rn(scaled_value(weight_sums[j], two ? weight_sums[k + j] : 0, two, weight_unit),
+                                  __ddiv_rn(1.0, weight_scale));
 #endif
   double shift = 0.0, square = 0.0, rest = 0.0, most = 0.0;
   unsigned long long hash = 0;

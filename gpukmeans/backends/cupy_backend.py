@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.backends import Runs, tuning
+from gpukmeans.backends import tuning
 from gpukmeans.backends.cupy_facts import row_facts
 from gpukmeans.backends.cupy_run import CupyRun
+from gpukmeans.backends.cupy_runs import CupyRuns, runs_at_a_time
 from gpukmeans.backends.cupy_seeding import CupySeeding
+from gpukmeans.backends.cupy_workspace import Workspace
 from gpukmeans.backends.device import CupyDevice, Device, current_device, explained_memory_errors, probe
 from gpukmeans.device_arrays import BFLOAT16, DeviceInput, bfloat16_values, dtype_name
 from gpukmeans.exact_sums import F64
@@ -126,10 +128,7 @@ class CupyRows:
         self.largest_integer = facts.largest_integer
         #: Whether the rows begin where 16 bytes can be read at once.
         self.aligned = device.address(X) % 16 == 0
-        # Shared by runs, which come one after the other: what an assignment lists.
-        self.moved_rows = device.empty(self.n_samples, np.int32)
-        self.moved_from = device.empty(self.n_samples, np.int32)
-        self.open_rows = device.empty(self.n_samples, np.int32)
+        self._idle: list[Workspace] = []
 
     @functools.cached_property
     def distances(self) -> Any:
@@ -137,17 +136,28 @@ class CupyRows:
         with explained_memory_errors(self.device, "the rows' distances", 8 * self.n_samples):
             return self.device.empty(self.n_samples, np.float64)
 
+    def workspace(self, n_clusters: int, n_runs: int, exact: bool) -> Workspace:
+        """What runs need; what an earlier one of the same kind has left, if there is one."""
+        wanted = (n_clusters, n_runs, exact)
+        fitting = [work for work in self._idle if (work.n_clusters, work.n_runs, work.exact) == wanted]
+        self._idle = fitting[1:]  # others give their memory back
+        return fitting[0] if fitting else Workspace(self, *wanted)
+
+    def leave(self, work: Workspace) -> None:
+        """A run has ended."""
+        self._idle.append(work)
+
     def start(self, centers: NDArray, *, precision: str = "exact") -> CupyRun:
         return CupyRun(self, centers, precision)
 
     def runs_at_a_time(self, n_clusters: int) -> int:
-        return 0  # not yet
+        return runs_at_a_time(self.n_samples, n_clusters)
 
-    def start_many(self, centers: NDArray) -> Runs:
-        raise NotImplementedError
+    def start_many(self, centers: NDArray) -> CupyRuns:
+        return CupyRuns(self, centers)
 
     def seed_many(self, first: NDArray[np.int64], draws: F64) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        raise NotImplementedError
+        return np.zeros((len(first), draws.shape[1] + 1), np.int64), np.zeros(len(first), bool)
 
     def seeding(self) -> CupySeeding:
         return CupySeeding(self)

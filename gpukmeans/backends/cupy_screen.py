@@ -1,4 +1,4 @@
-"""The kernels that find the nearest centers, and the buffers in which they are told of the centers."""
+"""The kernels that find the nearest centers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from gpukmeans.certificates import SQUARE_UNDERFLOW, square_distance_radius
 
 if TYPE_CHECKING:
     from gpukmeans.backends.cupy_backend import CupyRows
+    from gpukmeans.backends.cupy_workspace import Workspace
 
 
 class FewCenters:
@@ -19,31 +20,22 @@ class FewCenters:
 
     def __init__(self, rows: CupyRows, n_clusters: int, exact: bool) -> None:
         self._rows, self._k, self._exact = rows, n_clusters, exact
-        self.n_padded = tuning.TILE_CENTERS * tuning.few_tiles(n_clusters)
+        self._tiles = tuning.few_tiles(n_clusters)
+        #: Centers that the arrays of halves have room for.
+        self.n_padded = tuning.TILE_CENTERS * self._tiles
 
-    def launch(
-        self,
-        C: Any,
-        half_centers: Any,
-        half_squares: Any,
-        drift: Any,
-        facts: Any,
-        labels: Any,
-        limits: Any,
-        control: Any,
-    ) -> None:
-        """Bring labels up to date with the centers."""
+    def launch(self, work: Workspace) -> None:
+        """Bring labels, limits and lists up to date with the centers."""
         rows, d = self._rows, self._rows.n_features
-        tiles = tuning.few_tiles(self._k)
         args = (
             *(rows.X, rows.norms, rows.rests, np.float64(rows.half_scale), rows.offsets),
-            *(half_centers, half_squares, C, drift, facts),
+            *(work.half_centers, work.half_squares, work.centers, work.drift, work.facts),
             *(np.int32(rows.n_samples), np.int32(self._k), np.int32(d), np.int32(tuning.n_steps(d, rows.dtype))),
             *(np.int32(self._exact), np.float64(square_distance_radius(d)), np.float64(SQUARE_UNDERFLOW)),
-            *(labels, limits, rows.moved_rows, rows.moved_from, rows.open_rows, control),
+            *(work.labels, work.limits, work.moved_rows, work.moved_from, work.open_rows, work.control),
         )
-        constants = tuning.few_constants(rows.dtype, d, rows.aligned, tiles)
-        rows.launch("nearest_of_few", constants, -(-rows.n_samples // tuning.FEW_ROWS), 128, args)
+        constants = tuning.few_constants(rows.dtype, d, rows.aligned, self._tiles)
+        rows.launch("nearest_of_few", constants, (-(-rows.n_samples // tuning.FEW_ROWS), work.n_runs), 128, args)
 
 
 class ManyCenters:
@@ -62,31 +54,23 @@ class ManyCenters:
             self._best = empty(n, np.float32)
             self._candidates, self._counts = empty((self._n_slots, slots), np.int32), empty(self._n_slots, np.int32)
 
-    def launch(
-        self,
-        C: Any,
-        half_centers: Any,
-        half_squares: Any,
-        drift: Any,
-        facts: Any,
-        labels: Any,
-        limits: Any,
-        control: Any,
-    ) -> None:
-        """Bring labels up to date with the centers."""
+    def launch(self, work: Workspace) -> None:
+        """Bring labels, limits and lists of a single run up to date with the centers."""
         rows, n, d, device = self._rows, self._rows.n_samples, self._rows.n_features, self._rows.device
         steps = tuning.n_steps(d, rows.dtype)
         shape = np.int32(self._k), np.int32(d), np.int32(steps)
-        given = (rows.X, rows.norms, rows.rests, np.float64(rows.half_scale), rows.offsets, half_centers, half_squares)
-        moved = rows.moved_rows, rows.moved_from
+        given: tuple[Any, ...] = (rows.X, rows.norms, rows.rests, np.float64(rows.half_scale), rows.offsets)
+        given = (*given, work.half_centers, work.half_squares)
+        moved, control = (work.moved_rows, work.moved_from), work.control
 
-        args: tuple[Any, ...] = (labels, limits, drift, np.int32(n), self._active, control)
+        args: tuple[Any, ...] = (work.labels, work.limits, work.drift, np.int32(n), self._active, control)
         rows.launch("skip_rows", {}, -(-n // screen_tiles.SKIP_ROWS), screen_tiles.SKIP_THREADS, args)
 
         tile = self._tile
         grid = min(-(-n // tile.BM), tile.blocks * device.multiprocessors)
         args = (
-            *(*given, drift, facts, self._active, *shape, np.int32(self._exact), labels, limits, *moved),
+            *(*given, work.drift, work.facts, self._active, *shape, np.int32(self._exact)),
+            *(work.labels, work.limits, *moved),
             *(self._undecided, self._best, np.int32(self._n_slots), self._counts, control),
         )
         constants = tile.constants(rows.dtype, self._vector)
@@ -94,16 +78,17 @@ class ManyCenters:
 
         tile = screen_tiles.candidate_tile(rows.dtype)
         args = (
-            *(*given, facts, self._undecided, self._best, *shape),
+            *(*given, work.facts, self._undecided, self._best, *shape),
             *(np.int32(self._n_slots), self._candidates, self._counts, control),
         )
         constants = screen_tiles.candidate_constants(rows.dtype, self._vector)
         rows.launch("candidates", constants, device.multiprocessors, tile.threads, args, tile.shared_bytes(steps))
 
         args = (
-            *(rows.X, C, half_squares, facts, self._undecided, self._candidates, self._counts, np.int32(self._n_slots)),
+            *(rows.X, work.centers, work.half_squares, work.facts),
+            *(self._undecided, self._candidates, self._counts, np.int32(self._n_slots)),
             *(*shape[:2], np.float64(square_distance_radius(d)), np.float64(SQUARE_UNDERFLOW)),
-            *(labels, *moved, rows.open_rows, control),
+            *(work.labels, *moved, work.open_rows, control),
         )
         grid = min(screen_tiles.RESOLVE_BLOCKS, -(-n // screen_tiles.RESOLVE_ROWS))
         rows.launch("resolve", screen_tiles.resolve_constants(rows.dtype), grid, screen_tiles.RESOLVE_THREADS, args)
