@@ -126,7 +126,8 @@ static __device__ __forceinline__ void store_panel(const Operands& of, const Run
   }
 }
 #else
-#define AHEAD (sizeof(ROW) == 8 ? 1 : 2)  // pairs on their way at a time
+// Pairs on their way at a time; single elements take a register each.
+#define AHEAD (VECTOR && sizeof(ROW) < 8 ? 2 : 1)
 
 static __device__ __forceinline__ void convert_rows(const Operands& of, const int* rows, uint4* fragments) {
   const int n_groups = (of.n_steps + RUN_STEPS - 1) / RUN_STEPS, n_units = BM / 16 * n_groups, warp = int(threadIdx.x) / WARP;
@@ -186,9 +187,9 @@ static __device__ __forceinline__ void walk_centers(const Operands& of, const in
   uint4* const fragments = fragment_memory();
   float sum[MT][NT][4];
 #if PANEL_STEPS
-  const int n_panels = (of.n_steps + PANEL_STEPS - 1) / PANEL_STEPS, pitch = PANEL_STEPS * WARP;
+  const int pitch = PANEL_STEPS * WARP;
   RunPair pairs[PAIRS];
-  int panel = 0, buffer = 0;
+  int buffer = 0;
   load_panel(of, rows, 0, pairs);
   store_panel(of, pairs, 0, fragments);
 #else
@@ -220,6 +221,7 @@ static __device__ __forceinline__ void walk_centers(const Operands& of, const in
         }
       }
 #if PANEL_STEPS
+      const int panel = step0 / PANEL_STEPS, n_panels = (of.n_steps + PANEL_STEPS - 1) / PANEL_STEPS;
       const bool more = panel + 1 < n_panels || tile + 1 < of.end;
       const int next_panel = panel + 1 < n_panels ? panel + 1 : 0;
       if (step0 % PANEL_STEPS == 0 && more) load_panel(of, rows, next_panel, pairs);
@@ -240,7 +242,6 @@ static __device__ __forceinline__ void walk_centers(const Operands& of, const in
       if ((step0 + CHUNK) % PANEL_STEPS == 0 || step0 + CHUNK >= of.n_steps) {
         buffer ^= 1;
         if (more) store_panel(of, pairs, next_panel, fragments + buffer * (BM / 16) * pitch);
-        panel = next_panel;
       }
 #endif
     }

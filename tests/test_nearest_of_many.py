@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gpukmeans.backends import screen_tiles, tuning
+import gpukmeans
+from gpukmeans.backends import nvrtc, screen_tiles, tuning
+from gpukmeans.backends.cupy_backend import CupyBackend
 from gpukmeans.backends.cupy_control import Control
 from gpukmeans.backends.screen_tiles import ScoreTile
 from gpukmeans.device_arrays import dtype_name
-from tests.emulator import EmulatorError
+from tests.emulator import EmulatorDevice, EmulatorError
 from tests.emulator.testing import skip_without_compiler
 from tests.kernel_launches import IN_ORDER, ORDERS, watched
 from tests.oracles import nearest
@@ -248,6 +250,21 @@ def test_nothing_is_done_after_a_stop_or_without_rows():
         assert [screen.count(word) for word in (Control.N_SKIPPED, Control.N_UNDECIDED, Control.N_MOVED)] == [0, 0, 0]
 
 
+@pytest.mark.parametrize(
+    ("dtype", "n", "k", "d"), [(np.uint8, 900, 70, 48), (np.float32, 700, 150, 9), (np.float64, 500, 65, 33)]
+)
+def test_whole_fits_end_in_the_bits_of_the_numpy_backend(dtype, n, k, d):
+    rng = np.random.default_rng(d)
+    X = rng.integers(0, 256, (n, d)).astype(dtype) if dtype == np.uint8 else rng.standard_normal((n, d)).astype(dtype)
+    init = X[rng.choice(n, k, replace=False)]
+    init[1] = init[0]  # equal centers, and an empty cluster after the first iteration
+    want = gpukmeans.fit(X, k, init=init, n_init=1, max_iter=8, backend="numpy")
+    got = gpukmeans.fit(X, k, init=init, n_init=1, max_iter=8, backend=CupyBackend(EmulatorDevice()))
+    assert np.array_equal(got.labels_, want.labels_)
+    assert np.array_equal(got.cluster_centers_, want.cluster_centers_)
+    assert (got.inertia_, got.n_iter_) == (want.inertia_, want.n_iter_)
+
+
 # ---- tiles ------------------------------------------------------------------------------------------------------
 
 
@@ -390,8 +407,6 @@ def test_nothing_is_caught_without_a_fault(run):
 
 
 def test_planted_faults_are_really_planted():
-    from gpukmeans.backends import nvrtc
-
     texts = [nvrtc.source(file, {}) for file in ("nearest_of_many", "candidates", "resolve")]
     for _, good, _ in FAULTS.values():
         assert any(good in text for text in texts), good

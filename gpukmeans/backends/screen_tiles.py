@@ -1,15 +1,16 @@
 """Which tile the screens of many centers run with: kernels/score_tiles.cuh.
 
 The rules follow from arithmetic, none is measured.  Per product of 16 rows, 8 centers and 16 columns (2048
-multiply-adds; one a clock is an H100's peak, and mma.sync reaches about 0.6):
+multiply-adds; an H100's multiprocessor does one in a clock at best, and 0.6 of that by mma.sync):
 
-- A warp that owns 64 rows by 64 centers reads 128 bytes of fragments from shared memory, of the 128 a clock that there
-  are; 32 by 64 would read 192.
-- A block of BM rows that stay in shared memory takes 4096 / BM bytes of centers from the second-level cache: 16 for
-  256 rows, 32 for 128, of the 24 to 32 a clock and multiprocessor that an H100's cache gives.  Rows that are brought
-  in again for every tile of centers add 16 itemsize 16 / BN: 16 BM = 128 by BN = 256 in float16.
-- Two blocks on a multiprocessor take turns at the tensor cores while the other looks at its sums or fetches rows: with
-  few columns the sums are looked at often (about 2 operations a sum, half the rate of others, for 2 d operations).
+- A warp that owns 64 rows by 64 centers reads 128 bytes of fragments from shared memory, which gives 128 a clock; one of
+  32 by 64 would read 192.
+- A block of BM rows that stay in shared memory takes 4096 / BM bytes of centers from the second-level cache, 16 for 256
+  rows and 32 for 128.  Rows that are brought in again for every tile of centers add 2048 itemsize / BN: 16 for float16
+  and 256 centers.  At 0.6 products a clock, 48 bytes each are 29 a clock and multiprocessor: more than that cache can be
+  relied on for, so rows stay where they find room.
+- Two blocks on a multiprocessor take turns at the tensor cores, while the other looks at its sums or fetches rows: with
+  few columns sums are looked at often (one comparison a sum and n_steps / 128 products).
 """
 
 from __future__ import annotations
