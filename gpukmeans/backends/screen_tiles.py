@@ -3,12 +3,12 @@
 The rules follow from arithmetic, none is measured.  Per product of 16 rows, 8 centers and 16 columns (2048
 multiply-adds; an H100's multiprocessor does one in a clock at best, and 0.6 of that by mma.sync):
 
-- A warp that owns 64 rows by 64 centers reads 128 bytes of fragments from shared memory, which gives 128 a clock; one of
-  32 by 64 would read 192.
+- A warp that owns 64 rows by 64 centers reads 128 bytes of fragments from shared memory, which gives 128 a clock; 32
+  by 64 would read 192.
 - A block of BM rows that stay in shared memory takes 4096 / BM bytes of centers from the second-level cache, 16 for 256
   rows and 32 for 128.  Rows that are brought in again for every tile of centers add 2048 itemsize / BN: 16 for float16
-  and 256 centers.  At 0.6 products a clock, 48 bytes each are 29 a clock and multiprocessor: more than that cache can be
-  relied on for, so rows stay where they find room.
+  and 256 centers.  At 0.6 products a clock, 48 bytes each are 29 a clock and multiprocessor: more than that cache can
+  be relied on for, so rows stay where they find room.
 - Two blocks on a multiprocessor take turns at the tensor cores, while the other looks at its sums or fetches rows: with
   few columns sums are looked at often (one comparison a sum and n_steps / 128 products).
 """
