@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.backends import Runs, tuning
+from gpukmeans.backends import Drawn, Runs, tuning
+from gpukmeans.backends.cupy_plusplus import plusplus
 from gpukmeans.backends.cupy_run import CupyRun
 from gpukmeans.backends.cupy_seeding import CupySeeding
 from gpukmeans.backends.device import CupyDevice, Device, current_device, explained_memory_errors, probe
-from gpukmeans.exact_sums import F64, Grid
+from gpukmeans.exact_sums import F64, I64, Grid
 
 #: Row indices are int32 on the device.
 MOST_SAMPLES = 2**31 - 1
@@ -133,8 +134,8 @@ class CupyRows:
     def start_many(self, centers: NDArray) -> Runs:
         raise NotImplementedError
 
-    def seed_many(self, first: NDArray[np.int64], draws: F64) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        raise NotImplementedError
+    def plusplus(self, seeds: I64, draws: F64) -> Drawn:
+        return plusplus(self, seeds, draws)
 
     def seeding(self) -> CupySeeding:
         return CupySeeding(self)
