@@ -4,11 +4,13 @@
  *   sums[b]    = sum of weights[i] * closest[i] over the rows i of block b
  *
  * X (n,d) ROW IN | weights (n) f64 IN or null (1) | seeds (n_runs,n_clusters) i32 IN | state (n_runs,4) i32 IN |
- * near (n_runs,n) u16 IN | gains (n_runs,2,n_trials,n_blocks) f64 IN (see seed_gain.cu) | closest (n_runs,n) f64 INOUT |
+ * near (n_runs,n) u16 IN | gains (n_runs,2,n_trials,n_blocks) f64 IN, see seed_gain.cu | closest (n_runs,n) f64 INOUT |
  * owners (n_runs,n) i32 INOUT | sums (n_runs,n_blocks) f64 INOUT                  all C-contiguous
- * A block owns 256 rows of one run; it returns at once where the seed is near to none of them, or no seed is wanted any more.
+ * A block owns 256 rows of one run; it returns at once where the seed is near to none of them, or no seed is wanted
+ * any more.
  * Launch grid (ceil(n/256), n_runs), block 256, shared 3 KiB (static).
- * Traffic: of the blocks with a row near the seed: 10 bytes a row, and the near rows of X.  Work: 3 d a near row, in float64.
+ * Traffic: of the blocks with a row near the seed: 10 bytes a row, and the near rows of X.  Work: 3 d a near row, in
+ * float64 (bytes in float32, exactly).
  * Accuracy: as seed_add.cu.
  */
 #include "seeding.cuh"

@@ -3,9 +3,9 @@
  *   gain_t   = sum_b sums[0,t,b] - sum_b sums[1,t,b]                        (see seed_gain.cu)
  *   radius_t = per_far * sum_b sums[0,t,b] + per_near * sum_b sums[1,t,b] + floor;  zero_floor where the first is 0
  *
- * The choice is certain where only one candidate contends (gain_t + radius_t >= the largest gain - radius), or all that do
- * are equal rows, or none has an error: then the first of them in the order of the draws.  Where it is not, or a draw has
- * not found its row, state says so, and the run waits for the host: every later launch returns at once.
+ * The choice is certain where only one candidate contends (gain_t + radius_t >= the largest gain - radius), or all
+ * that do are equal rows, or none has an error: then the first of them in the order of the draws.  Where it is not, or
+ * a draw has not found its row, state says so, and the run waits for the host: every later launch returns at once.
  *
  * X (n,d) ROW IN | candidates (n_runs,n_trials) i32 IN, -1: not found | sums (n_runs,2,n_trials,n_blocks) f64 IN |
  * seeds (n_runs,n_clusters) i32 INOUT | state (n_runs,4) i32 INOUT                 all C-contiguous
@@ -19,9 +19,9 @@
 #define CHOOSERS (2 * MOST_TRIALS * WARP)
 
 extern "C" __global__ void __launch_bounds__(CHOOSERS)
-seed_choose(const ROW* __restrict__ X, const int* __restrict__ candidates, int n_trials, const double* __restrict__ sums,
-            int n_blocks, int d, double per_far, double per_near, double floor, double zero_floor, int n_clusters,
-            int* __restrict__ seeds, int* __restrict__ state) {
+seed_choose(const ROW* __restrict__ X, const int* __restrict__ candidates, int n_trials,
+            const double* __restrict__ sums, int n_blocks, int d, double per_far, double per_near, double floor,
+            double zero_floor, int n_clusters, int* __restrict__ seeds, int* __restrict__ state) {
   __shared__ double total[2 * MOST_TRIALS];
   __shared__ unsigned contenders;
   __shared__ int first, certain;

@@ -6,12 +6,12 @@
  * sums (n_runs,n_blocks) f64 IN | closest (n_runs,n) f64 IN | weights (n) f64 IN or null (1) |
  * draws (n_runs,n_steps,n_trials) f64 IN, in [0, 1); step 0 follows n_given seeds | state (n_runs,4) i32 IN |
  * candidates (n_runs,n_trials) i32 OUT                                            all C-contiguous
- * A block looks for one draw of one run: each thread adds a stretch of block sums, a scan puts the stretches together, and
- * then a scan runs over the 256 rows of the block that was hit.
- * An index is certain where its own sum surely reaches the value and the sum before it surely does not; each computed sum
- * P is within relative * P + floor of the true one (zero_floor where P is 0).  EXACT: sums are exact, and so is the
- * comparison, by the error-free product of u and the total.
- * Launch grid (n_trials, n_runs), block 256, shared 200 bytes (static).   Traffic: 8 n_blocks a draw, from cache but once.
+ * A block looks for one draw of one run: each thread adds a stretch of block sums, a scan puts the stretches together,
+ * and then a scan runs over the 256 rows of the block that was hit.
+ * An index is certain where its own sum surely reaches the value and the sum before it surely does not; each computed
+ * sum P is within relative * P + floor of the true one (zero_floor where P is 0).  With `exact`, sums are exact, and so
+ * is the comparison, by the error-free product of u and the total.
+ * Launch grid (n_trials, n_runs), block 256, shared 200 bytes (static).   Traffic: 16 n_blocks a draw, mostly cached.
  * Accuracy: a sum rounds 48 + 2 ceil(n_blocks/256) times at most, with what the comparison rounds.
  */
 #include "seeding.cuh"
@@ -38,11 +38,13 @@ static __device__ __forceinline__ double sum_before(double value, double* __rest
 }
 
 struct Target {
-  double value, error;                 // EXACT: an unevaluated sum; else a value and its error
+  double value, error;                 // exact: an unevaluated sum; else a value and its error
   double relative, floor, zero_floor;
   bool exact;
 
-  __device__ __forceinline__ double error_of(double sum) const { return fma(relative, sum, sum > 0.0 ? floor : zero_floor); }
+  __device__ __forceinline__ double error_of(double sum) const {
+    return fma(relative, sum, sum > 0.0 ? floor : zero_floor);
+  }
   __device__ __forceinline__ bool exceeds(double sum) const { return sum > value || (sum == value && error <= 0.0); }
   __device__ __forceinline__ bool may_reach(double sum) const {
     return exact ? exceeds(sum) : sum + error_of(sum) >= value - error;

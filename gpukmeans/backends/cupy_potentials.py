@@ -58,11 +58,13 @@ class Potentials:
         """Make rows seeds: `seeds` is a device array (n_runs, n_listed), of whose columns `count` are taken."""
         rows, n, d = self.rows, self.rows.n_samples, self.rows.n_features
         constants = tuning.distance_constants(rows.dtype, d, wide=tuning.wide_distances(rows.dtype))
+        screen = self.radii.of_gain(self.chosen_roundings, wide=False)
+        screened = (np.int32(not self.wide_gains()), np.float64(screen.shrink), np.float64(screen.margin))
         for part in parts_of(count, tuning.SEEDS_TOGETHER):
             args = (
                 *(rows.X, rows.weights, seeds, np.int32(seeds.shape[1])),
                 *(np.int32(first + part.start), np.int32(part.stop - part.start), np.int64(n), np.int32(d)),
-                *(self.closest, self.owners, self.sums),
+                *(*screened, self.closest, self.owners, self.sums),
             )
             self.launch("seed_add", constants, (self.n_blocks, self.n_runs), 256, args)
 
