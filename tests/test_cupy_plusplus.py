@@ -279,18 +279,22 @@ class FromTheFirstRow(np.random.RandomState):
 
 @pytest.mark.parametrize("unit", ["UNIT32", "UNIT64"])
 def test_radii_too_small_are_seen(monkeypatch, unit):
-    """Rows and their mirror images, but for the last bits, about the first seed: gains differ by less than they round."""
-    half = np.random.default_rng(5).standard_normal((5, 40)) + 3.0
-    dtype, step = (np.float32, 2.0**-23) if unit == "UNIT32" else (np.float64, 2.0**-52)
-    X = np.concatenate([np.zeros((1, 40)), half, -half * (1 + step)]).astype(dtype)
-    p = probabilities(len(X), None, F64)
+    """Rows and their mirror images, but for a last bit, about the first seed: gains differ by less than they round."""
+    dtype = np.dtype(np.float32 if unit == "UNIT32" else np.float64).type
 
-    def drawn(backend, seed):
-        return kmeans_plusplus(backend.load(X), 5, FromTheFirstRow(seed), p, n_local_trials=8)
+    def rows(seed):
+        half = (np.random.default_rng(seed).standard_normal((5, 400)) + 3.0).astype(dtype)
+        image = half[:, ::-1].copy()
+        image[:, 7] = np.nextafter(image[:, 7], np.array([-9, 9, -9, 9, 9], dtype))
+        return np.concatenate([np.zeros((1, 400), dtype), half, image])
+
+    def drawn(backend, X):
+        p = probabilities(len(X), None, F64)
+        return kmeans_plusplus(backend.load(X), 3, FromTheFirstRow(0), p, n_local_trials=16)
 
     def wrong():
         device, numpy = CupyBackend(EmulatorDevice()), NumpyBackend(lockstep=False)
-        return sum(not np.array_equal(drawn(device, seed), drawn(numpy, seed)) for seed in range(12))
+        return sum(not np.array_equal(drawn(device, X), drawn(numpy, X)) for X in map(rows, range(40)))
 
     assert wrong() == 0
     monkeypatch.setattr(f"gpukmeans.seed_certificates.{unit}", 0.0)
