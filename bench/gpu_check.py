@@ -4,11 +4,11 @@ From the root of a checkout; gpukmeans need not be installed and nothing is fetc
 own within its own share of the time, and what it found is on disk when it ends; one that fails does not stop the next.
 
 ==================  ===========================================================================
-environment.json    GPU, driver, CuPy, torch, what can be imported, the tools on PATH
+environment.json    GPU, driver, CuPy, torch, what can be imported, the tools on PATH; bandwidth and arithmetic at best
 tests.json          the test suite with the real backend: counts, every failure
 bench.json          our fits and every importable peer (``bench.run gpu``)
 sanitizer.txt       compute-sanitizer memcheck and racecheck over small fits
-profile.txt         seconds per stage and iteration; ncu over the kernels of a fit
+profile.txt         seconds per stage and iteration, early and late; ncu over the kernels of a fit
 sweep.json          tuning sweeps, where `bench.sweep` exists
 log.txt             the output of all of it
 summary.json        one line per step
@@ -111,6 +111,12 @@ class Check:
             report = json.loads(output.strip().splitlines()[-1])
         except (ValueError, IndexError):
             report = {"usable": False, "reason": f"the report failed (exit {status}): {output[-TAIL:]}"}
+        if report["usable"]:
+            ceilings = self.command([sys.executable, "-m", "bench.ceilings"], min(60, seconds))[1]
+            try:
+                report["ceilings"] = json.loads(ceilings.strip().splitlines()[-1])
+            except (ValueError, IndexError):
+                report["ceilings"] = ceilings[-TAIL:]
         report["nvidia_smi"] = self.command(["nvidia-smi"], min(30, seconds))[1][:TAIL]
         write_json(self.out / "environment.json", report)
         return {"ok": bool(report["usable"]), "said": report["reason"]}
@@ -184,7 +190,10 @@ class Check:
 
     def profile(self, seconds: float) -> dict[str, Any]:
         """Our own report of a fit, and the hardware counters of its kernels."""
-        status, text = self.command([sys.executable, "-m", "bench.small_fit", "mnist"], seconds / 2)
+        status, text = 0, ""
+        for fit in ("mnist", "pruning"):
+            failed, output = self.command([sys.executable, "-m", "bench.small_fit", fit], seconds / 4)
+            status, text = status if failed == 0 else failed, text + output
         (self.out / "profile.txt").write_text(text)
         if not shutil.which("ncu"):
             return {"ok": status == 0, "said": f"fit report exit {status}; ncu is not on PATH"}

@@ -10,7 +10,8 @@ import numpy as np
 from bench.systems import Outcome, System, Timed, Unsupported
 from bench.workloads import Problem
 
-ROW_DTYPES = ("uint8", "float32", "float64")  # read as stored; others would be converted first, which is other work
+# Read as stored; others would be converted first, which is other work.
+ROW_DTYPES = {"numpy": ("uint8", "float32", "float64"), "cupy": ("uint8", "float16", "bfloat16", "float32", "float64")}
 
 
 def _estimator(problem: Problem, backend: str, precision: Any, start: Any = None) -> Any:
@@ -37,25 +38,25 @@ def _fit_outcome(model: Any) -> Outcome:
 
 
 def _iteration_notes(iterations: list[Any]) -> dict[str, Any]:
-    kept = ("n_moved", "n_certified", "n_resolved", "n_exact", "n_uncertain")
+    kept = ("n_moved", "n_skipped", "n_certified", "n_resolved", "n_exact", "n_uncertain")
     notes: dict[str, Any] = {"iteration_seconds": [round(i.seconds, 7) for i in iterations]}
     for name in kept:
         notes[name] = [int(getattr(i, name, 0)) for i in iterations]
     return notes
 
 
-def _fit(problem: Problem, backend: str, precision: str) -> Timed:
-    return lambda: _estimator(problem, backend, precision).fit(problem.X), _fit_outcome
+def _fit(problem: Problem, backend: str, precision: str, X: Any) -> Timed:
+    return lambda: _estimator(problem, backend, precision).fit(X), _fit_outcome
 
 
-def _predict(problem: Problem, backend: str, precision: str) -> Timed:
+def _predict(problem: Problem, backend: str, precision: str, X: Any) -> Timed:
     centers = problem.starts[0]
     model = _estimator(problem, backend, precision, centers).fit(centers)  # every center is its own row
     model.cluster_centers_ = centers
-    return lambda: model.predict(problem.X), lambda labels: Outcome(labels, centers)
+    return lambda: model.predict(X), lambda labels: Outcome(labels, centers)
 
 
-def _seed(problem: Problem, backend: str, precision: str) -> Timed:
+def _seed(problem: Problem, backend: str) -> Timed:
     from gpukmeans.backends import get_backend
     from gpukmeans.seeding import kmeans_plusplus, probabilities
 
@@ -70,47 +71,28 @@ def _seed(problem: Problem, backend: str, precision: str) -> Timed:
     return run, lambda picks: Outcome(None, X[picks], notes={"picks_sum": int(np.sum(picks))})
 
 
-def _on_device(problem: Problem, precision: str) -> Timed:
-    """Lloyd's loop, or one assignment, over rows that lie on the device."""
-    from gpukmeans.backends import get_backend
-    from gpukmeans.exact_sums import Grid
-    from gpukmeans.lloyd import lloyd
+def _on_device(problem: Problem) -> Any:
+    """The rows as an array on the device; bfloat16, which CuPy lacks, as a torch tensor."""
+    if problem.workload.dtype == "bfloat16":
+        import torch
 
-    w, start = problem.workload, problem.starts[0]
-    rows = get_backend("cupy").load(problem.X, None, None if w.task == "predict" else Grid.for_rows(problem.X))
-    start = start.astype(rows.center_dtype)
+        return torch.from_numpy(problem.X).cuda().bfloat16()
+    import cupy
 
-    def assign() -> Any:
-        run = rows.start(start, precision=precision)
-        return run, run.assign(move=False)
-
-    def assigned(result: Any) -> Outcome:
-        run, counts = result
-        names = ("n_certified", "n_resolved", "n_exact", "n_uncertain")
-        return Outcome(run.labels(), start, notes={name: int(getattr(counts, name)) for name in names})
-
-    def fit() -> Any:
-        return lloyd(rows, start, sample_weight=None, max_iter=w.max_iter, tol=0.0, precision=precision)
-
-    def fitted(result: Any) -> Outcome:
-        notes = {"iterations_per_start": [result.n_iter], **_iteration_notes(result.iterations)}
-        return Outcome(result.labels, result.centers, result.n_iter, result.inertia, notes)
-
-    return (assign, assigned) if w.task == "predict" else (fit, fitted)
+    return cupy.asarray(problem.X)
 
 
 def _prepare(backend: str, precision: str) -> Callable[[Problem], Timed]:
     def prepare(problem: Problem) -> Timed:
         w = problem.workload
-        if w.dtype not in ROW_DTYPES:
-            raise Unsupported(f"gpukmeans does not read {w.dtype} rows yet (it reads {', '.join(ROW_DTYPES)})")
+        if w.dtype not in ROW_DTYPES[backend]:
+            raise Unsupported(f"gpukmeans on {backend} reads {', '.join(ROW_DTYPES[backend])} as stored, not {w.dtype}")
         if w.task == "seed":
             if precision != "exact":
                 raise Unsupported("seeding has one precision")
-            return _seed(problem, backend, precision)
-        if backend == "cupy" and not w.from_host:
-            return _on_device(problem, precision)
-        return (_predict if w.task == "predict" else _fit)(problem, backend, precision)
+            return _seed(problem, backend)
+        X = _on_device(problem) if backend == "cupy" and not w.from_host else problem.X
+        return (_predict if w.task == "predict" else _fit)(problem, backend, precision, X)
 
     return prepare
 

@@ -1,4 +1,7 @@
-"""A fit through the CuPy backend for tools that watch kernels: ``python -m bench.small_fit [small | mnist]``."""
+"""Fits through the CuPy backend for tools that watch kernels.
+
+``python -m bench.small_fit [small | mnist | pruning]``
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,12 @@ def small() -> None:
     from gpukmeans import KMeans
 
     random_state = np.random.RandomState(0)
-    for dtype, n, d, k in (("uint8", 257, 33, 5), ("float32", 515, 37, 11), ("float64", 300, 3, 7)):
+    for dtype, n, d, k in (
+        ("uint8", 257, 33, 5),
+        ("float32", 515, 37, 11),
+        ("float32", 515, 128, 100),
+        ("float64", 300, 3, 7),
+    ):
         X = random_state.randint(0, 256, (n, d)).astype(dtype)
         for weight in (None, random_state.rand(n)):
             model = KMeans(k, random_state=0, n_init=1, max_iter=4, tol=0.0, backend="cupy")
@@ -36,8 +44,30 @@ def mnist(k: int = 10) -> dict[str, Any]:
     return {"n_clusters": k, "stages": report.stages, **_iteration_notes(report.iterations)}
 
 
+def pruning() -> dict[str, Any]:
+    """What late iterations cost, where bounds leave most rows out: seconds of each iteration, by itself."""
+    from bench.ours import _iteration_notes
+    from bench.workloads import WORKLOADS
+    from gpukmeans import KMeans
+
+    found = {}
+    for name in ("mnist-k10", "mnist-k1000", "blobs-10M-k16"):
+        problem = WORKLOADS[name].load()
+        settings = {"init": problem.starts[0], "n_init": 1, "max_iter": 200, "tol": 0.0, "backend": "cupy"}
+        KMeans(problem.workload.n_clusters, **settings).fit(problem.X[: 1 << 16])  # compiles
+        # With a callback the host waits for every iteration.
+        model = KMeans(problem.workload.n_clusters, **settings, callback=lambda iteration: None).fit(problem.X)
+        notes = _iteration_notes(model.fit_report_.iterations)
+        each = notes["iteration_seconds"]
+        late = sorted(each[-max(1, len(each) // 4) :])
+        found[name] = {"first": each[0], "late": late[len(late) // 2], **notes}
+    return found
+
+
 if __name__ == "__main__":
-    if "mnist" in sys.argv[1:]:
+    if "pruning" in sys.argv[1:]:
+        print(json.dumps(pruning()))
+    elif "mnist" in sys.argv[1:]:
         for n_clusters in (10, 100):
             print(json.dumps(mnist(n_clusters)))
     else:

@@ -8,34 +8,60 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from gpukmeans.exact_sums import F64, LARGEST_VALUE, Grid, blocks
+from gpukmeans.backends import Backend
+from gpukmeans.backends.tuning import ROW_DTYPES, ROW_WORDS
+from gpukmeans.device_arrays import DeviceInput, host_copy
+from gpukmeans.exact_sums import F64, blocks, refuse_values
 from gpukmeans.threads import workers
 
 #: The largest weight lies between these, so that no weighted square over- or underflows for ordinary rows.
 WEIGHT_RANGE = (2.0**-400, 2.0**50)
 
 
-def check_rows(estimator: BaseEstimator, X: ArrayLike, *, reset: bool, finite: bool = True) -> NDArray:
+def check_rows(
+    estimator: BaseEstimator, X: ArrayLike | DeviceInput, *, reset: bool, backend: Backend | None = None
+) -> NDArray | DeviceInput:
     """X as C-contiguous uint8, float32 or float64 rows (never a copy if it is), finite and not too large.
 
-    With ``finite=False`` float32 rows are not read yet: the caller looks at every one of them and minds those that are
-    not finite (`grid_of`, and the NumPy backend where it labels rows).
+    Values are not read here where the backend minds them itself, nor where they lie on a device.
     """
+    if isinstance(X, DeviceInput):
+        return _check_device_rows(estimator, X, reset=reset)
+    if str(getattr(X, "dtype", "")) == "torch.bfloat16":
+        raise TypeError(
+            "X is a bfloat16 tensor on the host, where NumPy has no such numbers: pass X.double() (the same "
+            "clustering) or X.float(), or move X to a CUDA device, where bfloat16 rows are read as stored."
+        )
     dtypes = [np.float64, np.float32, np.uint8]
     checked = validate_data(estimator, X, reset=reset, dtype=dtypes, order="C", copy=False, ensure_all_finite=False)
-    if (finite or checked.dtype != np.float32) and not _surely_finite(checked):
-        assert_all_finite(checked, input_name="X")
-    _check_magnitude(checked, "X")
+    if backend is None or not backend.minds(checked.dtype):
+        if not _surely_finite(checked):
+            assert_all_finite(checked, input_name="X")
+        _check_magnitude(checked, "X")
     return checked
 
 
-def grid_of(X: NDArray, sample_weight: F64 | None) -> Grid:
-    """The grid for the rows of X, times their weights; raises as scikit-learn does if a row is not finite."""
-    try:
-        return Grid.for_rows(X, sample_weight)
-    except FloatingPointError:
-        assert_all_finite(X, input_name="X")
-        raise
+def _check_device_rows(estimator: BaseEstimator, X: DeviceInput, *, reset: bool) -> DeviceInput:
+    """What scikit-learn checks of an array, but for its values: those are the backend's to read."""
+    if len(X.shape) != 2:
+        raise ValueError(
+            f"Expected 2D array, got {len(X.shape)}D array instead: X has shape {X.shape}. Reshape your data either "
+            "using array.reshape(-1, 1) if your data has a single feature or array.reshape(1, -1) if it contains a "
+            "single sample."
+        )
+    if X.dtype not in ROW_DTYPES:
+        raise TypeError(
+            f"Rows of dtype {X.dtype} on a device cannot be read; {ROW_WORDS} can. Convert them there, with "
+            "X.astype('float32') in CuPy or X.float() in torch."
+        )
+    for count, what in zip(X.shape, ("sample", "feature"), strict=True):
+        if count == 0:
+            raise ValueError(
+                f"Found array with 0 {what}(s) (shape={X.shape}) while a minimum of 1 is required by "
+                f"{type(estimator).__name__}."
+            )
+    validate_data(estimator, X, reset=reset, skip_check_array=True)  # n_features_in_ and feature names
+    return X
 
 
 def _surely_finite(X: NDArray) -> bool:
@@ -51,11 +77,15 @@ def _surely_finite(X: NDArray) -> bool:
         return bool(np.isfinite(pool.map(square, blocks(X.shape[0], X.shape[1], X.itemsize))).all())
 
 
-def check_weights(sample_weight: ArrayLike | None, X: NDArray, dtype: np.dtype) -> F64 | None:
-    """Weights in float64 (rounded to `dtype` first, as scikit-learn does), or None where all are equal to one."""
+def check_weights(sample_weight: ArrayLike | None, n_samples: int, dtype: np.dtype) -> F64 | None:
+    """Weights in float64 (rounded to `dtype` first, as scikit-learn does), or None where all are equal to one.
+
+    Those on a device are brought to the host.
+    """
     if sample_weight is None:
         return None
-    weight = _check_sample_weight(sample_weight, X, dtype=dtype, ensure_non_negative=True)
+    rows = np.broadcast_to(np.uint8(0), (n_samples, 1))  # only their number matters
+    weight = _check_sample_weight(host_copy(sample_weight), rows, dtype=dtype, ensure_non_negative=True)
     if not weight.any():
         raise ValueError("sample_weight is zero everywhere; at least one row needs a positive weight.")
     lowest, highest = WEIGHT_RANGE
@@ -68,8 +98,8 @@ def check_weights(sample_weight: ArrayLike | None, X: NDArray, dtype: np.dtype) 
 
 
 def check_centers(centers: object, n_clusters: int, n_features: int, dtype: np.dtype) -> NDArray:
-    """A copy of initial centers in `dtype`, finite, of the right shape and not too large."""
-    checked = check_array(centers, dtype=dtype, copy=True, order="C")
+    """A copy of initial centers in `dtype`, on the host, finite, of the right shape and not too large."""
+    checked = check_array(host_copy(centers), dtype=dtype, copy=True, order="C")
     if checked.shape[0] != n_clusters:
         raise ValueError(
             f"The shape of the initial centers {checked.shape} does not match the number of clusters {n_clusters}."
@@ -86,9 +116,4 @@ def check_centers(centers: object, n_clusters: int, n_features: int, dtype: np.d
 def _check_magnitude(values: NDArray, name: str) -> None:
     if values.dtype != np.float64:
         return
-    largest = max(float(values.max()), -float(values.min()))
-    if largest > LARGEST_VALUE:
-        raise ValueError(
-            f"{name} has values up to {largest:.3g} in magnitude; squared distances need at most 2**480 "
-            f"({LARGEST_VALUE:.3g}). Scale the data down first."
-        )
+    refuse_values(max(float(values.max()), -float(values.min())), values.dtype, name)

@@ -23,9 +23,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from gpukmeans._validation import check_centers, check_rows, check_weights, grid_of
+from gpukmeans._validation import check_centers, check_rows, check_weights
 from gpukmeans.backends import Backend, Rows, get_backend
-from gpukmeans.exact_sums import Grid
+from gpukmeans.device_arrays import DeviceInput, host_copy, on_device
 from gpukmeans.lloyd import Iteration, mean_variance
 from gpukmeans.restarts import FitReport, Init, Restarts
 
@@ -61,7 +61,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     algorithm : {"lloyd", "elkan"}, default="lloyd"
         Accepted for compatibility: the result is the same, and this engine chooses its own short cuts.
     backend : {"auto", "numpy", "cupy"} or Backend, default="auto"
-        Where to compute.  "auto" takes CuPy where an NVIDIA GPU is usable, else NumPy; see `backend_`.
+        Where to compute.  "auto" takes CuPy where an NVIDIA GPU is usable, else NumPy; see `backend_`.  Rows on a
+        device are clustered on that device.
     precision : {"exact", "fast"}, default="exact"
         "fast" trusts rounded scores where rows are too close to call: labels may then differ between backends.
     callback : callable, default=None
@@ -86,6 +87,13 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     Notes
     -----
     Rows may be uint8, float32 or float64 and are read as they are; any other dtype is converted to float64.
+
+    Rows on a CUDA device (a CuPy array, a torch or JAX tensor, anything with DLPack or the CUDA array interface) are
+    clustered there, where they lie: float16 and bfloat16 as stored, too, to the bits of the same values in float64.
+    Nothing is copied if the array is C-contiguous; another layout, and float32 rows for centers in float64, take one
+    copy on the device.  Weights and initial centers may lie on a device and are brought to the host, and so are rows
+    for `transform` and for a callable `init`.  Fitted attributes and labels are NumPy arrays.
+
     Values up to 2**480 in magnitude.  Cluster sums are exact to 2**-72 of each feature's largest magnitude (for
     more than 2**26 rows a little less).  Sparse input is not supported yet.
 
@@ -117,7 +125,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         "random_state": ["random_state"],
         "copy_x": ["boolean"],
         "algorithm": [StrOptions({"lloyd", "elkan"})],
-        "backend": [StrOptions({"auto", "numpy", "cupy"}), HasMethods(["load", "describe"])],
+        "backend": [StrOptions({"auto", "numpy", "cupy"}), HasMethods(["load", "minds", "describe"])],
         "precision": [StrOptions({"exact", "fast"})],
         "callback": [callable, None],
     }
@@ -165,7 +173,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            uint8, float32 or float64 rows are read in place; others are converted to float64.
+            uint8, float32 or float64 rows are read in place; others are converted to float64.  Or an array on a CUDA
+            device, see the notes.
         y : ignored
         sample_weight : array-like of shape (n_samples,), default=None
             Not negative, not all zero.  None weighs all rows equally.
@@ -177,9 +186,12 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         Raises
         ------
         ValueError
-            If X is not a finite 2-D array with at least `n_clusters` rows, or a parameter or weight is not allowed.
+            If X is not a finite 2-D array with at least `n_clusters` rows, or a parameter or weight is not allowed, or
+            X lies on a device that the backend does not compute on.
+        TypeError
+            If X lies on a device and is not uint8, float16, bfloat16, float32 or float64.
         gpukmeans.backends.BackendUnavailable
-            If ``backend="cupy"`` cannot be used here.
+            If ``backend="cupy"`` cannot be used here, or X lies on a device and CuPy cannot be used.
         MemoryError
             If the rows do not fit on the GPU.
         """
@@ -191,25 +203,22 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             raise
 
     def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> KMeans:
-        backend = get_backend(self.backend)
-        X = check_rows(self, X, reset=True, finite=False)
-        if len(X) < self.n_clusters:
-            raise ValueError(f"n_samples={len(X)} should be >= n_clusters={self.n_clusters}.")
+        backend, given = self._place(X)
+        rows_in = check_rows(self, given, reset=True, backend=backend)
+        n_samples, n_features = rows_in.shape
+        if n_samples < self.n_clusters:
+            raise ValueError(f"n_samples={n_samples} should be >= n_clusters={self.n_clusters}.")
         random_state = check_random_state(self.random_state)
-        weight_dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
-        weight = check_weights(sample_weight, X, weight_dtype)
-        init, n_init = self._starts(X, weight_dtype)
+        dtype = np.dtype(np.float32 if rows_in.dtype == np.float32 else np.float64)
+        weight = check_weights(sample_weight, n_samples, dtype)
+        init, n_init = self._starts(n_features, dtype)
         report = FitReport(backend.describe())
         started = time.perf_counter()
-        grid = grid_of(X, weight)
-        rows = backend.load(X, weight, grid)
-        tol = 0.0
-        if self.tol > 0:
-            plain = rows if weight is None else rows.unweighted(Grid.for_rows(X))
-            tol = float(self.tol) * mean_variance(plain)
+        rows = backend.load(rows_in, weight)
+        tol = float(self.tol) * mean_variance(rows if weight is None else rows.unweighted()) if self.tol > 0 else 0.0
         report.stages["load"] = time.perf_counter() - started
 
-        restarts = Restarts(X, backend, rows, weight, init, self.n_clusters, n_init, random_state, weight_dtype, report)
+        restarts = Restarts(rows_in, backend, rows, weight, init, self.n_clusters, n_init, random_state, dtype, report)
         best = restarts.best(
             max_iter=self.max_iter,
             tol=tol,
@@ -234,10 +243,15 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         self.fit_report_ = report
         return self
 
-    def _starts(self, X: NDArray, dtype: np.dtype) -> tuple[Init, int]:
+    def _place(self, X: ArrayLike) -> tuple[Backend, ArrayLike | DeviceInput]:
+        """The backend for X, and X; what is known of it if it lies on a device."""
+        found = on_device(X)
+        return (get_backend(self.backend), X) if found is None else (get_backend(self.backend, found.device), found)
+
+    def _starts(self, n_features: int, dtype: np.dtype) -> tuple[Init, int]:
         """`init` (checked, if it holds centers) and the number of restarts."""
         given = not callable(self.init) and not isinstance(self.init, str)
-        init = check_centers(self.init, self.n_clusters, X.shape[1], dtype) if given else self.init
+        init = check_centers(self.init, self.n_clusters, n_features, dtype) if given else self.init
         if self.n_init == "auto":
             return init, 1 if given or init in ("k-means++", "k-means||") else 10
         if given and self.n_init != 1:
@@ -287,7 +301,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     def transform(self, X: ArrayLike) -> NDArray:
         """The distances of each row to every center, by `sklearn.metrics.pairwise.euclidean_distances`.
 
-        Computed on the CPU, to float rounding (unlike labels, centers and inertia, not to the same bits everywhere).
+        Computed on the CPU, to float rounding (unlike labels, centers and inertia, not to the same bits everywhere);
+        rows on a device are brought to the host.
 
         Parameters
         ----------
@@ -298,7 +313,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         ndarray of shape (n_samples, n_clusters)
         """
         check_is_fitted(self)
-        return euclidean_distances(check_rows(self, X, reset=False), self.cluster_centers_)
+        return euclidean_distances(check_rows(self, host_copy(X), reset=False), self.cluster_centers_)
 
     def fit_predict(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> NDArray[np.int32]:
         """``fit(X, sample_weight=sample_weight).labels_``."""
@@ -309,12 +324,12 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         return self.fit(X, sample_weight=sample_weight).transform(X)
 
     def _rows(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> Rows:
-        backend = get_backend(self.backend)
-        checked = check_rows(self, X, reset=False, finite=backend.name != "numpy")
+        backend, given = self._place(X)
+        checked = check_rows(self, given, reset=False, backend=backend)
         if self.cluster_centers_.dtype == np.float64 and checked.dtype == np.float32:
             checked = checked.astype(np.float64)  # so that the centers are not rounded to float32
-        weight = check_weights(sample_weight, checked, np.dtype(np.float64))
-        return backend.load(checked, weight)
+        weight = check_weights(sample_weight, checked.shape[0], np.dtype(np.float64))
+        return backend.load(checked, weight, sums=False)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -328,7 +343,8 @@ def fit(X: ArrayLike, n_clusters: int = 8, *, sample_weight: ArrayLike | None = 
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features)
-        uint8, float32 or float64 rows are read in place; others are converted to float64.
+        uint8, float32 or float64 rows are read in place; others are converted to float64.  A CuPy array or another
+        array on a CUDA device is clustered there, in place.
     n_clusters : int, default=8
     sample_weight : array-like of shape (n_samples,), default=None
     **params

@@ -197,6 +197,25 @@ def smallest_magnitude(block: NDArray[np.float32]) -> float:
     return float((bits.min(keepdims=True) + np.uint32(1)).view(np.float32)[0, 0])
 
 
+def refuse_values(largest: float, dtype: object, name: str = "X") -> None:
+    """Raise unless a largest magnitude (NaN where there is one) is allowed; scikit-learn's words where it has some.
+
+    Raises
+    ------
+    ValueError
+        If it is NaN or infinite, or above `LARGEST_VALUE`.
+    """
+    if np.isnan(largest):
+        raise ValueError(f"Input {name} contains NaN.")
+    if np.isinf(largest):
+        raise ValueError(f"Input {name} contains infinity or a value too large for {dtype!r}.")
+    if largest > LARGEST_VALUE:
+        raise ValueError(
+            f"{name} has values up to {largest:.3g} in magnitude; squared distances need at most 2**480 "
+            f"({LARGEST_VALUE:.3g}). Scale the data down first."
+        )
+
+
 def weight_grid(n_rows: int, sample_weight: F64 | None) -> Grid:
     """The grid on which the weights of a cluster are added up: whole numbers where there are none."""
     if sample_weight is None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.backends import Rows, Run
+from gpukmeans.backends import Rows, Run, Step
 from gpukmeans.exact_sums import F64, I64, Grid, center_shift_square, cluster_means, exact_total, weight_grid
 
 
@@ -94,46 +94,38 @@ def lloyd(
     """
     run = rows.start(centers, precision=precision)
     iterations: list[Iteration] = []
-    settled = False
-    for i in range(1, max_iter + 1):
-        started = time.perf_counter()
-        assigned = run.assign()
-        if verbose:
-            print(f"Iteration {i - 1}, inertia {run.inertia()}.")
-        updating = time.perf_counter()
-        updated = run.update()
-        n_relocated = 0
-        shifts = updated.shift_square
-        if not updated.weights.all():
-            empty = np.flatnonzero(updated.weights == 0)
-            n_relocated, shifts = _fill_empty_clusters(rows, run, empty, sample_weight)
-        shift = exact_total(shifts)
-        record = Iteration(
-            init,
-            i,
-            assigned.n_moved,
-            shift,
-            assigned.n_skipped,
-            assigned.n_certified,
-            assigned.n_resolved,
-            assigned.n_exact,
-            assigned.n_uncertain,
-            n_relocated,
-            time.perf_counter() - started,
-            {**assigned.seconds, "update": time.perf_counter() - updating},
-        )
-        iterations.append(record)
-        if on_iteration is not None:
-            on_iteration(record)
-        if assigned.n_moved == 0:
-            settled = bool(updated.weights.all())  # else centers were placed after the labels were given
-            if verbose:
-                print(f"Converged at iteration {i - 1}: strict convergence.")
-            break
-        if shift <= tol:
-            if verbose:
-                print(f"Converged at iteration {i - 1}: center shift {shift} within tolerance {tol}.")
-            break
+    settled = done = False
+    while not done and len(iterations) < max_iter:
+        steps: list[tuple[Step, dict[str, float]]] = []
+        if not verbose:
+            limit = 1 if on_iteration else max_iter - len(iterations)
+            steps = [(step, {}) for step in run.advance(limit, tol)]
+        if not steps:
+            steps = [_one_step(run, len(iterations) if verbose else None)]
+        for step, stages in steps:
+            started = time.perf_counter()
+            n_relocated, shift = 0, step.shift
+            if step.n_empty:  # the last of these steps
+                n_relocated, shifts = _fill_empty_clusters(rows, run, sample_weight)
+                shift = exact_total(shifts)
+            filling = time.perf_counter() - started
+            if "update" in stages:
+                stages["update"] += filling
+            a = step.assigned
+            counts = (a.n_skipped, a.n_certified, a.n_resolved, a.n_exact, a.n_uncertain, n_relocated)
+            number, seconds = len(iterations) + 1, step.seconds + filling
+            record = Iteration(init, number, a.n_moved, shift, *counts, seconds, stages)
+            iterations.append(record)
+            if on_iteration is not None:
+                on_iteration(record)
+            if a.n_moved == 0:
+                done, settled = True, step.n_empty == 0  # else centers were placed after the labels were given
+                if verbose:
+                    print(f"Converged at iteration {number - 1}: strict convergence.")
+            elif shift <= tol:
+                done = True
+                if verbose:
+                    print(f"Converged at iteration {number - 1}: center shift {shift} within tolerance {tol}.")
     if not settled:
         run.assign(move=False)  # so that labels, centers and inertia belong together
     started = time.perf_counter()
@@ -142,7 +134,21 @@ def lloyd(
     return LloydResult(run.labels(), run.centers(), inertia, len(iterations), iterations, inertia_seconds)
 
 
-def _fill_empty_clusters(rows: Rows, run: Run, empty: NDArray[np.int64], sample_weight: F64 | None) -> tuple[int, F64]:
+def _one_step(run: Run, verbose: int | None) -> tuple[Step, dict[str, float]]:
+    """An iteration and the seconds of its stages; `verbose`: the number to print with the inertia in between."""
+    started = time.perf_counter()
+    assigned = run.assign()
+    if verbose is not None:
+        print(f"Iteration {verbose}, inertia {run.inertia()}.")
+    updating = time.perf_counter()
+    updated = run.update()
+    n_empty = int((updated.weights == 0).sum())
+    shift = float("nan") if n_empty else exact_total(updated.shift_square)
+    now = time.perf_counter()
+    return Step(assigned, shift, n_empty, now - started), {**assigned.seconds, "update": now - updating}
+
+
+def _fill_empty_clusters(rows: Rows, run: Run, sample_weight: F64 | None) -> tuple[int, F64]:
     """Give each empty cluster the row farthest from its own center, as scikit-learn does.
 
     The row's share is taken out of the center of the cluster that it leaves; labels and kept sums stay as they are (the
@@ -153,6 +159,7 @@ def _fill_empty_clusters(rows: Rows, run: Run, empty: NDArray[np.int64], sample_
     """
     grid = rows.grid
     assert grid is not None
+    empty = np.flatnonzero(run.weights() == 0)
     sums, weight_sums = run.sums()
     weights_on = weight_grid(rows.n_samples, sample_weight)
     labels = run.labels()

@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gpukmeans._validation import check_centers
 from gpukmeans.backends import Backend, Rows
+from gpukmeans.device_arrays import DeviceInput
 from gpukmeans.exact_sums import F64
 from gpukmeans.lloyd import Iteration, LloydResult, lloyd
 from gpukmeans.lockstep import lockstep
@@ -46,7 +48,7 @@ class Restarts:
 
     Attributes
     ----------
-    X : ndarray of shape (n_samples, n_features)
+    X : ndarray of shape (n_samples, n_features), or DeviceInput
     backend : Backend
     rows : Rows
         X on the backend, with `sample_weight`.
@@ -60,7 +62,7 @@ class Restarts:
         Filled in by `best`.
     """
 
-    X: NDArray
+    X: NDArray | DeviceInput
     backend: Backend
     rows: Rows
     sample_weight: F64 | None
@@ -144,20 +146,27 @@ class Restarts:
 
     def _start(self) -> NDArray:
         """The centers that the next run starts from."""
-        X, k = self.X, self.n_clusters
+        k = self.n_clusters
         if isinstance(self.init, str):
-            weight, load = self.sample_weight, self.backend.load
-            return X[draw_rows(self.init, self.rows, k, self.random_state, weight, self.dtype, load)].astype(self.dtype)
+            load = partial(self.backend.load, sums=False)
+            drawn = draw_rows(self.init, self.rows, k, self.random_state, self.sample_weight, self.dtype, load)
+            return self.rows.take(drawn).astype(self.dtype)
         if callable(self.init):
+            X = self._host_rows
             mean = X.mean(axis=0, dtype=self.dtype)
             moved = self.init(X - mean, k, random_state=self.random_state)
             return check_centers(moved, k, X.shape[1], self.dtype) + mean
         return np.asarray(self.init)
 
+    @cached_property
+    def _host_rows(self) -> NDArray:
+        """For callables: rows on a device are brought to the host once."""
+        return self.X.on_host() if isinstance(self.X, DeviceInput) else self.X
+
     def _starts(self) -> Iterator[NDArray]:
         """The centers that the runs start from: those that `_start` would give one after another."""
         if not isinstance(self.init, str) or self.init != "k-means++":
             return (self._start() for _ in range(self.n_init))
-        p = probabilities(len(self.X), self.sample_weight, self.dtype)
+        p = probabilities(self.rows.n_samples, self.sample_weight, self.dtype)
         drawn = many_kmeans_plusplus(self.rows, self.n_clusters, self.n_init, self.random_state, p, self.sample_weight)
-        return (self.X[run].astype(self.dtype) for run in drawn)
+        return (self.rows.take(run).astype(self.dtype) for run in drawn)

@@ -67,7 +67,13 @@ static __device__ __forceinline__ void atomic_add(long long* target, long long v
   atomicAdd(reinterpret_cast<unsigned long long*>(target), (unsigned long long)value);
 }
 
-// Maximum of non-negative doubles (infinity included), whose bits are ordered as they are.
+// The larger of a magnitude and |value|; infinity is larger than any number, NaN larger than infinity, as their bits are.
+static __device__ __forceinline__ double larger_magnitude(double magnitude, double value) {
+  const long long bits = __double_as_longlong(value) & 0x7fffffffffffffffLL;
+  return __longlong_as_double(max(__double_as_longlong(magnitude), bits));
+}
+
+// Maximum of magnitudes (infinity and NaN included), whose bits are ordered as they are.
 static __device__ __forceinline__ void atomic_max(double* target, double value) {
   atomicMax(reinterpret_cast<unsigned long long*>(target), (unsigned long long)__double_as_longlong(value));
 }

@@ -1,111 +1,175 @@
-/* move_sums.cu -- the exact sums follow the rows whose label changed.
+/* move_sums.cu -- the exact sums and weights follow the rows whose label changed.
  *
- *   for every row i with labels[i] != old_labels[i]:   sums[l, old, f] -= limb_l(y_if)  (where old >= 0)
- *                                                      sums[l, new, f] += limb_l(y_if)
+ *   for every listed row i, now with labels[i], before with moved_from (or with none, < 0):
+ *     sums[l, from, f] -= limb_l(y_if),   sums[l, to, f] += limb_l(y_if),   and the same for the weights, column by column
  *   y_if = x_if * weights[i] (one rounding), limbs as in exact_sums.Grid.limbs
  *
- * X (n,d) ROW IN | weights (n) f64 IN or null | scale (d) f64 IN | old_labels, labels (n) i32 IN |
- * sums (LIMBS,k,d) i64 INOUT                                                      all C-contiguous
- * A block owns `rows_per_block` rows and blockDim.x columns; blockDim.y groups of threads take turns at its moved rows.
- * With SHARED every thread first adds into a column of its own in shared memory, (LIMBS,k,THREADS) i64: no two threads
- * touch the same word, and a cluster that takes in every row (the first assignment) costs each block one global atomic per
- * feature, not one per row.  Without (many clusters, hence little contention) rows go straight to global atomics.
- * Integer addition is associative: no order of blocks or threads changes a bit.
- * Launch grid (ceil(n/rows_per_block), ceil(d/blockDim.x)), block (F, THREADS/F), shared 8*LIMBS*k*THREADS bytes or 0.
- * Traffic: 8n bytes of labels per column of blocks, the moved rows once, and the touched sums.
+ * X (n,d) ROW IN | weights (n) f64 IN (WEIGHTED) or null (1) | scale (d) f64 IN | moved_rows, moved_from (n) i32 IN, of which
+ * control[N_MOVED] count | labels (n) i32 IN | sums (LIMBS,k,d) i64 INOUT | weight_sums (LIMBS,k) i64 INOUT |
+ * control IN                                                                      all C-contiguous
+ * Several runs (blockIdx.z) over the same n rows: lists, labels, sums and control hold one run after another.
+ * A block takes up to CHUNK listed rows and blockDim.x quads of columns (the last quad of all is the weights).  It sorts the
+ * rows by cluster, and a thread adds up a cluster's rows in registers before one atomic per limb: a cluster that takes in
+ * every row costs one atomic per CHUNK rows and column, however many clusters there are.  blockDim.y groups of threads share
+ * the sorted rows.  Integer addition is associative: no order of blocks or threads changes a bit.
+ * OWN_LIMBS: uint8 rows without weights, which are their own limbs.  VECTOR: quads of a row are aligned to their size.
+ * Launch grid (any, ceil(quads/blockDim.x), runs), block (F, THREADS/F).   Traffic: the moved rows once or, where they leave a
+ * cluster, twice (the second time mostly from the second-level cache); 8 bytes of atomics per limb, column, cluster and chunk.
  * Accuracy: exact on the grid.
  */
 #include "common.cuh"
+#include "control.cuh"
 
-#define THREADS 128
-#define AHEAD 4                        // rows whose values are fetched before the first is added
+#define THREADS 256
+#define CHUNK 256                      // listed rows of a block at a time, each an entry or two: one in, one out
+#define LEAST 8                        // rows that are worth a block
+#define AHEAD 4                        // entries whose values are fetched before the first is added
+#define QUAD 4
+#define NO_ENTRY 0xffffffffffffffffull
 
 static_assert(LIMBS == 1 || LIMBS == 2, "a value has one limb or two");
 
-extern "C" __global__ void __launch_bounds__(THREADS)
-move_sums(const ROW* __restrict__ X, const double* __restrict__ weights, const double* __restrict__ scale,
-          double limb_size, long long n, int k, int d, int rows_per_block, const int* __restrict__ old_labels,
-          const int* __restrict__ labels, long long* __restrict__ sums) {
-  __shared__ int moved_row[THREADS], moved_from[THREADS], moved_to[THREADS];
-  __shared__ int n_listed[2];          // of this batch and of the next, so that clearing one needs no barrier of its own
-#if SHARED
-  extern __shared__ long long column[];
-#endif
-  const int F = int(blockDim.x), groups = int(blockDim.y), group = int(threadIdx.y);
-  const int tid = group * F + int(threadIdx.x);
-  const int f = int(blockIdx.y) * F + int(threadIdx.x);
-  const double unit = f < d ? scale[f] : 0.0;
-  const long long start = (long long)blockIdx.x * rows_per_block;
-  const long long stop = min(n, start + rows_per_block);
-  const long long plane = (long long)k * d;
-  bool any = false;
-
-  const auto add = [&](int cluster, long long limb0, long long limb1) {
-#if SHARED
-    column[cluster * THREADS + tid] += limb0;
-    if (LIMBS == 2) column[(k + cluster) * THREADS + tid] += limb1;
+#if OWN_LIMBS
+typedef int Sum;                       // 2 CHUNK values of 8 bits
 #else
-    long long* target = sums + (long long)cluster * d + f;
-    atomic_add(target, limb0);
-    if (LIMBS == 2) atomic_add(target + plane, limb1);
+typedef long long Sum;
 #endif
-  };
 
-  if (tid < 2) n_listed[tid] = 0;
-  __syncthreads();
-  int batch = 0;
-  for (long long i0 = start; i0 < stop; i0 += THREADS, batch ^= 1) {
-    const long long i = i0 + tid;
-    if (i < stop) {
-      const int from = old_labels[i], to = labels[i];
-      if (from != to) {
-        const int place = atomicAdd(&n_listed[batch], 1);
-        moved_row[place] = int(i);
-        moved_from[place] = from;
-        moved_to[place] = to;
-      }
-    }
-    __syncthreads();  // the list is complete
-    const int n_moved = n_listed[batch];
-    if (n_moved > 0 && f < d) {
-#if SHARED
-      if (!any)
-        for (int c = 0; c < LIMBS * k; ++c) column[c * THREADS + tid] = 0;
+struct __align__(QUAD * sizeof(ROW) < 16 ? QUAD * sizeof(ROW) : 16) Quad {
+  ROW value[QUAD];
+};
+static __device__ __forceinline__ Quad load_quad(const ROW* __restrict__ row, int f, int d) {
+#if VECTOR
+  return *reinterpret_cast<const Quad*>(row + f);
+#else
+  Quad quad;
+#pragma unroll
+  for (int c = 0; c < QUAD; ++c) quad.value[c] = row[min(f + c, d - 1)];
+  return quad;
 #endif
-      for (int e0 = group; e0 < n_moved; e0 += AHEAD * groups) {
-        double value[AHEAD];
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, 2)
+move_sums(const ROW* __restrict__ X, const double* __restrict__ weights, const double* __restrict__ scale,
+          double limb_size, double weight_scale, double weight_limb_size, int n, int k, int d,
+          const int* __restrict__ moved_rows, const int* __restrict__ moved_from, const int* __restrict__ labels,
+          long long* __restrict__ sums, long long* __restrict__ weight_sums, const int* __restrict__ control) {
+  const int run = int(blockIdx.z);
+  control += run * CONTROL_WORDS;
+  if (control[STOP] || control[N_OPEN]) return;
+  moved_rows += (long long)run * n;
+  moved_from += (long long)run * n;
+  labels += (long long)run * n;
+  sums += (long long)run * LIMBS * k * d;
+  weight_sums += run * LIMBS * k;
+  __shared__ unsigned long long entries[2 * CHUNK];  // cluster, then whether the row leaves it, then the row
+  const int F = int(blockDim.x), groups = int(blockDim.y), group = int(threadIdx.y);
+  const int tid = group * F + int(threadIdx.x), n_quads = (d + QUAD - 1) / QUAD;
+  const int quad = int(blockIdx.y) * F + int(threadIdx.x), f = quad * QUAD;
+  const bool is_weight = quad == n_quads, has_columns = quad <= n_quads;
+  const int n_moved = control[N_MOVED], n_blocks = int(gridDim.x);
+  const int rows_at_a_time = min(CHUNK, max(LEAST, (n_moved + n_blocks - 1) / n_blocks));
+  const long long plane = is_weight ? k : (long long)k * d;
+  [[maybe_unused]] const double second_size = is_weight ? weight_limb_size : limb_size;
+  double unit[QUAD];
+#pragma unroll
+  for (int c = 0; c < QUAD; ++c)
+    unit[c] = is_weight ? (c == 0 ? weight_scale : 0.0) : has_columns && f + c < d ? scale[f + c] : 0.0;
+
+  for (long long start = (long long)blockIdx.x * rows_at_a_time; start < n_moved;
+       start += (long long)n_blocks * rows_at_a_time) {
+    // ---- list and sort
+    const int count = int(min((long long)rows_at_a_time, n_moved - start));
+    int size = 2;
+    while (size < 2 * count) size *= 2;
+    for (int e = tid; e < size / 2; e += THREADS) {
+      unsigned long long in = NO_ENTRY, out = NO_ENTRY;
+      if (e < count) {
+        const int row = moved_rows[start + e], from = moved_from[start + e];
+        in = (unsigned long long)labels[row] << 33 | unsigned(row);
+        if (from >= 0) out = (unsigned long long)from << 33 | 1ull << 32 | unsigned(row);
+      }
+      entries[e] = in;
+      entries[size / 2 + e] = out;
+    }
+    __syncthreads();  // the entries are complete
+    for (int run = 2; run <= size; run *= 2)
+      for (int apart = run / 2; apart > 0; apart /= 2) {
+        for (int pair = tid; pair < size / 2; pair += THREADS) {
+          const int low = pair / apart * 2 * apart + pair % apart, high = low + apart;
+          const unsigned long long a = entries[low], b = entries[high];
+          if ((a > b) == ((low & run) == 0)) {
+            entries[low] = b;
+            entries[high] = a;
+          }
+        }
+        __syncthreads();  // this exchange is complete
+      }
+    int n_entries = 0;
+    for (int step = size; step > 0; step /= 2)
+      if (n_entries + step <= size && entries[n_entries + step - 1] != NO_ENTRY) n_entries += step;
+
+    // ---- add
+    if (has_columns) {
+      const int first = int((long long)n_entries * group / groups), last = int((long long)n_entries * (group + 1) / groups);
+      Sum sum0[QUAD], sum1[QUAD];
+#pragma unroll
+      for (int c = 0; c < QUAD; ++c) sum0[c] = sum1[c] = 0;
+      int cluster = -1;
+      const auto flush = [&]() {
+        if (cluster < 0) return;
+#pragma unroll
+        for (int c = 0; c < QUAD; ++c) {
+          long long* const target = is_weight ? weight_sums + cluster : sums + ((long long)cluster * d + f + c);
+          if (sum0[c]) atomic_add(target, sum0[c]);
+          if (LIMBS == 2 && sum1[c]) atomic_add(target + plane, sum1[c]);
+          sum0[c] = sum1[c] = 0;
+        }
+      };
+      for (int e0 = first; e0 < last; e0 += AHEAD) {
+        Quad values[AHEAD];
+#pragma unroll
+        for (int a = 0; a < AHEAD; ++a)
+          if (e0 + a < last && !is_weight) values[a] = load_quad(X + (long long)int(unsigned(entries[e0 + a])) * d, f, d);
 #pragma unroll
         for (int a = 0; a < AHEAD; ++a) {
-          const int e = e0 + a * groups;
-          value[a] = e < n_moved ? widen(X[(long long)moved_row[e] * d + f]) : 0.0;
-        }
+          if (e0 + a >= last) break;
+          const unsigned long long entry = entries[e0 + a];
+          const int here = int(entry >> 33);
+          if (here != cluster) {
+            flush();
+            cluster = here;
+          }
+          const bool leaves = entry >> 32 & 1;
+#if OWN_LIMBS
 #pragma unroll
-        for (int a = 0; a < AHEAD; ++a) {
-          const int e = e0 + a * groups;
-          if (e >= n_moved) break;
-          const double y = weights ? __dmul_rn(value[a], weights[moved_row[e]]) : value[a];
-          const double scaled = __dmul_rn(y, unit);
-          const long long limb0 = first_limb(scaled);
-          const long long limb1 = LIMBS == 2 ? second_limb(scaled, limb_size) : 0;
-          if (moved_from[e] >= 0) add(moved_from[e], -limb0, -limb1);
-          add(moved_to[e], limb0, limb1);
+          for (int c = 0; c < QUAD; ++c) {
+            const int limb = is_weight ? c == 0 : unit[c] != 0.0 ? int(values[a].value[c]) : 0;
+            sum0[c] += leaves ? -limb : limb;
+          }
+#else
+#if WEIGHTED
+          const double weight = weights[unsigned(entry)];
+#endif
+#pragma unroll
+          for (int c = 0; c < QUAD; ++c) {
+            double y = is_weight ? 1.0 : widen(values[a].value[c]);
+#if WEIGHTED
+            y = __dmul_rn(y, weight);
+#endif
+            const double scaled = __dmul_rn(y, unit[c]);
+            const long long limb0 = first_limb(scaled);
+            sum0[c] += leaves ? -limb0 : limb0;
+            if (LIMBS == 2) {
+              const long long limb1 = second_limb(scaled, second_size);
+              sum1[c] += leaves ? -limb1 : limb1;
+            }
+          }
+#endif
         }
       }
+      flush();
     }
-    any = any || n_moved > 0;
-    __syncthreads();  // the list has been read
-    if (tid == 0) n_listed[batch] = 0;
+    __syncthreads();  // the entries have been read
   }
-
-#if SHARED
-  if (!any) return;
-  const int columns = min(F, d - int(blockIdx.y) * F);
-  for (int t = tid; t < LIMBS * k * F; t += THREADS) {
-    const int c = t / F, own = t % F;
-    if (own >= columns) continue;
-    long long total = 0;
-    for (int g = 0; g < groups; ++g) total += column[c * THREADS + g * F + own];
-    if (total) atomic_add(sums + (long long)c * d + int(blockIdx.y) * F + own, total);
-  }
-#endif
 }

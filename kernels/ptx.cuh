@@ -74,7 +74,7 @@ static __device__ __forceinline__ unsigned float_to_half2(float low, float high)
  *   sum     = sums[g, 2t], [g, 2t+1], [g+8, 2t], [g+8, 2t+1]
  *
  * A and B may permute the 16 products alike: lane t can take any four columns, if all lanes with that t do.
- * Accuracy: certificates.TENSOR_UNIT. */
+ * Accuracy: half_certificates.TENSOR_UNIT. */
 static __device__ __forceinline__ void tensor_product(float (&sum)[4], const unsigned (&row_g)[2],
                                                       const unsigned (&row_g8)[2], const unsigned (&column)[2]) {
 #if defined(__CUDA_HOST_EMU__)
@@ -90,6 +90,21 @@ static __device__ __forceinline__ void tensor_product(float (&sum)[4], const uns
     asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
         : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
         : "r"(row_g[half]), "r"(row_g8[half]), "r"(column[half]));
+#endif
+}
+
+// ---- copies -------------------------------------------------------------------------------------------------------
+
+// 16 bytes that are read once: they do not drive what is read often out of the first-level cache.
+static __device__ __forceinline__ uint4 load_once(const uint4* address) {
+#ifdef __CUDA_HOST_EMU__
+  return *address;
+#else
+  uint4 value;
+  asm("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+               : "l"(address));
+  return value;
 #endif
 }
 

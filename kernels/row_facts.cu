@@ -1,36 +1,68 @@
-/* row_facts.cu -- what is asked of the rows once: upper bounds of their norms, and whether they are whole numbers.
+/* row_facts.cu -- what is asked of the rows once: how well halves represent them, and facts about all values together.
  *
- *   norms[i]  >= |x_i|, float32, rounded up (infinite where float32 ends), at least 2^-120
- *   largest   = max |x_if| if every x_if is a whole number, else +infinity
+ *   z = x half_scale + offset, h = z rounded to halves                              (screen.cuh)
+ *   norms[i]  >= |z_i| + |z_i - h_i|, float32, at least 2^-100;   infinite where halves end
+ *   rests[i]  >= |z_i - h_i|, float32;                            infinite where halves end
+ *   facts[0]  = max |x_if| if every x_if is a whole number, else +infinity
+ *   facts[1]  = max |x_if|; infinity, and above it NaN, where there is one
+ *   facts[2]  = 0 if every x_if * w_i * scale[f] is a whole number, else 1     (one limb holds every value: exact_sums.Grid)
  *
- * X (n,d) ROW IN | norms (n) f32 OUT | largest (1) f64 INOUT, 0 before             all C-contiguous
+ * X (n,d) ROW IN | offsets (d) f32 IN | norms, rests (n) f32 OUT | facts (3) f64 INOUT, 0 before | weights (n) f64 IN or null
+ * (w_i = 1) | scale (d) f64 IN or null (facts[2] stays)                           all C-contiguous
  * A warp owns a row, its lanes the columns; grid-stride over the rows.
- * Launch grid any, block 256.   Traffic: one read of X, 4n written.
- * Accuracy: the float64 sum of squares is within gamma(d + 1) of the true one (d < 2^30: below 2^-22 relative), the root
- * and the conversion add 2^-23; the factor 1 + 2^-20 covers them and keeps the bound above |x_i|.
+ * Launch grid any, block 256.   Traffic: one read of X, 8n written, 8n read of weights; offsets and scale from cache.
+ * Accuracy: in float64 z carries one rounding, 2^-53 |z|, which rests gets on top; sums of squares are within gamma(d + 1)
+ * (d < 2^30: below 2^-22 relative), roots and conversions add 2^-23; the factor 1 + 2^-20 covers these and keeps both above.
+ * The facts are exact: products are rounded as exact_sums.Grid.for_rows rounds them.
  */
-#include "common.cuh"
+#include "screen.cuh"
 
 #define THREADS 256
-#define INFINITE __longlong_as_double(0x7ff0000000000000LL)
+#define INFINITE_64 __longlong_as_double(0x7ff0000000000000LL)
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-row_facts(const ROW* __restrict__ X, long long n, int d, float* __restrict__ norms, double* __restrict__ largest) {
+row_facts(const ROW* __restrict__ X, long long n, int d, double half_scale, const float* __restrict__ offsets,
+          float* __restrict__ norms, float* __restrict__ rests, double* __restrict__ facts,
+          const double* __restrict__ weights, const double* __restrict__ scale) {
   const int lane = lane_index();
   const long long stride = (long long)gridDim.x * (THREADS / WARP);
-  double most = 0.0;
+  double most = 0.0, largest = 0.0;
+  bool finer = false;                  // a value of this lane needs a second limb: nothing more to find out
   for (long long i = (long long)blockIdx.x * (THREADS / WARP) + threadIdx.x / WARP; i < n; i += stride) {
     const ROW* __restrict__ x = X + i * d;
-    double square = 0.0;
+    double square = 0.0, rest = 0.0;
     for (int f = lane; f < d; f += WARP) {
-      const double value = widen(x[f]);
-      square = fma(value, value, square);
-      most = fmax(most, value == rint(value) ? fabs(value) : INFINITE);
+      const ROW element = x[f];
+      const double value = widen(element), z = fma(value, half_scale, double(offsets[f]));
+      const double left = z - double(half_to_float(float_to_half(scaled(element, half_scale, offsets[f]))));
+      square = fma(z, z, square);
+      rest = fma(left, left, rest);
+      most = fmax(most, value == rint(value) ? fabs(value) : INFINITE_64);
+      largest = larger_magnitude(largest, value);
+      if (scale && !finer) {
+        const double units = __dmul_rn(weights ? __dmul_rn(value, weights[i]) : value, scale[f]);
+        finer = units != rint(units);
+      }
     }
     square = warp_order_sum(square);
-    if (lane == 0) norms[i] = double_to_float(fmax(sqrt(square) * (1.0 + 0x1p-20), 0x1p-120));
+    rest = warp_order_sum(rest);
+    if (lane == 0) {
+      const double norm = __dmul_rn(sqrt(square), 1.0 + 0x1p-20);
+      // Where z itself overflows, what is left of it is no number.
+      const double above = rest < INFINITE_64 ? fma(norm, 0x1p-50, __dmul_rn(sqrt(rest), 1.0 + 0x1p-20)) : INFINITE_64;
+      norms[i] = double_to_float(fmax(__dmul_rn(norm + above, 1.0 + 0x1p-20), 0x1p-100));
+      rests[i] = double_to_float(__dmul_rn(above, 1.0 + 0x1p-20));
+    }
   }
 #pragma unroll
-  for (int half = WARP / 2; half > 0; half /= 2) most = fmax(most, __shfl_xor_sync(EVERY_LANE, most, half));
-  if (lane == 0) atomic_max(largest, most);
+  for (int half = WARP / 2; half > 0; half /= 2) {
+    most = fmax(most, __shfl_xor_sync(EVERY_LANE, most, half));
+    largest = larger_magnitude(largest, __shfl_xor_sync(EVERY_LANE, largest, half));
+  }
+  finer = __any_sync(EVERY_LANE, finer);
+  if (lane == 0) {
+    atomic_max(facts, most);
+    atomic_max(facts + 1, largest);
+    if (finer) atomic_max(facts + 2, 1.0);
+  }
 }

@@ -67,12 +67,23 @@ def plain_square_distance(x, c):
     return plain_warp_order([(a - b) * (a - b) for a, b in zip(x.tolist(), c.tolist(), strict=True)])
 
 
-def row_facts(device, X):
+def row_facts(device, X, weight=None, scale=None):
+    """Bounds of the norms, and the facts: the largest whole number, the largest magnitude, 1 if limbs are too few."""
     n, d = X.shape
-    norms, largest = device.empty(n, np.float32), filled(device, 1, np.float64)
-    constants = tuning.row_constants(X.dtype)
-    launch(device, "row_facts", constants, 3, 256, device.upload(X), np.int64(n), np.int32(d), norms, largest)
-    return device.download(norms), float(device.download(largest)[0])
+    norms, facts = device.empty(n, np.float32), filled(device, 3, np.float64)
+    others = [None if array is None else device.upload(array) for array in (weight, scale)]
+    args = (device.upload(X), np.int64(n), np.int32(d), norms, facts, *others)
+    launch(device, "row_facts", tuning.row_constants(X.dtype), 3, 256, *args)
+    return device.download(norms), *device.download(facts).tolist()
+
+
+def column_largest(device, X, weight=None):
+    (n, d), (block, rows) = X.shape, tuning.column_shape(X.shape[1])
+    largest = filled(device, d, np.float64)
+    args = (device.upload(X), None if weight is None else device.upload(weight), np.int64(n), np.int32(d))
+    grid = (-(-n // rows), -(-d // block[0]))
+    launch(device, "column_largest", tuning.row_constants(X.dtype), grid, block, *args, np.int32(rows), largest)
+    return device.download(largest)
 
 
 def screen(device, X, C, *, dead=(), tile=None, radius=None, norm_limit=1e30):

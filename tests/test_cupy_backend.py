@@ -25,9 +25,8 @@ def _compiler():
     skip_without_compiler()
 
 
-def load(X, weight=None, device=None, *, grid=True):
-    device = device or EmulatorDevice()
-    return CupyBackend(device).load(X, weight, Grid.for_rows(X, weight) if grid else None)
+def load(X, weight=None, device=None, *, sums=True):
+    return CupyBackend(device or EmulatorDevice()).load(X, weight, sums=sums)
 
 
 def case(n, k, d, dtype):
@@ -252,7 +251,7 @@ def test_unweighted_rows_are_not_copied():
     device = EmulatorDevice()
     rows = load(X, weights_of(50), device)
     before = device.bytes_in_use
-    plain = rows.unweighted(Grid.for_rows(X))
+    plain = rows.unweighted()
     assert device.bytes_in_use - before < X.nbytes
     run = plain.start(C)
     run.assign()
@@ -272,7 +271,7 @@ def test_any_layout_is_accepted():
 
 def test_rows_without_a_grid_can_be_labelled_but_not_summed():
     X, C = case(40, 3, 6, np.float32)
-    run = load(X, grid=False).start(C)
+    run = load(X, sums=False).start(C)
     run.assign(move=False)
     assert np.array_equal(run.labels(), nearest(X, C))
     assert run.inertia() > 0
@@ -294,7 +293,7 @@ def test_words_for_what_is_not_allowed(monkeypatch):
     X, C = case(40, 3, 6, np.float32)
     with pytest.raises(ValueError, match="precision='sloppy' should be 'exact' or 'fast'"):
         load(X).start(C, precision="sloppy")
-    with pytest.raises(TypeError, match="Rows of dtype int16 cannot be loaded; uint8, float32 and float64 can"):
+    with pytest.raises(TypeError, match="Rows of dtype int16 cannot be loaded; uint8, float16, bfloat16"):
         CupyBackend(EmulatorDevice()).load(X.astype(np.int16))
     monkeypatch.setattr(cupy_backend, "MOST_SAMPLES", 39)
     with pytest.raises(ValueError, match="n_samples=40 should be at most 39 on one device; split the rows"):

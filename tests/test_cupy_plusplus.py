@@ -113,11 +113,9 @@ def test_a_run_costs_launches_only(monkeypatch, n_runs):
     before = device.n_launches
     drawn = alone(rows, 20, n_runs)
     assert (drawn.n_certain == 20).all()
-    assert downloads == [(1,), (n_runs, 4), (n_runs, 20)]  # the first is asked once for the rows: the largest value
+    assert downloads == [(n_runs, 4), (n_runs, 20)]
     assert uploads == [(n_runs, 19, 4), (n_runs, 20), (n_runs, 4)]
     assert device.n_launches - before == 1 + 19 * 4
-    alone(rows, 20, n_runs)
-    assert downloads[3:] == [(n_runs, 4), (n_runs, 20)]
 
 
 def test_every_seed_is_the_same_launches(monkeypatch):
@@ -253,9 +251,11 @@ def test_memory_is_little_beside_the_rows(dtype, monkeypatch):
     alone(rows, k, 1)
     assert device.peak_bytes - before <= 14 * n + 8 * 2 * 5 * (n // 256 + 1) + 50 * k * 5 + 1000
     device.peak_bytes = before
-    kmeans_parallel(rows, 12, np.random.RandomState(0), F64, None, CupyBackend(device).load)
-    n_candidates = 200  # 1 + 5 * 2 * 12 are expected, and a run is started from them
-    assert device.peak_bytes - before <= (14 + 4) * n + n_candidates * (32 * d + 100) + 1000
+    engine = rows.seeding()
+    engine.add(np.arange(300))
+    engine.add(np.arange(300, 340))
+    assert device.peak_bytes - before <= 14 * n + 8 * (n // 256 + 1) + 4 * 300 + 1000
+    del engine
     assert device.bytes_in_use == before
 
 
@@ -266,9 +266,9 @@ def test_kmeans_parallel_draws_what_numpy_draws(dtype, weighted):
     weight = weights_of(600) if weighted else None
     backend = CupyBackend(EmulatorDevice())
     for seed in range(2):
-        got = kmeans_parallel(backend.load(X, weight), 20, np.random.RandomState(seed), F64, weight, backend.load)
+        got = kmeans_parallel(backend.load(X, weight), 4, np.random.RandomState(seed), F64, weight, backend.load)
         other = NumpyBackend()
-        want = kmeans_parallel(other.load(X, weight), 20, np.random.RandomState(seed), F64, weight, other.load)
+        want = kmeans_parallel(other.load(X, weight), 4, np.random.RandomState(seed), F64, weight, other.load)
         assert np.array_equal(got, want)
 
 

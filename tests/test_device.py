@@ -6,15 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
+from gpukmeans import KMeans
 from gpukmeans.backends import device as seam
-from gpukmeans.backends import nvrtc
+from gpukmeans.backends import get_backend, nvrtc
 from gpukmeans.backends.cupy_backend import CupyBackend
 from gpukmeans.backends.device import CupyDevice, DeviceMemoryError, probe
-from gpukmeans.exact_sums import Grid
+from gpukmeans.device_arrays import bfloat16_values, on_device
 from tests.emulator import EmulatorDevice
 from tests.emulator.module import load
 from tests.emulator.testing import skip_without_compiler
@@ -123,10 +125,9 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, wrong=Fa
     device = device or EmulatorDevice()
     log = []
 
-    class Nested:
-        def __init__(self, *_, **options):
-            self.id = 0
-            log.append(options)
+    class Device:
+        def __init__(self, index=None):
+            self.id = index or 0
 
         def __enter__(self):
             return self
@@ -134,13 +135,36 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, wrong=Fa
         def __exit__(self, *_):
             return False
 
+    class Stream(Device):
+        current: ClassVar = []
+
+        def __init__(self, name="ours", **options):
+            self.name = name
+            assert options == ({} if name == "the caller's" else {"non_blocking": True})
+
+        def __enter__(self):
+            Stream.current.append(self)
+
+        def __exit__(self, *_):
+            Stream.current.pop()
+
+        def record(self):
+            return self.name
+
+        def wait_event(self, event):
+            log.append(f"{self.name} waits for {event}")
+
         def synchronize(self):
             pass
 
     class Array:
-        def __init__(self, inner):
+        def __init__(self, inner, c_contiguous=True):
             self.inner, self.shape, self.dtype, self.nbytes = inner, inner.shape, inner.dtype, inner.nbytes
             self.data = SimpleNamespace(memset_async=self._fill)
+            self.c_contiguous = c_contiguous
+
+        def __dlpack_device__(self):
+            return self.inner.__dlpack_device__()
 
         def __len__(self):
             return self.shape[0]
@@ -183,6 +207,19 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, wrong=Fa
 
             return run
 
+    def taken(name, inner):
+        log.append(f"{Stream.current[-1].name} takes {name}")
+        return Array(inner)
+
+    def from_dlpack(array):
+        return taken("DLPack", array.__dlpack__(stream=Stream.current[-1].name))
+
+    def ascontiguousarray(array, dtype=None):
+        if array.c_contiguous and (dtype is None or dtype == array.dtype):  # None equals float64, to NumPy
+            return array
+        log.append(f"{Stream.current[-1].name} copies")
+        return Array(device.upload(device.download(array.inner).astype(dtype or array.dtype)))
+
     def device_count():
         if devices_error:
             raise devices_error
@@ -200,8 +237,16 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, wrong=Fa
         runtimeGetVersion=lambda: 13020,
         driverGetVersion=lambda: 12080,
         memGetInfo=device.memory,
+        pointerGetAttributes=lambda address: SimpleNamespace(device=0 if address else 1),
     )
-    module.cuda = SimpleNamespace(Device=Nested, Stream=Nested, runtime=runtime)
+    Stream.current.append(Stream("the caller's"))
+    module.cuda = ModuleType("cupy.cuda")
+    vars(module.cuda).update(
+        Device=Device, Stream=Stream, runtime=runtime, get_current_stream=lambda: Stream.current[-1]
+    )
+    module.ndarray, module.from_dlpack, module.ascontiguousarray = Array, from_dlpack, ascontiguousarray
+    module.asarray = lambda array: taken("an array interface", array.inner)
+    module.log = log
     return module
 
 
@@ -243,7 +288,7 @@ def test_whole_iterations_through_cupys_calls(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", stand_in())
     rng = np.random.default_rng(0)
     X = rng.standard_normal((60, 9)).astype(np.float32)
-    run = CupyBackend(CupyDevice()).load(X, None, Grid.for_rows(X)).start(X[:4])
+    run = CupyBackend(CupyDevice()).load(X).start(X[:4])
     run.assign()
     assert np.array_equal(run.labels(), nearest(X, X[:4]))
     run.update()
@@ -251,6 +296,112 @@ def test_whole_iterations_through_cupys_calls(monkeypatch):
     run.assign(move=False)
     assert np.array_equal(run.labels(), nearest(X, centers))
     assert run.inertia() > 0
+
+
+class Producer:
+    """An array of another library: on a device, handed over by DLPack or by the CUDA array interface."""
+
+    def __init__(self, inner, dtype=None):
+        self.inner, self.shape, self.dtype = inner, inner.shape, dtype or inner.dtype
+
+    def view(self, dtype):
+        return type(self)(self.inner.view(dtype))
+
+
+class Tensor(Producer):
+    def __dlpack_device__(self):
+        return 2, self.inner.__dlpack_device__()[1]
+
+    def __dlpack__(self, *, stream):
+        assert stream == "ours"
+        return self.inner
+
+
+class NumbaArray(Producer):
+    @property
+    def __cuda_array_interface__(self):
+        return {"shape": self.shape, "typestr": self.dtype.str, "data": (self.inner.address, False), "version": 3}
+
+    def copy_to_host(self):
+        return self.inner.get()
+
+
+@pytest.fixture
+def cupy_over(monkeypatch):
+    """An emulated device, and the stand-in CuPy over it."""
+    skip_without_compiler()
+    device = EmulatorDevice()
+    module = stand_in(device)
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    monkeypatch.setitem(sys.modules, "cupy.cuda", module.cuda)
+    probe.cache_clear()
+    seam._numbered_device.cache_clear()
+    yield device, module
+    probe.cache_clear()
+    seam._numbered_device.cache_clear()
+
+
+def test_arrays_of_every_library_are_taken_in_place_and_in_order(cupy_over):
+    device, cupy = cupy_over
+    inner = device.upload(np.arange(12, dtype=np.float32).reshape(4, 3))
+    for array, words in (
+        (cupy.ndarray(inner), []),
+        (Tensor(inner), ["ours takes DLPack"]),
+        (NumbaArray(inner), ["ours takes an array interface"]),
+    ):
+        ours, before = CupyDevice(), device.bytes_in_use
+        cupy.log.clear()
+        assert ours.adopt(array, np.dtype(np.float32)).inner is inner
+        assert cupy.log == ["ours waits for the caller's", *words]
+        assert device.bytes_in_use == before
+
+
+def test_other_layouts_and_dtypes_take_one_copy_on_the_device(cupy_over):
+    device, cupy = cupy_over
+    inner = device.upload(np.arange(12, dtype=np.float32).reshape(4, 3))
+    for array, dtype in ((cupy.ndarray(inner, c_contiguous=False), np.float32), (cupy.ndarray(inner), np.float64)):
+        cupy.log.clear()
+        got = CupyDevice().adopt(array, np.dtype(dtype))
+        assert cupy.log == ["ours waits for the caller's", "ours copies"]
+        assert got.dtype == dtype
+        assert np.array_equal(device.download(got.inner), device.download(inner))
+
+
+def test_auto_goes_where_the_rows_lie(cupy_over):
+    """From the public call down to the kernels, for an array of each library; the host's own rows as the oracle."""
+    device, cupy = cupy_over
+    X = np.random.default_rng(0).standard_normal((60, 5)).astype(np.float32)
+    want = KMeans(4, random_state=0, backend="numpy").fit(X)
+    for kind in (cupy.ndarray, Tensor, NumbaArray):
+        for backend in ("auto", "cupy"):
+            got = KMeans(4, random_state=0, backend=backend).fit(kind(device.upload(X)))
+            assert got.backend_ == "cupy"
+            assert np.array_equal(got.labels_, want.labels_)
+            assert np.array_equal(got.cluster_centers_, want.cluster_centers_)
+            assert got.inertia_ == want.inertia_
+        with pytest.raises(ValueError, match=r"X lies on CUDA device 0, and backend='numpy'.*X\.cpu\(\)"):
+            KMeans(4, backend="numpy").fit(kind(device.upload(X)))
+    there = EmulatorDevice(index=3)
+    for name, kind in (("numbered", Tensor), ("named by its memory", NumbaArray)):
+        found = on_device(kind(there.upload(X)))
+        assert found.device == (3 if name == "numbered" else 0)
+        assert get_backend("auto", found.device)._device.index == found.device
+
+
+def test_bfloat16_of_any_library_is_taken_as_integers(cupy_over):
+    class Named(SimpleNamespace):
+        def __str__(self):
+            return self.name
+
+    device, _ = cupy_over
+    X = np.random.default_rng(0).standard_normal((60, 5)).astype(np.float32)
+    bits = (X.view(np.uint32) >> 16).astype(np.uint16)
+    want = KMeans(4, random_state=0, backend="numpy").fit(bfloat16_values(bits).astype(np.float64))
+    got = KMeans(4, random_state=0).fit(Tensor(device.upload(bits), dtype=Named(name="torch.bfloat16")))
+    assert np.array_equal(got.cluster_centers_, want.cluster_centers_)
+    assert got.inertia_ == want.inertia_
+    with pytest.raises(TypeError, match=r"An array of torch\.float8_e5m2 on a device cannot be read; convert it"):
+        KMeans(4).fit(Tensor(device.upload(bits), dtype=Named(name="torch.float8_e5m2")))
 
 
 def test_memory_of_the_pool_counts_as_free(monkeypatch):

@@ -34,7 +34,7 @@ def radii_of(X, weight=None):
 
 
 def kept_constants(X):
-    return tuning.distance_constants(X.dtype, X.shape[1], wide=tuning.wide_distances(X.dtype))
+    return tuning.distance_constants(X.dtype, X.shape[1], True, wide=tuning.wide_distances(X.dtype))
 
 
 def weights_of(n, seed=4):
@@ -319,7 +319,7 @@ def gain(device, X, weight, closest, owners, candidates, *, wide=None, reach=Non
     launch(
         device,
         "seed_gain",
-        tuning.gain_constants(X.dtype, d, n_trials, wide=wide),
+        tuning.gain_constants(X.dtype, d, True, n_trials, wide=wide),
         (len(blocks_of(n)), n_runs),
         256,
         *(device.upload(X), device.upload(closest.reshape(-1)), device.upload(owners.reshape(-1))),

@@ -14,7 +14,7 @@ from gpukmeans.backends import numpy_draws, numpy_runs
 from gpukmeans.backends.numpy_backend import NumpyBackend
 from gpukmeans.certificates import ScoreRadius
 from gpukmeans.datasets import exact_ties, near_ties
-from gpukmeans.exact_sums import Grid, exact_total, exact_totals
+from gpukmeans.exact_sums import exact_total, exact_totals
 from gpukmeans.lloyd import lloyd
 from gpukmeans.lockstep import lockstep
 from gpukmeans.restarts import FitReport, Restarts
@@ -144,7 +144,7 @@ def test_large_problems_run_alone():
 
 
 def run_both(X, starts, sample_weight=None, max_iter=300, tol=0.0):
-    rows = NumpyBackend().load(X, sample_weight, Grid.for_rows(X, sample_weight))
+    rows = NumpyBackend().load(X, sample_weight)
     params = {"sample_weight": sample_weight, "max_iter": max_iter, "tol": tol}
     alone = [lloyd(rows, start, init=i, **params) for i, start in enumerate(starts)]
     return lockstep(rows, starts, **params), alone
@@ -154,7 +154,7 @@ def run_both(X, starts, sample_weight=None, max_iter=300, tol=0.0):
 @pytest.mark.parametrize("n_features", [1, 9, 60])
 def test_near_ties_are_settled_as_in_real_arithmetic(n_features, dtype):
     X, C = near_ties(300, 6, n_features, seed=5, dtype=dtype)
-    runs = NumpyBackend().load(X, None, Grid.for_rows(X)).start_many(np.stack([C, C[::-1], C]))
+    runs = NumpyBackend().load(X).start_many(np.stack([C, C[::-1], C]))
     assigned = runs.assign()
     assert assigned.n_certified.max() < 150
     assert (assigned.n_exact.min() > 0) == (dtype == np.float64 and n_features > 1) or n_features == 60
@@ -166,7 +166,7 @@ def test_equal_centers_are_one_candidate():
     X = blobs(np.float32, 90, 3)
     apart = X[[0, 30, 60, 80]]
     starts = [apart, apart[[0, 0, 1, 1]], apart[[2, 2, 2, 2]], apart[[3, 1, 1, 0]]]
-    runs = NumpyBackend().load(X, None, Grid.for_rows(X)).start_many(np.stack(starts))
+    runs = NumpyBackend().load(X).start_many(np.stack(starts))
     runs.assign()
     for run, centers in enumerate(starts):
         assert np.array_equal(runs.outcome(run)[0], nearest(X, centers))
@@ -201,7 +201,7 @@ def test_the_inertia_lies_within_its_bounds(dtype, weighted):
     X = blobs(dtype, 70, 5)
     weight = uneven(70) if weighted else None
     starts = np.stack([X[:4], X[20:24]]).astype(np.float32 if dtype == np.float32 else np.float64)
-    runs = NumpyBackend().load(X, weight, Grid.for_rows(X, weight)).start_many(starts)
+    runs = NumpyBackend().load(X, weight).start_many(starts)
     for _ in range(3):
         runs.assign()
         lowest, highest = runs.inertia_bounds()
@@ -225,7 +225,7 @@ def test_totals_of_columns_are_those_of_each():
 def restarts(X, k, weight, n_init, seed):
     dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
     backend = NumpyBackend()
-    rows = backend.load(X, weight, Grid.for_rows(X, weight))
+    rows = backend.load(X, weight)
     state = np.random.RandomState(seed)
     return Restarts(X, backend, rows, weight, "k-means++", k, n_init, state, dtype, FitReport())
 
@@ -267,7 +267,7 @@ def test_draws_whose_sums_overflow_are_not_certain():
 def test_a_radius_too_tight_is_seen(monkeypatch):
     X, C = near_ties(300, 6, 9, seed=5)
     monkeypatch.setattr(numpy_runs, "stacked_score_radius", lambda d, largest: ScoreRadius(1e-9, 1e-9))
-    runs = NumpyBackend().load(X, None, Grid.for_rows(X)).start_many(C[None])
+    runs = NumpyBackend().load(X).start_many(C[None])
     runs.assign()
     assert not np.array_equal(runs.outcome(0)[0], nearest(X, C))
 

@@ -15,7 +15,6 @@ from gpukmeans.backends.numpy_grouping import GROUP_SIZE, group_centers
 from gpukmeans.backends.numpy_groups import GroupBounds
 from gpukmeans.certificates import ScoreRadius, group_base, group_lower_bound, group_threshold, upper_distance
 from gpukmeans.datasets import near_ties
-from gpukmeans.exact_sums import Grid
 from tests.oracles import long_double_nearest, nearest
 
 PLAIN = NumpyBackend(skip=False, screen=False)
@@ -54,7 +53,7 @@ def clouds(n, d, k, seed=0, spread=4.0):
 
 def history(X, start, n_iter, backend, change=None):
     """Labels and centers of the iterations; `change` may replace the centers between them."""
-    run = backend.load(X, None, Grid.for_rows(X)).start(start)
+    run = backend.load(X).start(start)
     states = []
     for i in range(n_iter):
         counts = run.assign()

@@ -16,7 +16,6 @@ from gpukmeans.backends.numpy_projection import Anchors, Projection, choose_basi
 from gpukmeans.backends.numpy_screen import SAMPLE, FullScreen, RowScreen
 from gpukmeans.certificates import UNIT32, ScoreRadius, anchored_radius
 from gpukmeans.datasets import near_ties
-from gpukmeans.exact_sums import Grid
 from gpukmeans.threads import workers
 from tests.oracles import nearest, whole
 
@@ -302,7 +301,7 @@ def sliding_twins():
 def n_wrong(monkeypatch, X, path, basis):
     """Labels that are not those of rational arithmetic, over all centers of the path."""
     monkeypatch.setattr(numpy_backend, "choose_basis", lambda *args: basis)
-    run = NumpyBackend().load(X, None, Grid.for_rows(X)).start(path[0])
+    run = NumpyBackend().load(X).start(path[0])
     wrong = 0
     for centers in path:
         run.set_centers(centers)
@@ -348,7 +347,7 @@ DATA = {
 
 def history(X, backend, n_iter, path):
     """Labels and centers of each iteration, and the inertia; `path` sets the centers."""
-    run = backend.load(X, None, Grid.for_rows(X)).start(X[:K])
+    run = backend.load(X).start(X[:K])
     states = []
     for i in range(n_iter):
         if path is not None:

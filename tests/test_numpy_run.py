@@ -19,7 +19,6 @@ from gpukmeans.backends.numpy_backend import NumpyBackend
 from gpukmeans.backends.numpy_screen import RowScreen, product
 from gpukmeans.certificates import UNIT32, UNIT64, gamma
 from gpukmeans.datasets import near_ties
-from gpukmeans.exact_sums import Grid
 from gpukmeans.threads import Workers
 from tests.small_fits import same
 
@@ -31,7 +30,7 @@ PLAIN = NumpyBackend(**dict.fromkeys(SWITCHES, False))
 
 def both_ways(X, centers):
     """Runs with and without short cuts."""
-    return (backend.load(X, None, Grid.for_rows(X)).start(centers) for backend in (NumpyBackend(), PLAIN))
+    return (backend.load(X).start(centers) for backend in (NumpyBackend(), PLAIN))
 
 
 def there_and_back(d, k=12, n=2000):

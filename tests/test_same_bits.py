@@ -208,7 +208,7 @@ def test_many_near_ties_in_many_features(dtype):
 def test_centers_that_meet_and_part_again(backend, n_left):
     """Equal centers are one candidate; when one of them is moved away, no kept bound may speak for it."""
     X = blobs(np.float64, 80, 2)
-    rows = backend.load(X, None, Grid.for_rows(X))
+    rows = backend.load(X)
     apart = np.array([[60.0, 60.0], [100.0, 100.0], [150.0, 150.0]])
     together = np.repeat(apart[1:2], 3, axis=0)
     if n_left == 2:
@@ -225,7 +225,7 @@ def test_every_label_is_the_nearest_whatever_the_centers_do(backend):
     X = blobs(np.float32, 90, 3)
     local = np.random.default_rng(73)
     centers = X[:5].copy()
-    run = backend.load(X, None, Grid.for_rows(X)).start(centers)
+    run = backend.load(X).start(centers)
     for step in range(25):
         if step % 5 == 4:
             centers = centers[local.permutation(5)]
@@ -244,7 +244,7 @@ def test_kept_sums_are_those_of_the_labels(backend):
     X = blobs(np.uint8, 90, 3)
     weight = np.random.default_rng(74).integers(0, 8, 90) / 4.0
     for w in (None, weight):
-        run = backend.load(X, w, Grid.for_rows(X, w)).start(X[:5].astype(np.float64))
+        run = backend.load(X, w).start(X[:5].astype(np.float64))
         for _ in range(6):
             run.assign()
             sums, weights = run.sums()

@@ -1,8 +1,8 @@
 """Where the arithmetic runs: the Backend protocol, and the choice of a backend.
 
 The engine (lloyd.py, seeding.py) speaks a few coarse verbs and imports no array library but NumPy.  A backend keeps the
-rows where it computes, as they are stored (uint8, float32 or float64), and ends every verb in the same bits as every
-other backend: labels are the true nearest centers, and sums are exact.
+rows where it computes, as they are stored, and ends every verb in the same bits as every other backend: labels are the
+true nearest centers, and sums are exact.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gpukmeans.device_arrays import DeviceInput, out_of_reach
 from gpukmeans.exact_sums import F64, I64, Grid
 
 
@@ -38,6 +39,15 @@ class Updated:
     shift_square: F64  # (n_clusters,) |new - old|^2 in warp order; NaN for an empty cluster
 
 
+class Step(NamedTuple):
+    """One iteration: an assignment, and the update that followed it."""
+
+    assigned: Assigned
+    shift: float  # sum over the clusters of |new - old|^2 (`exact_total`); NaN where a cluster is empty
+    n_empty: int  # clusters without weight, which wait for a center
+    seconds: float  # wall time
+
+
 class ManyAssigned(NamedTuple):
     """As `Assigned`, of several runs: each of shape (n_runs,)."""
 
@@ -58,6 +68,15 @@ class Run(Protocol):
 
     def update(self) -> Updated:
         """Replace the centers by the means of the exact sums, rounded to the center dtype.  Follows an `assign`."""
+
+    def advance(self, limit: int, tol: float) -> list[Step]:
+        """Go through some iterations, `limit` at most, in one go; none where the caller had better do them one by one.
+
+        Ends after an iteration that moves no row, or whose shift is not above `tol`, or that leaves a cluster empty.
+        """
+
+    def weights(self) -> F64:
+        """The summed weights of the clusters, (n_clusters,), as of the last update."""
 
     def sums(self) -> tuple[I64, I64]:
         """Exact sums (n_limbs, n_clusters, n_features) and weights (n_weight_limbs, n_clusters) of the clusters."""
@@ -157,7 +176,7 @@ class Rows(Protocol):
     n_samples: int
     n_features: int
     grid: Grid | None
-    center_dtype: np.dtype  # float32 for float32 rows, float64 for uint8 and float64 rows
+    center_dtype: np.dtype  # float32 for float32 rows, else float64
 
     def start(self, centers: NDArray, *, precision: str = "exact") -> Run:
         """A new run from `centers` (n_clusters, n_features), in the center dtype of the fit."""
@@ -180,10 +199,10 @@ class Rows(Protocol):
         """New runs from `centers` (n_runs, n_clusters, n_features), where `runs_at_a_time` is not 0."""
 
     def take(self, indices: NDArray[np.int64]) -> NDArray:
-        """Some rows, as stored, on the host."""
+        """Some rows, as stored, on the host (bfloat16 as float32)."""
 
-    def unweighted(self, grid: Grid) -> Rows:
-        """The same rows, not copied, without weights; `grid` is theirs."""
+    def unweighted(self) -> Rows:
+        """The same rows, not copied, without weights, to be summed."""
 
 
 class Backend(Protocol):
@@ -191,11 +210,18 @@ class Backend(Protocol):
 
     name: str
 
-    def load(self, X: NDArray, sample_weight: F64 | None = None, grid: Grid | None = None) -> Rows:
-        """Bring validated rows in: C-contiguous uint8, float32 or float64, finite; weights float64 >= 0 or None.
+    def load(self, X: NDArray | DeviceInput, sample_weight: F64 | None = None, *, sums: bool = True) -> Rows:
+        """Bring rows in: C-contiguous uint8, float32 or float64; weights float64 >= 0 or None.
 
-        `grid` is ``Grid.for_rows(X, sample_weight)``; without it rows can be labelled but not summed.
+        Rows on the backend's own device are used where they lie, after all that the caller has queued there, and may
+        be float16 and bfloat16, too.
+        The rows' `grid` is ``Grid.for_rows(X, sample_weight)``, or None with ``sums=False``: such rows can be labelled
+        and seeded but not summed.  Raises a ValueError, in scikit-learn's words, where a value is not allowed (finite,
+        at most `LARGEST_VALUE`) that this backend minds.
         """
+
+    def minds(self, dtype: np.dtype) -> bool:
+        """Whether rows of this dtype are checked here, where they are loaded or labelled; others must be before."""
 
     def describe(self) -> str:
         """The machine and library versions, in one line."""
@@ -205,17 +231,24 @@ class BackendUnavailable(RuntimeError):
     """The backend that was asked for cannot run here; the message says why and what to do."""
 
 
-def get_backend(backend: str | Backend = "auto") -> Backend:
+def get_backend(backend: str | Backend = "auto", device: int | None = None) -> Backend:
     """The backend of a name: "numpy", "cupy", or "auto" (CuPy where an NVIDIA GPU is usable, else NumPy).
 
     A Backend object is returned as it is.
 
+    Parameters
+    ----------
+    backend : {"auto", "numpy", "cupy"} or Backend, default="auto"
+    device : int, optional
+        The CUDA device that the rows lie on, for which CuPy is the only choice.  None: they lie on the host, and CuPy
+        computes on its current device.
+
     Raises
     ------
     BackendUnavailable
-        If "cupy" is asked for and cannot be used.
+        If CuPy is asked for, or is the only choice, and cannot be used.
     ValueError
-        If the name is none of these.
+        If the name is none of these, or "numpy" for rows on a device.
 
     Examples
     --------
@@ -227,14 +260,21 @@ def get_backend(backend: str | Backend = "auto") -> Backend:
         return backend
     if backend not in ("auto", "numpy", "cupy"):
         raise ValueError(f"backend={backend!r} is not one of 'auto', 'numpy', 'cupy'.")
+    if backend == "numpy" and device is not None:
+        raise ValueError(out_of_reach(device))
     if backend != "numpy":
-        from gpukmeans.backends.device import probe
+        from gpukmeans.backends.device import numbered_device, probe
 
         found = probe()
         if found.usable:
             from gpukmeans.backends.cupy_backend import CupyBackend
 
-            return CupyBackend()
+            return CupyBackend(None if device is None else numbered_device(device))
+        if device is not None:
+            raise BackendUnavailable(
+                f"X lies on CUDA device {device}, where only CuPy computes, but {found.reason} Bring X to the host "
+                "(X.cpu() for torch), or see `gpukmeans info`."
+            )
         if backend == "cupy":
             raise BackendUnavailable(
                 f"backend='cupy' needs an NVIDIA GPU and CuPy, but {found.reason} "

@@ -9,16 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.backends import Drawn, Runs, tuning
+from gpukmeans.backends import Drawn, tuning
+from gpukmeans.backends.cupy_facts import row_facts
 from gpukmeans.backends.cupy_plusplus import plusplus
 from gpukmeans.backends.cupy_run import CupyRun
+from gpukmeans.backends.cupy_runs import CupyRuns, runs_at_a_time
 from gpukmeans.backends.cupy_seeding import CupySeeding
+from gpukmeans.backends.cupy_workspace import Workspace
 from gpukmeans.backends.device import CupyDevice, Device, current_device, explained_memory_errors, probe
-from gpukmeans.exact_sums import F64, I64, Grid
+from gpukmeans.device_arrays import BFLOAT16, DeviceInput, bfloat16_values, dtype_name
+from gpukmeans.exact_sums import F64, I64
 
 #: Row indices are int32 on the device.
 MOST_SAMPLES = 2**31 - 1
-#: kernels/move_sums.cu has a grid row for each of its blocks of features, and CUDA at most 65535 grid rows.
+#: kernels/move_sums.cu has a grid row for each of its blocks of columns, and CUDA at most 65535 grid rows.
 MOST_FEATURES = 65535 * tuning.MOVE_THREADS
 
 
@@ -36,20 +40,35 @@ class CupyBackend:
     def __init__(self, device: Device | None = None) -> None:
         self._device: Device = current_device() if device is None else device
 
-    def load(self, X: NDArray, sample_weight: F64 | None = None, grid: Grid | None = None) -> CupyRows:
+    def load(self, X: NDArray | DeviceInput, sample_weight: F64 | None = None, *, sums: bool = True) -> CupyRows:
         n, d = X.shape
         if X.dtype not in tuning.ROW_DTYPES:
-            raise TypeError(f"Rows of dtype {X.dtype} cannot be loaded; uint8, float32 and float64 can.")
+            raise TypeError(f"Rows of dtype {dtype_name(X.dtype)} cannot be loaded; {tuning.ROW_WORDS} can.")
         if n > MOST_SAMPLES:
             raise ValueError(
                 f"n_samples={n} should be at most {MOST_SAMPLES} on one device; split the rows or use backend='numpy'."
             )
         if d > MOST_FEATURES:
             raise ValueError(f"n_features={d} should be at most {MOST_FEATURES} on a GPU; use backend='numpy'.")
-        launcher = Launcher(self._device)
-        what = f"{n} rows of {d} {X.dtype} features"
-        with explained_memory_errors(self._device, what, X.nbytes + 20 * n):
-            return CupyRows(launcher, self._device.upload(np.ascontiguousarray(X)), sample_weight, grid)
+        what = f"{n} rows of {d} {dtype_name(X.dtype)} features"
+        with explained_memory_errors(self._device, what, n * d * X.dtype.itemsize):
+            array = self._adopted(X) if isinstance(X, DeviceInput) else self._device.upload(np.ascontiguousarray(X))
+        with explained_memory_errors(self._device, f"what is kept of {what}", 20 * n):
+            source = X if isinstance(X, DeviceInput) else None
+            return CupyRows(Launcher(self._device), array, X.dtype, sample_weight, sums=sums, source=source)
+
+    def _adopted(self, X: DeviceInput) -> Any:
+        """The caller's array as ours, in place if it is C-contiguous."""
+        if X.device != self._device.index:
+            raise ValueError(
+                f"X lies on CUDA device {X.device}, but this backend computes on CUDA device {self._device.index}: "
+                "pass backend='auto' or 'cupy', which go where X lies, or move X."
+            )
+        return self._device.adopt(X.array, None if X.dtype == BFLOAT16 else X.dtype)
+
+    def minds(self, dtype: np.dtype) -> bool:
+        """Every value is read while rows are loaded."""
+        return True
 
     def describe(self) -> str:
         versions = probe().versions if isinstance(self._device, CupyDevice) else {}
@@ -82,42 +101,36 @@ def stride_blocks(n_items: int, items_per_block: int) -> int:
 class CupyRows:
     """The rows of one fit on the device, as they are stored, and the buffers that its runs share."""
 
-    def __init__(self, launcher: Launcher, X: Any, sample_weight: F64 | None, grid: Grid | None) -> None:
+    def __init__(
+        self,
+        launcher: Launcher,
+        X: Any,
+        dtype: np.dtype,
+        sample_weight: F64 | None,
+        *,
+        sums: bool = True,
+        source: object = None,
+    ) -> None:
         self.launch = launcher
         self.device = device = launcher.device
         self.X = X
-        self.grid = grid
-        self.dtype = np.dtype(X.dtype)
+        self._source = source  # whose memory X may be
+        self.dtype = dtype
         self.n_samples, self.n_features = X.shape
-        self.center_dtype = tuning.center_dtype(self.dtype)
+        self.center_dtype = tuning.center_dtype(dtype)
         self.host_weight = sample_weight
         self.weights = None if sample_weight is None else device.upload(np.ascontiguousarray(sample_weight))
-        self.scale = None if grid is None else device.upload(grid.scale)
-        self.norms = device.empty(self.n_samples, np.float32)
-        self._largest = device.empty(1, np.float64)
-        self._measure()
-        # Shared by runs, which come one after the other:
-        #: What one assignment counts: [rows open after the screen, rows open after resolve, rows moved].
-        self.counters = device.empty(3, np.int32)
-        self.new_labels = device.empty(self.n_samples, np.int32)
-        self.undecided = device.empty(self.n_samples, np.int32)
-        self.exact_rows = device.empty(self.n_samples, np.int32)
-
-    def _measure(self) -> None:
-        n, d = self.n_samples, self.n_features
-        self.device.fill(self._largest, 0)
-        args = (self.X, np.int64(n), np.int32(d), self.norms, self._largest)
-        self.launch("row_facts", tuning.row_constants(self.dtype), stride_blocks(n, 8), 256, args)
-
-    @functools.cached_property
-    def largest_integer(self) -> float:
-        """The largest magnitude if every value is a whole number, else infinity."""
-        return float(self.device.download(self._largest)[0])
-
-    @functools.cached_property
-    def largest_norm(self) -> float:
-        """An upper bound of the rows' norms."""
-        return float(self.device.download(self.norms).max())
+        facts = row_facts(device, launcher, X, dtype, self.weights, sums=sums)
+        self.grid, self.scale, self.unit = facts.grid, facts.scale, facts.unit
+        #: How rows become halves (kernels/screen.cuh), and what that leaves.
+        self.half_scale, self.offsets = facts.half_scale, facts.offsets
+        self.norms, self.rests = facts.norms, facts.rests
+        #: The largest magnitude if every value is a whole number, else infinity.
+        self.largest_integer = facts.largest_integer
+        self.largest = facts.largest
+        #: Whether the rows begin where 16 bytes can be read at once.
+        self.aligned = device.address(X) % 16 == 0
+        self._idle: list[Workspace] = []
 
     @functools.cached_property
     def distances(self) -> Any:
@@ -125,14 +138,25 @@ class CupyRows:
         with explained_memory_errors(self.device, "the rows' distances", 8 * self.n_samples):
             return self.device.empty(self.n_samples, np.float64)
 
+    def workspace(self, n_clusters: int, n_runs: int, exact: bool) -> Workspace:
+        """What runs need; what an earlier one of the same kind has left, if there is one."""
+        wanted = (n_clusters, n_runs, exact)
+        fitting = [work for work in self._idle if (work.n_clusters, work.n_runs, work.exact) == wanted]
+        self._idle = fitting[1:]  # others give their memory back
+        return fitting[0] if fitting else Workspace(self, *wanted)
+
+    def leave(self, work: Workspace) -> None:
+        """A run has ended."""
+        self._idle.append(work)
+
     def start(self, centers: NDArray, *, precision: str = "exact") -> CupyRun:
         return CupyRun(self, centers, precision)
 
     def runs_at_a_time(self, n_clusters: int) -> int:
-        return 0  # not yet
+        return runs_at_a_time(self.n_samples, n_clusters)
 
-    def start_many(self, centers: NDArray) -> Runs:
-        raise NotImplementedError
+    def start_many(self, centers: NDArray) -> CupyRuns:
+        return CupyRuns(self, centers)
 
     def plusplus(self, seeds: I64, draws: F64) -> Drawn:
         return plusplus(self, seeds, draws)
@@ -140,8 +164,9 @@ class CupyRows:
     def seeding(self) -> CupySeeding:
         return CupySeeding(self)
 
-    def unweighted(self, grid: Grid) -> CupyRows:
-        return CupyRows(self.launch, self.X, None, grid)
+    def unweighted(self) -> CupyRows:
+        with explained_memory_errors(self.device, f"{self.n_samples} rows without weights", 20 * self.n_samples):
+            return CupyRows(self.launch, self.X, self.dtype, None, source=self._source)
 
     def take(self, indices: NDArray[np.int64]) -> NDArray:
         if len(indices) == 0:
@@ -150,7 +175,8 @@ class CupyRows:
 
     def gather(self, indices: Any, start: int, count: int) -> NDArray:
         """Rows on the host, by a device array of their indices."""
-        target = self.device.empty((count, self.n_features), self.dtype)
+        target = self.device.empty((count, self.n_features), self.X.dtype)
         args = (self.X, indices, np.int64(start), np.int64(count), np.int32(self.n_features), target)
         self.launch("gather_rows", tuning.row_constants(self.dtype), stride_blocks(count, 8), 256, args)
-        return self.device.download(target)
+        found = self.device.download(target)
+        return bfloat16_values(found) if self.dtype == BFLOAT16 else found

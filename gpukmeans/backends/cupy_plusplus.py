@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 LITTLE = 1 << 26
 #: Steps after which a run that goes on from an open decision is looked at first: the next may be as close.
 SHORT_WAY = 8
+#: Steps beyond which they are launched once, recorded, and replayed.
+WORTH_RECORDING = 3
 #: Runs in one launch: a grid has at most 65535 rows of blocks.
 MOST_RUNS = 1024
 
@@ -66,11 +68,15 @@ class _Plusplus:
 
     def drawn(self) -> Drawn:
         """Launch all steps and look once; a run that stood still before is looked at from time to time."""
-        left, ahead = self._n_steps, self._n_steps if self._n_given == 1 else SHORT_WAY
-        while left:
-            for _ in range(min(ahead, left)):
-                self._one_seed()
-            left, ahead = left - min(ahead, left), 2 * ahead
+        launched, ahead = 0, self._n_steps if self._n_given == 1 else SHORT_WAY
+        step = self._one_seed
+        while launched < self._n_steps:
+            for _ in range(min(ahead, self._n_steps - launched)):
+                step()
+                launched += 1
+                if launched == 1 and self._n_steps > WORTH_RECORDING:
+                    step = self._device.record(self._one_seed)
+            ahead *= 2
             state = self._device.download(self._state)
             if state[:, 1].all():
                 break
@@ -126,5 +132,4 @@ class _Plusplus:
             *(np.int64(rows.n_samples), np.int32(rows.n_features)),
             *(potentials.closest, potentials.owners, potentials.sums),
         )
-        constants = tuning.distance_constants(rows.dtype, rows.n_features, wide=tuning.wide_distances(rows.dtype))
-        self._launch("seed_accept", constants, (potentials.n_blocks, potentials.n_runs), 256, args)
+        self._launch("seed_accept", potentials.kept_constants(), (potentials.n_blocks, potentials.n_runs), 256, args)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,7 +58,7 @@ class Potentials:
     def add(self, seeds: Any, first: int, count: int) -> None:
         """Make rows seeds: `seeds` is a device array (n_runs, n_listed), of whose columns `count` are taken."""
         rows, n, d = self.rows, self.rows.n_samples, self.rows.n_features
-        constants = tuning.distance_constants(rows.dtype, d, wide=tuning.wide_distances(rows.dtype))
+        constants = self.kept_constants()
         screen = self.radii.of_gain(self.chosen_roundings, wide=False)
         screened = (np.int32(not self.wide_gains()), np.float64(screen.shrink), np.float64(screen.margin))
         for part in parts_of(count, tuning.SEEDS_TOGETHER):
@@ -68,6 +69,12 @@ class Potentials:
             )
             self.launch("seed_add", constants, (self.n_blocks, self.n_runs), 256, args)
 
+    def kept_constants(self) -> tuning.Constants:
+        """For kernels that take distances to be kept."""
+        rows = self.rows
+        wide = tuning.wide_distances(rows.dtype)
+        return tuning.distance_constants(rows.dtype, rows.n_features, rows.aligned, wide=wide)
+
     def wide_gains(self) -> bool:
         """Whether gains need float64: for float64 rows, and where float32 is inexact or might overflow in vain."""
         rows, radii = self.rows, self.radii
@@ -75,7 +82,7 @@ class Potentials:
             return True
         if radii.exact_distances:
             return not radii.exact_in_float32
-        return rows.largest_norm >= LARGEST_NORM32
+        return rows.largest * math.sqrt(rows.n_features) >= LARGEST_NORM32
 
     def gain(self, candidates: Any, sums: Any, *, wide: bool, progress: tuple[Any, int] | None, reach: Any) -> None:
         """What every block of rows would gain by each candidate: kernels/seed_gain.cu.
@@ -93,5 +100,5 @@ class Potentials:
             *(np.float64(radius.shrink), np.float64(radius.margin)),
             *(np.float64(SKIP_FACTOR), np.float64(SKIP_FLOOR), self.near, sums),
         )
-        constants = tuning.gain_constants(rows.dtype, d, n_trials, wide=wide)
+        constants = tuning.gain_constants(rows.dtype, d, rows.aligned, n_trials, wide=wide)
         self.launch("seed_gain", constants, (self.n_blocks, self.n_runs), 256, args)

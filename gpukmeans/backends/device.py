@@ -32,12 +32,20 @@ class Device(Protocol):
     """
 
     name: str
+    index: int  # CUDA's number of it
 
     def empty(self, shape: Shape, dtype: DTypeLike) -> Any:
         """A new device array; its contents are not defined.  Raises MemoryError."""
 
     def upload(self, host: NDArray) -> Any:
         """A new device array with the contents of `host`.  Raises MemoryError."""
+
+    def adopt(self, array: Any, dtype: np.dtype | None) -> Any:
+        """The caller's array on this device as a device array: its memory itself, if it is C-contiguous.
+
+        Else, or where it has another dtype than asked for, a copy (raises MemoryError).  What is launched from now on
+        comes after all that the caller has queued for the array.
+        """
 
     def write(self, array: Any, host: NDArray) -> None:
         """Copy a host array into a device array of the same shape and dtype."""
@@ -53,6 +61,15 @@ class Device(Protocol):
 
         args are device arrays, NumPy scalars of exactly the parameter's type, or None for a null pointer.
         """
+
+    def record(self, launches: Callable[[], None]) -> Callable[[], None]:
+        """What `launches` launches, to be launched again and again by one cheap call.
+
+        `launches` must have been called once before (its kernels are compiled then), and only launch kernels.
+        """
+
+    def address(self, array: Any) -> int:
+        """Where the array lies in the device's memory."""
 
     def synchronize(self) -> None:
         """Wait for everything launched before."""
@@ -101,7 +118,8 @@ class CupyDevice:
         self._device = cupy.cuda.Device(index)
         with self._device:
             self._stream = cupy.cuda.Stream(non_blocking=True)
-            self.name = _device_name(cupy, self._device.id)
+            self.index = int(self._device.id)
+            self.name = _device_name(cupy, self.index)
         self._kernels: dict[tuple, Callable[..., None]] = {}
 
     def empty(self, shape: Shape, dtype: DTypeLike) -> Any:
@@ -112,6 +130,17 @@ class CupyDevice:
         array = self.empty(host.shape, host.dtype)
         self.write(array, host)
         return array
+
+    def adopt(self, array: Any, dtype: np.dtype | None) -> Any:
+        cupy = self._cupy
+        with self._device:
+            # Behind CuPy's current stream; other libraries are told our stream by __dlpack__ and make it wait for
+            # theirs, and for the stream that an array interface names CuPy waits.
+            self._stream.wait_event(cupy.cuda.get_current_stream().record())
+            with self._stream:
+                if not isinstance(array, cupy.ndarray):
+                    array = cupy.from_dlpack(array) if hasattr(array, "__dlpack__") else cupy.asarray(array)
+                return cupy.ascontiguousarray(array, dtype)
 
     def write(self, array: Any, host: NDArray) -> None:
         with self._device:
@@ -143,6 +172,23 @@ class CupyDevice:
 
         return launch
 
+    def record(self, launches: Callable[[], None]) -> Callable[[], None]:
+        with self._device:
+            self._stream.begin_capture()
+            try:
+                launches()
+            finally:
+                graph = self._stream.end_capture()
+
+        def replay() -> None:
+            with self._device:
+                graph.launch(self._stream)
+
+        return replay
+
+    def address(self, array: Any) -> int:
+        return int(array.data.ptr)
+
     def synchronize(self) -> None:
         self._stream.synchronize()
 
@@ -156,7 +202,12 @@ def current_device() -> CupyDevice:
     """CuPy's current device, with the kernels that it has compiled so far."""
     import cupy
 
-    return _numbered_device(cupy.cuda.Device().id)
+    return numbered_device(cupy.cuda.Device().id)
+
+
+def numbered_device(index: int) -> CupyDevice:
+    """The CUDA device of a number, likewise."""
+    return _numbered_device(index)
 
 
 @functools.cache
@@ -222,10 +273,11 @@ def probe() -> Probe:
         device = current_device()
         name = device.name
         step = f"a trial on {name} failed"
-        rows, labels = device.upload(np.zeros(1, np.int32)), device.upload(np.full(1, -1, np.int32))
-        kernel = device.kernel("scatter_labels", "scatter_labels", {})
-        kernel(1, 256, (rows, device.upload(np.full(1, 7, np.int32)), np.int64(1), labels))
-        if device.download(labels)[0] != 7:
+        row, copy = device.upload(np.full((1, 1), 7, np.float32)), device.upload(np.zeros((1, 1), np.float32))
+        kernel = device.kernel("gather_rows", "gather_rows", {"ROW": "float"})
+        first = device.upload(np.zeros(1, np.int32))
+        kernel(1, 256, (row, first, np.int64(0), np.int64(1), np.int32(1), copy))
+        if device.download(copy)[0, 0] != 7:
             return Probe(False, f"a trial kernel on {name} gave a wrong result.", name, versions)
     except Exception as error:
         return Probe(False, f"{step}: {_what(error)}{_hint(error)}", name, versions)

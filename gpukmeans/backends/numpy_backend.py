@@ -25,6 +25,7 @@ from gpukmeans.backends.numpy_run import NumpyRun
 from gpukmeans.backends.numpy_screen import RowScreen
 from gpukmeans.backends.numpy_seed_screen import SeedScreen
 from gpukmeans.backends.numpy_seeding import NumpySeeding
+from gpukmeans.device_arrays import DeviceInput, out_of_reach
 from gpukmeans.exact_sums import F64, Grid
 from gpukmeans.threads import workers
 from gpukmeans.tie_break import largest_integer
@@ -58,11 +59,28 @@ class NumpyBackend:
         self.project = project
         self.lockstep = lockstep and skip and screen and project
 
-    def load(self, X: NDArray, sample_weight: F64 | None = None, grid: Grid | None = None) -> NumpyRows:
-        return NumpyRows(self, X, sample_weight, grid)
+    def load(self, X: NDArray | DeviceInput, sample_weight: F64 | None = None, *, sums: bool = True) -> NumpyRows:
+        if isinstance(X, DeviceInput):
+            raise ValueError(out_of_reach(X.device))
+        return NumpyRows(self, X, sample_weight, _grid_of(X, sample_weight) if sums else None)
+
+    def minds(self, dtype: np.dtype) -> bool:
+        """float32 rows that are not finite show in their grid, and in the float64 distances that are left to them."""
+        return dtype == np.float32
 
     def describe(self) -> str:
         return f"NumPy {np.__version__} on {platform.machine()}"
+
+
+def _grid_of(X: NDArray, sample_weight: F64 | None) -> Grid:
+    """The grid for the rows of X, times their weights; raises as scikit-learn does if a row is not finite."""
+    try:
+        return Grid.for_rows(X, sample_weight)
+    except FloatingPointError:
+        from sklearn.utils import assert_all_finite
+
+        assert_all_finite(X, input_name="X")
+        raise
 
 
 class NumpyRows(LockstepRows):
@@ -90,8 +108,8 @@ class NumpyRows(LockstepRows):
     def take(self, indices: NDArray[np.int64]) -> NDArray:
         return self.X[indices]
 
-    def unweighted(self, grid: Grid) -> NumpyRows:
-        return NumpyRows(self.options, self.X, None, grid)
+    def unweighted(self) -> NumpyRows:
+        return NumpyRows(self.options, self.X, None, _grid_of(self.X, None))
 
     def seeding(self) -> NumpySeeding:
         if self._seed_screen is None:  # made once for all restarts

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.backends import Assigned, Updated
+from gpukmeans.backends import Assigned, Step, Updated
 from gpukmeans.backends.numpy_bounds import DriftBounds
 from gpukmeans.backends.numpy_groups import GroupBounds
 from gpukmeans.backends.numpy_projection import Anchors
@@ -260,7 +260,14 @@ class NumpyRun:
             self._centers, weights, shift = sums.means(self._centers, pool)
         if self._bounds is not None:
             self._bounds.shifted(self._assigned, self._centers, shift)
+        self._weights = weights
         return Updated(weights, shift)
+
+    def advance(self, limit: int, tol: float) -> list[Step]:
+        return []  # an iteration is long enough for the caller to look at it
+
+    def weights(self) -> F64:
+        return self._weights
 
     def _need_sums(self) -> ClusterSums:
         if self._sums is None:

@@ -10,23 +10,42 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gpukmeans.device_arrays import BFLOAT16
+
 #: What kernels call the element types.
 C_TYPES: dict[np.dtype, str] = {
     np.dtype(np.uint8): "unsigned char",
+    np.dtype(np.float16): "Half",
+    BFLOAT16: "BFloat16",
     np.dtype(np.float32): "float",
     np.dtype(np.float64): "double",
 }
 ROW_DTYPES: tuple[np.dtype, ...] = tuple(C_TYPES)
-CENTER_DTYPES: tuple[np.dtype, ...] = (np.dtype(np.float32), np.dtype(np.float64))
+#: The same in words.
+ROW_WORDS = "uint8, float16, bfloat16 (on a device only), float32 and float64"
 
-#: Shared memory that every architecture gives a block without asking.
-SHARED_BYTES = 48 * 1024
-#: Threads of a block of kernels/move_sums.cu.
-MOVE_THREADS = 128
-#: Rows that each group of its threads looks after: enough to pay for the flush, few enough to fill a device.
-MOVE_ROWS = 256
-#: Rows of a block of kernels/relabel.cu.
-RELABEL_ROWS = 2048
+#: Elements that a thread takes of a row at a time to add them up (kernels/move_sums.cu), and of a step of a tensor
+#: product (kernels/screen.cuh).
+QUAD = 4
+#: Columns of a tensor product; those of the rows' halves are padded to whole ones.
+STEP_COLUMNS = 16
+#: Centers of a tensor product.
+TILE_CENTERS = 8
+#: Numbers of tiles that kernels/nearest_of_few.cu is compiled for.
+FEW_TILES = (1, 2, 4, 8)
+#: Most centers of kernels/nearest_of_few.cu: with more, its sums do not fit the registers.
+FEW_CENTERS = TILE_CENTERS * max(FEW_TILES)
+#: Threads of a block of kernels/move_sums.cu, and the most blocks side by side: four for each multiprocessor of the
+#: largest devices.  Each sorts and adds up to 256 rows at a time.
+MOVE_THREADS = 256
+MOVE_BLOCKS = 512
+#: Rows of a block of kernels/nearest_of_few.cu.
+FEW_ROWS = 128
+#: Threads of a block of kernels/column_largest.cu, and rows of each group of them.
+COLUMN_THREADS = 128
+COLUMN_ROWS = 256
+#: Rows that tell where the data lie (kernels/column_means.cu).
+SAMPLE_ROWS = 1024
 #: Rows of a block of k-means++ potentials: a row for each thread of kernels/seed_*.cu.
 SEEDING_BLOCK = 256
 #: Seeds that one launch adds: it must end within the seconds that a display's driver allows.
@@ -42,53 +61,35 @@ Constants = dict[str, int | str]
 
 
 def center_dtype(row_dtype: np.dtype) -> np.dtype:
-    """float32 for float32 rows, float64 for uint8 and float64 rows."""
+    """float32 for float32 rows, else float64 (so does scikit-learn, which makes float64 of float16 rows)."""
     return np.dtype(np.float32 if row_dtype == np.float32 else np.float64)
 
 
-@dataclass(frozen=True)
-class ScreenTile:
-    """The tile of kernels/nearest_center.cu: a block owns BM rows by BN centers by BK features, a thread TM by TN."""
-
-    BM: int
-    BN: int
-    BK: int
-    TM: int
-    TN: int
-
-    @property
-    def threads(self) -> int:
-        return (self.BM // self.TM) * (self.BN // self.TN)
-
-    def constants(self) -> Constants:
-        return {"BM": self.BM, "BN": self.BN, "BK": self.BK, "TM": self.TM, "TN": self.TN}
+def run_length(row_dtype: np.dtype) -> int:
+    """Neighbouring columns that a lane takes of a row at a time: RUN of kernels/screen.cuh."""
+    return QUAD if row_dtype.itemsize >= QUAD else 16 // row_dtype.itemsize
 
 
-#: By center tile.  The widest reads 12 float4 from shared memory for 128 multiply-adds and keeps 32 sums in registers.
-#: All fit 128 registers a thread, which leaves room for 16 warps on a multiprocessor.
-_SCREEN_TILES = {
-    8: ScreenTile(BM=128, BN=8, BK=16, TM=4, TN=2),
-    16: ScreenTile(BM=128, BN=16, BK=16, TM=4, TN=4),
-    32: ScreenTile(BM=128, BN=32, BK=16, TM=4, TN=4),
-    64: ScreenTile(BM=128, BN=64, BK=16, TM=8, TN=4),
-}
-#: float64 rows wait for their turn in twice the registers.
-_SCREEN_TILES_64 = {**_SCREEN_TILES, 16: ScreenTile(BM=128, BN=16, BK=16, TM=4, TN=2)}
+def n_steps(n_features: int, row_dtype: np.dtype) -> int:
+    """Tensor products along a row: whole groups of four runs."""
+    group = 4 * run_length(row_dtype)
+    return -(-n_features // group) * (group // STEP_COLUMNS)
 
 
-def _screen_tiles(row_dtype: np.dtype) -> dict[int, ScreenTile]:
-    return _SCREEN_TILES_64 if row_dtype == np.float64 else _SCREEN_TILES
+def few_tiles(n_clusters: int) -> int:
+    """Tiles of centers of kernels/nearest_of_few.cu: the fewest that hold all."""
+    return next(tiles for tiles in FEW_TILES if n_clusters <= TILE_CENTERS * tiles)
 
 
-def screen_tile(row_dtype: np.dtype, n_clusters: int) -> ScreenTile:
-    """The smallest tile that holds all centers, or the widest."""
-    tiles = _screen_tiles(row_dtype)
-    return next((tile for width, tile in tiles.items() if n_clusters <= width), tiles[max(tiles)])
+def few_constants(row_dtype: np.dtype, n_features: int, aligned: bool, tiles: int) -> Constants:
+    """For kernels/nearest_of_few.cu; `aligned`: the rows begin at a multiple of 16 bytes."""
+    vector = aligned and n_features % run_length(row_dtype) == 0
+    return {**row_center_constants(row_dtype), "VECTOR": int(vector), "TILES": tiles}
 
 
-def screen_constants(row_dtype: np.dtype, tile: ScreenTile, n_features: int) -> Constants:
-    """For kernels/nearest_center.cu."""
-    return {"ROW": C_TYPES[row_dtype], "VECTOR": int(n_features % 4 == 0), **tile.constants()}
+def facts_constants(row_dtype: np.dtype) -> Constants:
+    """For kernels/row_facts.cu."""
+    return {**row_constants(row_dtype), "VECTOR": 0}
 
 
 def row_constants(row_dtype: np.dtype) -> Constants:
@@ -111,10 +112,10 @@ def seeding_lanes(n_features: int) -> int:
     return 2 if n_features <= 32 else 8
 
 
-def distance_constants(row_dtype: np.dtype, n_features: int, *, wide: bool) -> Constants:
+def distance_constants(row_dtype: np.dtype, n_features: int, aligned: bool, *, wide: bool) -> Constants:
     """For kernels that take distances to seeds, in float64 (`wide`) or in float32."""
     lanes = seeding_lanes(n_features)
-    vector = int(lanes == 8 and n_features % 4 == 0)
+    vector = int(aligned and lanes == 8 and n_features % 4 == 0)
     return {**row_constants(row_dtype), "LANES": lanes, "VECTOR": vector, "WIDE": int(wide)}
 
 
@@ -123,72 +124,69 @@ def wide_distances(row_dtype: np.dtype) -> bool:
     return row_dtype != np.uint8
 
 
-def gain_constants(row_dtype: np.dtype, n_features: int, n_trials: int, *, wide: bool) -> Constants:
+def gain_constants(row_dtype: np.dtype, n_features: int, aligned: bool, n_trials: int, *, wide: bool) -> Constants:
     """For kernels/seed_gain.cu: a row is read once for four or eight candidates."""
     together = 4 if wide or n_trials <= 4 else 8
-    return {**distance_constants(row_dtype, n_features, wide=wide), "TOGETHER": together}
+    return {**distance_constants(row_dtype, n_features, aligned, wide=wide), "TOGETHER": together}
 
 
 @dataclass(frozen=True)
 class MoveShape:
     """How kernels/move_sums.cu is launched."""
 
-    features: int  # of a block; the other threads are further groups on the same features
-    rows: int  # of a block
-    shared_bytes: int  # 0: straight to global atomics
-
-    @property
-    def block(self) -> tuple[int, int]:
-        return self.features, MOVE_THREADS // self.features
+    block: tuple[int, int]  # quads of columns, and groups of threads that share the rows
+    grid: tuple[int, int]
 
 
-def move_shape(n_features: int, n_clusters: int, n_limbs: int) -> MoveShape:
-    """Columns of a block: a power of two that wastes few threads; shared sums where all clusters fit."""
-    features = MOVE_THREADS
-    while features > 8 and features // 2 >= n_features:
+def move_shape(n_samples: int, n_features: int) -> MoveShape:
+    """A power of two of quads that wastes few threads; one quad is the weights."""
+    quads = -(-n_features // QUAD) + 1
+    width = 1 << min(MOVE_THREADS.bit_length() - 1, (quads - 1).bit_length())
+    return MoveShape((width, MOVE_THREADS // width), (min(MOVE_BLOCKS, -(-n_samples // 8)), -(-quads // width)))
+
+
+def column_shape(n_features: int) -> tuple[tuple[int, int], int]:
+    """The block of kernels/column_largest.cu and its rows: as few columns as waste no thread, the rest more groups."""
+    features = COLUMN_THREADS
+    while features // 2 >= n_features:
         features //= 2
-    shared = 8 * n_limbs * n_clusters * MOVE_THREADS
-    rows = MOVE_ROWS * (MOVE_THREADS // features)
-    # moved_row, moved_from, moved_to and n_listed are static
-    return MoveShape(features, rows, shared if shared + 12 * MOVE_THREADS + 8 <= SHARED_BYTES else 0)
+    groups = COLUMN_THREADS // features
+    return (features, groups), COLUMN_ROWS * groups
 
 
-def move_constants(row_dtype: np.dtype, n_limbs: int, shape: MoveShape) -> Constants:
-    """For kernels/move_sums.cu."""
-    return {"ROW": C_TYPES[row_dtype], "LIMBS": n_limbs, "SHARED": int(shape.shared_bytes > 0)}
+def move_constants(row_dtype: np.dtype, n_features: int, aligned: bool, n_limbs: int, weighted: bool) -> Constants:
+    """For kernels/move_sums.cu; `n_limbs`: of the rows' grid or of the weights', whichever has more."""
+    vector = aligned and n_features % QUAD == 0
+    own = row_dtype == np.uint8 and not weighted
+    constants: Constants = {"ROW": C_TYPES[row_dtype], "WEIGHTED": int(weighted), "LIMBS": n_limbs}
+    return {**constants, "OWN_LIMBS": int(own), "VECTOR": int(vector)}
 
 
-def relabel_shared_bytes(n_clusters: int, n_weight_limbs: int, weighted: bool) -> int:
-    """Shared memory of kernels/relabel.cu; 0: straight to global atomics."""
-    shared = n_weight_limbs * n_clusters * (8 if weighted else 4)
-    return shared if shared <= SHARED_BYTES else 0
+def update_constants(row_dtype: np.dtype, *, given: bool) -> Constants:
+    """For kernels/update_centers.cu; `given`: the centers are, and only their facts are wanted."""
+    return {**row_center_constants(row_dtype), "VECTOR": 0, "GIVEN": int(given)}
 
 
-def relabel_constants(n_weight_limbs: int, weighted: bool, shared_bytes: int) -> Constants:
-    """For kernels/relabel.cu."""
-    return {"WEIGHTED": int(weighted), "LIMBS": n_weight_limbs, "SHARED": int(shared_bytes > 0)}
+def hash_slots(n_clusters: int) -> int:
+    """Words of the hash table of centers: a power of two, four for each at least."""
+    return 1 << (4 * n_clusters - 1).bit_length()
 
 
 def variants() -> list[tuple[str, Constants]]:
     """Every kernel with every set of constants that the backend may ask for."""
     found: list[tuple[str, Constants]] = []
     for row in ROW_DTYPES:
-        for kernel in ("row_facts", "gather_rows", "seed_reach", "seed_choose"):
+        for kernel in ("column_largest", "column_means", "gather_rows", "seed_reach", "seed_choose"):
             found.append((kernel, row_constants(row)))
         found += _seeding_variants(row)
-        for kernel in ("resolve", "row_distance"):
-            found.append((kernel, row_center_constants(row)))
-        for tile in _screen_tiles(row).values():
-            found += [("nearest_center", screen_constants(row, tile, d)) for d in (1, 4)]
-        for n_limbs in (1, 2):
-            for shape in (MoveShape(MOVE_THREADS, MOVE_ROWS, 0), MoveShape(MOVE_THREADS, MOVE_ROWS, 1)):
-                found.append(("move_sums", move_constants(row, n_limbs, shape)))
-    for dtype in CENTER_DTYPES:
-        found += [(kernel, center_constants(dtype)) for kernel in ("finish", "center_facts")]
-    for shared in (0, 1):
-        found.append(("relabel", relabel_constants(1, False, shared)))
-        found += [("relabel", relabel_constants(n_limbs, True, shared)) for n_limbs in (1, 2)]
-    found += [(kernel, {}) for kernel in ("seed_locate", "exact_total", "scatter_labels")]
+        found.append(("row_facts", facts_constants(row)))
+        found.append(("row_distance", row_center_constants(row)))
+        found += [("update_centers", update_constants(row, given=given)) for given in (False, True)]
+        for n_features in (1, 16):
+            found += [("nearest_of_few", few_constants(row, n_features, True, tiles)) for tiles in FEW_TILES]
+            shapes = [(1, False), (1, True), (2, True), *([] if row == np.uint8 else [(2, False)])]
+            found += [("move_sums", move_constants(row, n_features, True, *shape)) for shape in shapes]
+    found += [(kernel, {}) for kernel in ("seed_locate", "exact_total", "settle_rows")]
     return found
 
 
@@ -196,9 +194,9 @@ def _seeding_variants(row: np.dtype) -> list[tuple[str, Constants]]:
     kept = wide_distances(row)
     found: list[tuple[str, Constants]] = []
     for d in (32, 33, 36):  # short rows, long ones, and long ones in steps of four elements
-        found += [(kernel, distance_constants(row, d, wide=kept)) for kernel in ("seed_add", "seed_accept")]
+        found += [(kernel, distance_constants(row, d, True, wide=kept)) for kernel in ("seed_add", "seed_accept")]
         if row != np.float64:
-            found += [("seed_gain", gain_constants(row, d, n_trials, wide=False)) for n_trials in (4, 8)]
+            found += [("seed_gain", gain_constants(row, d, True, n_trials, wide=False)) for n_trials in (4, 8)]
         if kept:
-            found.append(("seed_gain", gain_constants(row, d, 1, wide=True)))
+            found.append(("seed_gain", gain_constants(row, d, True, 1, wide=True)))
     return found

@@ -43,6 +43,8 @@ class EmulatorDevice:
         The __CUDA_ARCH__ that kernels are compiled for.
     flush_subnormals : bool, default=False
         Flush subnormal results and operands to zero, as CuPy's -ftz=true does for float (here for double too).
+    index : int, default=0
+        The device's number.
     source : callable, optional
         source(file, constants) -> text; the package's own by default.
 
@@ -63,12 +65,14 @@ class EmulatorDevice:
         memory_limit: int | None = None,
         arch: int = 900,
         flush_subnormals: bool = False,
+        index: int = 0,
         source: Callable[[str, Mapping[str, int | str]], str] | None = None,
     ):
         require_compiler()
         self.mode, self.arch = mode, arch
         self.launch = Launch(order, seed, flush_subnormals)
         self.memory_limit = memory_limit
+        self.index = index
         self.bytes_in_use = 0
         self.peak_bytes = 0
         self.n_launches = 0
@@ -91,7 +95,7 @@ class EmulatorDevice:
         def released() -> None:
             self.bytes_in_use -= nbytes
 
-        array = allocate(sizes, wanted, released)
+        array = allocate(sizes, wanted, released, self.index)
         self.bytes_in_use += nbytes
         self.peak_bytes = max(self.peak_bytes, self.bytes_in_use)
         return array
@@ -101,6 +105,11 @@ class EmulatorDevice:
         array = self.empty(host.shape, host.dtype)
         self.write(array, host)
         return array
+
+    def adopt(self, array: DeviceArray, dtype: np.dtype[Any] | None) -> DeviceArray:
+        """The array itself; a copy where another dtype is asked for.  Such arrays are always C-contiguous."""
+        same = dtype is None or array.dtype == dtype
+        return array if same else self.upload(array.host_view().astype(dtype))
 
     def write(self, array: DeviceArray, host: NDArray[Any]) -> None:
         """Copy a host array into an existing device array of the same shape and dtype."""
@@ -141,3 +150,11 @@ class EmulatorDevice:
             function(grid, block, args, shared_mem=shared_mem, launch=self.launch)
 
         return call
+
+    def record(self, launches: Callable[[], None]) -> Callable[[], None]:
+        """The launches themselves."""
+        return launches
+
+    def address(self, array: DeviceArray) -> int:
+        """Where the array lies."""
+        return array.address

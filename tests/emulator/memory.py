@@ -19,7 +19,7 @@ class DeviceArray:
 
     It is no ndarray on purpose: host code that computes with it would work on the emulator and not on a GPU, or the
     other way round.  It has what CuPy's arrays have and backends need: shape, dtype, size, nbytes, slices along the
-    first axis, reshape and view.
+    first axis, reshape and view; and what tells callers' arrays on a device from others: __dlpack_device__ and get.
     """
 
     def __init__(self, owner: object, address: int, shape: tuple[int, ...], dtype: np.dtype[Any]):
@@ -48,6 +48,14 @@ class DeviceArray:
 
     def __repr__(self) -> str:
         return f"DeviceArray(shape={self.shape}, dtype={self.dtype})"
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """CUDA memory (DLPack's number for it), and the device's number."""
+        return 2, getattr(self._owner, "index", 0)
+
+    def get(self) -> NDArray[Any]:
+        """A host copy, which a caller asks for by name."""
+        return self.host_view().copy()
 
     def __array__(self, *_: object, **__: object) -> NDArray[Any]:
         raise TypeError(f"{self!r} is in device memory; device.download(array) copies it to the host")
@@ -88,7 +96,10 @@ class DeviceArray:
 class _Owner:
     """Owns one allocation; its death frees it."""
 
-    __slots__ = ("__weakref__",)
+    __slots__ = ("__weakref__", "index")
+
+    def __init__(self, index: int):
+        self.index = index
 
 
 def _free(address: int, released: Callable[[], None]) -> None:
@@ -97,13 +108,13 @@ def _free(address: int, released: Callable[[], None]) -> None:
     released()
 
 
-def allocate(shape: tuple[int, ...], dtype: np.dtype[Any], released: Callable[[], None]) -> DeviceArray:
-    """A new array, every byte 0xff; calls `released` when its memory is gone."""
+def allocate(shape: tuple[int, ...], dtype: np.dtype[Any], released: Callable[[], None], index: int = 0) -> DeviceArray:
+    """A new array on the device of a number, every byte 0xff; calls `released` when its memory is gone."""
     nbytes = math.prod(shape) * dtype.itemsize
     with LOCK:
         address = runtime().cuemu_malloc(nbytes)
     if not address:
         raise MemoryError(f"the host has no {nbytes} bytes for a device array of shape {shape} and dtype {dtype}")
-    owner = _Owner()
+    owner = _Owner(index)
     weakref.finalize(owner, _free, address, released).atexit = False
     return DeviceArray(owner, address, shape, dtype)

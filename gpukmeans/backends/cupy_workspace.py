@@ -1,0 +1,224 @@
+"""What runs of Lloyd's algorithm keep on the device, and the launches that work on it."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpukmeans import tie_break
+from gpukmeans.backends import tuning
+from gpukmeans.backends.cupy_control import HISTORY, LASTING, Control, Fact, History, Measure
+from gpukmeans.backends.cupy_screen import FewCenters
+from gpukmeans.backends.device import explained_memory_errors
+from gpukmeans.certificates import exact_in_float64
+from gpukmeans.exact_sums import F64, I64, Grid, weight_grid
+from gpukmeans.half_certificates import tensor_accumulation
+
+if TYPE_CHECKING:
+    from gpukmeans.backends.cupy_backend import CupyRows
+
+#: Bytes of rows that come to the host at a time to be decided exactly.
+EXACT_BYTES = 1 << 26
+
+
+class Workspace:
+    """Centers, labels, exact sums and all that kernels tell each other, of one run or of several side by side.
+
+    Arrays begin with the axis of the runs.  Restarts of a fit come one after the other and use the same workspace.
+    """
+
+    def __init__(self, rows: CupyRows, n_clusters: int, n_runs: int, exact: bool) -> None:
+        self._rows, self._device = rows, rows.device
+        self.n_runs, self.n_clusters, self.exact = n_runs, n_clusters, exact
+        r, k, n, d = n_runs, n_clusters, rows.n_samples, rows.n_features
+        self.weight_grid = weight_grid(n, rows.host_weight)
+        self._screen = FewCenters(rows, k, exact)
+        self._n_steps = tuning.n_steps(d, rows.dtype)
+        #: Sums and weights have as many limbs as either needs.
+        self.n_limbs = 0 if rows.grid is None else max(rows.grid.n_limbs, self.weight_grid.n_limbs)
+        padded, columns = self._screen.n_padded, tuning.STEP_COLUMNS * self._n_steps
+        per_run = 20 * n + k * d * (8 * self.n_limbs + 2 * rows.center_dtype.itemsize) + 2 * padded * columns
+        with explained_memory_errors(self._device, f"{r * k} clusters of {n} rows", r * per_run):
+            empty, upload = self._device.empty, self._device.upload
+            self.labels = empty((r, n), np.int32)
+            self.limits = empty((r, n), np.float32)
+            # What an assignment lists.
+            self.moved_rows, self.moved_from, self.open_rows = (empty((r, n), np.int32) for _ in range(3))
+            self.centers = empty((r, k, d), rows.center_dtype)
+            #: The centers before the last update.
+            self.previous = empty((r, k, d), rows.center_dtype)
+            self.half_centers = empty((r, padded * columns), np.uint16)
+            self.half_squares = upload(np.full((r, padded), -np.inf, np.float32))
+            self.measures = empty((r, len(Measure), k), np.float64)
+            self.facts = empty((r, len(Fact)), np.float32)
+            self.drift = empty((r, k), np.float32)
+            self._table = empty((r, tuning.hash_slots(k)), np.uint64)
+            self.tolerance = empty(1, np.float64)
+            self.history = empty((r, HISTORY, len(History)), np.float64)
+            self.control = empty((r, len(Control)), np.int32)
+            self.sums = empty((r, self.n_limbs, k, d), np.int64) if self.n_limbs else None
+            self.weights = empty((r, self.n_limbs, k), np.int64) if self.n_limbs else None
+        self._device.fill(self.half_centers, 0)
+        #: Iterations recorded as a graph, if that has been done.
+        self.replay: Callable[[], None] | None = None
+
+    def begin(self, centers: NDArray) -> None:
+        """New runs from `centers` (n_runs, n_clusters, n_features)."""
+        control = np.zeros((self.n_runs, len(Control)), np.int32)
+        control[:, Control.EPOCH] = 1
+        self._device.write(self.control, control)
+        self._device.fill(self.labels, 0xFF)  # -1
+        self._device.fill(self._table, 0)
+        if self.n_limbs:
+            self._device.fill(self.sums, 0)
+            self._device.fill(self.weights, 0)
+        self.set_centers(centers)
+
+    def set_centers(self, centers: NDArray) -> None:
+        """Other centers: nothing is known of how far they are."""
+        self._device.write(self.centers, centers)
+        self._device.fill(self.limits, 0xFF)  # NaN
+        self._device.fill(self.drift, 0)
+        self.launch_update(given=True)
+
+    def reset(self, limit: int) -> None:
+        """Before an assignment, or `limit` iterations: nothing is counted yet, nothing stops them."""
+        words = np.zeros((self.n_runs, LASTING), np.int32)
+        words[:, Control.N_LIMIT] = limit
+        if self.n_runs == 1:
+            self._device.write(self.control.reshape(len(Control))[:LASTING], words[0])
+            return
+        control = self._device.download(self.control)
+        control[:, :LASTING] = words
+        self._device.write(self.control, control)
+
+    def put_word(self, word: Control, value: int) -> None:
+        """Set a word of the control of a single run."""
+        self._device.write(self.control.reshape(-1)[word : word + 1], np.full(1, value, np.int32))
+
+    # ---- launches ----------------------------------------------------------------------------------------------
+
+    def launch_assign(self) -> None:
+        """Labels, limits and lists follow the centers."""
+        self._screen.launch(self)
+
+    def launch_move(self) -> None:
+        """Sums and weights follow the listed rows."""
+        rows, grid, weights = self._rows, self.need_grid(), self.weight_grid
+        shape = tuning.move_shape(rows.n_samples, rows.n_features)
+        args = (
+            *(rows.X, rows.weights, rows.scale, np.float64(2.0**grid.bits)),
+            *(np.float64(weights.scale[0]), np.float64(2.0**weights.bits)),
+            *(np.int32(rows.n_samples), np.int32(self.n_clusters), np.int32(rows.n_features)),
+            *(self.moved_rows, self.moved_from, self.labels, self.sums, self.weights, self.control),
+        )
+        weighted = rows.weights is not None
+        constants = tuning.move_constants(rows.dtype, rows.n_features, rows.aligned, self.n_limbs, weighted)
+        rows.launch("move_sums", constants, (*shape.grid, self.n_runs), shape.block, args)
+
+    def launch_update(self, *, given: bool = False) -> None:
+        """Centers follow the sums (unless `given`), and the device judges whether to go on."""
+        rows, grid, weights = self._rows, self._rows.grid, self.weight_grid
+        args = (
+            *(self.sums, self.weights, rows.unit),
+            *(np.int32(self.n_limbs), np.float64(2.0**-grid.bits if grid else 0.0)),
+            *(np.float64(weights.scale[0]), np.float64(2.0**-weights.bits)),
+            *(np.int32(self._screen.n_padded), np.int32(self.n_clusters), np.int32(rows.n_features)),
+            *(self.centers, self.previous, np.float64(rows.half_scale), rows.offsets, np.int32(self._n_steps)),
+            *(self.half_centers, self.half_squares, self.measures),
+            *(np.float64(tensor_accumulation(tuning.STEP_COLUMNS * self._n_steps)), np.float64(rows.largest_integer)),
+            *(self.facts, self.drift, self._table, np.int32(tuning.hash_slots(self.n_clusters))),
+            *(self.tolerance, self.history, np.int32(HISTORY), self.control),
+        )
+        constants = tuning.update_constants(rows.dtype, given=given)
+        rows.launch("update_centers", constants, (self.n_clusters, self.n_runs), 256, args)
+
+    def launch_iterations(self, count: int) -> None:
+        """So many iterations."""
+        for _ in range(count):
+            self.launch_assign()
+            self.launch_move()
+            self.launch_update()
+
+    def record(self, count: int) -> None:
+        """Make `replay` launch so many iterations."""
+        this = weakref.ref(self)  # no cycle: memory must come back at once
+
+        def launches() -> None:
+            work = this()
+            assert work is not None
+            work.launch_iterations(count)
+
+        self.replay = self._device.record(launches)
+
+    def launch_distances(self, centers: Any, weights: Any, distances: Any) -> F64:
+        """Squared distances of the rows to their own centers; returns the largest of each run."""
+        rows = self._rows
+        largest = self._device.empty(self.n_runs, np.float64)
+        self._device.fill(largest, 0)
+        args = (rows.X, centers, self.labels, weights, np.int64(rows.n_samples), np.int32(rows.n_features))
+        grid = (min(tuning.STRIDE_BLOCKS, -(-rows.n_samples // 8)), self.n_runs)
+        constants = tuning.row_center_constants(rows.dtype)
+        rows.launch("row_distance", constants, grid, 256, (*args, distances, largest, np.int32(self.n_clusters)))
+        return self._device.download(largest)
+
+    # ---- what the host has to do -------------------------------------------------------------------------------
+
+    def need_grid(self) -> Grid:
+        """The grid of the rows."""
+        if self._rows.grid is None:
+            raise ValueError("These rows were loaded without a grid: they can be labelled, not summed.")
+        return self._rows.grid
+
+    def mark_equal_centers(self) -> None:
+        """Of a single run: tell the screen of the centers that an equal one stands before."""
+        squares = self._device.download(self.half_squares)[0]
+        dead = np.ones(self.n_clusters, bool)
+        dead[living(self._device.download(self.centers)[0])] = False
+        squares[: self.n_clusters][dead] = -np.inf
+        self._device.write(self.half_squares, squares[None])
+        self.put_word(Control.HAS_EQUAL, 0)
+
+    def decide_exactly(self, n_open: int) -> int:
+        """Rows of a single run that float64 distances leave open, a few at a time.
+
+        Returns how many needed exact arithmetic.
+        """
+        rows, device = self._rows, self._device
+        centers = device.download(self.centers)[0]
+        alive = living(centers)
+        largest = float(device.download(self.measures)[0, Measure.LARGEST].max())
+        whole = all(exact_in_float64(rows.n_features, value) for value in (largest, rows.largest_integer))
+        step = max(1, EXACT_BYTES // (rows.n_features * rows.X.dtype.itemsize))
+        open_rows = self.open_rows.reshape(-1)
+        n_exact = 0
+        for start in range(0, n_open, step):
+            count = min(step, n_open - start)
+            values = rows.gather(open_rows, start, count)
+            labels, n = tie_break.resolve(values, centers, alive, whole)
+            n_exact += n
+            args = (open_rows[start : start + count], device.upload(labels), np.int32(count))
+            lists = (self.labels, self.moved_rows, self.moved_from, self.control)
+            rows.launch("settle_rows", {}, -(-count // 256), 256, (*args, *lists))
+        self.put_word(Control.N_OPEN, 0)
+        self.put_word(Control.STOP, 0)
+        return n_exact
+
+    def total(self, terms: Any, largest: float) -> float:
+        """The exact sum of non-negative terms, one for each row, by the largest of them."""
+        n = self._rows.n_samples
+        grid = Grid.for_largest(largest, n)
+        total = self._device.empty((2, 1), np.int64)
+        self._device.fill(total, 0)
+        args = (terms, np.int64(n), np.float64(grid.scale[0]), np.float64(2.0**grid.bits), total)
+        self._rows.launch("exact_total", {}, min(512, -(-n // 256)), 256, args)
+        return float(grid.value(self._device.download(total))[0])
+
+
+def living(centers: NDArray) -> I64:
+    """Indices of the centers that no equal one stands before."""
+    return np.flatnonzero(tie_break.first_of_equal_rows(centers) == np.arange(len(centers)))

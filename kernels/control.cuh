@@ -1,0 +1,44 @@
+/* control.cuh -- the words by which launches speak to the launches that follow, and to the host.
+ *
+ * control (CONTROL_WORDS) i32 and facts (FACT_WORDS) f32 lie on the device; gpukmeans/backends/cupy_control.py names the
+ * same words.  A launch that finds control[STOP] set returns at once: the host, which looks every few iterations, will
+ * clear it.
+ */
+#pragma once
+
+enum ControlWord {
+  STOP,            // a StopReason
+  N_SKIPPED,       // rows that drift bounds left out
+  N_UNDECIDED,     // rows that the screen did not certify, and float64 looked at
+  N_UNCERTAIN,     // rows that the screen did not certify, and that were left to its word (precision="fast")
+  N_OPEN,          // rows that float64 did not decide either: the host's
+  N_MOVED,         // rows whose label changed
+  N_ACTIVE,        // rows that the bounds did not leave out, where they are listed
+  N_DONE,          // iterations completed since the host began
+  N_LIMIT,         // iterations that the host allows
+  HAS_EQUAL,       // two centers may be equal: till the host has looked
+  TICKETS,         // blocks of update_centers that have finished
+  EPOCH,           // of the hash table of centers
+  CONTROL_WORDS
+};
+
+enum StopReason {
+  GO_ON,
+  LABELS_STAYED,   // no row moved
+  CENTERS_STAYED,  // the centers' shift is within the tolerance
+  EMPTY_CLUSTER,   // a cluster has no weight: the host gives it a center
+  EQUAL_CENTERS,   // the host tells which of them are dead
+  ROWS_LEFT_OPEN,  // the host decides them, and finishes the iteration
+  ITERATIONS_DONE
+};
+
+enum FactWord {
+  PER_REST,        // the radius of a row's scores is PER_REST * rest + PER_NORM * norm + CONSTANT: screen.cuh
+  PER_NORM,
+  CONSTANT,
+  WHOLE,           // 1 if float64 distances carry no error, else 0
+  FACT_WORDS
+};
+
+// Of one iteration, in float64: what the host reads.
+enum HistoryWord { MOVED, SKIPPED, UNDECIDED, UNCERTAIN, SHIFT, EMPTY, HISTORY_WORDS };

@@ -1,0 +1,155 @@
+/* nearest_of_few.cu -- one assignment to at most 8 TILES centers: skip, screen, resolve and relabel in one pass.
+ *
+ *   rows with drift_so_far[label] < limits[i] keep their label                                      (control[N_SKIPPED])
+ *   for the others   labels[i] = argmax_j v_ij,   certified where the two best differ by more than twice the radius:
+ *                    limits[i] says how long that holds                                             (screen.cuh)
+ *   not certified:   labels[i] = argmin_j |x_i - c_j|^2 in float64                                  (control[N_UNDECIDED])
+ *   nor decided so:  open_rows lists them for the host                                              (control[N_OPEN])
+ *   with `exact` 0 rows that are not certified keep the screen's word, where scores are numbers     (control[N_UNCERTAIN])
+ *   Rows whose label changes are listed in moved_rows and moved_from                                (control[N_MOVED])
+ *
+ * X (n,d) ROW IN | norms, rests (n) f32 IN: row_facts.cu | offsets (16 n_steps) f32 IN, zeros beyond d | half_centers u16 IN:
+ * screen.cuh | half_squares (8 TILES) f32 IN: -|z_j|^2/2, or -infinity for centers that are dead or beyond k | C (k,d)
+ * CENTER IN | drift_so_far (k) f32 IN | facts IN | labels (n) i32 INOUT | limits (n) f32 INOUT, NaN where nothing is known |
+ * moved_rows, moved_from, open_rows (n) i32 OUT | control INOUT                                   all C-contiguous
+ * Several runs (blockIdx.y) over the same rows: all but X, norms, rests and offsets hold one run after another.
+ * A warp owns 32 rows; those that are not skipped go 16 at a time straight from memory into the registers of the tensor
+ * cores; no shared memory but for a list of rows, no barrier.  AHEAD groups of columns are on their way at a time.
+ * Launch grid (ceil(n/128), runs), block 128.
+ * Traffic: 8n bytes, and of rows not skipped their elements once (twice where not certified) and 16 bytes each; the centers
+ * (2 k d bytes) from the first-level cache, 16 rows a reading.   Work: 2 n d k flop, k rounded up to 8 TILES.
+ */
+#include "screen.cuh"
+#include "float64.cuh"
+
+#define THREADS 128
+#define ROWS 16                        // rows of a tensor product
+#define AHEAD (sizeof(ROW) == 8 ? 2 : VECTOR || sizeof(ROW) == 4 ? 4 : sizeof(ROW))  // elements read one by one take a register each
+#define MIN_BLOCKS (TILES <= 2 ? 5 : TILES == 4 ? 4 : 3)  // of a multiprocessor: as many as leave every sum its register
+
+static_assert(TILES >= 1 && TILES <= 8, "more than 64 centers need more registers than a thread has: nearest_of_many.cu");
+
+extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS)
+nearest_of_few(const ROW* __restrict__ X, const float* __restrict__ norms, const float* __restrict__ rests, double scale,
+               const float* __restrict__ offsets, const unsigned short* __restrict__ half_centers,
+               const float* __restrict__ half_squares, const CENTER* __restrict__ C,
+               const float* __restrict__ drift_so_far, const float* __restrict__ facts, int n, int k, int d, int n_steps,
+               int exact, double radius64, double underflow, int* __restrict__ labels, float* __restrict__ limits,
+               int* __restrict__ moved_rows, int* __restrict__ moved_from, int* __restrict__ open_rows, int* control) {
+  const int run = int(blockIdx.y);
+  control += run * CONTROL_WORDS;
+  if (control[STOP]) return;
+  half_centers += (long long)run * (TILES * n_steps * WARP * QUAD);
+  half_squares += run * (8 * TILES);
+  C += (long long)run * k * d;
+  drift_so_far += run * k;
+  facts += run * FACT_WORDS;
+  labels += (long long)run * n;
+  limits += (long long)run * n;
+  moved_rows += (long long)run * n;
+  moved_from += (long long)run * n;
+  open_rows += (long long)run * n;
+  __shared__ int active_rows[THREADS];
+  const int lane = lane_index(), g = lane / 4, t = lane % 4;
+  int* const own_rows = active_rows + int(threadIdx.x) - lane;
+
+  // ---- skip
+  const long long row = (long long)blockIdx.x * THREADS + threadIdx.x;
+  bool active = row < n;
+  if (active) {
+    const int label = labels[row];
+    active = !(label >= 0 && drift_so_far[label] < limits[row]);
+  }
+  const unsigned active_lanes = __ballot_sync(EVERY_LANE, active);
+  const int n_active = __popc(active_lanes);
+  if (lane == 0) {
+    const int n_skipped = int(min((long long)WARP, max(0LL, n - row))) - n_active;
+    if (n_skipped) atomicAdd(control + N_SKIPPED, n_skipped);
+  }
+  if (active) own_rows[__popc(active_lanes & ((1u << lane) - 1))] = int(row);
+  __syncwarp();
+
+  for (int first = 0; first < n_active; first += ROWS) {
+    // ---- screen: rows g and g + 8 of this batch; beyond the last row the first one again
+    const int slot = first + g, slot8 = slot + 8;
+    const ROW* const x = X + (long long)own_rows[slot < n_active ? slot : first] * d;
+    const ROW* const x8 = X + (long long)own_rows[slot8 < n_active ? slot8 : first] * d;
+    float sum[TILES][4];
+#pragma unroll
+    for (int j = 0; j < TILES; ++j) {
+      const float2 start = reinterpret_cast<const float2*>(half_squares)[4 * j + t];
+      sum[j][0] = sum[j][2] = start.x;
+      sum[j][1] = sum[j][3] = start.y;
+    }
+#pragma unroll 1
+    for (int step0 = 0; step0 < n_steps; step0 += AHEAD * RUN_STEPS) {
+      Run run[AHEAD], run8[AHEAD];
+#pragma unroll
+      for (int a = 0; a < AHEAD; ++a) {
+        const int f = (step0 / RUN_STEPS + a) * GROUP + t * RUN;
+        run[a] = load_run(x, f, d);
+        run8[a] = load_run(x8, f, d);
+      }
+#pragma unroll
+      for (int a = 0; a < AHEAD; ++a) {
+#pragma unroll
+        for (int s = 0; s < RUN_STEPS; ++s) {
+          const int step = step0 + a * RUN_STEPS + s;
+          if (step >= n_steps) break;
+          const float4 offset = *reinterpret_cast<const float4*>(offsets + fragment_column(step, t, 0));
+          unsigned halves[2], halves8[2];
+          to_halves(run[a], s, scale, offset, halves);
+          to_halves(run8[a], s, scale, offset, halves8);
+#pragma unroll
+          for (int j = 0; j < TILES; ++j) {
+            const uint2 words = *reinterpret_cast<const uint2*>(half_centers + (((long long)j * n_steps + step) * WARP + lane) * QUAD);
+            const unsigned column[2] = {words.x, words.y};
+            tensor_product(sum[j], halves, halves8, column);
+          }
+        }
+      }
+    }
+
+    // ---- the two best; lane 4 g looks after row g, lane 4 g + 1 after row g + 8
+    Best best = no_score(), best8 = no_score();
+#pragma unroll
+    for (int j = 0; j < TILES; ++j) {
+      const int center = 8 * j + 2 * t;
+      consider(best, sum[j][0], center);
+      consider(best, sum[j][1], center + 1);
+      consider(best8, sum[j][2], center);
+      consider(best8, sum[j][3], center + 1);
+    }
+    best = best_of_lanes(best, 4);
+    best8 = best_of_lanes(best8, 4);
+    if (t == 1) best = best8;
+    const int own_slot = t == 1 ? slot8 : slot;
+    const bool own = t < 2 && own_slot < n_active;
+    const int own_row = own ? own_rows[own_slot] : 0;
+    const int label = min(best.index, k - 1);  // only scores that are no numbers leave none
+    bool certain = false, trusted = false;
+    if (own) {
+      const float norm = norms[own_row], radius = score_radius(facts, norm, rests[own_row]);
+      certain = is_certain(best, radius);
+      trusted = !certain && !exact && radius < INFINITE;
+      limits[own_row] = certain ? drift_limit(best, radius, norm, drift_so_far[label]) : NOT_A_NUMBER;
+    }
+    relabel(certain || trusted, own_row, label, labels, moved_rows, moved_from, control);
+    const unsigned trusting = __ballot_sync(EVERY_LANE, trusted);
+    unsigned undecided = __ballot_sync(EVERY_LANE, own && !certain && !trusted);
+    if (lane == 0) {
+      if (trusting) atomicAdd(control + N_UNCERTAIN, __popc(trusting));
+      if (undecided) atomicAdd(control + N_UNDECIDED, __popc(undecided));
+    }
+
+    // ---- resolve
+    while (undecided) {
+      const int i = __shfl_sync(EVERY_LANE, own_row, __ffs(int(undecided)) - 1);
+      undecided &= undecided - 1;
+      const Nearest nearest = nearest_in_float64(X + (long long)i * d, C, half_squares, nullptr, k, d, radius64, underflow,
+                                                 facts[WHOLE] != 0.0f);
+      relabel(lane == 0 && nearest.decided, i, nearest.index, labels, moved_rows, moved_from, control);
+      if (lane == 0 && !nearest.decided) open_rows[atomicAdd(control + N_OPEN, 1)] = i;
+    }
+  }
+}

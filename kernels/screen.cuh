@@ -1,0 +1,168 @@
+/* screen.cuh -- what the screens share: rows as fragments of halves, what two scores certify, and where rows are listed.
+ *
+ * Rows and centers are scaled and shifted alike, z = x scale + offset (scale a power of two; offset_f about minus the mean of
+ * the column, in scaled units), so that |z_f| < 2^15, and rounded to halves h.  Distances do not change but by scale^2.
+ *
+ *   v_ij = h_i.h_j - |z_j|^2 / 2          tensor cores, the last term in the accumulator: larger is nearer
+ *   |v_ij - (z_i.z_j - |z_j|^2 / 2)| <= radius_i = PER_REST rest_i + PER_NORM norm_i + CONSTANT
+ *
+ * with norm_i >= |z_i| + |z_i - h_i| and rest_i >= |z_i - h_i| (row_facts.cu): half_certificates.half_score_radius.
+ *
+ * Constants: ROW; VECTOR: rows start at multiples of 16 bytes and have a multiple of RUN columns.
+ */
+#pragma once
+#include "common.cuh"
+#include "control.cuh"
+
+#define INFINITE __int_as_float(0x7f800000)
+#define NOT_A_NUMBER __int_as_float(0x7fffffff)
+
+// ---- fragments ----------------------------------------------------------------------------------------------------
+
+/* A lane takes RUN neighbouring columns of a row at a time, 16 bytes of most types; the four lanes of a row take a GROUP.
+ * That is work for RUN_STEPS products of 16 columns: a step takes QUAD columns of each lane's run. */
+typedef ROW Row;
+#define QUAD 4
+template <typename T>
+struct RunOf {
+  static const int length = sizeof(T) >= 4 ? QUAD : 16 / sizeof(T);
+};
+#define RUN (RunOf<ROW>::length)
+#define RUN_STEPS (RUN / QUAD)
+#define GROUP (4 * RUN)
+
+// The column of element e of lane 4 g + t in a step.
+static __device__ __forceinline__ int fragment_column(int step, int t, int e) {
+  return step / RUN_STEPS * GROUP + t * RUN + step % RUN_STEPS * QUAD + e;
+}
+
+/* Where the halves of the centers lie: half_centers (ceil(k/8), n_steps, 32, QUAD) u16, for each tile of 8 centers and each
+ * step the four halves of each lane, 4 g + t for center g of the tile.  Columns and centers beyond the last are zeros. */
+static __device__ __forceinline__ long long fragment_place(int center, int n_steps, int step, int t, int e) {
+  return (((long long)(center / 8) * n_steps + step) * WARP + center % 8 * 4 + t) * QUAD + e;
+}
+
+// The run of a row as it is stored; zeros beyond its end.
+struct __align__(16) Run {
+  ROW element[RUN];
+};
+static __device__ __forceinline__ Run load_run(const ROW* __restrict__ row, int f, int d) {
+  Run run;
+#if VECTOR
+  uint4* words = reinterpret_cast<uint4*>(&run);
+#pragma unroll
+  for (int w = 0; w < int(sizeof(Run) / 16); ++w)
+    words[w] = f < d ? load_once(reinterpret_cast<const uint4*>(row + f) + w) : make_uint4(0, 0, 0, 0);
+#else
+#pragma unroll
+  for (int e = 0; e < RUN; ++e) run.element[e] = f + e < d ? row[f + e] : Row{};
+#endif
+  return run;
+}
+
+// z of an element, in float32: one rounding (float64 rows: two).  What row_facts.cu measures is what the screens use.
+static __device__ __forceinline__ float scaled(unsigned char value, double, float offset) {
+  // A byte in the last bits of 2^23 is a float without a conversion; whole offsets leave this exact.
+  return __fadd_rn(__uint_as_float(0x4b000000u | value) - 8388608.0f, offset);
+}
+static __device__ __forceinline__ float scaled(float value, double scale, float offset) {
+  return __fmaf_rn(value, float(scale), offset);
+}
+static __device__ __forceinline__ float scaled(Half value, double scale, float offset) {
+  return scaled(half_to_float(value.bits), scale, offset);
+}
+static __device__ __forceinline__ float scaled(BFloat16 value, double scale, float offset) {
+  return scaled(__uint_as_float(unsigned(value.bits) << 16), scale, offset);
+}
+static __device__ __forceinline__ float scaled(double value, double scale, float offset) {
+  return double_to_float(fma(value, scale, double(offset)));
+}
+
+// The two registers of a lane for one step.
+static __device__ __forceinline__ void to_halves(const Run& run, int step, double scale, const float4& offset,
+                                                 unsigned (&halves)[2]) {
+  const ROW* element = run.element + step * QUAD;
+  halves[0] = float_to_half2(scaled(element[0], scale, offset.x), scaled(element[1], scale, offset.y));
+  halves[1] = float_to_half2(scaled(element[2], scale, offset.z), scaled(element[3], scale, offset.w));
+}
+
+// ---- the two best scores of a row -----------------------------------------------------------------------------------
+
+struct Best {
+  float first, second;  // the largest values of v, of two different centers
+  int index;            // of the first; of equal ones the lowest
+};
+static __device__ __forceinline__ Best no_score() { return {-INFINITE, -INFINITE, 0x7fffffff}; }
+
+static __device__ __forceinline__ void consider(Best& best, float value, int center) {  // centers come in rising order
+  if (value > best.first) {
+    best.second = best.first;
+    best.first = value;
+    best.index = center;
+  } else {
+    best.second = fmaxf(best.second, value);
+  }
+}
+
+// The best of two sets of centers that have none in common.
+static __device__ __forceinline__ Best better(const Best& a, const Best& b) {
+  const bool a_wins = a.first > b.first || (a.first == b.first && a.index < b.index);
+  const float second = fmaxf(fminf(a.first, b.first), fmaxf(a.second, b.second));
+  return {a_wins ? a.first : b.first, second, a_wins ? a.index : b.index};
+}
+static __device__ __forceinline__ Best best_of_lanes(Best best, int lanes) {  // of groups of so many neighbours
+#pragma unroll
+  for (int half = lanes / 2; half > 0; half /= 2) {
+    const Best other = {__shfl_xor_sync(EVERY_LANE, best.first, half), __shfl_xor_sync(EVERY_LANE, best.second, half),
+                        __shfl_xor_sync(EVERY_LANE, best.index, half)};
+    best = better(best, other);
+  }
+  return best;
+}
+
+// ---- certificates -----------------------------------------------------------------------------------------------------
+
+static __device__ __forceinline__ float score_radius(const float* __restrict__ facts, float norm, float rest) {
+  return __fmaf_rn(facts[PER_REST], rest, __fmaf_rn(facts[PER_NORM], norm, facts[CONSTANT]));
+}
+
+// Whether the first center is the nearest of all; what is not a number certifies nothing.
+static __device__ __forceinline__ bool is_certain(const Best& best, float radius) {
+  return best.first - best.second > 2.0f * radius;
+}
+
+/* What the drift of the centers must reach before the label of a certified row may change: a lower bound of the gap between
+ * its distances to the nearest center and to any other, on top of the drift so far.  half_certificates.drift_limit. */
+static __device__ __forceinline__ float drift_limit(const Best& best, float radius, float norm, float drift_so_far) {
+  if (best.second == -INFINITE) return INFINITE;  // there is no other center
+  const float square = __fmul_rn(norm, norm);
+  const float slack = __fmaf_rn(2.0f, radius, __fmul_rn(0x1p-20f, square + fabsf(best.first) + fabsf(best.second)));
+  const float own = __fmul_rn(sqrtf(fmaxf(__fmaf_rn(-2.0f, best.first, square) + slack, 0.0f)), 1.0f + 0x1p-20f);
+  const float other = __fmul_rn(sqrtf(fmaxf(__fmaf_rn(-2.0f, best.second, square) - slack, 0.0f)), 1.0f - 0x1p-20f);
+  return __fmaf_rn(-0x1p-20f, own + drift_so_far, (other - own) + drift_so_far);
+}
+
+// ---- lists ------------------------------------------------------------------------------------------------------------
+
+/* One place in a list for every lane of the warp that wants one; the whole warp calls.  `counter` counts the places. */
+static __device__ __forceinline__ int place_in_list(int* counter, bool wanted) {
+  const unsigned lanes = __ballot_sync(EVERY_LANE, wanted);
+  const int lane = lane_index();
+  int place = 0;
+  if (lanes && lane == __ffs(int(lanes)) - 1) place = atomicAdd(counter, __popc(lanes));
+  place = __shfl_sync(EVERY_LANE, place, lanes ? __ffs(int(lanes)) - 1 : 0);
+  return place + __popc(lanes & ((1u << lane) - 1));
+}
+
+/* A new label for the row of every lane with `known`: the row is listed as moved if the label is not the old one.  The
+ * whole warp calls.  moved_rows, moved_from (n) i32. */
+static __device__ __forceinline__ void relabel(bool known, int row, int label, int* __restrict__ labels,
+                                               int* __restrict__ moved_rows, int* __restrict__ moved_from, int* control) {
+  const int from = known ? labels[row] : label;
+  const bool moves = from != label;
+  const int place = place_in_list(control + N_MOVED, moves);
+  if (!moves) return;
+  moved_rows[place] = row;
+  moved_from[place] = from;
+  labels[row] = label;
+}
