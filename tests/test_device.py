@@ -17,7 +17,7 @@ from gpukmeans.backends import get_backend, nvrtc
 from gpukmeans.backends.cupy_backend import CupyBackend
 from gpukmeans.backends.device import CupyDevice, DeviceMemoryError, probe
 from gpukmeans.device_arrays import bfloat16_values, on_device
-from tests.emulator import EmulatorDevice
+from tests.emulator import EmulatorDevice, EmulatorError
 from tests.emulator.module import load
 from tests.emulator.testing import skip_without_compiler
 from tests.oracles import nearest
@@ -128,6 +128,7 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, wrong=Fa
     class Device:
         def __init__(self, index=None):
             self.id = index or 0
+            self.attributes = {"MaxSharedMemoryPerBlockOptin": device.shared_bytes, "MultiProcessorCount": 3}
 
         def __enter__(self):
             return self
@@ -203,8 +204,9 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, wrong=Fa
                 inner = [
                     None if p and type(a) is np.uint64 and a == 0 else a for p, a in zip(pointers, inner, strict=True)
                 ]
-                function(grid, block, inner, shared_mem=shared_mem)
+                function(grid, block, inner, shared_mem=shared_mem, shared_limit=run.max_dynamic_shared_size_bytes)
 
+            run.max_dynamic_shared_size_bytes = 48 * 1024
             return run
 
     def taken(name, inner):
@@ -411,6 +413,23 @@ def test_memory_of_the_pool_counts_as_free(monkeypatch):
     assert device.memory() == (10_005, 10_000)
     with pytest.raises(DeviceMemoryError, match=r"Stand-in GPU has no room for 100 rows of 30 float32 features"):
         CupyBackend(device).load(np.zeros((100, 30), np.float32))
+
+
+def test_shared_memory_beyond_the_plain_limit_is_asked_for(monkeypatch):
+    skip_without_compiler()
+    monkeypatch.setitem(sys.modules, "cupy", stand_in())
+    device = CupyDevice()
+    assert device.shared_bytes == 227 * 1024
+    assert device.multiprocessors == 3
+    text = 'extern "C" __global__ void nothing(int* x) {}'
+    monkeypatch.setattr(nvrtc, "source", lambda file, constants: text)
+    kernel = device.kernel("nothing", "nothing", {})
+    for shared in (0, 1 << 10, 227 << 10, 100 << 10):
+        kernel(1, 256, (None,), shared_mem=shared)
+    monkeypatch.setattr(seam, "PLAIN_SHARED_BYTES", 1 << 30)  # a seam that does not ask
+    fresh = CupyDevice().kernel("nothing", "nothing", {})
+    with pytest.raises(EmulatorError, match="more static and dynamic shared memory than a block gets"):
+        fresh(1, 256, (None,), shared_mem=49 << 10)
 
 
 def test_the_backend_imports_no_cupy():

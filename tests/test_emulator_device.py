@@ -53,7 +53,7 @@ def test_arguments_must_match_the_parameters(device):
         (0, 32, 0, "at least 1 in every dimension"),
         ((1, 65536), 32, 0, "the grid is at most"),
         (1, (1, 1, 65), 0, "z must be at most 64"),
-        (1, 32, 48 * 1024 + 1, "more static and dynamic shared memory than a block gets"),
+        (1, 32, 227 * 1024 + 1, "more static and dynamic shared memory than a block gets"),
     ],
 )
 def test_launch_limits(grid, block, shared, message):
@@ -62,6 +62,17 @@ def test_launch_limits(grid, block, shared, message):
     x = device.empty(4, np.float32)
     with pytest.raises(EmulatorError, match=message):
         kernel(grid, block, (x, np.int32(4), np.int32(0), x), shared_mem=shared)
+
+
+@pytest.mark.parametrize(("arch", "kib"), [(750, 64), (800, 163), (860, 99), (900, 227), (1200, 99)])
+def test_shared_memory_is_that_of_the_architecture(arch, kib):
+    text = 'extern "C" __global__ void nothing(int* x) {}'
+    device = EmulatorDevice(source=lambda file, constants: text, arch=arch)
+    assert device.shared_bytes == kib * 1024
+    kernel = device.kernel("nothing", "nothing", {})
+    kernel(1, 32, (None,), shared_mem=device.shared_bytes)
+    with pytest.raises(EmulatorError, match="more static and dynamic shared memory than a block gets"):
+        kernel(1, 32, (None,), shared_mem=device.shared_bytes + 1)
 
 
 def test_launch_bounds_hold():

@@ -92,6 +92,7 @@ LAYERS = [
     ["backends.numpy_screen"],
     ["backends.device"],
     ["backends.nvrtc"],
+    ["backends.screen_tiles"],
     ["backends.cupy_control", "backends.tuning"],
     ["backends", "tie_break"],
     ["half_certificates", "seed_certificates"],

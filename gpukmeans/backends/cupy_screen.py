@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpukmeans.backends import tuning
+from gpukmeans.backends import screen_tiles, tuning
+from gpukmeans.backends.device import explained_memory_errors
 from gpukmeans.certificates import SQUARE_UNDERFLOW, square_distance_radius
 
 if TYPE_CHECKING:
@@ -35,3 +36,64 @@ class FewCenters:
         )
         constants = tuning.few_constants(rows.dtype, d, rows.aligned, self._tiles)
         rows.launch("nearest_of_few", constants, (-(-rows.n_samples // tuning.FEW_ROWS), work.n_runs), 128, args)
+
+
+class ManyCenters:
+    """Four launches: kernels/skip_rows.cu, nearest_of_many.cu, candidates.cu and resolve.cu."""
+
+    def __init__(self, rows: CupyRows, n_clusters: int, exact: bool) -> None:
+        self._rows, self._k, self._exact = rows, n_clusters, exact
+        self.n_padded = -(-n_clusters // screen_tiles.CENTER_PADDING) * screen_tiles.CENTER_PADDING
+        n, d, device = rows.n_samples, rows.n_features, rows.device
+        self._vector = screen_tiles.is_vector(rows.dtype, d, rows.aligned)
+        self._tile = screen_tiles.many_tile(rows.dtype, n, d, self._vector, device.shared_bytes)
+        self._n_slots = -(-n // screen_tiles.ROWS_PER_SLOT)
+        slots, empty = screen_tiles.SLOTS, device.empty
+        with explained_memory_errors(device, f"lists of {n} rows", 12 * n + 4 * (slots + 1) * self._n_slots):
+            self._active, self._undecided = empty(n, np.int32), empty(n, np.int32)
+            self._best = empty(n, np.float32)
+            self._candidates, self._counts = empty((self._n_slots, slots), np.int32), empty(self._n_slots, np.int32)
+
+    def launch(self, work: Workspace) -> None:
+        """Bring labels, limits and lists of a single run up to date with the centers."""
+        rows, n, d, device = self._rows, self._rows.n_samples, self._rows.n_features, self._rows.device
+        steps = tuning.n_steps(d, rows.dtype)
+        shape = np.int32(self._k), np.int32(d), np.int32(steps)
+        given: tuple[Any, ...] = (rows.X, rows.norms, rows.rests, np.float64(rows.half_scale), rows.offsets)
+        given = (*given, work.half_centers, work.half_squares)
+        moved, control = (work.moved_rows, work.moved_from), work.control
+
+        args: tuple[Any, ...] = (work.labels, work.limits, work.drift, np.int32(n), self._active, control)
+        rows.launch("skip_rows", {}, -(-n // screen_tiles.SKIP_ROWS), screen_tiles.SKIP_THREADS, args)
+
+        tile = self._tile
+        grid = min(-(-n // tile.BM), tile.blocks * device.multiprocessors)
+        args = (
+            *(*given, work.drift, work.facts, self._active, *shape, np.int32(self._exact)),
+            *(work.labels, work.limits, *moved),
+            *(self._undecided, self._best, np.int32(self._n_slots), self._counts, control),
+        )
+        constants = tile.constants(rows.dtype, self._vector)
+        rows.launch("nearest_of_many", constants, grid, tile.threads, args, tile.shared_bytes(steps))
+
+        tile = screen_tiles.candidate_tile(rows.dtype)
+        args = (
+            *(*given, work.facts, self._undecided, self._best, *shape),
+            *(np.int32(self._n_slots), self._candidates, self._counts, control),
+        )
+        constants = screen_tiles.candidate_constants(rows.dtype, self._vector)
+        rows.launch("candidates", constants, device.multiprocessors, tile.threads, args, tile.shared_bytes(steps))
+
+        args = (
+            *(rows.X, work.centers, work.half_squares, work.facts),
+            *(self._undecided, self._candidates, self._counts, np.int32(self._n_slots)),
+            *(*shape[:2], np.float64(square_distance_radius(d)), np.float64(SQUARE_UNDERFLOW)),
+            *(work.labels, *moved, work.open_rows, control),
+        )
+        grid = min(screen_tiles.RESOLVE_BLOCKS, -(-n // screen_tiles.RESOLVE_ROWS))
+        rows.launch("resolve", screen_tiles.resolve_constants(rows.dtype), grid, screen_tiles.RESOLVE_THREADS, args)
+
+
+def screen_for(rows: CupyRows, n_clusters: int, exact: bool) -> FewCenters | ManyCenters:
+    """The kernels for so many centers; without `exact`, what these do not certify is left to their word."""
+    return (FewCenters if n_clusters <= tuning.FEW_CENTERS else ManyCenters)(rows, n_clusters, exact)

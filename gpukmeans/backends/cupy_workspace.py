@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gpukmeans import tie_break
 from gpukmeans.backends import tuning
 from gpukmeans.backends.cupy_control import HISTORY, LASTING, Control, Fact, History, Measure
-from gpukmeans.backends.cupy_screen import FewCenters
+from gpukmeans.backends.cupy_screen import screen_for
 from gpukmeans.backends.device import explained_memory_errors
 from gpukmeans.certificates import exact_in_float64
 from gpukmeans.exact_sums import F64, I64, Grid, weight_grid
@@ -36,7 +36,7 @@ class Workspace:
         self.n_runs, self.n_clusters, self.exact = n_runs, n_clusters, exact
         r, k, n, d = n_runs, n_clusters, rows.n_samples, rows.n_features
         self.weight_grid = weight_grid(n, rows.host_weight)
-        self._screen = FewCenters(rows, k, exact)
+        self._screen = screen_for(rows, k, exact)
         self._n_steps = tuning.n_steps(d, rows.dtype)
         #: Sums and weights have as many limbs as either needs.
         self.n_limbs = 0 if rows.grid is None else max(rows.grid.n_limbs, self.weight_grid.n_limbs)

@@ -23,6 +23,9 @@ Shape = int | tuple[int, ...]
 #: behaviour for pageable memory).
 STAGED_BYTES = 1 << 16
 
+#: Dynamic shared memory that a kernel gets without asking.
+PLAIN_SHARED_BYTES = 48 * 1024
+
 
 class Device(Protocol):
     """Memory, copies and launches, all in one order.
@@ -33,6 +36,14 @@ class Device(Protocol):
 
     name: str
     index: int  # CUDA's number of it
+
+    @property
+    def shared_bytes(self) -> int:
+        """Shared memory that a block can have, if a launch asks for it: 64 to 227 KiB."""
+
+    @property
+    def multiprocessors(self) -> int:
+        """How many blocks can run side by side at least."""
 
     def empty(self, shape: Shape, dtype: DTypeLike) -> Any:
         """A new device array; its contents are not defined.  Raises MemoryError."""
@@ -59,7 +70,8 @@ class Device(Protocol):
     def kernel(self, file: str, name: str, constants: Mapping[str, int | str]) -> Callable[..., None]:
         """The compiled kernel `name` of kernels/<file>.cu: call it with (grid, block, args, shared_mem=0).
 
-        args are device arrays, NumPy scalars of exactly the parameter's type, or None for a null pointer.
+        args are device arrays, NumPy scalars of exactly the parameter's type, or None for a null pointer; shared_mem
+        are the bytes of dynamic shared memory, up to `shared_bytes`.
         """
 
     def record(self, launches: Callable[[], None]) -> Callable[[], None]:
@@ -122,6 +134,14 @@ class CupyDevice:
             self.name = _device_name(cupy, self.index)
         self._kernels: dict[tuple, Callable[..., None]] = {}
 
+    @functools.cached_property
+    def shared_bytes(self) -> int:
+        return int(self._device.attributes["MaxSharedMemoryPerBlockOptin"])
+
+    @functools.cached_property
+    def multiprocessors(self) -> int:
+        return int(self._device.attributes["MultiProcessorCount"])
+
     def empty(self, shape: Shape, dtype: DTypeLike) -> Any:
         with self._device, self._stream:
             return self._cupy.empty(shape, dtype)
@@ -165,9 +185,14 @@ class CupyDevice:
         return self._kernels[key]
 
     def _launcher(self, function: Any) -> Callable[..., None]:
+        granted = PLAIN_SHARED_BYTES
+
         def launch(grid: Shape, block: Shape, args: Sequence[Any], shared_mem: int = 0) -> None:
+            nonlocal granted
             values = tuple(np.uint64(0) if arg is None else arg for arg in args)
             with self._device, self._stream:
+                if shared_mem > granted:
+                    function.max_dynamic_shared_size_bytes = granted = shared_mem
                 function(_as_tuple(grid), _as_tuple(block), values, shared_mem=shared_mem)
 
         return launch

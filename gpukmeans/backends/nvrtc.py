@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from gpukmeans.backends import tuning
+from gpukmeans.backends import screen_tiles, tuning
 
 #: CuPy adds -ftz=true, which no option of ours can take back: kernels/ptx.cuh keeps subnormals where they matter.
 OPTIONS = ("--std=c++17",)
@@ -65,4 +65,4 @@ def _lines(name: str, seen: set[str]) -> list[str]:
 
 def variants() -> list[tuple[str, tuning.Constants]]:
     """Every kernel (its file and its function have one name) with every set of constants that the backend uses."""
-    return tuning.variants()
+    return [*tuning.variants(), *screen_tiles.variants()]

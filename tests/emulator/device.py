@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from .build import require_compiler
 from .memory import DeviceArray, allocate
-from .module import Launch, load
+from .module import Launch, load, most_shared_bytes
 
 DEFAULT_MEMORY = 16 << 30  # bytes that memory() reports; nothing is reserved
 
@@ -55,6 +55,7 @@ class EmulatorDevice:
     """
 
     name = "CUDA emulator"
+    multiprocessors = 3
 
     def __init__(
         self,
@@ -77,6 +78,11 @@ class EmulatorDevice:
         self.peak_bytes = 0
         self.n_launches = 0
         self._source = source or _package_source
+
+    @property
+    def shared_bytes(self) -> int:
+        """What a block can have on this architecture."""
+        return most_shared_bytes(self.arch)
 
     # ---- memory ----------------------------------------------------------------------------------------------
 
@@ -147,7 +153,8 @@ class EmulatorDevice:
 
         def call(grid: Any, block: Any, args: Sequence[Any], shared_mem: int = 0) -> None:
             self.n_launches += 1
-            function(grid, block, args, shared_mem=shared_mem, launch=self.launch)
+            limit = self.shared_bytes
+            function(grid, block, args, shared_mem=shared_mem, launch=self.launch, shared_limit=limit)
 
         return call
 

@@ -16,8 +16,15 @@ from .runtime import LOCK, Options, Statistics, runtime
 
 ORDERS = ("forward", "reverse", "random")  # as enum Order in cuda/runtime/state.h
 
-# What a block gets on every architecture; more needs a function attribute, and the device seam has no way to ask.
+# Dynamic shared memory that a kernel gets without asking, and what it can ask for, in KiB (CUDA C++ programming guide,
+# technical specifications per compute capability).
 SHARED_BYTES = 48 * 1024
+MOST_SHARED_BYTES = {75: 64, 80: 163, 86: 99, 87: 163, 89: 99, 90: 227, 100: 227, 103: 227, 120: 99}
+
+
+def most_shared_bytes(arch: int) -> int:
+    """What a block can have on an architecture, given as __CUDA_ARCH__."""
+    return MOST_SHARED_BYTES[arch // 10] * 1024
 
 
 @dataclass(frozen=True)
@@ -135,6 +142,7 @@ class Kernel:
         *,
         shared_mem: int = 0,
         launch: Launch | None = None,
+        shared_limit: int = SHARED_BYTES,
     ) -> None:
         """Run every block.  Raises EmulatorError with the kernel's line on the first fault."""
         launch = launch or Launch()
@@ -157,7 +165,7 @@ class Kernel:
             launch.seed,
             self.module.mode == "check",
             launch.flush_subnormals,
-            SHARED_BYTES,
+            shared_limit,
         )
         library = runtime()
         with LOCK:

@@ -149,7 +149,7 @@ const char* launch_error(const unsigned* grid, const unsigned* block, size_t dyn
   if (u64(grid[0]) * grid[1] * grid[2] > 1000000) return "the emulator runs at most a million blocks";
   const size_t declared = statics.end - statics.begin;  // a few bytes of it are not the kernel's
   if (dynamic + (declared > kStaticOverhead ? declared - kStaticOverhead : 0) > options.shared_limit) {
-    return "more static and dynamic shared memory than a block gets without asking (48 KiB)";
+    return "more static and dynamic shared memory than a block gets";
   }
   return nullptr;
 }
