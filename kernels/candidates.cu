@@ -77,7 +77,7 @@ candidates(const ROW* __restrict__ X, const float* __restrict__ norms, const flo
           }
         }
       }
-    });
+    }, [] {});
     await_copies<0>();
     __syncthreads();  // every warp is done with the rows
   }

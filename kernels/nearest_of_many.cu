@@ -6,7 +6,25 @@
  *   with `exact` 0 rows that are not certified keep the screen's word, where scores are numbers     (control[N_UNCERTAIN])
  *   Rows whose label changes are listed in moved_rows and moved_from                                (control[N_MOVED])
  *
- * Launch grid any, block 32 WARPS_M WARPS_N.
+ * X (n,d) ROW IN | norms, rests (n) f32 IN: row_facts.cu | offsets (16 n_steps) f32 IN, zeros beyond d | half_centers
+ * (ceil(k/8), n_steps, 32, 4) u16 IN: screen.cuh | half_squares (k rounded up to BN) f32 IN: -|z_j|^2/2, or -infinity for
+ * centers that are dead or beyond k | drift_so_far (k) f32 IN | facts IN | active_rows (n) i32 IN: control[N_ACTIVE] of them |
+ * labels (n) i32 INOUT | limits (n) f32 OUT, NaN where nothing is known | moved_rows, moved_from, undecided_rows (n) i32 OUT |
+ * undecided_best (n) f32 OUT | candidate_counts (n_slot_rows) i32 OUT, 0 for the first so many undecided rows | part_firsts
+ * (BM floor(grid/2)) u64, part_seconds (the same) u32, part_tickets (floor(grid/2)) i32 INOUT, 0 before and after |
+ * control INOUT                                                                                   all C-contiguous
+ * A block owns BM listed rows and walks all centers BN at a time (score_tiles.cuh); what it keeps of a row's scores are the
+ * two best, in shared memory.  A score is compared with the second best so far, and looked at again only where it is not
+ * below.  Blocks stay and take every grid-th tile of rows; where there are fewer tiles than half the blocks, blocks share a
+ * tile's centers, and the one that finishes last puts their findings together.
+ * Launch grid any (as many blocks as run at a time), block 32 WARPS_M WARPS_N, shared 3 (32 BN CHUNK + 4 BN) + 16 BM + 32 BM
+ * n_steps bytes, or 64 BM PANEL_STEPS for the last (dynamic).
+ * Traffic, a tile of rows: 24 BM bytes and the rows' elements, 12 BM written; from the second-level cache ceil(k/8) (256
+ * n_steps + 32) bytes of centers, with PANEL_STEPS the rows' elements ceil(k/BN) times.
+ * Work, a tile of rows: BM/16 ceil(k/8) n_steps products of 16 x 8 x 16 (4096 flop each), each with (512 / NT + 256 / MT)
+ * bytes read from shared memory; of other operations one maximum a score, and about 8 a score where a row's second best changes
+ * in the tile: of the t-th BN centers in no particular order about 2 / t of the rows.
+ * Accuracy: half_certificates.half_score_radius.
  */
 #include "score_tiles.cuh"
 
@@ -28,6 +46,24 @@ static __device__ __forceinline__ void put(unsigned long long* first, unsigned* 
   atomicMax(second, unsigned(min(before, key) >> 32));
 }
 
+/* The same for all the values that two numbers in shared memory stand for; those are global ones. */
+static __device__ __forceinline__ void put_all(unsigned long long* first, unsigned* second, unsigned long long own_first,
+                                               unsigned own_second) {
+  const unsigned long long before = atomicMax(first, own_first);
+  atomicMax(second, max(own_second, unsigned(min(before, own_first) >> 32)));
+}
+
+// The rows that this block will work on next come nearer.
+static __device__ __forceinline__ void expect_rows(const ROW* __restrict__ X, const int* __restrict__ list, long long row0, int n_rows,
+                                                   int d) {
+  const int n_lines = int((d * (long long)sizeof(ROW) + 127) / 128);
+  for (int piece = int(threadIdx.x); piece < BM * n_lines; piece += THREADS) {
+    const long long place = row0 + piece / n_lines;
+    if (place >= n_rows) break;
+    expect_line(reinterpret_cast<const char*>(X + (long long)list[place] * d) + piece % n_lines * 128);
+  }
+}
+
 extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS)
 nearest_of_many(const ROW* __restrict__ X, const float* __restrict__ norms, const float* __restrict__ rests, double scale,
                 const float* __restrict__ offsets, const unsigned short* __restrict__ half_centers,
@@ -35,18 +71,24 @@ nearest_of_many(const ROW* __restrict__ X, const float* __restrict__ norms, cons
                 const float* __restrict__ facts, const int* __restrict__ active_rows, int k, int d, int n_steps, int exact,
                 int* __restrict__ labels, float* __restrict__ limits, int* __restrict__ moved_rows,
                 int* __restrict__ moved_from, int* __restrict__ undecided_rows, float* __restrict__ undecided_best,
-                int n_slot_rows, int* __restrict__ candidate_counts, int* control) {
+                int n_slot_rows, int* __restrict__ candidate_counts, unsigned long long* part_firsts, unsigned* part_seconds,
+                int* part_tickets, int* control) {
   if (control[STOP]) return;
   const int n_active = control[N_ACTIVE], lane = lane_index(), warp_m = int(threadIdx.x) / WARP % WARPS_M;
-  if ((long long)blockIdx.x * BM >= n_active) return;
-  const Operands of = {X, scale, offsets, half_centers, half_squares, k, d, n_steps, 0, CENTER_TILES(k)};
+  // Where rows are too few for all blocks, a block takes part of the centers only, and one tile of rows at most.
+  const int n_row_tiles = int((n_active + (BM - 1LL)) / BM), n_center_tiles = CENTER_TILES(k);
+  const int n_parts = max(1, min(n_center_tiles, int(gridDim.x) / max(1, n_row_tiles))), part = int(blockIdx.x) % n_parts;
+  const int row_tile0 = int(blockIdx.x) / n_parts;
+  if (row_tile0 >= n_row_tiles) return;
+  const Operands of = {X, scale, offsets, half_centers, half_squares, k, d, n_steps,
+                       int((long long)n_center_tiles * part / n_parts), int((long long)n_center_tiles * (part + 1) / n_parts)};
   unsigned long long* const firsts = reinterpret_cast<unsigned long long*>(row_memory());
   unsigned* const seconds = reinterpret_cast<unsigned*>(firsts + BM);
   int* const rows = reinterpret_cast<int*>(seconds + BM);
 
   Ring ring = start_ring(of);
 #pragma unroll 1
-  for (long long row0 = (long long)blockIdx.x * BM; row0 < n_active; row0 += (long long)gridDim.x * BM) {
+  for (long long row0 = (long long)row_tile0 * BM; row0 < n_active; row0 += (long long)gridDim.x * BM) {
     for (int i = int(threadIdx.x); i < BM; i += THREADS) {
       rows[i] = active_rows[min(row0 + i, n_active - 1LL)];
       firsts[i] = 0;
@@ -76,9 +118,24 @@ nearest_of_many(const ROW* __restrict__ X, const float* __restrict__ norms, cons
           if (lane % 4 < 2 && value >= bar) put(firsts + i, seconds + i, value, lane % 4 == 0 ? best.index : 0x7fffffff);
         }
       }
+    }, [&] {
+      if (PANEL_STEPS == 0) expect_rows(X, active_rows, row0 + (long long)gridDim.x * BM, n_active, d);
     });
 
     __syncthreads();  // every warp has put in its best
+    if (n_parts > 1) {
+      for (int i = int(threadIdx.x); i < BM; i += THREADS) put_all(part_firsts + row0 + i, part_seconds + row0 + i, firsts[i], seconds[i]);
+      __threadfence();
+      __syncthreads();  // all have put theirs
+      // The block that comes last finishes the rows, and leaves everything as it was found.
+      if (__syncthreads_or(threadIdx.x == 0 && atomicAdd(part_tickets + row_tile0, 1) < n_parts - 1)) break;
+      __threadfence();
+      for (int i = int(threadIdx.x); i < BM; i += THREADS) {
+        firsts[i] = atomicExch(part_firsts + row0 + i, 0ULL);
+        seconds[i] = atomicExch(part_seconds + row0 + i, 0u);
+      }
+      if (threadIdx.x == 0) part_tickets[row_tile0] = 0;
+    }
     for (int i = int(threadIdx.x); i < BM; i += THREADS) {
       const bool own = row0 + i < n_active;
       const int row = rows[i];

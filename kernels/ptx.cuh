@@ -108,6 +108,13 @@ static __device__ __forceinline__ uint4 load_once(const uint4* address) {
 #endif
 }
 
+// The line of 128 bytes around an address comes to the second-level cache; nobody waits for it.
+static __device__ __forceinline__ void expect_line(const void* address) {
+#ifndef __CUDA_HOST_EMU__
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
+#endif
+}
+
 // ---- asynchronous copies from global to shared memory, 16 bytes each (before sm_80 they wait) ------------------------
 
 static __device__ __forceinline__ void copy_16_bytes(void* shared, const void* global) {

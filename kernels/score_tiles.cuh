@@ -176,10 +176,12 @@ static __device__ __forceinline__ void multiply(float (&sum)[MT][NT][4], const u
 }
 
 /* For every tile of centers, in rising order: consume(sum, first), where sum[m][j][2 h + e] is the score of this warp's row
- * 16 m + 8 h + g with center first + 8 WARPS_N j + e, -infinity for centers beyond the last.  rows (BM): in shared memory, and
- * complete.  The whole block calls; a barrier must follow before `rows` or the fragments change. */
-template <typename Consume>
-static __device__ __forceinline__ void walk_centers(const Operands& of, const int* rows, Ring& ring, const Consume& consume) {
+ * 16 m + 8 h + g with center first + 8 WARPS_N j + e, -infinity for centers beyond the last.  look_ahead() is called once, when
+ * the last tile begins.  rows (BM): in shared memory, and complete.  The whole block calls; a barrier must follow before `rows`
+ * or the fragments change. */
+template <typename Consume, typename LookAhead>
+static __device__ __forceinline__ void walk_centers(const Operands& of, const int* rows, Ring& ring, const Consume& consume,
+                                                    const LookAhead& look_ahead) {
   const int lane = lane_index(), warp = int(threadIdx.x) / WARP, warp_m = warp % WARPS_M, warp_n = warp / WARPS_M;
   uint4* const fragments = fragment_memory();
   float sum[MT][NT][4];
@@ -196,6 +198,7 @@ static __device__ __forceinline__ void walk_centers(const Operands& of, const in
 #pragma unroll 1
   for (int tile = of.first; tile < of.end; ++tile) {
     const int center0 = tile * BN;
+    if (tile + 1 == of.end) look_ahead();
     const int n_live = min(NT, ((of.k - center0 + 7) / 8 - warp_n + WARPS_N - 1) / WARPS_N);  // 0 or less: none
 #pragma unroll 1
     for (int step0 = 0; step0 < of.n_steps; step0 += CHUNK) {

@@ -137,6 +137,9 @@ class Screen:
             "candidates": self.device.empty((self.slots, screen_tiles.SLOTS), np.int32),
             "counts": self.device.empty(self.slots, np.int32),
             "control": filled(self.device, len(Control), np.int32),
+            "part_firsts": filled(self.device, 2048, np.uint64),
+            "part_seconds": filled(self.device, 2048, np.uint32),
+            "part_tickets": filled(self.device, 64, np.int32),
         }
         return self
 
@@ -178,9 +181,11 @@ class Screen:
             tile.threads,
             *(*self._given(), on["drift"], on["facts"], on["active"], np.int32(self.k), np.int32(self.d)),
             *(np.int32(self.steps), np.int32(exact), on["labels"], on["limits"], on["moved"], on["moved_from"]),
-            *(on["undecided"], on["best"], np.int32(self.slots), on["counts"], on["control"]),
+            *(on["undecided"], on["best"], np.int32(self.slots), on["counts"]),
+            *(on["part_firsts"], on["part_seconds"], on["part_tickets"], on["control"]),
             shared_mem=tile.shared_bytes(self.steps),
         )
+        assert not any(self.get(f"part_{name}").any() for name in ("firsts", "seconds", "tickets"))
 
     def collect(self, tile=None, *, grid=5):
         on, tile = self.on, tile or screen_tiles.candidate_tile(self.dtype)

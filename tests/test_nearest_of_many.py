@@ -127,7 +127,7 @@ def test_any_order_of_threads_finds_the_same(order, seed, tile):
     assert check_candidates(screen) > 3
 
 
-@pytest.mark.parametrize("grid", [1, 2, 7])
+@pytest.mark.parametrize("grid", [1, 2, 5, 7, 11, 40])
 @SMALL_TILES
 def test_any_number_of_blocks_does(grid, tile):
     screen = problem(watched(), 150, 80, 9, np.dtype(np.float64)).upload()
@@ -306,7 +306,8 @@ def run_streamed(device):
 def run_parts(device):
     screen = problem(device, 60, 130, 70, FLOAT32, seed=2).upload()
     screen.list_rows(np.arange(60))
-    screen.screen(RESIDENT)
+    screen.screen(RESIDENT, grid=7)
+    check_screen(screen, np.arange(60))
     screen.collect(STREAMED, grid=9)
     assert check_candidates(screen) > 3
 
@@ -324,6 +325,13 @@ def run_equal(device):
 
 
 FAULTS = {
+    "a part's second best is lost": (
+        run_parts,
+        "max(own_second, unsigned(min(before, own_first) >> 32))",
+        "own_second",
+    ),
+    "a block finishes before others have put theirs": (run_parts, "< n_parts - 1)) break;", "< 0)) break;"),
+    "parts are not cleared": (run_parts, "atomicExch(part_seconds + row0 + i, 0u)", "part_seconds[row0 + i]"),
     "a chunk is read before it has landed": (run_all, "await_copies<STAGES - 2>();", ""),
     "a chunk is read before others have copied": (run_all, "__syncthreads();  // the chunk is complete", "//"),
     "a stage is overwritten in use": (run_all, "(ring.stage + STAGES - 1) % STAGES", "ring.stage"),

@@ -53,6 +53,13 @@ class ManyCenters:
             self._active, self._undecided = empty(n, np.int32), empty(n, np.int32)
             self._best = empty(n, np.float32)
             self._candidates, self._counts = empty((self._n_slots, slots), np.int32), empty(self._n_slots, np.int32)
+            self._grid = min(-(-n // self._tile.BM) * 2, self._tile.blocks * device.multiprocessors)
+            n_parts = max(1, self._grid // 2)
+            self._part_firsts = empty(n_parts * self._tile.BM, np.uint64)
+            self._part_seconds = empty(n_parts * self._tile.BM, np.uint32)
+            self._part_tickets = empty(n_parts, np.int32)
+        for array in (self._part_firsts, self._part_seconds, self._part_tickets):
+            device.fill(array, 0)
 
     def launch(self, work: Workspace) -> None:
         """Bring labels, limits and lists of a single run up to date with the centers."""
@@ -67,14 +74,14 @@ class ManyCenters:
         rows.launch("skip_rows", {}, -(-n // screen_tiles.SKIP_ROWS), screen_tiles.SKIP_THREADS, args)
 
         tile = self._tile
-        grid = min(-(-n // tile.BM), tile.blocks * device.multiprocessors)
         args = (
             *(*given, work.drift, work.facts, self._active, *shape, np.int32(self._exact)),
             *(work.labels, work.limits, *moved),
-            *(self._undecided, self._best, np.int32(self._n_slots), self._counts, control),
+            *(self._undecided, self._best, np.int32(self._n_slots), self._counts),
+            *(self._part_firsts, self._part_seconds, self._part_tickets, control),
         )
         constants = tile.constants(rows.dtype, self._vector)
-        rows.launch("nearest_of_many", constants, grid, tile.threads, args, tile.shared_bytes(steps))
+        rows.launch("nearest_of_many", constants, self._grid, tile.threads, args, tile.shared_bytes(steps))
 
         tile = screen_tiles.candidate_tile(rows.dtype)
         args = (
