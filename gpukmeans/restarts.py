@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,8 +17,8 @@ from gpukmeans.device_arrays import DeviceInput
 from gpukmeans.exact_sums import F64
 from gpukmeans.lloyd import Iteration, LloydResult, lloyd
 from gpukmeans.lockstep import lockstep
-from gpukmeans.seeding import draw_rows, kmeans_plusplus, probabilities
-from gpukmeans.threads import parts_of, workers
+from gpukmeans.seeding import draw_rows, many_kmeans_plusplus, probabilities
+from gpukmeans.threads import workers
 
 Init = str | ArrayLike | Callable[..., ArrayLike]
 
@@ -95,7 +94,7 @@ class Restarts:
 
     def _best_of_all_at_once(self, max_iter: int, tol: float, precision: str) -> LloydResult:
         started = time.perf_counter()
-        starts = self._many_starts()
+        starts = list(self._starts())
         self.report.stages["seed"] += time.perf_counter() - started
         started = time.perf_counter()
         best = lockstep(
@@ -113,9 +112,12 @@ class Restarts:
         verbose: bool,
     ) -> LloydResult:
         best: LloydResult | None = None
+        started = time.perf_counter()
+        starts = self._starts()
+        self.report.stages["seed"] += time.perf_counter() - started
         for restart in range(self.n_init):
             started = time.perf_counter()
-            centers = self._start()
+            centers = next(starts)
             self.report.stages["seed"] += time.perf_counter() - started
             if verbose:
                 print("Initialization complete")
@@ -161,35 +163,10 @@ class Restarts:
         """For callables: rows on a device are brought to the host once."""
         return self.X.on_host() if isinstance(self.X, DeviceInput) else self.X
 
-    def _many_starts(self) -> list[NDArray]:
-        """The centers that all runs start from: those that `_start` would give one after another."""
+    def _starts(self) -> Iterator[NDArray]:
+        """The centers that the runs start from: those that `_start` would give one after another."""
         if not isinstance(self.init, str) or self.init != "k-means++":
-            return [self._start() for _ in range(self.n_init)]
-        k = self.n_clusters
+            return (self._start() for _ in range(self.n_init))
         p = probabilities(self.rows.n_samples, self.sample_weight, self.dtype)
-        n_trials = 2 + int(np.log(k))
-        drawn = [_Drawn(self.random_state, p, k, n_trials) for _ in range(self.n_init)]
-        starts = []
-        for some in parts_of(self.n_init, self.rows.runs_at_a_time(k)):
-            first = np.array([draws.first for draws in drawn[some]])
-            picks, certain = self.rows.seed_many(first, np.stack([draws.uniforms for draws in drawn[some]]))
-            for run in np.flatnonzero(~certain):
-                again = cast(np.random.RandomState, drawn[some][run])
-                picks[run] = kmeans_plusplus(self.rows, k, again, p, self.sample_weight, n_trials)
-            starts += [self.rows.take(run).astype(self.dtype) for run in picks]
-        return starts
-
-
-class _Drawn:
-    """What one run of k-means++ draws from a random state, to be drawn again."""
-
-    def __init__(self, random_state: np.random.RandomState, p: NDArray, n_clusters: int, n_trials: int) -> None:
-        self.first = int(random_state.choice(len(p), p=p))
-        self.uniforms = random_state.uniform(size=(n_clusters - 1, n_trials))
-        self._left = iter(self.uniforms)
-
-    def choice(self, n_samples: int, *, p: NDArray) -> int:
-        return self.first
-
-    def uniform(self, *, size: int) -> F64:
-        return next(self._left)
+        drawn = many_kmeans_plusplus(self.rows, self.n_clusters, self.n_init, self.random_state, p, self.sample_weight)
+        return (self.rows.take(run).astype(self.dtype) for run in drawn)

@@ -73,19 +73,55 @@ def kmeans_plusplus(
         See `probabilities`.
     n_local_trials : int, default=2 + int(log(n_clusters))
     """
+    return many_kmeans_plusplus(rows, n_clusters, 1, random_state, p, sample_weight, n_local_trials)[0]
+
+
+def many_kmeans_plusplus(
+    rows: Rows,
+    n_clusters: int,
+    n_runs: int,
+    random_state: np.random.RandomState,
+    p: NDArray,
+    sample_weight: F64 | None = None,
+    n_local_trials: int | None = None,
+) -> NDArray[np.int64]:
+    """What so many calls of `kmeans_plusplus` draw one after another, (n_runs, n_clusters).
+
+    No random value depends on what an earlier one hit, so all are drawn first.  The backend goes as far as it is
+    certain, with all runs at once if it likes.
+    """
     if n_local_trials is None:
         n_local_trials = 2 + int(np.log(n_clusters))
-    seeding = rows.seeding()
-    chosen = [int(random_state.choice(rows.n_samples, p=p))]
+    first = np.empty((n_runs, 1), np.int64)
+    draws = np.empty((n_runs, n_clusters - 1, n_local_trials))
+    for run in range(n_runs):
+        first[run] = random_state.choice(rows.n_samples, p=p)
+        draws[run] = random_state.uniform(size=draws.shape[1:])
+    drawn = rows.plusplus(first, draws)
+    for run in np.flatnonzero(drawn.n_certain < n_clusters).tolist():
+        certain = drawn.rows[run, : drawn.n_certain[run]].tolist()
+        drawn.rows[run] = _settled(rows, certain, draws[run], sample_weight)
+    return drawn.rows
+
+
+def _settled(rows: Rows, seeds: list[int], draws: F64, sample_weight: F64 | None) -> list[int]:
+    """The rest of a run, of which some seeds are certain: one step, then as far as the backend goes on, and so on."""
     exact = _ExactPotentials(rows, sample_weight)
-    sums, errors = seeding.add(np.array(chosen))
-    for _ in range(1, n_clusters):
-        draws = random_state.uniform(size=n_local_trials)
-        candidates = np.array(list(dict.fromkeys(_locate(draws, sums, errors, seeding, exact, chosen))))
-        best = _smallest(candidates, seeding, rows, exact, chosen)
+    seeding = rows.seeding()
+    sums, errors = seeding.add(np.array(seeds))
+    while True:
+        located = _locate(draws[len(seeds) - 1], sums, errors, seeding, exact, seeds)
+        candidates = np.array(list(dict.fromkeys(located)))
+        best = _smallest(candidates, seeding, rows, exact, seeds)
+        seeds.append(int(candidates[best]))
+        drawn = rows.plusplus(np.array([seeds]), draws[None, len(seeds) - 1 :])
+        further = drawn.rows[0, len(seeds) : drawn.n_certain[0]]
+        if len(seeds) + len(further) > len(draws):
+            return [*seeds, *further.tolist()]
         sums, errors = seeding.accept(best)
-        chosen.append(int(candidates[best]))
-    return np.array(chosen)
+        if len(further):
+            sums, errors = seeding.add(further)
+            seeds += further.tolist()
 
 
 #: Rows that a round of k-means|| draws on average, in multiples of n_clusters; and its rounds.  With 2 and 5 Bahmani et

@@ -338,15 +338,15 @@ def test_describe_names_the_device():
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_potentials_are_within_their_bounds(dtype, weighted):
-    n, d = 1500, 6  # two blocks
+    n, d = 400, 6  # two blocks
     X, _ = case(n, 1, d, dtype)
     weight = weights_of(n) if weighted else None
     parts = [Fraction(1)] * n if weight is None else [Fraction(w) for w in weight.tolist()]
     seeding = load(X, weight).seeding()
-    assert seeding.block_size == 1024
-    distances, unit = square_distances(X, X[[3, 1100, 7, 20]])
+    assert seeding.block_size == 256
+    distances, unit = square_distances(X, X[[3, 300, 7, 20]])
     closest = None
-    for candidates, accepted in (([3], 0), ([1100, 7, 20], 1)):
+    for candidates, accepted in (([3], 0), ([300, 7, 20], 1)):
         columns = distances[:, :1] if closest is None else distances[:, 1:]
         columns = columns if closest is None else np.minimum(columns, closest[:, None])
         if closest is None:
@@ -362,7 +362,7 @@ def test_potentials_are_within_their_bounds(dtype, weighted):
             sums, errors = seeding.accept(accepted)
         closest = columns[:, accepted]
         assert sums.shape == errors.shape == (2,)
-        for b, part in enumerate((range(1024), range(1024, n))):
+        for b, part in enumerate((range(256), range(256, n))):
             want = sum((parts[i] * int(closest[i]) for i in part), Fraction(0)) * unit
             assert abs(Fraction(sums[b]) - want) <= Fraction(errors[b])
             assert errors[b] <= 1e-12 * sums[b]
@@ -376,8 +376,8 @@ def test_potentials_are_within_their_bounds(dtype, weighted):
 
 
 def test_large_whole_numbers_are_not_called_exact():
-    """1024 exact distances of up to 2**53 each need not add up exactly."""
-    X = np.random.default_rng(0).integers(0, 2**24, (1024, 4)).astype(np.float64)
+    """256 exact distances of up to 2**53 each need not add up exactly."""
+    X = np.random.default_rng(0).integers(0, 2**24, (256, 4)).astype(np.float64)
     seeding = load(X).seeding()
     sums, errors = seeding.add(np.array([0]))
     distances, unit = square_distances(X, X[:1])

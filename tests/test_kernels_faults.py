@@ -14,7 +14,6 @@ from tests.kernel_launches import (
     ORDERS,
     certified,
     finish,
-    launch,
     move,
     moves,
     plain_square_distance,
@@ -69,13 +68,6 @@ def run_finish(device):
     assert shifts.tolist() == [plain_square_distance(a, b) for a, b in zip(centers, C, strict=True)]
 
 
-def run_block_sums(device):
-    sums = device.empty((1, 1), np.float64)
-    args = (device.upload(np.ones((1, 1000))), None, np.int64(1000), np.int32(1), sums)
-    launch(device, "block_sums", {"BLOCK_ROWS": 1024}, (1, 1), 256, *args)
-    assert device.download(sums)[0, 0] == 1000
-
-
 #: What is broken: who notices, the good text, the bad text.
 FAULTS = {
     "screen reads tiles before they are complete": (run_screen, "__syncthreads();  // the tiles are complete", ""),
@@ -111,7 +103,6 @@ FAULTS = {
         "__dadd_rn(shift, square_difference(widen(center), widen(previous[at])))",
         "fma(widen(center) - widen(previous[at]), widen(center) - widen(C[at]), shift)",
     ),
-    "block sums add too early": (run_block_sums, "__syncthreads();\n    if (tid < half)", "if (tid < half)"),
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from fractions import Fraction
 
 import numpy as np
@@ -26,7 +25,6 @@ from tests.kernel_launches import (
     rows_and_centers,
     watched,
 )
-from tests.oracles import square_distances
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -157,50 +155,6 @@ def test_totals_do_not_depend_on_the_order(order, seed):
     got = float(grid.value(device.download(total))[0])
     assert got == exact_total(terms)
     assert abs(Fraction(got) - sum(map(Fraction, terms.tolist()), Fraction(0))) <= Fraction(got) / 2**52
-
-
-# ---- k-means++ ------------------------------------------------------------------------------------------------
-
-
-@ROW_DTYPES
-@pytest.mark.parametrize("n_candidates", [1, 6])
-def test_distances_to_candidates(dtype, n_candidates):
-    n, d = 50, 35
-    X, _ = rows_and_centers(n, 1, d, dtype)
-    candidates = np.random.default_rng(1).choice(n, n_candidates).astype(np.int32)
-    closest = np.random.default_rng(2).uniform(0, d, n)
-    device = watched("random", 1)
-    proposed = device.empty((n_candidates, n), np.float64)
-    args = (device.upload(X), device.upload(candidates), np.int32(n_candidates), device.upload(closest))
-    constants = tuning.row_constants(X.dtype)
-    launch(device, "seed_distance", constants, 2, 256, *args, np.int64(n), np.int32(d), proposed)
-    got = device.download(proposed)
-    distances, unit = square_distances(X, X[candidates])
-    for t in range(n_candidates):
-        for i in range(n):
-            want = min(distances[i, t] * unit, Fraction(closest[i]))
-            assert abs(Fraction(got[t, i]) - want) <= want * (d + 2) / 2**52
-        assert got[t, candidates[t]] == 0
-
-    accepted = device.empty(n, np.float64)
-    for first, count in ((n_candidates - 1, 1), (0, n_candidates)):
-        args = (np.int32(first), np.int32(count), np.int64(n), accepted)
-        launch(device, "accept_seeds", {}, 1, 256, proposed, *args)
-        assert np.array_equal(device.download(accepted), got[first : first + count].min(axis=0))
-
-
-@IN_ORDER
-def test_block_sums(order, seed):
-    rng = np.random.default_rng(0)
-    terms, weight = rng.uniform(0, 1, (2, 2500)), rng.uniform(0, 1, 2500)
-    device = watched(order, seed)
-    for w in (None, weight):
-        sums = device.empty((2, 3), np.float64)
-        args = (device.upload(terms), None if w is None else device.upload(w), np.int64(2500), np.int32(3), sums)
-        launch(device, "block_sums", {"BLOCK_ROWS": 1024}, (3, 2), 256, *args)
-        products = terms if w is None else terms * w
-        want = [[math.fsum(row[s : s + 1024]) for s in (0, 1024, 2048)] for row in products]
-        assert np.allclose(device.download(sums), want, rtol=1026 * 2.0**-53, atol=0)
 
 
 # ---- copies ---------------------------------------------------------------------------------------------------

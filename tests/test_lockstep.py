@@ -234,7 +234,7 @@ def restarts(X, k, weight, n_init, seed):
 def test_the_draws_are_those_of_single_runs(kind, dtype):
     X, k, weight = data(kind, dtype)
     many, single = restarts(X, k, weight, 5, 7), restarts(X, k, weight, 5, 7)
-    for got in many._many_starts():
+    for got in many._starts():
         assert np.array_equal(got, single._start())
     assert many.random_state.random_sample() == single.random_state.random_sample()
 
@@ -245,19 +245,20 @@ def test_most_draws_need_no_second_look_and_ties_do(dtype):
     n_trials = 3
     draws = local.random((6, 4, n_trials))
     X = local.standard_normal((400, 6)).astype(dtype)
-    picks, certain = NumpyBackend().load(X).seed_many(local.integers(400, size=6), draws)
-    assert certain.all()
-    assert picks.shape == (6, 5)
+    drawn = NumpyBackend().load(X).plusplus(local.integers(400, size=(6, 1)), draws)
+    assert drawn.n_certain.tolist() == 6 * [5]
+    assert drawn.rows.shape == (6, 5)
     twins = (np.repeat(local.standard_normal((2, 6)), 200, axis=0)).astype(dtype)
-    assert not NumpyBackend().load(twins).seed_many(local.integers(400, size=6), draws)[1].any()
+    drawn = NumpyBackend().load(twins).plusplus(local.integers(400, size=(6, 1)), draws)
+    assert (drawn.n_certain < 5).all()
 
 
 def test_draws_whose_sums_overflow_are_not_certain():
     X = np.ldexp(np.random.default_rng(84).standard_normal((2**16, 2)), 478)
     rows = NumpyBackend().load(X, np.full(2**16, 2.0**50))
     with np.errstate(over="ignore", invalid="ignore"):
-        certain = rows.seed_many(np.array([0]), np.full((1, 3, 3), 0.5))[1]
-    assert not certain.any()
+        drawn = rows.plusplus(np.array([[0]]), np.full((1, 3, 3), 0.5))
+    assert drawn.n_certain.tolist() == [1]
 
 
 # ---- faults ---------------------------------------------------------------------------------------------------------
@@ -284,9 +285,11 @@ def test_draws_that_take_no_errors_into_account_are_seen(monkeypatch):
             rows = NumpyBackend().load(X)
             state = np.random.RandomState(seed)
             first = state.choice(len(X), p=p)
-            picks, certain = rows.seed_many(np.array([first]), state.uniform(size=(1, 9, 4)))
-            want = kmeans_plusplus(rows, 10, np.random.RandomState(seed), p)
-            found += bool(certain[0]) and not np.array_equal(picks[0], want)
+            drawn = rows.plusplus(np.array([[first]]), state.uniform(size=(1, 9, 4)))
+            certain = slice(0, drawn.n_certain[0])
+            alone = NumpyBackend(lockstep=False).load(X)
+            want = kmeans_plusplus(alone, 10, np.random.RandomState(seed), p)
+            found += not np.array_equal(drawn.rows[0, certain], want[certain])
         return found
 
     assert wrong() == 0

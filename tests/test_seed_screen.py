@@ -150,7 +150,7 @@ def test_the_precision_of_a_look_changes_no_draw(monkeypatch, name, weighted):
     p = probabilities(6001, weight, np.dtype(np.float64))
     drawn = []
     for dtype in (X.dtype, np.float64):
-        rows = NumpyBackend().load(X.astype(dtype), weight)
+        rows = NumpyBackend(lockstep=False).load(X.astype(dtype), weight)
         drawn.append([kmeans_plusplus(rows, 20, np.random.RandomState(s), p, weight).tolist() for s in range(2)])
         if dtype != np.float64:
             assert rows._seed_screen.narrow == (name not in ("far from the origin", "tiny"))

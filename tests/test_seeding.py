@@ -16,6 +16,14 @@ from gpukmeans.datasets import near_ties
 from gpukmeans.seeding import kmeans_plusplus, probabilities, random_rows
 from tests.oracles import rational_plusplus, square_distances
 
+#: Without runs in lockstep NumPy leaves every step to the engine.
+STEP_BY_STEP = NumpyBackend(lockstep=False)
+
+
+@pytest.fixture(params=[NumpyBackend(), STEP_BY_STEP], ids=["lockstep", "step by step"])
+def numpy(request):
+    return request.param
+
 
 def draw(backend, X, k, seed, sample_weight=None, n_local_trials=None):
     weight = None if sample_weight is None else np.asarray(sample_weight, np.float64)
@@ -50,13 +58,13 @@ SETS = ["blobs", "far from the origin", "one feature", "more features than rows"
 
 @pytest.mark.parametrize("k", [1, 2, 7, 25])
 @pytest.mark.parametrize("name", SETS)
-def test_the_rows_drawn_are_those_of_real_arithmetic_and_of_scikit_learn(name, k):
+def test_the_rows_drawn_are_those_of_real_arithmetic_and_of_scikit_learn(numpy, name, k):
     """scikit-learn's rounding decides only what is an exact tie (two trials that are each other's only neighbour)."""
     X = data(name)
     compared = 0
     for seed in range(12):
         want, margin = rational_plusplus(X, k, seed)
-        assert draw(NumpyBackend(), X, k, seed) == want
+        assert draw(numpy, X, k, seed) == want
         if margin > 0:
             compared += 1
             assert sklearn_draw(X, k, seed) == want
@@ -64,27 +72,27 @@ def test_the_rows_drawn_are_those_of_real_arithmetic_and_of_scikit_learn(name, k
 
 
 @pytest.mark.parametrize("k", [1, 2, 7, 25])
-def test_digits_are_drawn_as_by_scikit_learn(k):
+def test_digits_are_drawn_as_by_scikit_learn(numpy, k):
     """Whole numbers: scikit-learn's float64 is exact here, ties included."""
     X = load_digits().data
     for seed in range(12):
-        assert draw(NumpyBackend(), X, k, seed) == sklearn_draw(X, k, seed)
+        assert draw(numpy, X, k, seed) == sklearn_draw(X, k, seed)
 
 
 @pytest.mark.parametrize("n_local_trials", [1, 2, 6])
-def test_any_number_of_trials(n_local_trials):
+def test_any_number_of_trials(numpy, n_local_trials):
     X = data("blobs")
     for seed in range(12):
-        assert draw(NumpyBackend(), X, 8, seed, None, n_local_trials) == sklearn_draw(X, 8, seed, None, n_local_trials)
+        assert draw(numpy, X, 8, seed, None, n_local_trials) == sklearn_draw(X, 8, seed, None, n_local_trials)
 
 
 @pytest.mark.parametrize("name", ["digits", "blobs", "wide"])
-def test_weights_bias_the_draws_as_in_scikit_learn(name):
+def test_weights_bias_the_draws_as_in_scikit_learn(numpy, name):
     X = data(name)
     local = np.random.default_rng(51)
     for seed in range(12):
         weight = local.random(len(X)) * (local.random(len(X)) > 0.3)
-        drawn = draw(NumpyBackend(), X, 9, seed, weight)
+        drawn = draw(numpy, X, 9, seed, weight)
         assert drawn == sklearn_draw(X, 9, seed, weight)
         assert weight[drawn].all()
 
@@ -130,7 +138,7 @@ def test_exact_arithmetic_draws_the_same_rows(monkeypatch, dtype, weighted):
     weight = local.random(90) if weighted else None
     asked = force_exact(monkeypatch)
     for seed in range(5):
-        assert draw(NumpyBackend(), X, 5, seed, weight) == sklearn_draw(X, 5, seed, weight)
+        assert draw(STEP_BY_STEP, X, 5, seed, weight) == sklearn_draw(X, 5, seed, weight)
     assert asked.count("locate") == 5 * 4 * (2 + int(np.log(5)))
 
 
@@ -295,9 +303,9 @@ def test_ties_that_only_exact_arithmetic_sees(monkeypatch):
     """The lattice scaled by a third: float64 potentials of mirror images differ by noise, true ones by real digits."""
     axis = np.arange(-2, 3) / 3.0
     X = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
-    plain = [draw(NumpyBackend(), X, 4, seed) for seed in range(20)]
+    plain = [draw(STEP_BY_STEP, X, 4, seed) for seed in range(20)]
     asked = force_exact(monkeypatch)
-    assert [draw(NumpyBackend(), X, 4, seed) for seed in range(20)] == plain
+    assert [draw(STEP_BY_STEP, X, 4, seed) for seed in range(20)] == plain
     assert "smallest" in asked
 
 

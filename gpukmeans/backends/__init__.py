@@ -125,8 +125,20 @@ class Runs(Protocol):
         """As `Run.inertia`, of an outcome."""
 
 
+class Drawn(NamedTuple):
+    """Seeds of several runs of k-means++, of which the first `n_certain` of each run are right."""
+
+    rows: I64  # (n_runs, n_clusters)
+    n_certain: I64  # (n_runs,)
+
+    @classmethod
+    def nothing(cls, seeds: I64, n_steps: int) -> Drawn:
+        """No seed but those that were given, (n_runs, n_given)."""
+        return cls(np.pad(seeds, ((0, 0), (0, n_steps))), np.full(len(seeds), seeds.shape[1]))
+
+
 class Seeding(Protocol):
-    """The squared distances of all rows to their closest seed, for one run of k-means++.
+    """The squared distances of all rows to their closest seed, for one run of k-means++ step by step, or of k-means||.
 
     Block b holds rows ``b * block_size`` and on.  Every returned value comes with a bound of its error.
     """
@@ -169,21 +181,22 @@ class Rows(Protocol):
     def start(self, centers: NDArray, *, precision: str = "exact") -> Run:
         """A new run from `centers` (n_clusters, n_features), in the center dtype of the fit."""
 
+    def plusplus(self, seeds: I64, draws: F64) -> Drawn:
+        """Greedy k-means++ for several runs, each on its own as far as every draw and every choice is certain.
+
+        `seeds` (n_runs, n_given) are the rows drawn so far, at least one; `draws` (n_runs, n_steps, n_trials) are the
+        random values of the steps that follow.  A backend may leave any number of steps to the engine, all of them too:
+        the engine takes one step with `seeding`, settles what is open exactly, and asks again.
+        """
+
     def seeding(self) -> Seeding:
-        """A new k-means++ run without seeds."""
+        """Distances without seeds."""
 
     def runs_at_a_time(self, n_clusters: int) -> int:
         """How many runs had better advance together; 0 where each had better run alone."""
 
     def start_many(self, centers: NDArray) -> Runs:
         """New runs from `centers` (n_runs, n_clusters, n_features), where `runs_at_a_time` is not 0."""
-
-    def seed_many(self, first: I64, draws: F64) -> tuple[I64, NDArray[np.bool_]]:
-        """Greedy k-means++ for several runs, where `runs_at_a_time` is not 0.
-
-        `first` (n_runs,) are the first seeds, `draws` (n_runs, n_clusters - 1, n_trials) the random values.
-        Returns the rows drawn, (n_runs, n_clusters), and of which runs every draw is certain to be right.
-        """
 
     def take(self, indices: NDArray[np.int64]) -> NDArray:
         """Some rows, as stored, on the host (bfloat16 as float32)."""

@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.backends import tuning
+from gpukmeans.backends import Drawn, tuning
 from gpukmeans.backends.cupy_facts import row_facts
+from gpukmeans.backends.cupy_plusplus import plusplus
 from gpukmeans.backends.cupy_run import CupyRun
 from gpukmeans.backends.cupy_runs import CupyRuns, runs_at_a_time
 from gpukmeans.backends.cupy_seeding import CupySeeding
 from gpukmeans.backends.cupy_workspace import Workspace
 from gpukmeans.backends.device import CupyDevice, Device, current_device, explained_memory_errors, probe
 from gpukmeans.device_arrays import BFLOAT16, DeviceInput, bfloat16_values, dtype_name
-from gpukmeans.exact_sums import F64
+from gpukmeans.exact_sums import F64, I64
 
 #: Row indices are int32 on the device.
 MOST_SAMPLES = 2**31 - 1
@@ -126,6 +127,7 @@ class CupyRows:
         self.norms, self.rests = facts.norms, facts.rests
         #: The largest magnitude if every value is a whole number, else infinity.
         self.largest_integer = facts.largest_integer
+        self.largest = facts.largest
         #: Whether the rows begin where 16 bytes can be read at once.
         self.aligned = device.address(X) % 16 == 0
         self._idle: list[Workspace] = []
@@ -156,8 +158,8 @@ class CupyRows:
     def start_many(self, centers: NDArray) -> CupyRuns:
         return CupyRuns(self, centers)
 
-    def seed_many(self, first: NDArray[np.int64], draws: F64) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        return np.zeros((len(first), draws.shape[1] + 1), np.int64), np.zeros(len(first), bool)
+    def plusplus(self, seeds: I64, draws: F64) -> Drawn:
+        return plusplus(self, seeds, draws)
 
     def seeding(self) -> CupySeeding:
         return CupySeeding(self)

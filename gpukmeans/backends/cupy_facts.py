@@ -27,6 +27,8 @@ class RowFacts:
         Upper bounds of |z| + |z - h| and of |z - h|, where h is z in halves.
     largest_integer : float
         The largest magnitude if every value is a whole number, else infinity.
+    largest : float
+        The largest magnitude.
     grid : Grid or None
         ``Grid.for_rows`` of the same values and weights, bit for bit, if it was asked for.
     scale : device array of shape (n_features,), float64, or None
@@ -40,6 +42,7 @@ class RowFacts:
     norms: Any
     rests: Any
     largest_integer: float
+    largest: float
     grid: Grid | None
     scale: Any
     unit: Any
@@ -88,7 +91,7 @@ def row_facts(
         raise FloatingPointError("Rows or their products with the weights are not finite.")
     if grid is not None and not finer:
         grid = Grid(grid.scale, grid.bits, 1)
-    return RowFacts(half_scale, offsets, norms, rests, largest_integer, grid, scale, unit)
+    return RowFacts(half_scale, offsets, norms, rests, largest_integer, largest, grid, scale, unit)
 
 
 def _choose_halves(device: Device, launch: Callable[..., None], X: Any, dtype: np.dtype) -> tuple[float, Any]:

@@ -1,4 +1,4 @@
-"""k-means++ potentials on the device."""
+"""Seeding on the device step by step: k-means||, and the draws of k-means++ that rounding leaves open."""
 
 from __future__ import annotations
 
@@ -8,97 +8,72 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.backends import tuning
-from gpukmeans.backends.device import explained_memory_errors
-from gpukmeans.certificates import SLACK, SQUARE_UNDERFLOW, UNIT64, exact_in_float64, gamma
+from gpukmeans.backends.cupy_potentials import Potentials
+from gpukmeans.certificates import SLACK, UNIT64, gamma
 from gpukmeans.exact_sums import F64
+from gpukmeans.seed_certificates import SumRadius
 from gpukmeans.threads import parts_of
 
 if TYPE_CHECKING:
     from gpukmeans.backends.cupy_backend import CupyRows
 
+#: What a sum over a block of rows rounds: its 256 threads are added in pairs and then by warps.
+BLOCK_ROUNDINGS = 14.0
+
 
 class CupySeeding:
-    """Squared distances to the closest seed, taken directly from the differences in float64.
-
-    Errors: a distance is within gamma(d + 2) of the true one, relative (kernels/seed_distance.cu), its weighted term
-    one rounding more, and the sum of a block at most gamma(block_size) more.  So with g = gamma(d + block_size + 8) a
-    true value v and a computed v' differ by |v - v'| <= g v'.  Squares that underflow add `SQUARE_UNDERFLOW` to a row,
-    times its weight; but a computed zero is a true one, as the kernel lifts the others, unless weights are so small
-    that products with them vanish.  Whole numbers that are small enough carry no error.
-    """
+    """Squared distances to the closest seed, taken directly from the differences in float64."""
 
     block_size = tuning.SEEDING_BLOCK
 
     def __init__(self, rows: CupyRows) -> None:
-        self._rows = rows
-        self._launch, self._device = rows.launch, rows.device
-        n, d = rows.n_samples, rows.n_features
-        with explained_memory_errors(self._device, "the distances to the seeds", 8 * n):
-            self._closest = self._device.empty(n, np.float64)
-        # Without a seed every row is farther than any two rows can be: 0x7f7f... is 1.4e306, and distances stay
-        # below d * 2**962.
-        self._device.fill(self._closest, 0x7F)
-        self._proposed: Any = None
-        self._sums: F64 = np.empty((0, 0))
-        weight = rows.host_weight
-        # 1024 such terms add up exactly, too.
-        exact = weight is None and exact_in_float64(d * self.block_size, rows.largest_integer)
-        self._relative = 0.0 if exact else SLACK * gamma(d + self.block_size + 8.0, UNIT64)
-        largest_weight = 1.0 if weight is None else float(weight.max())
-        self._zero_is_zero = weight is None or float(weight[weight > 0].min()) >= 2.0**-70
-        self._absolute = 0.0 if exact else 2.0 * SQUARE_UNDERFLOW * (1.0 + largest_weight)
+        self._rows, self._device = rows, rows.device
+        self._potentials = potentials = Potentials(rows, 1)
+        # Whether float64 is asked for makes no difference to bytes, whose float32 distances are exact.
+        self._wide = tuning.wide_distances(rows.dtype)
+        self._gain = potentials.radii.of_gain(potentials.chosen_roundings, wide=self._wide)
+        self._term = potentials.radii.of_term()
+        self._block = potentials.radii.of_sum(BLOCK_ROUNDINGS, self.block_size)
+        self._candidates: NDArray[np.int64] = np.empty(0, np.int64)
+        self._proposal: tuple[F64, F64] = (np.empty(0), np.empty(0))
 
     def add(self, indices: NDArray[np.int64]) -> tuple[F64, F64]:
-        for part in parts_of(len(indices), tuning.SEEDS_TOGETHER):
-            self._propose(indices[part])
-            self._accept(0, part.stop - part.start)
-        sums = self._block_sums_of(self._closest, 1)
-        return sums[0], self._errors(sums[0], self.block_size)
+        # Which seed is the closest is not asked here, so these may be counted from zero every time.
+        self._potentials.add(self._upload(indices), 0, len(indices))
+        sums = self._device.download(self._potentials.sums)[0]
+        return sums, _errors(self._block, sums)
+
+    def _upload(self, indices: NDArray[np.int64]) -> Any:
+        return self._device.upload(np.asarray(indices, np.int32)[None])
 
     def propose(self, candidates: NDArray[np.int64]) -> tuple[F64, F64]:
-        self._propose(candidates)
-        self._sums = self._block_sums_of(self._proposed, len(candidates))
-        return self.refine(np.arange(len(candidates)))
-
-    def _propose(self, candidates: NDArray[np.int64]) -> None:
-        rows, n, count = self._rows, self._rows.n_samples, len(candidates)
-        if self._proposed is None or len(self._proposed) != count:
-            self._proposed = None  # free before asking for more
-            with explained_memory_errors(self._device, f"{count} candidate seeds", 8 * n * count):
-                self._proposed = self._device.empty((count, n), np.float64)
-        indices = self._device.upload(np.asarray(candidates, np.int32))
-        args = (rows.X, indices, np.int32(count), self._closest, np.int64(n), np.int32(rows.n_features), self._proposed)
-        grid = min(tuning.STRIDE_BLOCKS, -(-n // 8))
-        self._launch("seed_distance", tuning.row_constants(rows.dtype), grid, 256, args)
-
-    def _block_sums_of(self, terms: Any, count: int) -> F64:
-        """Sums over the blocks of `count` times n_samples numbers, times the weights."""
-        n = self._rows.n_samples
-        n_blocks = -(-n // self.block_size)
-        with explained_memory_errors(self._device, f"{count} candidate seeds", 8 * n_blocks * count):
-            sums = self._device.empty((count, n_blocks), np.float64)
-        args = (terms, self._rows.weights, np.int64(n), np.int32(n_blocks), sums)
-        self._launch("block_sums", {"BLOCK_ROWS": self.block_size}, (n_blocks, count), 256, args)
-        return self._device.download(sums)
+        potentials = self._potentials
+        sums = self._device.download(potentials.sums)[0]
+        total = sums.sum()
+        rounding = 0.0 if potentials.radii.exact_sums else gamma(len(sums) + 8.0, UNIT64) * total
+        error = _errors(self._block, sums).sum() + rounding
+        found = []
+        for part in parts_of(len(candidates), tuning.MOST_TRIALS):
+            some = self._upload(candidates[part])
+            gains = self._device.empty((1, 2, some.shape[1], potentials.n_blocks), np.float64)
+            potentials.gain(some, gains, wide=self._wide, progress=None, reach=None)
+            found.append(self._device.download(gains)[0].sum(axis=2))
+        far, near = np.concatenate(found, axis=1)
+        radius = self._gain
+        radii = radius.per_far * far + radius.per_near * near
+        radii += np.where(far > 0.0, radius.floor, radius.zero_floor)
+        left = total - (far - near)
+        self._candidates = candidates
+        self._proposal = left, SLACK * (error + radii)
+        return self._proposal
 
     def refine(self, indices: NDArray[np.int64]) -> tuple[F64, F64]:
-        """Sums are as good as they get from the start."""
-        potentials = self._sums[indices].sum(axis=1)
-        errors = SLACK * self._errors(self._sums[indices], self.block_size).sum(axis=1)
-        return potentials, errors + gamma(self._sums.shape[1] + 1.0, UNIT64) * potentials
-
-    def _errors(self, values: F64, n_rows: int) -> F64:
-        absolute = n_rows * self._absolute
-        return self._relative * values + (np.where(values > 0.0, absolute, 0.0) if self._zero_is_zero else absolute)
+        """Proposals are as good as they get from the start."""
+        potentials, errors = self._proposal
+        return potentials[indices], errors[indices]
 
     def accept(self, index: int) -> tuple[F64, F64]:
-        self._accept(index, 1)
-        return self._sums[index], self._errors(self._sums[index], self.block_size)
-
-    def _accept(self, first: int, count: int) -> None:
-        n = self._rows.n_samples
-        args = (self._proposed, np.int32(first), np.int32(count), np.int64(n), self._closest)
-        self._launch("accept_seeds", {}, -(-n // 256), 256, args)
+        return self.add(self._candidates[index : index + 1])
 
     def block(self, block: int) -> tuple[F64, F64]:
         return self._terms(slice(block * self.block_size, min(self._rows.n_samples, (block + 1) * self.block_size)))
@@ -107,7 +82,11 @@ class CupySeeding:
         return self._terms(slice(0, self._rows.n_samples))
 
     def _terms(self, part: slice) -> tuple[F64, F64]:
-        terms = self._device.download(self._closest[part])
+        terms = self._device.download(self._potentials.closest[part])
         if self._rows.host_weight is not None:
             terms *= self._rows.host_weight[part]
-        return terms, self._errors(terms, 1)
+        return terms, _errors(self._term, terms)
+
+
+def _errors(radius: SumRadius, values: F64) -> F64:
+    return radius.relative * values + np.where(values > 0.0, radius.floor, radius.zero_floor)

@@ -1,7 +1,7 @@
 """k-means++ for several runs at once over few rows.
 
 One product a step gives the distances of all rows to the trials of all runs.  Their errors are bounded in the large, by
-one number for each run; a draw that this bound leaves open marks its run, which is then drawn again by itself.
+one number for each run; a draw that this bound leaves open ends what is certain of its run.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from gpukmeans.backends import Drawn
 from gpukmeans.backends.numpy_runs import SmallRows
 from gpukmeans.certificates import SLACK, UNIT64, exact_in_float64, gamma
 from gpukmeans.exact_sums import F64, I64
 
 
-def seed_many(rows: SmallRows, first: I64, draws: F64) -> tuple[I64, NDArray[np.bool_]]:
-    """See `gpukmeans.backends.Rows.seed_many`.
+def plusplus_of_few(rows: SmallRows, first: I64, draws: F64) -> Drawn:
+    """See `gpukmeans.backends.Rows.plusplus`; `first` (n_runs,) are the first seeds.
 
     Notes
     -----
@@ -44,9 +45,10 @@ def seed_many(rows: SmallRows, first: I64, draws: F64) -> tuple[I64, NDArray[np.
     def factors(index: NDArray[np.int64]) -> F64:  # -2 c, 1, |c|^2
         return np.column_stack([-2.0 * x[index], np.ones(len(index)), squares[index]])
 
-    picks = np.empty((n_runs, n_steps + 1), np.int64)
+    picks = np.zeros((n_runs, n_steps + 1), np.int64)
     picks[:, 0] = first
     certain = np.ones(n_runs, bool)
+    n_certain = np.ones(n_runs, np.int64)
     each = np.arange(n_runs)
     factor = np.ones(n) if weight is None else weight
     distances = np.empty((n_runs * n_trials, n))
@@ -75,5 +77,8 @@ def seed_many(rows: SmallRows, first: I64, draws: F64) -> tuple[I64, NDArray[np.
         if not exact:
             certain &= ((candidates == chosen[:, None]) | ~contends).all(axis=1)
         picks[:, step + 1] = chosen
+        n_certain += certain
+        if not certain.any():
+            break
         closest = np.maximum(new[each, best], 0.0)
-    return picks, certain
+    return Drawn(picks, n_certain)

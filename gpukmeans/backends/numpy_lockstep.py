@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.backends.numpy_draws import seed_many
+from gpukmeans.backends import Drawn
+from gpukmeans.backends.numpy_draws import plusplus_of_few
 from gpukmeans.backends.numpy_runs import NumpyRuns, SmallRows, runs_at_a_time
 from gpukmeans.exact_sums import F64, I64, Grid
+from gpukmeans.threads import parts_of
 
 
 class LockstepRows:
@@ -34,8 +36,14 @@ class LockstepRows:
             raise ValueError("These rows were loaded without a grid: they cannot be summed.")
         return NumpyRuns(self._few(), self.grid, np.array(centers, self.center_dtype, order="C"))
 
-    def seed_many(self, first: I64, draws: F64) -> tuple[I64, NDArray[np.bool_]]:
-        return seed_many(self._few(), first, draws)
+    def plusplus(self, seeds: I64, draws: F64) -> Drawn:
+        """Small problems; a run that was left open once is finished by the engine."""
+        n_runs, n_steps, _ = draws.shape
+        together = self.runs_at_a_time(n_steps + 1) if seeds.shape[1] == 1 else 0
+        if not together or not n_steps:
+            return Drawn.nothing(seeds, n_steps)
+        parts = [plusplus_of_few(self._few(), seeds[p, 0], draws[p]) for p in parts_of(n_runs, together)]
+        return Drawn(np.concatenate([part.rows for part in parts]), np.concatenate([part.n_certain for part in parts]))
 
     def _few(self) -> SmallRows:
         if self._small is None:

@@ -46,10 +46,14 @@ COLUMN_THREADS = 128
 COLUMN_ROWS = 256
 #: Rows that tell where the data lie (kernels/column_means.cu).
 SAMPLE_ROWS = 1024
-#: Rows of a block of k-means++ potentials.
-SEEDING_BLOCK = 1024
-#: Seeds that are added at a time, each with its own distances to all rows.
+#: Rows of a block of k-means++ potentials: a row for each thread of kernels/seed_*.cu.
+SEEDING_BLOCK = 256
+#: Seeds that one launch adds: it must end within the seconds that a display's driver allows.
 SEEDS_TOGETHER = 32
+#: Candidates of a draw whose gains are taken at once; kernels/seed_gain.cu has a bit for each.
+MOST_TRIALS = 16
+#: Steps of k-means++ from which on rows are left out by the triangle inequality: few seeds keep few rows apart.
+SEEDS_TO_SKIP = 32
 #: Blocks of a grid-stride launch: several times what the largest device holds at once.
 STRIDE_BLOCKS = 4096
 
@@ -103,6 +107,29 @@ def row_center_constants(row_dtype: np.dtype) -> Constants:
     return {**row_constants(row_dtype), **center_constants(center_dtype(row_dtype))}
 
 
+def seeding_lanes(n_features: int) -> int:
+    """Lanes that share a row in k-means++: few for short rows, and enough to read long ones in whole sectors."""
+    return 2 if n_features <= 32 else 8
+
+
+def distance_constants(row_dtype: np.dtype, n_features: int, aligned: bool, *, wide: bool) -> Constants:
+    """For kernels that take distances to seeds, in float64 (`wide`) or in float32."""
+    lanes = seeding_lanes(n_features)
+    vector = int(aligned and lanes == 8 and n_features % 4 == 0)
+    return {**row_constants(row_dtype), "LANES": lanes, "VECTOR": vector, "WIDE": int(wide)}
+
+
+def wide_distances(row_dtype: np.dtype) -> bool:
+    """Whether distances that are kept need float64: sums of squares of bytes are exact in float32."""
+    return row_dtype != np.uint8
+
+
+def gain_constants(row_dtype: np.dtype, n_features: int, aligned: bool, n_trials: int, *, wide: bool) -> Constants:
+    """For kernels/seed_gain.cu: a row is read once for four or eight candidates."""
+    together = 4 if wide or n_trials <= 4 else 8
+    return {**distance_constants(row_dtype, n_features, aligned, wide=wide), "TOGETHER": together}
+
+
 @dataclass(frozen=True)
 class MoveShape:
     """How kernels/move_sums.cu is launched."""
@@ -149,8 +176,9 @@ def variants() -> list[tuple[str, Constants]]:
     """Every kernel with every set of constants that the backend may ask for."""
     found: list[tuple[str, Constants]] = []
     for row in ROW_DTYPES:
-        for kernel in ("column_largest", "column_means", "gather_rows", "seed_distance"):
+        for kernel in ("column_largest", "column_means", "gather_rows", "seed_reach", "seed_choose"):
             found.append((kernel, row_constants(row)))
+        found += _seeding_variants(row)
         found.append(("row_facts", facts_constants(row)))
         found.append(("row_distance", row_center_constants(row)))
         found += [("update_centers", update_constants(row, given=given)) for given in (False, True)]
@@ -158,6 +186,17 @@ def variants() -> list[tuple[str, Constants]]:
             found += [("nearest_of_few", few_constants(row, n_features, True, tiles)) for tiles in FEW_TILES]
             shapes = [(1, False), (1, True), (2, True), *([] if row == np.uint8 else [(2, False)])]
             found += [("move_sums", move_constants(row, n_features, True, *shape)) for shape in shapes]
-    found.append(("block_sums", {"BLOCK_ROWS": SEEDING_BLOCK}))
-    found += [(kernel, {}) for kernel in ("accept_seeds", "exact_total", "settle_rows")]
+    found += [(kernel, {}) for kernel in ("seed_locate", "exact_total", "settle_rows")]
+    return found
+
+
+def _seeding_variants(row: np.dtype) -> list[tuple[str, Constants]]:
+    kept = wide_distances(row)
+    found: list[tuple[str, Constants]] = []
+    for d in (32, 33, 36):  # short rows, long ones, and long ones in steps of four elements
+        found += [(kernel, distance_constants(row, d, True, wide=kept)) for kernel in ("seed_add", "seed_accept")]
+        if row != np.float64:
+            found += [("seed_gain", gain_constants(row, d, True, n_trials, wide=False)) for n_trials in (4, 8)]
+        if kept:
+            found.append(("seed_gain", gain_constants(row, d, True, 1, wide=True)))
     return found

@@ -1,0 +1,91 @@
+/* seed_add.cu -- k-means++: listed rows become seeds.
+ *
+ *   closest[i] = min(closest[i], min over s = first .. first + count - 1 of |x_i - x_seeds[s]|^2)
+ *   owners[i]  = the s of that minimum, where it is a new one (ties: the lowest)
+ *   sums[b]    = sum of weights[i] * closest[i] over the rows i of block b
+ *
+ * Where float32 distances are good for a first look (screened), float64 is taken only where some row of a warp may be
+ * nearer to a seed: shrink * (float32 distance) < (distance so far) + margin, as in seed_gain.cu.
+ *
+ * X (n,d) ROW IN | weights (n) f64 IN or null (1) | seeds (n_runs,n_listed) i32 IN, row indices |
+ * closest (n_runs,n) f64 INOUT | owners (n_runs,n) i32 INOUT | sums (n_runs,n_blocks) f64 OUT       all C-contiguous
+ * A block owns 256 rows of one run; LANES lanes share a row, TOGETHER seeds at a time, read where they lie.
+ * Launch grid (ceil(n/256), n_runs), block 256, shared 4 KiB (static).
+ * Traffic: X once (again from cache for every TOGETHER seeds), 12n read and written.  Work: 3 n d count, in float32
+ * (bytes, exactly) or float64, which is half rate on data-center GPUs and 1/32 or 1/64 on others.
+ * Accuracy: seed_certificates.distance_roundings, besides 2^-1000 for squares that underflow; zero for a row equal to a
+ * seed and for no other.
+ */
+#include "seeding.cuh"
+
+#define TOGETHER 4
+#define SCREENS (WIDE && sizeof(ROW) < sizeof(double))
+
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
+seed_add(const ROW* __restrict__ X, const double* __restrict__ weights, const int* __restrict__ seeds, int n_listed,
+         int first, int count, long long n, int d, int screened, double shrink, double margin,
+         double* __restrict__ closest, int* __restrict__ owners, double* __restrict__ sums) {
+  __shared__ int listed[THREADS], nearest_of[THREADS];
+  __shared__ double smallest_of[THREADS], part[WARPS];
+  const int tid = int(threadIdx.x), lane = lane_index(), base = tid - lane, group = lane / LANES;
+  const long long run = blockIdx.y, from = (long long)blockIdx.x * THREADS, i = from + tid;
+  const int* __restrict__ own = seeds + run * n_listed + first;
+
+  double value = i < n ? closest[run * n + i] : 0.0;
+  const bool wanted = value > 0.0;
+  const int n_wanted = list_rows(wanted, listed + base);
+  for (int r = 0; r < n_wanted; r += GROUPS) {
+    const int place = base + listed[base + min(r + group, n_wanted - 1)];
+    const ROW* __restrict__ x = X + (from + place) * d;
+    double smallest = __shfl_sync(EVERY_LANE, value, place - base);
+    int nearest = 0;
+    for (int s0 = 0; s0 < count; s0 += TOGETHER) {
+      unsigned look = 1u;              // bit s: seed s0 + s needs a look of its own; the same in every lane
+      if (count - s0 > 1) {
+        const ROW* seed[TOGETHER];
+        double distance[TOGETHER];
+#pragma unroll
+        for (int s = 0; s < TOGETHER; ++s) seed[s] = X + (long long)own[min(s0 + s, count - 1)] * d;
+        look = 0u;
+        if (SCREENS && screened) {
+          square_distances<float>(x, seed, d, distance);
+#pragma unroll
+          for (int s = 0; s < TOGETHER; ++s) {
+            const bool near = __dmul_rn(shrink, distance[s]) < __dadd_rn(smallest, margin);
+            look |= unsigned(__any_sync(EVERY_LANE, s0 + s < count && near) != 0) << s;
+          }
+        } else {
+          telling_distances(x, seed, d, distance);
+#pragma unroll
+          for (int s = 0; s < TOGETHER; ++s)
+            if (s0 + s < count && distance[s] < smallest) {
+              smallest = distance[s];
+              nearest = s0 + s;
+            }
+        }
+      }
+      for (; look != 0u; look &= look - 1u) {
+        const int s = s0 + __ffs(int(look)) - 1;
+        const ROW* const seed[1] = {X + (long long)own[s] * d};
+        double distance[1];
+        telling_distances(x, seed, d, distance);
+        if (distance[0] < smallest) {
+          smallest = distance[0];
+          nearest = s;
+        }
+      }
+    }
+    if (r + group < n_wanted && lane % LANES == 0) {
+      smallest_of[place] = smallest;
+      nearest_of[place] = nearest;
+    }
+  }
+  __syncwarp();  // what other lanes found
+  if (wanted && smallest_of[tid] < value) {
+    value = smallest_of[tid];
+    closest[run * n + i] = value;
+    owners[run * n + i] = first + nearest_of[tid];
+  }
+  const double sum = block_sum(weights && i < n ? __dmul_rn(weights[i], value) : value, part);
+  if (tid == 0) sums[run * gridDim.x + blockIdx.x] = sum;
+}

@@ -1,0 +1,84 @@
+/* seed_choose.cu -- k-means++: the candidate that the potential loses most by becomes the next seed.
+ *
+ *   gain_t   = sum_b sums[0,t,b] - sum_b sums[1,t,b]                        (see seed_gain.cu)
+ *   radius_t = per_far * sum_b sums[0,t,b] + per_near * sum_b sums[1,t,b] + floor;  zero_floor where the first is 0
+ *
+ * The choice is certain where only one candidate contends (gain_t + radius_t >= the largest gain - radius), or all
+ * that do are equal rows, or none has an error: then the first of them in the order of the draws.  Where it is not, or
+ * a draw has not found its row, state says so, and the run waits for the host: every later launch returns at once.
+ *
+ * X (n,d) ROW IN | candidates (n_runs,n_trials) i32 IN, -1: not found | sums (n_runs,2,n_trials,n_blocks) f64 IN |
+ * seeds (n_runs,n_clusters) i32 INOUT | state (n_runs,4) i32 INOUT                 all C-contiguous
+ * A block looks after a run, a warp after a sum.
+ * Launch grid n_runs, block 1024, shared 300 bytes (static).   Traffic: 16 n_trials n_blocks a run.
+ * Accuracy: a sum rounds ceil(n_blocks/32) + 5 times at most.
+ */
+#include "seeding.cuh"
+
+#define MOST_TRIALS 16                 // tuning.MOST_TRIALS
+#define CHOOSERS (2 * MOST_TRIALS * WARP)
+
+extern "C" __global__ void __launch_bounds__(CHOOSERS)
+seed_choose(const ROW* __restrict__ X, const int* __restrict__ candidates, int n_trials,
+            const double* __restrict__ sums, int n_blocks, int d, double per_far, double per_near, double floor,
+            double zero_floor, int n_clusters, int* __restrict__ seeds, int* __restrict__ state) {
+  __shared__ double total[2 * MOST_TRIALS];
+  __shared__ unsigned contenders;
+  __shared__ int first, certain;
+  const int tid = int(threadIdx.x), lane = lane_index(), warp = tid / WARP;
+  const long long run = blockIdx.x;
+  const int* __restrict__ own = candidates + run * n_trials;
+  int* __restrict__ progress = state + run * STATE;
+  if (!draws_on(progress, n_clusters)) return;
+  const bool located = all_located(own, n_trials);
+  if (located && warp < 2 * n_trials) {
+    const double* __restrict__ of_warp = sums + (run * 2 * n_trials + warp) * n_blocks;
+    double sum = 0.0;
+    for (int b = lane; b < n_blocks; b += WARP) sum += of_warp[b];
+    sum = warp_order_sum(sum);
+    if (lane == 0) total[warp] = sum;
+  }
+  __syncthreads();  // the sums are complete, and everyone has read the state
+  if (!located) {
+    if (tid == 0) progress[OPEN] = OPEN_DRAW;
+    return;
+  }
+  if (warp == 0) {  // a lane for each candidate
+    const bool taken = lane < n_trials;
+    const double far = taken ? total[lane] : 0.0, near = taken ? total[n_trials + lane] : 0.0;
+    const double gain = far - near;
+    const double radius = far > 0.0 ? fma(per_far, far, fma(per_near, near, floor)) : zero_floor;
+    const bool finite = __all_sync(EVERY_LANE, gain + radius < 1e308) != 0;
+    double best = taken ? gain - radius : -1e308;
+#pragma unroll
+    for (int half = WARP / 2; half > 0; half /= 2) best = fmax(best, __shfl_xor_sync(EVERY_LANE, best, half));
+    const unsigned contends = __ballot_sync(EVERY_LANE, taken && gain + radius >= best);
+    const bool errors = __any_sync(EVERY_LANE, (contends >> lane & 1) && radius > 0.0) != 0;
+    if (lane == 0) {
+      contenders = finite ? contends : 0;
+      first = __ffs(int(contends)) - 1;
+      certain = !errors;
+    }
+  }
+  __syncthreads();  // the contenders are known
+  bool apart = contenders == 0;
+  if (!certain && contenders != 0) {
+    const ROW* __restrict__ row = X + (long long)own[first] * d;
+#pragma unroll 1
+    for (int t = first + 1; t < n_trials; ++t) {
+      if (!(contenders >> t & 1) || own[t] == own[first]) continue;
+      const ROW* __restrict__ other = X + (long long)own[t] * d;
+#pragma unroll 1
+      for (int f = tid; f < d; f += CHOOSERS) apart |= widen(row[f]) != widen(other[f]);
+    }
+  }
+  const bool open = __syncthreads_or(apart) != 0;
+  if (tid != 0) return;
+  if (open) {
+    progress[OPEN] = OPEN_CHOICE;
+  } else {
+    seeds[run * n_clusters + progress[N_SEEDS]] = own[first];
+    progress[WINNER] = first;
+    progress[N_SEEDS] += 1;
+  }
+}
