@@ -9,10 +9,12 @@ from gpukmeans import seeding
 from gpukmeans.backends import cupy_plusplus, tuning
 from gpukmeans.backends.cupy_backend import CupyBackend
 from gpukmeans.backends.numpy_backend import NumpyBackend
+from gpukmeans.device_arrays import bfloat16_values, on_device
 from gpukmeans.seeding import kmeans_parallel, kmeans_plusplus, many_kmeans_plusplus, probabilities
 from tests.emulator import EmulatorDevice
 from tests.emulator.testing import skip_without_compiler
 from tests.kernel_launches import ROW_DTYPES, watched
+from tests.test_device_input import BFloat16Array
 
 F64 = np.dtype(np.float64)
 
@@ -69,6 +71,33 @@ def test_the_device_draws_what_numpy_draws_and_asks_nobody(monkeypatch, n, d, k,
 
 
 SETTLED = seeding._settled
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("d", [3, 36])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_halves_are_drawn_as_the_numbers_they_are(dtype, d, whole):
+    device = EmulatorDevice()
+    X = rows_of(300, d, np.float32)
+    X = np.rint(X) if whole else X
+    if dtype == "float16":
+        halves = X.astype(np.float16)
+        there, X = device.upload(halves), halves.astype(np.float64)
+    else:
+        bits = (X.view(np.uint32) >> 16).astype(np.uint16)
+        there, X = BFloat16Array(device.upload(bits)), bfloat16_values(bits).astype(np.float64)
+    got = draw_many(CupyBackend(device).load(on_device(there)), 34, 2)
+    assert np.array_equal(got, reference(X, 34, 2))
+
+
+def test_rows_that_begin_anywhere_are_read_one_element_at_a_time():
+    """A caller's array may begin at any element: then no four are read at once (which check mode would report)."""
+    X = rows_of(101, 36, np.float32)
+    device = watched()
+    whole = device.upload(X.reshape(-1, 1))
+    there = whole[3:3603].reshape(100, 36)
+    got = draw_many(CupyBackend(device).load(on_device(there)), 5, 1)
+    assert np.array_equal(got, reference(X.reshape(-1)[3:3603].reshape(100, 36), 5, 1))
 
 
 @ROW_DTYPES

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from sklearn.utils import assert_all_finite
 
-from gpukmeans.backends import tuning
 from gpukmeans.backends.cupy_backend import CupyBackend
 from gpukmeans.backends.numpy_backend import NumpyBackend
 from gpukmeans.device_arrays import BFLOAT16, bfloat16_values
@@ -17,7 +16,6 @@ from tests.emulator import EmulatorDevice
 from tests.emulator.testing import skip_without_compiler
 from tests.kernel_launches import (
     column_largest,
-    launch,
     limbs,
     move,
     moves,
@@ -95,16 +93,6 @@ def test_kernels_give_the_bits_of_float64_rows(dtype, n, k, d):
     for w in (None, weight):
         grid = Grid.for_rows(Y, w)
         assert np.array_equal(move(device, X, w, old, new, k, grid), move(device, Y, w, old, new, k, grid))
-
-    candidates = local.choice(n, min(n, 5), replace=False).astype(np.int32)
-    proposed = []
-    for rows in (X, Y):
-        target = device.empty((len(candidates), n), np.float64)
-        args = (device.upload(rows), device.upload(candidates), np.int32(len(candidates)))
-        args = (*args, device.upload(np.full(n, 1e300)), np.int64(n), np.int32(d), target)
-        launch(device, "seed_distance", tuning.row_constants(rows.dtype), 2, 256, *args)
-        proposed.append(device.download(target))
-    assert np.array_equal(*proposed)
 
 
 # ---- the grid --------------------------------------------------------------------------------------------------------
