@@ -1,8 +1,8 @@
 /* row_facts.cu -- what is asked of the rows once: how well halves represent them, and whether they are whole numbers.
  *
  *   z = x scale + offset, h = z rounded to halves                                   (screen.cuh)
- *   norms[i]  >= |z_i| + |z_i - h_i|, float32, at least 2^-100;   infinite where halves end
- *   rests[i]  >= |z_i - h_i|, float32;                            infinite where halves end
+ *   norms[i]  >= |z_i| + |z_i - h_i|,   rests[i] >= |z_i - h_i|         float32; both infinite where halves end,
+ *               and at least 2^-100: nothing is lost where subnormals are flushed
  *   largest   = max |x_if| if every x_if is a whole number, else +infinity
  *
  * X (n,d) ROW IN | offsets (d) f32 IN | norms, rests (n) f32 OUT | largest (1) f64 INOUT, 0 before    all C-contiguous
@@ -40,7 +40,7 @@ row_facts(const ROW* __restrict__ X, long long n, int d, double scale, const flo
       // Where z itself overflows, what is left of it is no number.
       const double above = rest < INFINITE_64 ? fma(norm, 0x1p-50, __dmul_rn(sqrt(rest), 1.0 + 0x1p-20)) : INFINITE_64;
       norms[i] = double_to_float(fmax(__dmul_rn(norm + above, 1.0 + 0x1p-20), 0x1p-100));
-      rests[i] = double_to_float(__dmul_rn(above, 1.0 + 0x1p-20));
+      rests[i] = double_to_float(fmax(__dmul_rn(above, 1.0 + 0x1p-20), 0x1p-100));
     }
   }
 #pragma unroll
