@@ -111,7 +111,10 @@ def move(device, X, weight, old, new, k, grid, weight_grid, *, vector=None, bloc
     constants = tuning.move_constants(X.dtype, 4 if vector else 1, True, limbs, weight is not None)
     if own is not None:
         constants["OWN_LIMBS"] = int(own)
-    sums, weight_sums = filled(device, (grid.n_limbs, k, d), np.int64), filled(device, (weight_grid.n_limbs, k), np.int64)
+    sums, weight_sums = (
+        filled(device, (grid.n_limbs, k, d), np.int64),
+        filled(device, (weight_grid.n_limbs, k), np.int64),
+    )
     launch(
         device,
         "move_sums",

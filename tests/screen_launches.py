@@ -102,7 +102,7 @@ def halves_of(z):
 
 
 def laid_out(kind, halves, n_padded):
-    """half_centers of kernels/screen.cuh in its four dimensions: tile, step, lane, element; (k, d) float16 -> uint16."""
+    """half_centers of kernels/screen.cuh in its four dimensions (tile, step, lane, element), from (k, d) float16."""
     (k, d), run = halves.shape, kind.run
     places = np.zeros((n_padded // 8, kind.n_steps(d), 32, 4), np.uint16)
     for j in range(k):

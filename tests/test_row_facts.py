@@ -1,4 +1,4 @@
-"""What is asked of the rows once (row_facts.cu, column_means.cu), and settle_rows.cu; every memory access is watched."""
+"""What is asked of the rows once (row_facts.cu, column_means.cu), and settle_rows.cu; memory is watched."""
 
 from __future__ import annotations
 
@@ -73,7 +73,9 @@ def test_facts_hold_at_the_ends_of_the_range(kind, scale):
     tiny = 2.0**-149 if kind is FLOAT else 2.0**-1074
     most = FLOAT32_MAX if kind is FLOAT else 2.0**480
     values = [0.0, tiny, -tiny, 2.0**-126, 65504.0, 65519.0, 65520.0, -65536.0, 2.0**-25, 3 * 2.0**-25, most, -most]
-    X = kind.store(np.array([[v / s, w] for v in values for w in (0.0, 1.0) for s in (1.0, scale) if abs(v / s) <= most]))
+    X = kind.store(
+        np.array([[v / s, w] for v in values for w in (0.0, 1.0) for s in (1.0, scale) if abs(v / s) <= most])
+    )
     check_facts(kind, X, Scaling(scale, np.zeros(16, np.float32)), watched())
     check_facts(kind, X, Scaling(scale, np.full(16, 3.25, np.float32)), watched())
 
@@ -134,12 +136,14 @@ def test_means_of_a_sample(n, d, n_sample, dtype):
     means = device.download(means)
     exact = [sum(map(Fraction, column), Fraction(0)) / n_sample for column in sample.T.tolist()]
     size = np.abs(sample).max()
-    assert all(abs(Fraction(m) - e) <= (n_sample + 2) * Fraction(size) / 2**53 for m, e in zip(means, exact, strict=True))
+    assert all(
+        abs(Fraction(m) - e) <= (n_sample + 2) * Fraction(size) / 2**53 for m, e in zip(means, exact, strict=True)
+    )
     assert device.download(spread)[0] == np.abs(sample - means).max()
 
 
 def test_rows_are_scaled_to_leave_room_for_outliers():
-    """2**10 to 2**11 for the farthest of a sample, wherever the rows lie and however large they are; bytes stay whole."""
+    """2**10 to 2**11 for the farthest of a sample, wherever they lie and however large they are; bytes stay whole."""
     for shift, size in ((0.0, 1.0), (1e6, 1e-3), (-1e30, 1e27), (0.0, 1e-42)):
         X = (shift + size * np.random.default_rng(0).standard_normal((200, 5))).astype(np.float64)
         rows = CupyBackend(EmulatorDevice()).load(X)
