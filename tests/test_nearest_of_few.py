@@ -79,7 +79,8 @@ def test_no_order_of_threads_changes_more_than_the_order_of_lists(order, seed):
     """Near ties among noise: every step of the ladder is taken."""
     X, C = near_ties(150, 4, 5, seed=3, dtype=np.float64)
     C = np.concatenate([C, np.random.default_rng(4).standard_normal((5, 5)) * 20])
-    X[::3] = np.repeat(C[4:], 10, axis=0) + 1
+    X[::3] = np.repeat(C[4:], 10, axis=0) + 1  # certified
+    X[1::3] += np.random.default_rng(5).standard_normal((50, 5)) * 1e-3  # decided by float64
     got, forward = (nearest_of_few(device, DOUBLE, X, C) for device in (watched(order, seed), watched()))
     check(DOUBLE, X, C, got)
     assert 0 < len(got.open_rows) < got.control[Control.N_UNDECIDED]
