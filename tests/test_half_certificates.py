@@ -12,8 +12,9 @@ from gpukmeans.half_certificates import LARGEST_HALF_NORM, drift_limit, half_sco
 from tests.emulator import EmulatorDevice
 from tests.emulator.testing import skip_without_compiler
 from tests.kernel_launches import watched
+from tests.oracles import nearest
 from tests.rational_floats import exponent, norm, rounded, to_float32, to_half
-from tests.screen_launches import DOUBLE, FLOAT, KINDS, data, nearest_of_few
+from tests.screen_launches import DOUBLE, FLOAT, KINDS, Scaling, data, facts_of, nearest_of_few
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -126,6 +127,35 @@ def test_both_parts_of_the_radius_are_needed_and_neither_is_much_too_wide():
     assert 0.02 < widest_share(*whole, accumulation=tensor_accumulation(96), with_rests=True) <= 1
     few = vectors("noise", 2)  # where there is little to cancel
     assert 0.05 < widest_share(*few, accumulation=tensor_accumulation(16), with_rests=True) <= 1
+
+
+#: Every product of 16 columns ends as far off as `tensor_accumulation` lets it, neighbouring centers to other sides.
+WORST_TENSOR_CORES = (
+    "cuemu::mma<cuemu::F16, 16>(sum, a, column, sum);",
+    """float out[4];
+  cuemu::mma<cuemu::F16, 16>(out, a, column, sum);
+  for (int i = 0; i < 4; ++i)
+    sum[i] = out[i] + (i & 1 ? 24.0f : -24.0f) * 0x1p-23f * fmaxf(fabsf(sum[i]), fabsf(out[i]));""",
+)
+
+
+def test_no_label_is_wrongly_certified_on_the_worst_tensor_cores():
+    """Whole halves: nothing but the accumulation is in the radius.  Rows lie about halfway between two centers."""
+    local = np.random.default_rng(5)
+    C = local.integers(-200, 200, (8, 64)).astype(np.float32)
+    C[1::2] = C[::2] + local.integers(-8, 9, (4, 64))
+    share = local.uniform(0.3, 0.7, (60, 1))
+    X = np.round(2 * (C[::2].repeat(15, axis=0) * share + C[1::2].repeat(15, axis=0) * (1 - share))) / 2
+    X, scaled = X.astype(np.float32), Scaling(1.0, np.zeros(64, np.float32))
+    want, device = nearest(X, C), watched(faults=[WORST_TENSOR_CORES])
+    certified = {}
+    for name, facts in (("enough", facts_of(FLOAT, C, scaled)), ("nothing", np.zeros(4, np.float32))):
+        got = nearest_of_few(device, FLOAT, X, C, scaled=scaled, facts=facts)
+        sure = ~np.isnan(got.limits)
+        certified[name] = sure.sum(), (got.labels[sure] == want[sure]).all()
+    assert certified["enough"][1]
+    assert not certified["nothing"][1]
+    assert certified["enough"][0] > 0
 
 
 @pytest.mark.parametrize("together", [4, 8, 16])
