@@ -25,6 +25,8 @@
 #define AHEAD 4                        // entries whose values are fetched before the first is added
 #define QUAD 4
 #define NO_ENTRY 0xffffffffffffffffull
+// Blocks for each multiprocessor: left alone, the compiler spills a register or two to make room for one more.
+#define BLOCKS (OWN_LIMBS || LIMBS == 2 ? 1 : sizeof(ROW) == 8 ? 2 : 3)
 
 static_assert(LIMBS == 1 || LIMBS == 2, "a value has one limb or two");
 
@@ -48,7 +50,7 @@ static __device__ __forceinline__ Quad load_quad(const ROW* __restrict__ row, in
 #endif
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 move_sums(const ROW* __restrict__ X, const double* __restrict__ weights, const double* __restrict__ scale,
           double limb_size, double weight_scale, double weight_limb_size, int k, int d,
           const int* __restrict__ moved_rows, const int* __restrict__ moved_from, const int* __restrict__ labels,
