@@ -27,8 +27,9 @@ def tensor_accumulation(n_columns: int) -> float:
     -----
     The products are exact.  Each addition of four, eight or sixteen of them to the running sum truncates every addend
     and the result to 24 bits of the largest: with four at a time, the most roundings, d products, d / 4 running sums
-    going in and d / 4 coming out.  Two products, for the start and the end, are added to be safe.  Computed running sums
-    exceed M by the errors so far, which `gamma` covers; it is infinite, and nothing certified, beyond 2.7 million columns.
+    going in and d / 4 coming out.  Two products, for the start and the end, are added to be safe.  Computed running
+    sums exceed M by the errors so far, which `gamma` covers; it is infinite, and nothing certified, beyond 2.7 million
+    columns.
     """
     return SLACK * gamma(1.5 * n_columns + 8.0, TENSOR_UNIT)
 
