@@ -254,8 +254,8 @@ def cluster_means(sums: I64, weights: F64, grid: Grid, dtype: np.dtype) -> NDArr
 
     A quotient and one correction by its remainder, so that the mean of equal rows is that row: a center one
     unit beside it would let rows change sides for ever.  (Where sums cancel almost wholly, or another row is so large
-    that the grid cuts this one, the grid's last unit shows instead.)  kernels/finish.cu does the same operations, for
-    the same bits.
+    that the grid cuts this one, the grid's last unit shows instead.)  kernels/update_centers.cu does the same
+    operations, for the same bits.
 
     Parameters
     ----------

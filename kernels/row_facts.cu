@@ -1,8 +1,8 @@
 /* row_facts.cu -- what is asked of the rows once: how well halves represent them, and facts about all values together.
  *
  *   z = x half_scale + offset, h = z rounded to halves                              (screen.cuh)
- *   norms[i]  >= |z_i| + |z_i - h_i|, float32, at least 2^-100;   infinite where halves end
- *   rests[i]  >= |z_i - h_i|, float32;                            infinite where halves end
+ *   norms[i]  >= |z_i| + |z_i - h_i|,   rests[i] >= |z_i - h_i|         float32; both infinite where halves end,
+ *               and at least 2^-100: nothing is lost where subnormals are flushed
  *   facts[0]  = max |x_if| if every x_if is a whole number, else +infinity
  *   facts[1]  = max |x_if|; infinity, and above it NaN, where there is one
  *   facts[2]  = 0 if every x_if * w_i * scale[f] is a whole number, else 1     (one limb holds every value: exact_sums.Grid)
@@ -51,7 +51,7 @@ row_facts(const ROW* __restrict__ X, long long n, int d, double half_scale, cons
       // Where z itself overflows, what is left of it is no number.
       const double above = rest < INFINITE_64 ? fma(norm, 0x1p-50, __dmul_rn(sqrt(rest), 1.0 + 0x1p-20)) : INFINITE_64;
       norms[i] = double_to_float(fmax(__dmul_rn(norm + above, 1.0 + 0x1p-20), 0x1p-100));
-      rests[i] = double_to_float(__dmul_rn(above, 1.0 + 0x1p-20));
+      rests[i] = double_to_float(fmax(__dmul_rn(above, 1.0 + 0x1p-20), 0x1p-100));
     }
   }
 #pragma unroll

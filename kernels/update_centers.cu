@@ -114,9 +114,14 @@ update_centers(const long long* __restrict__ sums, const long long* __restrict__
   history += run * n_history * HISTORY_WORDS;
   if (control[STOP]) return;
   if (control[N_OPEN]) {  // the last block to see it says so: STOP must not change while others read it
-    if (tid == 0 && atomicAdd(control + TICKETS, 1) == k - 1) {
-      control[TICKETS] = 0;
-      control[STOP] = ROWS_LEFT_OPEN;
+    __syncthreads();      // every thread has read it
+    if (tid == 0) {
+      __threadfence();
+      if (atomicAdd(control + TICKETS, 1) == k - 1) {
+        __threadfence();
+        control[TICKETS] = 0;
+        control[STOP] = ROWS_LEFT_OPEN;
+      }
     }
     return;
   }

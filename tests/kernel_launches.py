@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from gpukmeans.backends import nvrtc, tuning
-from gpukmeans.certificates import SQUARE_UNDERFLOW, score_radius, square_distance_radius
-from gpukmeans.exact_sums import Grid
+from gpukmeans.backends.cupy_control import Control
 from tests.emulator import EmulatorDevice
 
 ORDERS = [("forward", 0), ("random", 1), ("random", 2)]
-SHAPES = [(1, 1, 1), (127, 3, 5), (130, 17, 33), (65, 257, 7), (20, 10, 784)]
 DTYPES = [np.uint8, np.float32, np.float64]
 ROW_DTYPES = pytest.mark.parametrize("dtype", DTYPES, ids=lambda t: t.__name__)
 IN_ORDER = pytest.mark.parametrize(("order", "seed"), ORDERS)
@@ -68,12 +65,13 @@ def plain_square_distance(x, c):
 
 
 def row_facts(device, X, weight=None, scale=None):
-    """Bounds of the norms, and the facts: the largest whole number, the largest magnitude, 1 if limbs are too few."""
+    """The facts: the largest whole number, the largest magnitude, 1 if limbs are too few; norms of halves first."""
     n, d = X.shape
-    norms, facts = device.empty(n, np.float32), filled(device, 3, np.float64)
+    norms, rests, facts = device.empty(n, np.float32), device.empty(n, np.float32), filled(device, 3, np.float64)
+    offsets = device.upload(np.zeros(d, np.float32))
     others = [None if array is None else device.upload(array) for array in (weight, scale)]
-    args = (device.upload(X), np.int64(n), np.int32(d), norms, facts, *others)
-    launch(device, "row_facts", tuning.row_constants(X.dtype), 3, 256, *args)
+    args = (device.upload(X), np.int64(n), np.int32(d), np.float64(1.0), offsets, norms, rests, facts, *others)
+    launch(device, "row_facts", tuning.facts_constants(X.dtype), 3, 256, *args)
     return device.download(norms), *device.download(facts).tolist()
 
 
@@ -86,62 +84,12 @@ def column_largest(device, X, weight=None):
     return device.download(largest)
 
 
-def screen(device, X, C, *, dead=(), tile=None, radius=None, norm_limit=1e30):
-    """Labels, the undecided rows and their number."""
-    (n, d), k = X.shape, len(C)
-    wide = C.astype(np.float64)
-    squares = (wide**2).sum(axis=1)
-    c_sq = squares.astype(np.float32)
-    c_sq[list(dead)] = np.inf
-    if radius is None:
-        bound = score_radius(d, math.sqrt(squares.max()) * (1 + 1e-6))
-        radius = bound.per_norm * 1.001, bound.constant * 1.001
-    tile = tile or tuning.screen_tile(X.dtype, k)
-    norms = (np.sqrt((X.astype(np.float64) ** 2).sum(axis=1)) * (1 + 1e-6)).astype(np.float32)
-    labels, undecided = device.empty(n, np.int32), device.empty(n, np.int32)
-    counters = filled(device, 3, np.int32)
-    launch(
-        device,
-        "nearest_center",
-        tuning.screen_constants(X.dtype, tile, d),
-        -(-n // tile.BM),
-        tile.threads,
-        *(device.upload(X), device.upload(norms), device.upload(C.astype(np.float32)), device.upload(c_sq)),
-        *(np.int64(n), np.int32(k), np.int32(d), np.float32(radius[0]), np.float32(radius[1])),
-        *(np.float32(norm_limit), labels, undecided, counters),
-    )
-    count, others = device.download(counters)[0], device.download(counters)[1:]
-    assert not others.any()
-    open_rows = device.download(undecided)[:count]
-    assert len(set(open_rows.tolist())) == count
-    return device.download(labels), np.sort(open_rows)
-
-
-def certified(n, open_rows):
-    return np.setdiff1d(np.arange(n), open_rows)
-
-
-def resolved(device, X, C, *, alive=None, whole=False, radius=None):
-    """Labels and the rows left to the host, when every row is undecided; the old labels are 77."""
-    n, d = X.shape
-    alive = np.arange(len(C), dtype=np.int32) if alive is None else alive
-    if radius is None:
-        radius = (0.0, 0.0) if whole else (square_distance_radius(d), SQUARE_UNDERFLOW)
-    labels, exact_rows = device.empty(n, np.int32), device.empty(n, np.int32)
-    counters = device.upload(np.array([n, 0, 0], np.int32))
-    launch(
-        device,
-        "resolve",
-        tuning.row_center_constants(X.dtype),
-        3,
-        128,
-        *(device.upload(X), device.upload(C), device.upload(alive), np.int32(len(alive)), np.int32(d)),
-        *(np.float64(radius[0]), np.float64(radius[1]), np.int32(whole)),
-        *(device.upload(np.random.default_rng(0).permutation(n).astype(np.int32)),),
-        *(device.upload(np.full(n, 77, np.int32)), labels, exact_rows, counters),
-    )
-    left = device.download(exact_rows)[: device.download(counters)[1]]
-    return device.download(labels), np.sort(left)
+def control_words(**words):
+    """The device's control with these words set, as an int32 array; `epoch` is 1 where not said otherwise."""
+    control = np.zeros(len(Control), np.int32)
+    for name, value in {"EPOCH": 1, **words}.items():
+        control[Control[name]] = value
+    return control
 
 
 def limbs(value, scale, bits, n_limbs):
@@ -165,74 +113,43 @@ def rational_sums(X, weight, old, new, k, grid):
     return sums
 
 
-def move(device, X, weight, old, new, k, grid, *, shared=True):
-    (n, d), shape = X.shape, tuning.move_shape(X.shape[1], k, grid.n_limbs)
-    assert shape.shared_bytes or not shared
-    if not shared:
-        shape = tuning.MoveShape(shape.features, shape.rows, 0)
-    sums = filled(device, (grid.n_limbs, k, d), np.int64)
-    launch(
-        device,
-        "move_sums",
-        tuning.move_constants(X.dtype, grid.n_limbs, shape),
-        (-(-n // shape.rows), -(-d // shape.features)),
-        shape.block,
-        *(device.upload(X), None if weight is None else device.upload(weight), device.upload(grid.scale)),
-        *(np.float64(2.0**grid.bits), np.int64(n), np.int32(k), np.int32(d), np.int32(shape.rows)),
-        *(device.upload(old), device.upload(new), sums),
-        shared_mem=shape.shared_bytes,
-    )
-    return device.download(sums)
-
-
 def moves(n, k, seed=0):
     rng = np.random.default_rng(seed)
     old, new = rng.integers(-1, k, (2, n)).astype(np.int32)
     return old, np.where(new < 0, 0, new).astype(np.int32)
 
 
-def relabel(device, weight, old, new, k, grid, *, shared=True, with_sums=True):
-    n = len(new)
-    shared_bytes = tuning.relabel_shared_bytes(k, grid.n_limbs, weight is not None) if shared else 0
-    labels, counters = device.upload(old), filled(device, 3, np.int32)
-    sums = filled(device, (grid.n_limbs, k), np.int64)
+def move(device, X, weight, old, new, k, grid, weight_grid, *, vector=None, blocks=3, width=None, own=None, **words):
+    """Exact sums and weights after rows went from `old` to `new` (all but those that stay are listed, in disorder)."""
+    (n, d), shape = X.shape, tuning.move_shape(*X.shape)
+    width = width or shape.block[0]
+    listed = np.random.default_rng(9).permutation(np.flatnonzero(old != new)).astype(np.int32)
+    lists = [np.full(n, -7, np.int32) for _ in range(2)]
+    lists[0][: len(listed)], lists[1][: len(listed)] = listed, old[listed]
+    limbs = max(grid.n_limbs, weight_grid.n_limbs)
+    vector = d % tuning.QUAD == 0 if vector is None else vector
+    constants = tuning.move_constants(X.dtype, 4 if vector else 1, True, limbs, weight is not None)
+    if own is not None:
+        constants["OWN_LIMBS"] = int(own)
+    sums, weight_sums = (
+        filled(device, (limbs, k, d), np.int64),
+        filled(device, (limbs, k), np.int64),
+    )
     launch(
         device,
-        "relabel",
-        tuning.relabel_constants(grid.n_limbs, weight is not None, shared_bytes),
-        -(-n // 512),
-        256,
-        None if weight is None else device.upload(weight),
-        *(np.float64(grid.scale[0]), np.float64(2.0**grid.bits), np.int64(n), np.int32(k), np.int32(512)),
-        *(device.upload(new), labels, sums if with_sums else None, counters),
-        shared_mem=shared_bytes,
+        "move_sums",
+        constants,
+        (blocks, -(-(-(-d // tuning.QUAD) + 1) // width)),
+        (width, tuning.MOVE_THREADS // width),
+        *(device.upload(X), None if weight is None else device.upload(weight), device.upload(grid.scale)),
+        *(np.float64(2.0**grid.bits), np.float64(weight_grid.scale[0]), np.float64(2.0**weight_grid.bits)),
+        *(np.int32(n), np.int32(k), np.int32(d), *(device.upload(table) for table in lists), device.upload(new)),
+        *(sums, weight_sums, device.upload(control_words(**{"N_MOVED": len(listed), **words}))),
     )
-    assert not device.download(counters)[:2].any()
-    return device.download(labels), device.download(sums), int(device.download(counters)[2])
-
-
-def finish(device, X, weight, labels, k, old_centers):
-    d = X.shape[1]
-    grid = Grid.for_rows(X, weight)
-    ones = np.ones((len(X), 1)) if weight is None else weight[:, None]
-    weight_grid = Grid.for_rows(ones)
-    start = np.full(len(X), -1)
-    sums = rational_sums(X, weight, start, labels, k, grid)
-    weight_sums = rational_sums(ones, None, start, labels, k, weight_grid)[:, :, 0]
-    previous, centers = device.upload(old_centers), device.empty(old_centers.shape, old_centers.dtype)
-    weights, shifts = device.empty(k, np.float64), device.empty(k, np.float64)
-    launch(
-        device,
-        "finish",
-        tuning.center_constants(old_centers.dtype),
-        -(-k // 4),
-        128,
-        *(device.upload(sums), device.upload(weight_sums), device.upload(grid.scale)),
-        *(np.int32(grid.n_limbs), np.float64(2.0**-grid.bits)),
-        *(np.int32(weight_grid.n_limbs), np.float64(weight_grid.scale[0]), np.float64(2.0**-weight_grid.bits)),
-        *(np.int32(k), np.int32(d), previous, centers, weights, shifts),
-    )
-    return sums, grid, device.download(centers), device.download(weights), device.download(shifts)
+    sums, weight_sums = device.download(sums), device.download(weight_sums)
+    assert not sums[grid.n_limbs :].any()
+    assert not weight_sums[weight_grid.n_limbs :].any()
+    return sums[: grid.n_limbs], weight_sums[: weight_grid.n_limbs]
 
 
 def row_distance(device, X, C, labels, weight=None):
@@ -241,6 +158,7 @@ def row_distance(device, X, C, labels, weight=None):
     args = (
         *(device.upload(X), device.upload(C), device.upload(labels)),
         *(None if weight is None else device.upload(weight), np.int64(n), np.int32(d), distances, largest),
+        np.int32(len(C)),
     )
     launch(device, "row_distance", tuning.row_center_constants(X.dtype), 3, 256, *args)
     return device.download(distances), float(device.download(largest)[0])

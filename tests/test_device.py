@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from gpukmeans import KMeans
 from gpukmeans.backends import device as seam
 from gpukmeans.backends import get_backend, nvrtc
 from gpukmeans.backends.cupy_backend import CupyBackend
+from gpukmeans.backends.cupy_run import GRAPH_ITERATIONS
 from gpukmeans.backends.device import CupyDevice, DeviceMemoryError, probe
 from gpukmeans.device_arrays import bfloat16_values, on_device
 from tests.emulator import EmulatorDevice, EmulatorError
@@ -26,7 +28,7 @@ from tests.oracles import nearest
 
 
 def test_headers_are_inlined_once_and_lines_stay_true():
-    text = nvrtc.source("resolve", {"ROW": "float", "CENTER": "float"})
+    text = nvrtc.source("nearest_of_few", {"ROW": "float", "CENTER": "float"})
     assert text.startswith("#define ROW float\n#define CENTER float\n#line 1 ")
     assert "#include" not in text
     assert "#pragma once" not in text
@@ -124,6 +126,7 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, wrong=Fa
     """What CupyDevice uses of CuPy, over the emulator."""
     device = device or EmulatorDevice()
     log = []
+    captured = None  # launches of the graph that is being recorded
 
     class Device:
         def __init__(self, index=None):
@@ -158,10 +161,20 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, wrong=Fa
         def synchronize(self):
             pass
 
+        def begin_capture(self):
+            nonlocal captured
+            captured = []
+
+        def end_capture(self):
+            nonlocal captured
+            graph, captured = captured, None
+            return SimpleNamespace(launch=lambda stream: [launch() for launch in graph])
+
     class Array:
         def __init__(self, inner, c_contiguous=True):
-            self.inner, self.shape, self.dtype, self.nbytes = inner, inner.shape, inner.dtype, inner.nbytes
-            self.data = SimpleNamespace(memset_async=self._fill)
+            self.inner, self.shape, self.dtype = inner, inner.shape, inner.dtype
+            self.size, self.nbytes = inner.size, inner.nbytes
+            self.data = SimpleNamespace(memset_async=self._fill, ptr=inner.address)
             self.c_contiguous = c_contiguous
 
         def __dlpack_device__(self):
@@ -204,7 +217,9 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, wrong=Fa
                 inner = [
                     None if p and type(a) is np.uint64 and a == 0 else a for p, a in zip(pointers, inner, strict=True)
                 ]
-                function(grid, block, inner, shared_mem=shared_mem, shared_limit=run.max_dynamic_shared_size_bytes)
+                limit = run.max_dynamic_shared_size_bytes
+                launch = functools.partial(function, grid, block, inner, shared_mem=shared_mem, shared_limit=limit)
+                return launch() if captured is None else captured.append(launch)
 
             run.max_dynamic_shared_size_bytes = 48 * 1024
             return run
@@ -294,7 +309,12 @@ def test_whole_iterations_through_cupys_calls(monkeypatch):
     run.assign()
     assert np.array_equal(run.labels(), nearest(X, X[:4]))
     run.update()
+    steps = run.advance(12, -1.0)
+    assert len(steps) > GRAPH_ITERATIONS  # launched one by one at first, then in a graph
+    plain = CupyBackend(EmulatorDevice()).load(X).start(X[:4])
+    assert len(plain.advance(13, -1.0)) == len(steps) + 1
     centers = run.centers()
+    assert np.array_equal(centers, plain.centers())
     run.assign(move=False)
     assert np.array_equal(run.labels(), nearest(X, centers))
     assert run.inertia() > 0

@@ -143,10 +143,13 @@ class CupyRows:
         wanted = (n_clusters, n_runs, exact)
         fitting = [work for work in self._idle if (work.n_clusters, work.n_runs, work.exact) == wanted]
         self._idle = fitting[1:]  # others give their memory back
-        return fitting[0] if fitting else Workspace(self, *wanted)
+        work = fitting[0] if fitting else Workspace(self, *wanted)
+        work.attach(self)
+        return work
 
     def leave(self, work: Workspace) -> None:
         """A run has ended."""
+        work.attach(None)
         self._idle.append(work)
 
     def start(self, centers: NDArray, *, precision: str = "exact") -> CupyRun:

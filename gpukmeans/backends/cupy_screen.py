@@ -19,14 +19,14 @@ class FewCenters:
     """One launch for an assignment: kernels/nearest_of_few.cu."""
 
     def __init__(self, rows: CupyRows, n_clusters: int, exact: bool) -> None:
-        self._rows, self._k, self._exact = rows, n_clusters, exact
+        self.rows, self._k, self._exact = rows, n_clusters, exact
         self._tiles = tuning.few_tiles(n_clusters)
         #: Centers that the arrays of halves have room for.
         self.n_padded = tuning.TILE_CENTERS * self._tiles
 
     def launch(self, work: Workspace) -> None:
         """Bring labels, limits and lists up to date with the centers."""
-        rows, d = self._rows, self._rows.n_features
+        rows, d = self.rows, self.rows.n_features
         args = (
             *(rows.X, rows.norms, rows.rests, np.float64(rows.half_scale), rows.offsets),
             *(work.half_centers, work.half_squares, work.centers, work.drift, work.facts),
@@ -42,7 +42,7 @@ class ManyCenters:
     """Four launches: kernels/skip_rows.cu, nearest_of_many.cu, candidates.cu and resolve.cu."""
 
     def __init__(self, rows: CupyRows, n_clusters: int, exact: bool) -> None:
-        self._rows, self._k, self._exact = rows, n_clusters, exact
+        self.rows, self._k, self._exact = rows, n_clusters, exact
         self.n_padded = -(-n_clusters // screen_tiles.CENTER_PADDING) * screen_tiles.CENTER_PADDING
         n, d, device = rows.n_samples, rows.n_features, rows.device
         self._vector = screen_tiles.is_vector(rows.dtype, d, rows.aligned)
@@ -63,7 +63,7 @@ class ManyCenters:
 
     def launch(self, work: Workspace) -> None:
         """Bring labels, limits and lists of a single run up to date with the centers."""
-        rows, n, d, device = self._rows, self._rows.n_samples, self._rows.n_features, self._rows.device
+        rows, n, d, device = self.rows, self.rows.n_samples, self.rows.n_features, self.rows.device
         steps = tuning.n_steps(d, rows.dtype)
         shape = np.int32(self._k), np.int32(d), np.int32(steps)
         given: tuple[Any, ...] = (rows.X, rows.norms, rows.rests, np.float64(rows.half_scale), rows.offsets)

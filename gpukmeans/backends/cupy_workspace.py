@@ -32,7 +32,8 @@ class Workspace:
     """
 
     def __init__(self, rows: CupyRows, n_clusters: int, n_runs: int, exact: bool) -> None:
-        self._rows, self._device = rows, rows.device
+        self._rows: CupyRows = rows
+        self._device = rows.device
         self.n_runs, self.n_clusters, self.exact = n_runs, n_clusters, exact
         r, k, n, d = n_runs, n_clusters, rows.n_samples, rows.n_features
         self.weight_grid = weight_grid(n, rows.host_weight)
@@ -65,6 +66,10 @@ class Workspace:
         self._device.fill(self.half_centers, 0)
         #: Iterations recorded as a graph, if that has been done.
         self.replay: Callable[[], None] | None = None
+
+    def attach(self, rows: CupyRows | None) -> None:
+        """Work for `rows`; None while nobody does, so that these do not keep each other alive."""
+        self._rows = self._screen.rows = rows  # type: ignore[assignment]
 
     def begin(self, centers: NDArray) -> None:
         """New runs from `centers` (n_runs, n_clusters, n_features)."""
