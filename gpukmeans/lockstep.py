@@ -43,12 +43,12 @@ def lockstep(
     Parameters
     ----------
     rows : Rows
-        Of which ``rows.runs_at_a_time(n_clusters)`` is not 0.
+        Of which ``rows.runs_at_a_time(n_clusters, n_runs)`` is not 0.
     starts : sequence of ndarray of shape (n_clusters, n_features)
     sample_weight, max_iter, tol, precision
         As for `gpukmeans.lloyd.lloyd`; "fast" can only concern runs that start over alone.
     """
-    at_a_time = rows.runs_at_a_time(len(starts[0]))
+    at_a_time = rows.runs_at_a_time(len(starts[0]), len(starts))
     best: LloydResult | None = None
     iterations: list[Iteration] = []
     inertia_seconds = 0.0

@@ -88,7 +88,7 @@ class Restarts:
         """
         theirs = on_iteration is not None or callable(self.init)  # code that should not find BLAS held at one thread
         with nullcontext() if theirs else workers(0):
-            if on_iteration is None and not verbose and self.rows.runs_at_a_time(self.n_clusters):
+            if on_iteration is None and not verbose and self.rows.runs_at_a_time(self.n_clusters, self.n_init):
                 return self._best_of_all_at_once(max_iter, tol, precision)
             return self._best_of_each(max_iter, tol, precision, on_iteration, verbose)
 

@@ -123,19 +123,19 @@ def test_digits_end_in_the_bits_of_single_runs():
 def test_more_restarts_than_advance_together(monkeypatch):
     X = blobs(np.float32, 120, 3)
     monkeypatch.setattr(numpy_runs, "SCORES", 3 * 120 * 5)
-    assert NumpyBackend().load(X).runs_at_a_time(5) == 3
+    assert NumpyBackend().load(X).runs_at_a_time(5, 2) == 3
     assert_same_story(X, 5, n_init=8)
 
 
 def test_large_problems_run_alone():
     rows = NumpyBackend().load(np.zeros((4096, 64), np.uint8))
-    assert rows.runs_at_a_time(1) > 1
-    assert rows.runs_at_a_time(2000) == 0
-    assert NumpyBackend().load(np.zeros((4097, 64), np.uint8)).runs_at_a_time(1) == 0
-    assert NumpyBackend().load(np.zeros((2**16 + 1, 1), np.uint8)).runs_at_a_time(2) == 0
+    assert rows.runs_at_a_time(1, 2) > 1
+    assert rows.runs_at_a_time(2000, 2) == 0
+    assert NumpyBackend().load(np.zeros((4097, 64), np.uint8)).runs_at_a_time(1, 2) == 0
+    assert NumpyBackend().load(np.zeros((2**16 + 1, 1), np.uint8)).runs_at_a_time(2, 2) == 0
     assert (
-        ALONE.load(np.zeros((10, 2))).runs_at_a_time(2)
-        == NumpyBackend(skip=False).load(X=np.zeros((9, 2))).runs_at_a_time(2)
+        ALONE.load(np.zeros((10, 2))).runs_at_a_time(2, 2)
+        == NumpyBackend(skip=False).load(X=np.zeros((9, 2))).runs_at_a_time(2, 2)
         == 0
     )
 

@@ -192,8 +192,8 @@ class Rows(Protocol):
     def seeding(self) -> Seeding:
         """Distances without seeds."""
 
-    def runs_at_a_time(self, n_clusters: int) -> int:
-        """How many runs had better advance together; 0 where each had better run alone."""
+    def runs_at_a_time(self, n_clusters: int, n_runs: int) -> int:
+        """How many of `n_runs` had better advance together; 0 where each had better run alone."""
 
     def start_many(self, centers: NDArray) -> Runs:
         """New runs from `centers` (n_runs, n_clusters, n_features), where `runs_at_a_time` is not 0."""

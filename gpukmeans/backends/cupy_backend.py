@@ -155,8 +155,8 @@ class CupyRows:
     def start(self, centers: NDArray, *, precision: str = "exact") -> CupyRun:
         return CupyRun(self, centers, precision)
 
-    def runs_at_a_time(self, n_clusters: int) -> int:
-        return runs_at_a_time(self.n_samples, n_clusters)
+    def runs_at_a_time(self, n_clusters: int, n_runs: int) -> int:
+        return runs_at_a_time(self.n_samples, n_clusters) if n_runs > 1 else 0
 
     def start_many(self, centers: NDArray) -> CupyRuns:
         return CupyRuns(self, centers)

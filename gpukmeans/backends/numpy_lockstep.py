@@ -27,7 +27,7 @@ class LockstepRows:
     def largest_integer(self) -> float:
         raise NotImplementedError
 
-    def runs_at_a_time(self, n_clusters: int) -> int:
+    def runs_at_a_time(self, n_clusters: int, n_runs: int) -> int:
         n, d = self.X.shape
         return runs_at_a_time(n, d, n_clusters) if self._lockstep else 0
 
@@ -39,7 +39,7 @@ class LockstepRows:
     def plusplus(self, seeds: I64, draws: F64) -> Drawn:
         """Small problems; a run that was left open once is finished by the engine."""
         n_runs, n_steps, _ = draws.shape
-        together = self.runs_at_a_time(n_steps + 1) if seeds.shape[1] == 1 else 0
+        together = self.runs_at_a_time(n_steps + 1, len(seeds)) if seeds.shape[1] == 1 else 0
         if not together or not n_steps:
             return Drawn.nothing(seeds, n_steps)
         parts = [plusplus_of_few(self._few(), seeds[p, 0], draws[p]) for p in parts_of(n_runs, together)]

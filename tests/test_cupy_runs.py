@@ -1,0 +1,122 @@
+"""Restarts that advance together on the device: the bits of restarts that run alone, in far fewer launches."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gpukmeans import KMeans
+from gpukmeans.backends import cupy_runs, tuning
+from gpukmeans.backends.cupy_backend import CupyBackend
+from gpukmeans.backends.cupy_runs import CupyRuns
+from gpukmeans.backends.numpy_backend import NumpyBackend
+from gpukmeans.datasets import near_ties
+from tests.emulator import EmulatorDevice
+from tests.emulator.testing import skip_without_compiler
+from tests.kernel_launches import ROW_DTYPES, rows_and_centers
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiler():
+    skip_without_compiler()
+
+
+def case(n, d, dtype, seed=0):
+    return rows_and_centers(n, 1, d, dtype, seed)[0]
+
+
+def fitted(X, backend, k=5, **params):
+    weight = params.pop("sample_weight", None)
+    params = {"n_init": 6, "random_state": 3, "init": "random", **params}
+    return KMeans(k, backend=backend, **params).fit(X, sample_weight=weight)
+
+
+def assert_same(a, b):
+    assert np.array_equal(a.labels_, b.labels_)
+    assert np.array_equal(a.cluster_centers_, b.cluster_centers_)
+    assert (a.inertia_, a.n_iter_) == (b.inertia_, b.n_iter_)
+    kept = [(i.init, i.iteration, i.n_moved, i.shift) for i in a.fit_report_.iterations]
+    assert kept == [(i.init, i.iteration, i.n_moved, i.shift) for i in b.fit_report_.iterations]
+
+
+@ROW_DTYPES
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("tol", [0.0, 1e-2])
+def test_together_and_alone_end_in_the_same_bits(dtype, weighted, tol, monkeypatch):
+    X = case(150, 7, dtype)
+    weight = np.random.default_rng(1).uniform(0.1, 2, 150) if weighted else None
+    device, lonely = EmulatorDevice(), EmulatorDevice()
+    together = fitted(X, CupyBackend(device), tol=tol, sample_weight=weight)
+    monkeypatch.setattr(cupy_runs, "RUNS_TOGETHER", 1)
+    alone = fitted(X, CupyBackend(lonely), tol=tol, sample_weight=weight)
+    assert_same(together, alone)
+    assert_same(together, fitted(X, "numpy", tol=tol, sample_weight=weight))
+    assert device.n_launches < lonely.n_launches
+
+
+def test_a_few_at_a_time(monkeypatch):
+    X = case(90, 3, np.float32)
+    want = fitted(X, "numpy")
+    monkeypatch.setattr(cupy_runs, "RUNS_TOGETHER", 4)  # 6 runs: 4, then 2
+    assert_same(fitted(X, CupyBackend(EmulatorDevice(mode="check", order="random", seed=2))), want)
+
+
+def test_k_means_plusplus_and_given_weights_of_zero():
+    X = case(120, 4, np.float64)
+    weight = (np.arange(120) % 3 > 0).astype(np.float64)
+    want = fitted(X, "numpy", init="k-means++", sample_weight=weight)
+    assert_same(fitted(X, CupyBackend(EmulatorDevice()), init="k-means++", sample_weight=weight), want)
+
+
+@pytest.mark.parametrize("case_", ["rows left open", "equal centers", "empty clusters"])
+def test_runs_that_the_device_gives_up_start_over_alone(case_):
+    rng = np.random.default_rng(0)
+    if case_ == "rows left open":
+        X = near_ties(60, 4, 5, seed=1, dtype=np.float64)[0]
+    elif case_ == "equal centers":
+        X = np.repeat(rng.standard_normal((8, 2)), 5, axis=0)  # the start draws the same point twice
+    else:
+        X = np.round(rng.standard_normal((30, 1)))
+    assert_same(fitted(X, CupyBackend(EmulatorDevice()), k=6), fitted(X, "numpy", k=6))
+
+
+def test_runs_left_open_are_given_up_before_anything_is_said_of_them():
+    X, C = near_ties(60, 4, 5, seed=1, dtype=np.float64)
+    rows = CupyBackend(EmulatorDevice()).load(X)
+    assert CupyRuns(rows, np.stack([C, C[::-1]])).assign() is None
+    C[1] = C[0]
+    assert CupyRuns(rows, np.stack([X[:4], C])).assign() is None
+
+
+def test_outcomes_belong_to_the_centers_before_the_update():
+    X = case(80, 3, np.float32)
+    starts = np.stack([X[:4], X[10:14], X[20:24]])
+    rows, plain = (backend.load(X) for backend in (CupyBackend(EmulatorDevice()), NumpyBackend()))
+    runs = rows.start_many(starts)
+    for _ in range(2):
+        runs.assign()
+        runs.update()
+    runs.keep(np.array([True, False, True]))
+    lowest, highest = runs.inertia_bounds()
+    for i, start in enumerate(starts[[0, 2]]):
+        alone = plain.start(start)
+        for _ in range(2):
+            alone.assign()
+            alone.update()
+        labels, centers = runs.outcome(i)
+        assert np.array_equal(labels, alone.labels())
+        assert np.array_equal(centers, alone.assigned_centers())
+        assert lowest[i] == highest[i] == runs.inertia(labels, centers)
+        alone.set_centers(centers)
+        assert runs.inertia(labels, centers) == alone.inertia()
+
+
+def test_which_problems_run_together():
+    def together(n, k, n_runs=10):
+        return CupyBackend(EmulatorDevice()).load(np.zeros((n, 1), np.uint8)).runs_at_a_time(k, n_runs)
+
+    assert together(1797, 10) == cupy_runs.RUNS_TOGETHER
+    assert together(1797, 10, 1) == 0  # alone the device needs no look in between
+    assert together(70_000, 10) == 3
+    assert together(200_000, 10) == 0  # one fills the device
+    assert together(1797, tuning.FEW_CENTERS + 1) == 0
