@@ -24,10 +24,13 @@
 #define THREADS 128
 #define ROWS 16                        // rows of a tensor product
 #define AHEAD (sizeof(ROW) == 8 ? 2 : 4)
+// Blocks for each multiprocessor: left alone, the compiler spills a register or two to make room for one more.  Bytes that
+// are read one by one are many addresses.
+#define BLOCKS (sizeof(ROW) == 1 && !VECTOR ? 2 : TILES == 8 ? 3 : 4)
 
 static_assert(TILES >= 1 && TILES <= 8, "more than 64 centers need more registers than a thread has: nearest_of_many.cu");
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 nearest_of_few(const ROW* __restrict__ X, const float* __restrict__ norms, const float* __restrict__ rests, double scale,
                const float* __restrict__ offsets, const unsigned short* __restrict__ half_centers,
                const float* __restrict__ half_squares, const CENTER* __restrict__ C,
