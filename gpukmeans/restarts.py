@@ -18,7 +18,10 @@ from gpukmeans.exact_sums import F64
 from gpukmeans.lloyd import Iteration, LloydResult, lloyd
 from gpukmeans.lockstep import lockstep
 from gpukmeans.seeding import draw_rows, many_kmeans_plusplus, probabilities
-from gpukmeans.threads import workers
+from gpukmeans.threads import parts_of, workers
+
+#: Runs whose seeds are drawn in one go.
+SEEDED_TOGETHER = 64
 
 Init = str | ArrayLike | Callable[..., ArrayLike]
 
@@ -112,9 +115,7 @@ class Restarts:
         verbose: bool,
     ) -> LloydResult:
         best: LloydResult | None = None
-        started = time.perf_counter()
-        starts = self._starts()
-        self.report.stages["seed"] += time.perf_counter() - started
+        starts = self._starts(1 if verbose or on_iteration else SEEDED_TOGETHER)  # who watches had better not wait
         for restart in range(self.n_init):
             started = time.perf_counter()
             centers = next(starts)
@@ -163,10 +164,14 @@ class Restarts:
         """For callables: rows on a device are brought to the host once."""
         return self.X.on_host() if isinstance(self.X, DeviceInput) else self.X
 
-    def _starts(self) -> Iterator[NDArray]:
-        """The centers that the runs start from: those that `_start` would give one after another."""
+    def _starts(self, at_a_time: int = SEEDED_TOGETHER) -> Iterator[NDArray]:
+        """The centers that the runs start from, drawn for some runs at a time when the first of them is asked for."""
         if not isinstance(self.init, str) or self.init != "k-means++":
-            return (self._start() for _ in range(self.n_init))
+            for _ in range(self.n_init):
+                yield self._start()
+            return
         p = probabilities(self.rows.n_samples, self.sample_weight, self.dtype)
-        drawn = many_kmeans_plusplus(self.rows, self.n_clusters, self.n_init, self.random_state, p, self.sample_weight)
-        return (self.rows.take(run).astype(self.dtype) for run in drawn)
+        for part in parts_of(self.n_init, at_a_time):
+            n_runs = part.stop - part.start
+            drawn = many_kmeans_plusplus(self.rows, self.n_clusters, n_runs, self.random_state, p, self.sample_weight)
+            yield from (self.rows.take(run).astype(self.dtype) for run in drawn)

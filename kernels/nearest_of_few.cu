@@ -25,7 +25,8 @@
 #define THREADS 128
 #define ROWS 16                        // rows of a tensor product
 #define AHEAD (sizeof(ROW) == 8 ? 2 : VECTOR || sizeof(ROW) == 4 ? 4 : sizeof(ROW))  // elements read one by one take a register each
-#define MIN_BLOCKS (TILES <= 2 ? 5 : TILES == 4 ? 4 : 3)  // of a multiprocessor: as many as leave every sum its register
+// Blocks of a multiprocessor: as many as leave every sum its register.
+#define MIN_BLOCKS ((TILES <= 2 ? 5 : TILES == 4 ? 4 : 3) - (sizeof(ROW) == 1))
 
 static_assert(TILES >= 1 && TILES <= 8, "more than 64 centers need more registers than a thread has: nearest_of_many.cu");
 
