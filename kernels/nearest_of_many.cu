@@ -1,12 +1,26 @@
 /* nearest_of_many.cu -- the screen of many centers: the nearest center of every listed row, and which rows that is certain of.
  *
  *   labels[i] = argmax_j v_ij, certified where the two best differ by more than twice the radius:
- *               limits[i] says how long that holds                                                  (screen.cuh)
+ *               uppers[i] and lowers[i] say how long that holds: NaN in uppers for all others        (screen.cuh)
  *   not certified: listed in undecided_rows with the best score, candidate_counts cleared           (control[N_UNDECIDED])
  *   with `exact` 0 rows that are not certified keep the screen's word, where scores are numbers     (control[N_UNCERTAIN])
  *   Rows whose label changes are listed in moved_rows and moved_from                                (control[N_MOVED])
  *
- * Launch grid any, block 32 WARPS_M WARPS_N.
+ * A lane meets the same centers of each of its rows, j % (8 WARPS_N) / 2 being the same for all of them.  So it keeps the
+ * largest of their scores, and these are groups of centers with a bound each, for the price of some registers:
+ *   group(j) = j % (2 N_GROUPS) / 2,  N_GROUPS = 4 WARPS_N LANE_GROUPS
+ *   lowers[i, g]  the bound of the centers of group g; in the group of the label that of all centers but the label
+ *
+ * X (n,d) ROW IN | norms, rests (n) f32 IN | offsets (16 n_steps) f32 IN | half_centers u16 IN | half_squares (k rounded up
+ * to BN) f32 IN, -infinity beyond k | drift_so_far (k + N_GROUPS) f32 IN: of each center, then the largest of each group |
+ * facts IN | active_rows (n) i32 IN: control[N_ACTIVE] of them | labels (n) i32 INOUT | uppers (n) f32 OUT | lowers (n,
+ * N_GROUPS) f32 OUT, of certified rows | moved_rows, moved_from, undecided_rows (n) i32 OUT | undecided_best (n) f32 OUT |
+ * candidate_counts (n_slot_rows) i32 OUT, of so many undecided rows | control INOUT               all C-contiguous
+ * A block owns BM listed rows at a time and walks all centers: score_tiles.cuh.  Only the two best scores of a row are shared.
+ * Launch grid any, block 32 WARPS_M WARPS_N, shared STAGES STAGE_BYTES + 16 BM + 32 BM n_steps (or 64 BM PANEL_STEPS).
+ * Traffic: a listed row once (with PANEL_STEPS once for every BN centers) and 16 + 4 N_GROUPS bytes, 4 to 12 more if its label
+ * changes or is not certain; 2 k 16 n_steps bytes of centers for every BM rows, from the second-level cache.
+ * Work: 2 k 16 n_steps operations a listed row.
  */
 #include "score_tiles.cuh"
 
@@ -28,13 +42,17 @@ static __device__ __forceinline__ void put(unsigned long long* first, unsigned* 
   atomicMax(second, unsigned(min(before, key) >> 32));
 }
 
+static __device__ __forceinline__ Best best_in(unsigned long long first, unsigned second) {
+  return {unordered(unsigned(first >> 32)), unordered(second), first ? int(~unsigned(first)) : 0x7fffffff};
+}
+
 extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS)
 nearest_of_many(const ROW* __restrict__ X, const float* __restrict__ norms, const float* __restrict__ rests, double scale,
                 const float* __restrict__ offsets, const unsigned short* __restrict__ half_centers,
                 const float* __restrict__ half_squares, const float* __restrict__ drift_so_far,
                 const float* __restrict__ facts, const int* __restrict__ active_rows, int k, int d, int n_steps, int exact,
-                int* __restrict__ labels, float* __restrict__ limits, int* __restrict__ moved_rows,
-                int* __restrict__ moved_from, int* __restrict__ undecided_rows, float* __restrict__ undecided_best,
+                int* __restrict__ labels, float* __restrict__ uppers, float* __restrict__ lowers,
+                int* __restrict__ moved_rows, int* __restrict__ moved_from, int* __restrict__ undecided_rows, float* __restrict__ undecided_best,
                 int n_slot_rows, int* __restrict__ candidate_counts, int* control) {
   if (control[STOP]) return;
   const int n_active = control[N_ACTIVE], lane = lane_index(), warp_m = int(threadIdx.x) / WARP % WARPS_M;
@@ -54,14 +72,26 @@ nearest_of_many(const ROW* __restrict__ X, const float* __restrict__ norms, cons
     }
     __syncthreads();  // the rows are listed
 
+    float largest[MT][2][LANE_GROUPS];  // scores of the lane's groups
+#pragma unroll
+    for (int m = 0; m < MT; ++m)
+#pragma unroll
+      for (int g = 0; g < LANE_GROUPS; ++g) largest[m][0][g] = largest[m][1][g] = -INFINITE;
     walk_centers(of, rows, ring, [&](const float (&sum)[MT][NT][4], int center) {
+      __syncwarp();  // the compiler moves nothing from here up among the products, where registers are short
 #pragma unroll
       for (int m = 0; m < MT; ++m) {
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
           float most = -INFINITE;
 #pragma unroll
-          for (int j = 0; j < NT; ++j) most = fmaxf(most, fmaxf(sum[m][j][2 * h], sum[m][j][2 * h + 1]));
+          for (int g = 0; g < LANE_GROUPS; ++g) {
+            float of_group = -INFINITE;
+#pragma unroll
+            for (int j = g; j < NT; j += LANE_GROUPS) of_group = fmaxf(of_group, fmaxf(sum[m][j][2 * h], sum[m][j][2 * h + 1]));
+            largest[m][h][g] = fmaxf(largest[m][h][g], of_group);
+            most = fmaxf(most, of_group);
+          }
           const int i = (warp_m * MT + m) * 16 + 8 * h + lane / 4;
           const float bar = unordered(*const_cast<volatile unsigned*>(seconds + i));  // what is below cannot come second
           if (!__any_sync(EVERY_LANE, most >= bar)) continue;
@@ -79,18 +109,33 @@ nearest_of_many(const ROW* __restrict__ X, const float* __restrict__ norms, cons
     });
 
     __syncthreads();  // every warp has put in its best
+#pragma unroll
+    for (int m = 0; m < MT; ++m) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        const int i = (warp_m * MT + m) * 16 + 8 * h + lane / 4, row = rows[i];
+        const Best best = best_in(firsts[i], seconds[i]);
+        const float norm = norms[row], radius = score_radius(facts, norm, rests[row]);
+        if (row0 + i >= n_active || !is_certain(best, radius)) continue;
+#pragma unroll
+        for (int g = 0; g < LANE_GROUPS; ++g) {
+          const int group = (g * WARPS_N + int(threadIdx.x) / WARP / WARPS_M) * 4 + lane % 4;
+          const float most = largest[m][h][g] == best.first ? best.second : largest[m][h][g];
+          lowers[(long long)row * N_GROUPS + group] = lower_limit(most, radius, norm, drift_so_far[k + group]);
+        }
+      }
+    }
     for (int i = int(threadIdx.x); i < BM; i += THREADS) {
       const bool own = row0 + i < n_active;
       const int row = rows[i];
-      const unsigned long long first = firsts[i];
-      const Best best = {unordered(unsigned(first >> 32)), unordered(seconds[i]), first ? int(~unsigned(first)) : k};
+      const Best best = best_in(firsts[i], seconds[i]);
       const int label = min(best.index, k - 1);  // only scores that are no numbers leave none
       bool certain = false, trusted = false;
       if (own) {
         const float norm = norms[row], radius = score_radius(facts, norm, rests[row]);
         certain = is_certain(best, radius);
         trusted = !certain && !exact && radius < INFINITE;
-        limits[row] = certain ? drift_limit(best, radius, norm, drift_so_far[label]) : NOT_A_NUMBER;
+        uppers[row] = certain ? upper_limit(best.first, radius, norm, drift_so_far[label]) : NOT_A_NUMBER;
       }
       relabel(certain || trusted, row, label, labels, moved_rows, moved_from, control);
       const unsigned trusting = __ballot_sync(EVERY_LANE, trusted);
@@ -103,6 +148,7 @@ nearest_of_many(const ROW* __restrict__ X, const float* __restrict__ norms, cons
         if (place < n_slot_rows) candidate_counts[place] = 0;
       }
     }
+    __syncthreads();  // the bests have been read
   }
   await_copies<0>();
 }

@@ -8,6 +8,8 @@ multiply-adds; one a clock is an H100's peak, and mma.sync reaches about 0.6):
 - A block of BM rows that stay in shared memory takes 4096 / BM bytes of centers from the second-level cache: 16 for
   256 rows, 32 for 128, of the 24 to 32 a clock and multiprocessor that an H100's cache gives.  Rows that are brought
   in again for every tile of centers add 16 itemsize 16 / BN: 16 BM = 128 by BN = 256 in float16.
+- Rows have bounds of 8 or 16 groups of centers.  16 leave fewer rows to look at and take 32 bytes of each row more, once to
+  skip it and once when it is looked at: little beside 512 columns, or with so many centers that a warp of four has its own.
 - Two blocks on a multiprocessor take turns at the tensor cores while the other looks at its sums or fetches rows: with
   few columns the sums are looked at often (about 2 operations a sum, half the rate of others, for 2 d operations).
 """
@@ -47,6 +49,12 @@ class ScoreTile:
     WARPS_N: int
     CHUNK: int
     PANEL_STEPS: int = 0  # 0: rows stay in shared memory
+    LANE_GROUPS: int = 1  # of centers, that a lane keeps bounds of
+
+    @property
+    def n_groups(self) -> int:
+        """Groups of centers with bounds of their own: center j is of group ``j % (2 n_groups) // 2``."""
+        return 4 * self.WARPS_N * self.LANE_GROUPS
 
     @property
     def threads(self) -> int:
@@ -77,10 +85,11 @@ class ScoreTile:
             "VECTOR": int(vector),
             "CHUNK": self.CHUNK,
             "PANEL_STEPS": self.PANEL_STEPS,
+            "LANE_GROUPS": self.LANE_GROUPS,
         }
 
 
-_TALL = ScoreTile(BM=256, BN=64, WARPS_M=4, WARPS_N=1, CHUNK=2)
+_TALL = ScoreTile(BM=256, BN=64, WARPS_M=4, WARPS_N=1, CHUNK=2, LANE_GROUPS=2)
 _SQUARE = ScoreTile(BM=128, BN=128, WARPS_M=2, WARPS_N=2, CHUNK=2)
 _WIDE = ScoreTile(BM=128, BN=256, WARPS_M=2, WARPS_N=4, CHUNK=1)
 
@@ -130,6 +139,11 @@ def many_tile(row_dtype: np.dtype, n_samples: int, n_features: int, vector: bool
     return streamed_tile(row_dtype, vector)
 
 
+def skip_constants(n_groups: int) -> Constants:
+    """For kernels/skip_rows.cu."""
+    return {"N_GROUPS": n_groups}
+
+
 def candidate_constants(row_dtype: np.dtype, vector: bool) -> Constants:
     """For kernels/candidates.cu."""
     return {**candidate_tile(row_dtype).constants(row_dtype, vector), "SLOTS": SLOTS}
@@ -142,11 +156,14 @@ def resolve_constants(row_dtype: np.dtype) -> Constants:
 
 def variants() -> list[tuple[str, Constants]]:
     """The screens of many centers, with every set of constants that the backend may ask for."""
-    found: list[tuple[str, Constants]] = [("skip_rows", {})]
+    found: list[tuple[str, Constants]] = []
+    n_groups = set()
     for row in ROW_DTYPES:
         found.append(("resolve", resolve_constants(row)))
         for vector in (False, True):
             found.append(("candidates", candidate_constants(row, vector)))
             for tile in (*_resident_tiles(vector), streamed_tile(row, vector)):
                 found.append(("nearest_of_many", tile.constants(row, vector)))
+                n_groups.add(tile.n_groups)
+    found += [("skip_rows", skip_constants(groups)) for groups in sorted(n_groups)]
     return found
