@@ -121,6 +121,7 @@ class Screen:
         self.drift = rng.uniform(0, 3, self.k + self.n_groups).astype(np.float32) if drift is None else drift
         offsets = np.zeros(16 * self.steps, np.float32)
         offsets[: self.d] = self.offset
+        self.old_lowers = np.float32(7e7)
         self.slots = max(1, n // 2) if slots is None else slots
         self.on = {
             "X": up(self.X),
@@ -134,7 +135,7 @@ class Screen:
             "half_squares": up(self.starts),
             "labels": up(self.old),
             "uppers": up(np.full(n, np.nan, np.float32) if uppers is None else uppers),
-            "lowers": up(np.full((n, self.n_groups), 7e7, np.float32) if lowers is None else lowers),
+            "lowers": up(np.full((n, self.n_groups), self.old_lowers) if lowers is None else lowers),
             **{name: self.device.empty(n, np.int32) for name in ("moved", "moved_from", "active", "undecided", "open")},
             "best": self.device.empty(n, np.float32),
             "candidates": self.device.empty((self.slots, screen_tiles.SLOTS), np.int32),

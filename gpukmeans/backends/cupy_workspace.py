@@ -132,7 +132,8 @@ class Workspace:
             *(self.centers, self.previous, np.float64(rows.half_scale), rows.offsets, np.int32(self._n_steps)),
             *(self.half_centers, self.half_squares, self.measures),
             *(np.float64(tensor_accumulation(tuning.STEP_COLUMNS * self._n_steps)), np.float64(rows.largest_integer)),
-            *(self.facts, self.drift, np.int32(self._screen.n_groups), self._table, np.int32(tuning.hash_slots(self.n_clusters))),
+            *(self.facts, self.drift, np.int32(self._screen.n_groups)),
+            *(self._table, np.int32(tuning.hash_slots(self.n_clusters))),
             *(self.tolerance, self.history, np.int32(HISTORY), self.control),
         )
         constants = tuning.update_constants(rows.dtype, given=given)

@@ -8,8 +8,8 @@ multiply-adds; one a clock is an H100's peak, and mma.sync reaches about 0.6):
 - A block of BM rows that stay in shared memory takes 4096 / BM bytes of centers from the second-level cache: 16 for
   256 rows, 32 for 128, of the 24 to 32 a clock and multiprocessor that an H100's cache gives.  Rows that are brought
   in again for every tile of centers add 16 itemsize 16 / BN: 16 BM = 128 by BN = 256 in float16.
-- Rows have bounds of 8 or 16 groups of centers.  16 leave fewer rows to look at and take 32 bytes of each row more, once to
-  skip it and once when it is looked at: little beside 512 columns, or with so many centers that a warp of four has its own.
+- Bounds of 16 groups of centers leave fewer rows to look at than those of 8, and take 32 bytes more of every row in
+  every iteration: little beside the columns of wide tiles.  4 LANE_GROUPS WARPS_N of them are free, but for registers.
 - Two blocks on a multiprocessor take turns at the tensor cores while the other looks at its sums or fetches rows: with
   few columns the sums are looked at often (about 2 operations a sum, half the rate of others, for 2 d operations).
 """
