@@ -172,7 +172,7 @@ def limits_of_exact_scores(device, tile=TILES[1]):
     """Whole numbers and a radius of zero: what is left to err is the arithmetic of the limits."""
     rng = np.random.default_rng(0)
     C = rng.integers(0, 250, (35, 3)).astype(np.float64)
-    C = np.concatenate([C, C + [2, 0, 0]])  # the next center is so near that norms and scores almost cancel
+    C = np.concatenate([C, C + np.array([2, 0, 0])])  # the next center is so near that norms and scores almost cancel
     X = (C[rng.integers(0, 70, 90)] + [0, 1, 1] * rng.integers(0, 3, (90, 3))).astype(np.uint8)
     for size in (0.0, 1.0, 300.0, 1e6):
         screen = Screen(device, BYTE, X, C, largest_radius=0.0)
