@@ -1,8 +1,8 @@
 """Bytes and operations of an iteration beside what the GPU can do: ``python -m bench.roofline`` (``--check`` compares).
 
-Writes the table of kernels/README.md, between ``<!-- roofline -->`` and ``<!-- /roofline -->``.  Nothing in it was timed: it
-counts what the kernels read, write and multiply, from the same shapes that the backend launches them with, and divides by the
-rates of a data sheet.
+Writes the table of kernels/README.md, between ``<!-- roofline -->`` and ``<!-- /roofline -->``.  Nothing in it was
+timed: it counts what the kernels read, write and multiply, from the same shapes that the backend launches them with,
+and divides by the rates of a data sheet.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def table() -> str:
         memory = (a.row_bytes + a.list_bytes) / BYTES_PER_SECOND
         arithmetic = a.operations / (OPERATIONS_PER_SECOND * MMA_SYNC)
         title = w.title.split(", at most")[0]
-        cells = [title, a.kernel, *(f"{x / 1e6:.3g}" for x in (a.row_bytes, a.list_bytes)), f"{a.center_bytes / 1e6:.3g}"]
+        cells = [title, a.kernel, *(f"{x / 1e6:.3g}" for x in (a.row_bytes, a.list_bytes, a.center_bytes))]
         cells += [f"{a.operations / 1e9:.3g}", f"{a.padding:.2f}", f"{1e6 * memory:.3g}", f"{1e6 * arithmetic:.3g}"]
         lines.append("| " + " | ".join([*cells, str(a.launches)]) + " |")
     return "\n".join(lines)
