@@ -50,7 +50,7 @@ class Assignment:
 
     kernel: str
     row_bytes: int
-    list_bytes: int  # labels, limits, norms, lists: what is read and written beside the rows
+    list_bytes: int  # labels, limits (of groups, too), norms, lists: what is read and written beside the rows
     center_bytes: int  # of halves, read from the second-level cache
     operations: int
     padding: float  # operations on padded centers and columns over those that are needed
@@ -69,7 +69,7 @@ def assignment(w: Workload) -> Assignment:
         kernel, centers = "nearest_of_many", -(-k // tuning.TILE_CENTERS) * tuning.TILE_CENTERS
         vector = screen_tiles.is_vector(dtype, d, True)
         tile = screen_tiles.many_tile(dtype, n, d, vector, SHARED_BYTES)
-        readings, lists, launches = -(-n // tile.BM), 8 + 4 + 4 + 8 + 4, 6
+        readings, lists, launches = -(-n // tile.BM), 8 + 4 + 4 + 8 + 4 + 4 * tile.n_groups, 6
         passes = -(-k // tile.BN) if tile.PANEL_STEPS else 1
     operations = 2 * n * centers * columns
     return Assignment(

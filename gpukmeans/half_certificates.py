@@ -101,3 +101,71 @@ def drift_limit(best: float, second: float, radius: float, norm: float, drift_so
     own = math.sqrt(max(0.0, norm * norm - 2.0 * best + 2.0 * radius))
     other = math.sqrt(max(0.0, norm * norm - 2.0 * second - 2.0 * radius))
     return other - own + drift_so_far
+
+
+# ---- a limit for every group of centers ------------------------------------------------------------------------------
+#
+# `drift_limit` adds the largest drift of any other center to that of the own one, so that one center on its way makes
+# every row be looked at.  Kept apart, upper bound and lower bounds may each wait for the drift that concerns it: with
+#
+#     upper   >= |y - z_own| - own_so_far,       own_so_far   >= what the own center has drifted so far,
+#     lower_g <= |y - z_j| + group_so_far_g,     group_so_far_g  likewise the sum of its group's largest drifts,
+#
+# for y = (z_i, sqrt(N^2 - |z_i|^2)), every center z_j of group g but the own one, and counts of the time of writing,
+# the triangle inequality has at any later time
+#
+#     |y - z_own| <= upper + own_so_far,         |y - z_j| >= lower_g - group_so_far_g,
+#
+# so that the label stays while
+#
+#     upper + own_so_far < lower_g - group_so_far_g      for every group g.
+#
+# In float32.  All slack is taken when a limit is written: with rounding to nearest, subnormals flushed or not, from
+# fl(a) < fl(b) follows a < b, and each side of the comparison is rounded once.  (u = 2**-24.)
+#
+# - Roots.  N^2 is rounded by u N^2, and A = N^2 - 2 v then by 2 u (N^2 + |v|); 16 u (N^2 + |v|) is given for these and
+#   for what is lost of that gift itself.  The radius loses some u of its own, of which its factors have 2**13 to spare
+#   (kernels/update_centers.cu).  The sum of both rounds by u, and so do its root and the product with the factor
+#   1 -+ 16 u that pays for these three.
+# - Origins.  With S for a count, root -+ S rounds by u (root + S) at most, what follows by as much, and 16 u (root + S)
+#   is given.
+# - Counts.  One becomes fl(fl(S + step) (1 + 4 u)) >= S + step, where step is above the drift, so that between any two
+#   times a count grows by all that was drifted.  Where subnormals are flushed, 2**-125 may be lost each time: root is
+#   2**-50 at least, by the constant of the radius, and 13 u 2**-50 pays for 2**50 such losses of own center and group.
+
+
+def upper_limit(best: float, radius: float, norm: float, own_so_far: float) -> float:
+    """Least upper bound of a row's distance to its own center, less the drift of that so far (real arithmetic).
+
+    kernels/screen.cuh computes a float32 just above this.
+
+    Parameters
+    ----------
+    best : float
+        The score v of the own center.
+    radius : float
+        Of the score.
+    norm : float
+        N >= |z_i|, the same whenever limits of the row are compared.
+    own_so_far : float
+        The sum over the iterations so far of the own center's drift.
+    """
+    return math.sqrt(max(0.0, norm * norm - 2.0 * best + 2.0 * radius)) - own_so_far
+
+
+def lower_limit(most: float, radius: float, norm: float, group_so_far: float) -> float:
+    """Greatest lower bound of a row's distances to a group's centers, plus that group's drift so far (real arithmetic).
+
+    kernels/screen.cuh computes a float32 just below this.
+
+    Parameters
+    ----------
+    most : float
+        The largest score of the group's centers, the row's own center left out; -infinity if there is no other.  More
+        will do, as the second best score of all where the own center is in the group.
+    radius, norm : float
+        As for `upper_limit`.
+    group_so_far : float
+        The sum over the iterations so far of the largest drift of a center of the group.
+    """
+    return math.sqrt(max(0.0, norm * norm - 2.0 * most - 2.0 * radius)) + group_so_far

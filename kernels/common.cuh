@@ -8,6 +8,8 @@
 
 #define WARP 32
 #define EVERY_LANE 0xffffffffu
+#define INFINITE __int_as_float(0x7f800000)
+#define NOT_A_NUMBER __int_as_float(0x7fffffff)
 
 // Storage only: arithmetic is done in wider types.
 struct Half {

@@ -1,17 +1,22 @@
 /* nearest_of_many.cu -- the screen of many centers: the nearest center of every listed row, and which rows that is certain of.
  *
  *   labels[i] = argmax_j v_ij, certified where the two best differ by more than twice the radius:
- *               limits[i] says how long that holds                                                  (screen.cuh)
+ *               uppers[i] and lowers[i] say how long that holds: NaN in uppers for all others        (screen.cuh)
  *   not certified: listed in undecided_rows with the best score, candidate_counts cleared           (control[N_UNDECIDED])
  *   with `exact` 0 rows that are not certified keep the screen's word, where scores are numbers     (control[N_UNCERTAIN])
  *   Rows whose label changes are listed in moved_rows and moved_from                                (control[N_MOVED])
  *
+ * A lane meets the same centers of each of its rows, j % (8 WARPS_N) / 2 being the same for all of them.  So it keeps the
+ * largest of their scores, and these are groups of centers with a bound each, for the price of some registers:
+ *   group(j) = j % (2 N_GROUPS) / 2,  N_GROUPS = 4 WARPS_N LANE_GROUPS
+ *   lowers[i, g]  the bound of the centers of group g; in the group of the label that of all centers but the label
+ *
  * X (n,d) ROW IN | norms, rests (n) f32 IN: row_facts.cu | offsets (16 n_steps) f32 IN, zeros beyond d | half_centers
  * (ceil(k/8), n_steps, 32, 4) u16 IN: screen.cuh | half_squares (k rounded up to BN) f32 IN: -|z_j|^2/2, or -infinity for
- * centers that are dead or beyond k | drift_so_far (k) f32 IN | facts IN | active_rows (n) i32 IN: control[N_ACTIVE] of them |
- * labels (n) i32 INOUT | limits (n) f32 OUT, NaN where nothing is known | moved_rows, moved_from, undecided_rows (n) i32 OUT |
+ * centers that are dead or beyond k | drift_so_far (k + N_GROUPS) f32 IN: of each center, then the largest of each group | facts IN | active_rows (n) i32 IN: control[N_ACTIVE] of them |
+ * labels (n) i32 INOUT | uppers (n) f32 OUT | lowers (n, N_GROUPS) f32 OUT, of certified rows | moved_rows, moved_from, undecided_rows (n) i32 OUT |
  * undecided_best (n) f32 OUT | candidate_counts (n_slot_rows) i32 OUT, 0 for the first so many undecided rows | part_firsts
- * (BM floor(grid/2)) u64, part_seconds (the same) u32, part_tickets (floor(grid/2)) i32 INOUT, 0 before and after |
+ * (BM floor(grid/2)) u64, part_seconds (the same) u32, part_groups (the same, N_GROUPS) u32, part_tickets (floor(grid/2)) i32 INOUT, 0 before and after |
  * control INOUT                                                                                   all C-contiguous
  * A block owns BM listed rows and walks all centers BN at a time (score_tiles.cuh); what it keeps of a row's scores are the
  * two best, in shared memory.  A score is compared with the second best so far, and looked at again only where it is not
@@ -53,6 +58,10 @@ static __device__ __forceinline__ void put_all(unsigned long long* first, unsign
   atomicMax(second, max(own_second, unsigned(min(before, own_first) >> 32)));
 }
 
+static __device__ __forceinline__ Best best_in(unsigned long long first, unsigned second) {
+  return {unordered(unsigned(first >> 32)), unordered(second), first ? int(~unsigned(first)) : 0x7fffffff};
+}
+
 // The rows that this block will work on next come nearer.
 static __device__ __forceinline__ void expect_rows(const ROW* __restrict__ X, const int* __restrict__ list, long long row0, int n_rows,
                                                    int d) {
@@ -69,10 +78,10 @@ nearest_of_many(const ROW* __restrict__ X, const float* __restrict__ norms, cons
                 const float* __restrict__ offsets, const unsigned short* __restrict__ half_centers,
                 const float* __restrict__ half_squares, const float* __restrict__ drift_so_far,
                 const float* __restrict__ facts, const int* __restrict__ active_rows, int k, int d, int n_steps, int exact,
-                int* __restrict__ labels, float* __restrict__ limits, int* __restrict__ moved_rows,
-                int* __restrict__ moved_from, int* __restrict__ undecided_rows, float* __restrict__ undecided_best,
+                int* __restrict__ labels, float* __restrict__ uppers, float* __restrict__ lowers,
+                int* __restrict__ moved_rows, int* __restrict__ moved_from, int* __restrict__ undecided_rows, float* __restrict__ undecided_best,
                 int n_slot_rows, int* __restrict__ candidate_counts, unsigned long long* part_firsts, unsigned* part_seconds,
-                int* part_tickets, int* control) {
+                unsigned* part_groups, int* part_tickets, int* control) {
   if (control[STOP]) return;
   const int n_active = control[N_ACTIVE], lane = lane_index(), warp_m = int(threadIdx.x) / WARP % WARPS_M;
   // Where rows are too few for all blocks, a block takes part of the centers only, and one tile of rows at most.
@@ -96,15 +105,29 @@ nearest_of_many(const ROW* __restrict__ X, const float* __restrict__ norms, cons
     }
     __syncthreads();  // the rows are listed
 
+    float largest[MT][2][LANE_GROUPS];  // scores of the lane's groups
+    const auto group_of = [&](int g) { return (g * WARPS_N + int(threadIdx.x) / WARP / WARPS_M) * 4 + lane % 4; };
+    const auto place_of = [&](int m, int h) { return (warp_m * MT + m) * 16 + 8 * h + lane / 4; };
+#pragma unroll
+    for (int m = 0; m < MT; ++m)
+#pragma unroll
+      for (int g = 0; g < LANE_GROUPS; ++g) largest[m][0][g] = largest[m][1][g] = -INFINITE;
     walk_centers(of, rows, ring, [&](const float (&sum)[MT][NT][4], int center) {
+      __syncwarp();  // the compiler moves nothing from here up among the products, where registers are short
 #pragma unroll
       for (int m = 0; m < MT; ++m) {
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
           float most = -INFINITE;
 #pragma unroll
-          for (int j = 0; j < NT; ++j) most = fmaxf(most, fmaxf(sum[m][j][2 * h], sum[m][j][2 * h + 1]));
-          const int i = (warp_m * MT + m) * 16 + 8 * h + lane / 4;
+          for (int g = 0; g < LANE_GROUPS; ++g) {
+            float of_group = -INFINITE;
+#pragma unroll
+            for (int j = g; j < NT; j += LANE_GROUPS) of_group = fmaxf(of_group, fmaxf(sum[m][j][2 * h], sum[m][j][2 * h + 1]));
+            largest[m][h][g] = fmaxf(largest[m][h][g], of_group);
+            most = fmaxf(most, of_group);
+          }
+          const int i = place_of(m, h);
           const float bar = unordered(*const_cast<volatile unsigned*>(seconds + i));  // what is below cannot come second
           if (!__any_sync(EVERY_LANE, most >= bar)) continue;
           Best best = no_score();
@@ -125,6 +148,13 @@ nearest_of_many(const ROW* __restrict__ X, const float* __restrict__ norms, cons
     __syncthreads();  // every warp has put in its best
     if (n_parts > 1) {
       for (int i = int(threadIdx.x); i < BM; i += THREADS) put_all(part_firsts + row0 + i, part_seconds + row0 + i, firsts[i], seconds[i]);
+#pragma unroll
+      for (int m = 0; m < MT; ++m)
+#pragma unroll
+        for (int h = 0; h < 2; ++h)
+#pragma unroll
+          for (int g = 0; g < LANE_GROUPS; ++g)
+            atomicMax(part_groups + (row0 + place_of(m, h)) * N_GROUPS + group_of(g), ordered(largest[m][h][g]));
       __threadfence();
       __syncthreads();  // all have put theirs
       // The block that comes last finishes the rows, and leaves everything as it was found.
@@ -134,20 +164,43 @@ nearest_of_many(const ROW* __restrict__ X, const float* __restrict__ norms, cons
         firsts[i] = atomicExch(part_firsts + row0 + i, 0ULL);
         seconds[i] = atomicExch(part_seconds + row0 + i, 0u);
       }
+#pragma unroll
+      for (int m = 0; m < MT; ++m)
+#pragma unroll
+        for (int h = 0; h < 2; ++h)
+#pragma unroll
+          for (int g = 0; g < LANE_GROUPS; ++g)
+            largest[m][h][g] = unordered(atomicExch(part_groups + (row0 + place_of(m, h)) * N_GROUPS + group_of(g), 0u));
       if (threadIdx.x == 0) part_tickets[row_tile0] = 0;
+      __syncthreads();  // the bests of all parts are there
+    }
+#pragma unroll
+    for (int m = 0; m < MT; ++m) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        const int i = place_of(m, h), row = rows[i];
+        const Best best = best_in(firsts[i], seconds[i]);
+        const float norm = norms[row], radius = score_radius(facts, norm, rests[row]);
+        if (row0 + i >= n_active || !is_certain(best, radius)) continue;
+#pragma unroll
+        for (int g = 0; g < LANE_GROUPS; ++g) {
+          const int group = group_of(g);
+          const float most = largest[m][h][g] == best.first ? best.second : largest[m][h][g];
+          lowers[(long long)row * N_GROUPS + group] = lower_limit(most, radius, norm, drift_so_far[k + group]);
+        }
+      }
     }
     for (int i = int(threadIdx.x); i < BM; i += THREADS) {
       const bool own = row0 + i < n_active;
       const int row = rows[i];
-      const unsigned long long first = firsts[i];
-      const Best best = {unordered(unsigned(first >> 32)), unordered(seconds[i]), first ? int(~unsigned(first)) : k};
+      const Best best = best_in(firsts[i], seconds[i]);
       const int label = min(best.index, k - 1);  // only scores that are no numbers leave none
       bool certain = false, trusted = false;
       if (own) {
         const float norm = norms[row], radius = score_radius(facts, norm, rests[row]);
         certain = is_certain(best, radius);
         trusted = !certain && !exact && radius < INFINITE;
-        limits[row] = certain ? drift_limit(best, radius, norm, drift_so_far[label]) : NOT_A_NUMBER;
+        uppers[row] = certain ? upper_limit(best.first, radius, norm, drift_so_far[label]) : NOT_A_NUMBER;
       }
       relabel(certain || trusted, row, label, labels, moved_rows, moved_from, control);
       const unsigned trusting = __ballot_sync(EVERY_LANE, trusted);
@@ -160,6 +213,7 @@ nearest_of_many(const ROW* __restrict__ X, const float* __restrict__ norms, cons
         if (place < n_slot_rows) candidate_counts[place] = 0;
       }
     }
+    __syncthreads();  // the bests have been read
   }
   await_copies<0>();
 }

@@ -3,6 +3,7 @@
  *   v_ij = h_i.h_j - |z_j|^2 / 2          for BM listed rows i and BN centers j at a time: screen.cuh
  *
  * Constants: BM, BN; WARPS_M, WARPS_N: how warps share a tile; CHUNK: steps (of 16 columns) of centers that arrive together;
+ * LANE_GROUPS: of how many groups of centers a lane keeps bounds (nearest_of_many.cu);
  * PANEL_STEPS: 0 where the rows stay in shared memory as halves, else how many steps of them are made halves at a time, again
  * for every tile of centers.
  *
@@ -16,6 +17,7 @@
 
 #define MT (BM / WARPS_M / 16)         // products of 16 rows by 8 centers that a warp owns: MT x NT
 #define NT (BN / WARPS_N / 8)
+#define N_GROUPS (4 * WARPS_N * LANE_GROUPS)
 #define THREADS (WARP * WARPS_M * WARPS_N)
 #define MIN_BLOCKS (256 / THREADS)     // that the registers of a multiprocessor must hold
 #define STAGES 3
@@ -29,6 +31,7 @@
 static_assert(BM % (16 * WARPS_M) == 0 && BN % (8 * WARPS_N) == 0, "a tile must divide into the warps' products of 16 by 8");
 static_assert(BM % WARP == 0, "a warp finishes 32 rows at a time");
 static_assert(MT * NT <= 32, "more than 128 sums do not fit a thread's registers");
+static_assert(NT % LANE_GROUPS == 0, "a lane's centers must divide into its groups");
 static_assert(COPIES % THREADS == 0 && BN / 4 <= THREADS, "the block must bring in a chunk in equal steps");
 static_assert(PANEL_STEPS % CHUNK == 0 && PANEL_STEPS % RUN_STEPS == 0, "a panel must hold whole chunks, and whole runs");
 static_assert(PANEL_GROUPS * (BM / 16) * WARP % THREADS == 0, "the block must bring in a panel in equal steps");

@@ -14,9 +14,6 @@
 #include "common.cuh"
 #include "control.cuh"
 
-#define INFINITE __int_as_float(0x7f800000)
-#define NOT_A_NUMBER __int_as_float(0x7fffffff)
-
 // ---- fragments ----------------------------------------------------------------------------------------------------
 
 /* A lane takes RUN neighbouring columns of a row at a time, 16 bytes of most types; the four lanes of a row take a GROUP.
@@ -140,6 +137,24 @@ static __device__ __forceinline__ float drift_limit(const Best& best, float radi
   const float own = __fmul_rn(sqrtf(fmaxf(__fmaf_rn(-2.0f, best.first, square) + slack, 0.0f)), 1.0f + 0x1p-20f);
   const float other = __fmul_rn(sqrtf(fmaxf(__fmaf_rn(-2.0f, best.second, square) - slack, 0.0f)), 1.0f - 0x1p-20f);
   return __fmaf_rn(-0x1p-20f, own + drift_so_far, (other - own) + drift_so_far);
+}
+
+/* The same kept apart, so that every group of centers has a limit and a drift of its own: upper bounds of the distance to the
+ * own center less its drift so far, lower bounds of the distances to a group's centers plus the largest drifts of that group
+ * so far.  The label stays while  upper + own_so_far < lower - group_so_far  for every group, each side rounded once.
+ * most: no score of the group is larger.  half_certificates.upper_limit and lower_limit. */
+static __device__ __forceinline__ float upper_limit(float best, float radius, float norm, float own_so_far) {
+  const float square = __fmul_rn(norm, norm);
+  const float slack = __fmaf_rn(2.0f, radius, __fmul_rn(0x1p-20f, square + fabsf(best)));
+  const float own = __fmul_rn(sqrtf(fmaxf(__fmaf_rn(-2.0f, best, square) + slack, 0.0f)), 1.0f + 0x1p-20f);
+  return __fmaf_rn(0x1p-20f, own + own_so_far, own - own_so_far);
+}
+static __device__ __forceinline__ float lower_limit(float most, float radius, float norm, float group_so_far) {
+  if (most == -INFINITE) return INFINITE;  // the group has no other center
+  const float square = __fmul_rn(norm, norm);
+  const float slack = __fmaf_rn(2.0f, radius, __fmul_rn(0x1p-20f, square + fabsf(most)));
+  const float other = __fmul_rn(sqrtf(fmaxf(__fmaf_rn(-2.0f, most, square) - slack, 0.0f)), 1.0f - 0x1p-20f);
+  return __fmul_rn(other + group_so_far, 1.0f - 0x1p-20f);
 }
 
 // ---- lists ------------------------------------------------------------------------------------------------------------

@@ -9,12 +9,14 @@
  * and the last block to finish judges the whole:
  *   facts           what the radius of a score is made of                   (half_certificates.half_score_radius)
  *   drift_so_far[j] += shift_j + the largest shift of another center, scaled, rounded up     (certificates.gap_after_move)
+ *                      with n_groups shift_j alone; drift_so_far[k + g] += the largest shift of a center of group g, those
+ *                      with j % (2 n_groups) / 2 == g                               (half_certificates.lower_limit)
  *   history, control: the iteration's counts; whether labels or centers stayed, a cluster is empty, two centers may be equal
  *
  * sums (n_limbs,k,d) i64 IN | weight_sums (n_limbs,k) i64 IN | unit (d) f64 IN, 1 / scale of the grid | C, previous
  * (k,d) CENTER INOUT, OUT | offsets (16 n_steps) f32 IN | half_centers u16 OUT: screen.cuh, zeros beyond k and d before |
  * half_squares (n_padded) f32 OUT, of which k | measures (5,k) f64 OUT: weights, shift_square, norms, rests, largest | facts OUT |
- * drift_so_far (k) f32 INOUT | table (n_slots) u64 INOUT: hashes of centers, of which only those of this EPOCH count |
+ * drift_so_far (k + n_groups) f32 INOUT; 256 is a multiple of 2 n_groups | table (n_slots) u64 INOUT: hashes of centers, of which only those of this EPOCH count |
  * tolerance (1) f64 IN | history (n_history,HISTORY_WORDS) f64 OUT, at control[N_DONE] | control INOUT         all C-contiguous
  * Several runs (blockIdx.y): all but unit, offsets and tolerance hold one run after another.
  * A block owns a center, its threads the columns; warp 0 adds the shift in warp order, CHUNK columns at a time.
@@ -91,8 +93,8 @@ update_centers(const long long* __restrict__ sums, const long long* __restrict__
                int n_padded, int k, int d, CENTER* C, CENTER* __restrict__ previous, double grid_scale,
                const float* __restrict__ offsets, int n_steps, unsigned short* __restrict__ half_centers,
                float* __restrict__ half_squares, double* measures, double accumulation, double rows_largest,
-               float* __restrict__ facts, float* __restrict__ drift_so_far, unsigned long long* table, int n_slots,
-               const double* __restrict__ tolerance, double* __restrict__ history, int n_history, int* control) {
+               float* __restrict__ facts, float* __restrict__ drift_so_far, int n_groups, unsigned long long* table,
+               int n_slots, const double* __restrict__ tolerance, double* __restrict__ history, int n_history, int* control) {
   __shared__ double square_differences[CHUNK];
   __shared__ double part[N_WARPS];
   __shared__ unsigned long long hash_part[N_WARPS];
@@ -110,7 +112,7 @@ update_centers(const long long* __restrict__ sums, const long long* __restrict__
   sums += run * n_limbs * plane;
   weight_sums += run * n_limbs * k;
   previous += run * plane;
-  drift_so_far += run * k;
+  drift_so_far += run * (k + n_groups);
   history += run * n_history * HISTORY_WORDS;
   if (control[STOP]) return;
   if (control[N_OPEN]) {  // the last block to see it says so: STOP must not change while others read it
@@ -248,12 +250,24 @@ update_centers(const long long* __restrict__ sums, const long long* __restrict__
   sum0 = of_block(sum0, reinterpret_cast<long long*>(hash_part), Sum());
   sum1 = of_block(sum1, reinterpret_cast<long long*>(hash_part), Sum());
   if (n_first > 1.0) second = first;
+  float farthest = 0.0f;  // that a center of this thread went
   for (int c = tid; c < k; c += THREADS) {
     const double own = __ldcg(measures + SHIFT_SQUARE * k + c);
     // What underflow takes from a square, 2^-1000, comes back; an empty cluster's center is placed by the host.
-    const double drift = sqrt(own + 0x1p-1000) + sqrt((own == first ? second : first) + 0x1p-1000);
-    const float step = above(__dmul_rn(drift, grid_scale));
+    const double others = n_groups ? 0.0 : sqrt((own == first ? second : first) + 0x1p-1000);
+    const float step = above(__dmul_rn(sqrt(own + 0x1p-1000) + others, grid_scale));
+    farthest = fmaxf(farthest, step);
     drift_so_far[c] = __fmul_rn(drift_so_far[c] + step, 1.0f + 0x1p-22f);
+  }
+  if (n_groups) {  // all centers of a thread are of one group
+    float* const steps = reinterpret_cast<float*>(square_differences);
+    steps[tid] = farthest;
+    __syncthreads();  // every thread's is there
+    if (tid < n_groups) {
+      float most = 0.0f;
+      for (int other = 2 * tid; other < THREADS; other += 2 * n_groups) most = fmaxf(most, fmaxf(steps[other], steps[other + 1]));
+      drift_so_far[k + tid] = __fmul_rn(drift_so_far[k + tid] + most, 1.0f + 0x1p-22f);
+    }
   }
   if (tid == 0) {
     const double total =

@@ -250,6 +250,7 @@ class Centers:
             *(self.C, self.previous, np.float64(self.scaled.scale), device.upload(self.scaled.offsets)),
             *(np.int32(columns // 16), self.half_centers, self.half_squares, self.measures),
             *(np.float64(tensor_accumulation(columns)), np.float64(self.rows_largest), self.facts, self.drift),
+            np.int32(0),  # no groups of centers
             *(self.table, np.int32(self.table.size), self.tolerance, self.history, np.int32(HISTORY), self.control),
         )
         return self

@@ -9,12 +9,13 @@ import numpy as np
 
 from gpukmeans.backends import screen_tiles, tuning
 from gpukmeans.backends.cupy_control import Control, Fact
+from gpukmeans.backends.screen_tiles import ScoreTile
 from gpukmeans.certificates import SQUARE_UNDERFLOW, square_distance_radius
 from gpukmeans.device_arrays import BFLOAT16, bfloat16_values
 from tests.kernel_launches import filled, launch
 
 #: Small tiles: every part of them is ragged soon.
-SMALL = {"BM": 32, "BN": 32, "WARPS_M": 1, "WARPS_N": 2}
+SMALL = {"BM": 32, "BN": 32, "WARPS_M": 1, "WARPS_N": 2, "LANE_GROUPS": 2}
 
 
 def values_of(X, dtype):
@@ -111,14 +112,16 @@ class Screen:
 
     # ---- launches ---------------------------------------------------------------------------------------------------
 
-    def upload(self, labels=None, drift=None, limits=None, slots=None):
-        """What the launches work on."""
+    def upload(self, labels=None, drift=None, uppers=None, lowers=None, slots=None, n_groups=None):
+        """What the launches work on; `drift` is that of the centers, and then of the groups."""
+        self.n_groups = n_groups or ScoreTile(**SMALL, CHUNK=1).n_groups
         up, n = self.device.upload, self.n
         rng = np.random.default_rng(5)
         self.old = rng.integers(-1, self.k, n).astype(np.int32) if labels is None else labels
-        self.drift = rng.uniform(0, 3, self.k).astype(np.float32) if drift is None else drift
+        self.drift = rng.uniform(0, 3, self.k + self.n_groups).astype(np.float32) if drift is None else drift
         offsets = np.zeros(16 * self.steps, np.float32)
         offsets[: self.d] = self.offset
+        self.old_lowers = np.float32(7e7)
         self.slots = max(1, n // 2) if slots is None else slots
         self.on = {
             "X": up(self.X),
@@ -131,7 +134,8 @@ class Screen:
             "half_centers": up(self.half_centers()),
             "half_squares": up(self.starts),
             "labels": up(self.old),
-            "limits": up(np.full(n, np.nan, np.float32) if limits is None else limits),
+            "uppers": up(np.full(n, np.nan, np.float32) if uppers is None else uppers),
+            "lowers": up(np.full((n, self.n_groups), self.old_lowers) if lowers is None else lowers),
             **{name: self.device.empty(n, np.int32) for name in ("moved", "moved_from", "active", "undecided", "open")},
             "best": self.device.empty(n, np.float32),
             "candidates": self.device.empty((self.slots, screen_tiles.SLOTS), np.int32),
@@ -139,6 +143,7 @@ class Screen:
             "control": filled(self.device, len(Control), np.int32),
             "part_firsts": filled(self.device, 2048, np.uint64),
             "part_seconds": filled(self.device, 2048, np.uint32),
+            "part_groups": filled(self.device, 2048 * 16, np.uint32),
             "part_tickets": filled(self.device, 64, np.int32),
         }
         return self
@@ -163,8 +168,10 @@ class Screen:
 
     def skip(self):
         on, grid = self.on, -(-self.n // screen_tiles.SKIP_ROWS)
-        args = (on["labels"], on["limits"], on["drift"], np.int32(self.n), on["active"], on["control"])
-        launch(self.device, "skip_rows", {}, grid, screen_tiles.SKIP_THREADS, *args)
+        args = (on["labels"], on["uppers"], on["lowers"], on["drift"], np.int32(self.n), np.int32(self.k))
+        args = (*args, on["active"], on["control"])
+        constants = screen_tiles.skip_constants(self.n_groups)
+        launch(self.device, "skip_rows", constants, grid, screen_tiles.SKIP_THREADS, *args)
 
     def list_rows(self, rows):
         """Instead of `skip`."""
@@ -173,6 +180,7 @@ class Screen:
 
     def screen(self, tile, *, exact=True, grid=3):
         on = self.on
+        assert tile.n_groups == self.n_groups
         launch(
             self.device,
             "nearest_of_many",
@@ -180,12 +188,12 @@ class Screen:
             grid,
             tile.threads,
             *(*self._given(), on["drift"], on["facts"], on["active"], np.int32(self.k), np.int32(self.d)),
-            *(np.int32(self.steps), np.int32(exact), on["labels"], on["limits"], on["moved"], on["moved_from"]),
-            *(on["undecided"], on["best"], np.int32(self.slots), on["counts"]),
-            *(on["part_firsts"], on["part_seconds"], on["part_tickets"], on["control"]),
+            *(np.int32(self.steps), np.int32(exact), on["labels"], on["uppers"], on["lowers"]),
+            *(on["moved"], on["moved_from"], on["undecided"], on["best"], np.int32(self.slots), on["counts"]),
+            *(on["part_firsts"], on["part_seconds"], on["part_groups"], on["part_tickets"], on["control"]),
             shared_mem=tile.shared_bytes(self.steps),
         )
-        assert not any(self.get(f"part_{name}").any() for name in ("firsts", "seconds", "tickets"))
+        assert not any(self.get(f"part_{name}").any() for name in ("firsts", "seconds", "groups", "tickets"))
 
     def collect(self, tile=None, *, grid=5):
         on, tile = self.on, tile or screen_tiles.candidate_tile(self.dtype)

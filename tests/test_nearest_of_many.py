@@ -11,6 +11,7 @@ from gpukmeans.backends.cupy_backend import CupyBackend
 from gpukmeans.backends.cupy_control import Control
 from gpukmeans.backends.screen_tiles import ScoreTile
 from gpukmeans.device_arrays import dtype_name
+from gpukmeans.half_certificates import lower_limit, upper_limit
 from tests.emulator import EmulatorDevice, EmulatorError
 from tests.emulator.testing import skip_without_compiler
 from tests.kernel_launches import IN_ORDER, ORDERS, watched
@@ -32,7 +33,7 @@ def check_screen(screen, rows, scores=None):
     """Every listed row ends certified and right, or undecided."""
     scores = screen.plain_scores() if scores is None else scores
     best = plain_top_two(scores)
-    labels, limits, undecided = screen.get("labels"), screen.get("limits"), screen.undecided()
+    labels, undecided = screen.get("labels"), screen.undecided()
     assert len(set(undecided.tolist())) == len(undecided)
     for place, row in enumerate(undecided):
         assert screen.get("best")[place] == best[row][0]
@@ -46,14 +47,47 @@ def check_screen(screen, rows, scores=None):
     living = np.setdiff1d(np.arange(screen.k), screen.dead)
     X, C = values_of(screen.X, screen.dtype), screen.C.astype(np.float64)
     assert np.array_equal(labels[certain], living[nearest(X[certain], C[living])])
-    # A limit is at most the gap to the next center, on top of the drift so far.
-    distances = np.linalg.norm(screen.z[certain, None] - screen.center_z[living], axis=2)
-    two = np.sort(distances, axis=1)[:, :2]
-    assert np.isnan(limits[undecided]).all()
-    assert (limits[certain] - screen.drift[labels[certain]] <= two[:, 1] - two[:, 0]).all()
-    assert np.isfinite(limits[certain]).all()
+    check_limits(screen, scores, certain, living)
+    assert np.isnan(screen.get("uppers")[undecided]).all()
+    assert (screen.get("lowers")[np.setdiff1d(np.arange(screen.n), certain)] == screen.old_lowers).all()
     screen.check_moves(rows)
     return certain, undecided
+
+
+def check_limits(screen, scores, rows, living):
+    """The limits are on the safe side of the distances to one's own and to other centers, and not far from them."""
+    k, labels, every = screen.k, screen.get("labels")[rows], np.arange(len(rows))
+    uppers, lowers = (screen.get(name)[rows].astype(np.float64) for name in ("uppers", "lowers"))
+    drift, scores, norms = screen.drift.astype(np.float64), scores[rows].astype(np.float64), screen.norms[rows]
+    norms = norms.astype(np.float32).astype(np.float64)
+    squares = ((screen.z[rows, None] - screen.center_z) ** 2).sum(axis=2)
+    distances = np.sqrt(squares + (norms**2 - (screen.z[rows] ** 2).sum(axis=1)).clip(0)[:, None])
+    distances[:, np.setdiff1d(np.arange(k), living)] = np.inf
+    radii = screen.radii[rows, None] + 2.0**-18 * (norms[:, None] ** 2 + np.where(scores > -np.inf, abs(scores), 0))
+    own, own_drift = distances[every, labels], drift[labels]
+    assert (own - own_drift <= uppers).all()
+    args = scores[every, labels], radii[every, labels], norms, own_drift
+    assert (uppers <= np.vectorize(upper_limit)(*args) + 2.0**-18 * (own + own_drift)).all()
+
+    distances[every, labels] = np.inf
+    scores[every, labels] = -np.inf
+    second = scores.argmax(axis=1)
+    for group, members in enumerate(group_members(k, screen.n_groups)):
+        so_far = drift[k + group]
+        assert (lowers[:, group] <= distances[:, members].min(axis=1, initial=np.inf) + so_far).all()
+        if not members:
+            continue
+        most = np.where(np.isin(labels, members), second, np.array(members)[scores[:, members].argmax(axis=1)])
+        args = scores[every, most], radii[every, most], norms, so_far
+        assert (lowers[:, group] >= np.vectorize(lower_limit)(*args) * (1 - 2.0**-18)).all()
+
+
+def group_members(k, n_groups):
+    """Pairs of centers are dealt to the groups in turn."""
+    members = [[] for _ in range(n_groups)]
+    for place, j in enumerate(range(0, k, 2)):
+        members[place % n_groups] += [j, j + 1] if j + 1 < k else [j]
+    return members
 
 
 def check_candidates(screen):
@@ -108,7 +142,7 @@ def tiles_in_use():
 @pytest.mark.parametrize(("dtype", "vector", "tile"), list(tiles_in_use()))
 def test_every_tile_of_the_backend_finds_the_two_best(dtype, vector, tile):
     n, k, d = tile.BM + 9, 2 * tile.BN + 21, 48 if vector else 35
-    screen = problem(watched(), n, k, d, dtype, seed=3).upload()
+    screen = problem(watched(), n, k, d, dtype, seed=3).upload(n_groups=tile.n_groups)
     assert screen.vector == vector
     screen.list_rows(np.arange(n)[::-1])
     screen.screen(tile)
@@ -167,7 +201,7 @@ def test_equal_scores_go_to_the_lowest_center(tile):
         assert screen.get("labels").tolist() == nearest(X, C).tolist()
         assert screen.count(Control.N_UNCERTAIN) == 40
         assert screen.count(Control.N_UNDECIDED) == 0
-        assert np.isnan(screen.get("limits")).all()
+        assert np.isnan(screen.get("uppers")).all()
         screen.check_moves(np.arange(40))
 
 
@@ -217,20 +251,30 @@ def test_rows_that_float64_does_not_decide_are_the_hosts():
 
 
 @pytest.mark.parametrize("n", [1, 31, 2048, 2049, 5000])
+@pytest.mark.parametrize("n_groups", [4, 8, 16])
 @IN_ORDER
-def test_skipped_rows_are_those_whose_limit_is_ahead_of_the_drift(n, order, seed):
+def test_skipped_rows_are_nearer_to_their_center_than_to_any_group(n, n_groups, order, seed):
     rng = np.random.default_rng(n)
-    labels, drift = rng.integers(-1, 7, n).astype(np.int32), rng.uniform(0, 2, 7).astype(np.float32)
-    limits = rng.uniform(0, 2, n).astype(np.float32)
-    limits[rng.random(n) < 0.2] = np.nan
+    labels, drift = rng.integers(-1, 7, n).astype(np.int32), rng.uniform(0, 2, 7 + n_groups).astype(np.float32)
+    uppers = rng.uniform(0, 2, n).astype(np.float32)
+    own = uppers + drift[labels]
+    gaps = np.exp(rng.uniform(-13, 0, (n, n_groups))).astype(np.float32)
+    lowers = own[:, None] + drift[7:] + gaps
+    one = rng.random(n) < 0.3  # group too near, or just so, which is near enough
+    lowers[one, rng.integers(0, n_groups, n)[one]] -= np.float32(1)
     tied = rng.random(n) < 0.1
-    limits[tied] = drift[labels[tied]]  # at the limit a row is looked at
+    group = rng.integers(0, n_groups, n)[tied]
+    lowers[tied, group] = own[tied] + drift[7 + group]
+    lowers[rng.random((n, n_groups)) < 0.1] = np.inf
+    uppers[rng.random(n) < 0.05] = np.nan
     screen = Screen(
         watched(order, seed), np.dtype(np.float32), np.zeros((n, 1), np.float32), np.ones((7, 1), np.float32)
     )
-    screen.upload(labels, drift, limits)
+    screen.upload(labels, drift, uppers, lowers, n_groups=n_groups)
     screen.skip()
-    skipped = [a >= 0 and drift[a] < b for a, b in zip(labels, limits, strict=True)]
+    pairs = zip(labels, uppers, lowers, strict=True)
+    skipped = [a >= 0 and bool((u + drift[a] < b - drift[7:]).all()) for a, u, b in pairs]
+    assert n < 100 or 0.1 < np.mean(skipped) < 0.9
     listed = screen.get("active")[: screen.count(Control.N_ACTIVE)]
     assert sorted(listed) == [row for row, skip in enumerate(skipped) if not skip]
     assert screen.count(Control.N_SKIPPED) == sum(skipped)
@@ -367,6 +411,23 @@ FAULTS = {
     "a run's second step is its first": (run_uint8, "to_halves(pair.row_g, s,", "to_halves(pair.row_g, 0,"),
     "displaced values are lost": (run_all, "unsigned(min(before, key) >> 32)", "unsigned(key >> 32)"),
     "a second best is not put in": (run_all, "lane % 4 < 2 && value >= bar", "lane % 4 < 1 && value >= bar"),
+    "a group's bound is that of its last centers": (run_all, "fmaxf(largest[m][h][g], of_group)", "of_group"),
+    "a group's bound is that of its own winner": (
+        run_all,
+        "== best.first ? best.second :",
+        "== best.first ? best.first :",
+    ),
+    "the winner leaves its group without a bound": (
+        run_all,
+        "== best.first ? best.second :",
+        "== best.first ? -INFINITE :",
+    ),
+    "a lane bounds the group beside its own": (run_all, ") * 4 + lane % 4;", ") * 4 + (lane + 1) % 4;"),
+    "a lane's two groups are one": (run_all, "(g * WARPS_N + int(threadIdx.x)", "(0 * WARPS_N + int(threadIdx.x)"),
+    "bounds are added to the drift of another group": (run_all, "drift_so_far[k + group]", "drift_so_far[k]"),
+    "bounds lie on the wrong side of the radius": (run_all, "square) - slack, 0.0f", "square) + slack, 0.0f"),
+    "upper bounds do not know the drift": (run_all, "norm, drift_so_far[label]) : NOT", "norm, 0.0f) : NOT"),
+    "bests are cleared in use": (run_all, "__syncthreads();  // the bests have been read", ""),
     "equal scores are no second": (
         run_equal,
         "min(before, key) >> 32",

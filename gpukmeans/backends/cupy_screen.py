@@ -21,6 +21,8 @@ class FewCenters:
     def __init__(self, rows: CupyRows, n_clusters: int, exact: bool) -> None:
         self.rows, self._k, self._exact = rows, n_clusters, exact
         self._tiles = tuning.few_tiles(n_clusters)
+        #: Groups of centers that have drifts of their own.
+        self.n_groups = 0
         #: Centers that the arrays of halves have room for.
         self.n_padded = tuning.TILE_CENTERS * self._tiles
 
@@ -47,9 +49,13 @@ class ManyCenters:
         n, d, device = rows.n_samples, rows.n_features, rows.device
         self._vector = screen_tiles.is_vector(rows.dtype, d, rows.aligned)
         self._tile = screen_tiles.many_tile(rows.dtype, n, d, self._vector, device.shared_bytes)
+        self.n_groups = self._tile.n_groups
         self._n_slots = -(-n // screen_tiles.ROWS_PER_SLOT)
         slots, empty = screen_tiles.SLOTS, device.empty
-        with explained_memory_errors(device, f"lists of {n} rows", 12 * n + 4 * (slots + 1) * self._n_slots):
+        wanted = (12 + 4 * self.n_groups) * n + 4 * (slots + 1) * self._n_slots
+        with explained_memory_errors(device, f"bounds and lists of {n} rows", wanted):
+            #: Where `Workspace.limits` are numbers, what they compare with: bounds of each group of centers.
+            self._lowers = empty((n, self.n_groups), np.float32)
             self._active, self._undecided = empty(n, np.int32), empty(n, np.int32)
             self._best = empty(n, np.float32)
             self._candidates, self._counts = empty((self._n_slots, slots), np.int32), empty(self._n_slots, np.int32)
@@ -57,8 +63,9 @@ class ManyCenters:
             n_parts = max(1, self._grid // 2)
             self._part_firsts = empty(n_parts * self._tile.BM, np.uint64)
             self._part_seconds = empty(n_parts * self._tile.BM, np.uint32)
+            self._part_groups = empty((n_parts * self._tile.BM, self.n_groups), np.uint32)
             self._part_tickets = empty(n_parts, np.int32)
-        for array in (self._part_firsts, self._part_seconds, self._part_tickets):
+        for array in (self._part_firsts, self._part_seconds, self._part_groups, self._part_tickets):
             device.fill(array, 0)
 
     def launch(self, work: Workspace) -> None:
@@ -70,15 +77,17 @@ class ManyCenters:
         given = (*given, work.half_centers, work.half_squares)
         moved, control = (work.moved_rows, work.moved_from), work.control
 
-        args: tuple[Any, ...] = (work.labels, work.limits, work.drift, np.int32(n), self._active, control)
-        rows.launch("skip_rows", {}, -(-n // screen_tiles.SKIP_ROWS), screen_tiles.SKIP_THREADS, args)
+        args: tuple[Any, ...] = (work.labels, work.limits, self._lowers, work.drift)
+        args = (*args, np.int32(n), np.int32(self._k), self._active, control)
+        constants = screen_tiles.skip_constants(self.n_groups)
+        rows.launch("skip_rows", constants, -(-n // screen_tiles.SKIP_ROWS), screen_tiles.SKIP_THREADS, args)
 
         tile = self._tile
         args = (
             *(*given, work.drift, work.facts, self._active, *shape, np.int32(self._exact)),
-            *(work.labels, work.limits, *moved),
+            *(work.labels, work.limits, self._lowers, *moved),
             *(self._undecided, self._best, np.int32(self._n_slots), self._counts),
-            *(self._part_firsts, self._part_seconds, self._part_tickets, control),
+            *(self._part_firsts, self._part_seconds, self._part_groups, self._part_tickets, control),
         )
         constants = tile.constants(rows.dtype, self._vector)
         rows.launch("nearest_of_many", constants, self._grid, tile.threads, args, tile.shared_bytes(steps))

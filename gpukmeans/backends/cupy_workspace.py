@@ -46,6 +46,7 @@ class Workspace:
         with explained_memory_errors(self._device, f"{r * k} clusters of {n} rows", r * per_run):
             empty, upload = self._device.empty, self._device.upload
             self.labels = empty((r, n), np.int32)
+            #: How far centers may drift before a row must be looked at; NaN: it must.
             self.limits = empty((r, n), np.float32)
             # What an assignment lists.
             self.moved_rows, self.moved_from, self.open_rows = (empty((r, n), np.int32) for _ in range(3))
@@ -56,7 +57,7 @@ class Workspace:
             self.half_squares = upload(np.full((r, padded), -np.inf, np.float32))
             self.measures = empty((r, len(Measure), k), np.float64)
             self.facts = empty((r, len(Fact)), np.float32)
-            self.drift = empty((r, k), np.float32)
+            self.drift = empty((r, k + self._screen.n_groups), np.float32)
             self._table = empty((r, tuning.hash_slots(k)), np.uint64)
             self.tolerance = empty(1, np.float64)
             self.history = empty((r, HISTORY, len(History)), np.float64)
@@ -136,7 +137,8 @@ class Workspace:
             *(self.centers, self.previous, np.float64(rows.half_scale), rows.offsets, np.int32(self._n_steps)),
             *(self.half_centers, self.half_squares, self.measures),
             *(np.float64(tensor_accumulation(tuning.STEP_COLUMNS * self._n_steps)), np.float64(rows.largest_integer)),
-            *(self.facts, self.drift, self._table, np.int32(tuning.hash_slots(self.n_clusters))),
+            *(self.facts, self.drift, np.int32(self._screen.n_groups)),
+            *(self._table, np.int32(tuning.hash_slots(self.n_clusters))),
             *(self.tolerance, self.history, np.int32(HISTORY), self.control),
         )
         constants = tuning.update_constants(rows.dtype, given=given)

@@ -11,6 +11,8 @@ multiply-adds; an H100's multiprocessor does one in a clock at best, and 0.6 of 
   be relied on for, so rows stay where they find room.
 - Two blocks on a multiprocessor take turns at the tensor cores, while the other looks at its sums or fetches rows: with
   few columns sums are looked at often (one comparison a sum and n_steps / 128 products).
+- Bounds of 16 groups of centers leave fewer rows to look at than those of 8, and take 32 bytes more of every row in
+  every iteration: little beside the columns of wide tiles.  4 LANE_GROUPS WARPS_N of them are free, but for registers.
 """
 
 from __future__ import annotations
@@ -48,6 +50,12 @@ class ScoreTile:
     WARPS_N: int
     CHUNK: int
     PANEL_STEPS: int = 0  # 0: rows stay in shared memory
+    LANE_GROUPS: int = 1  # of centers, that a lane keeps bounds of
+
+    @property
+    def n_groups(self) -> int:
+        """Groups of centers with bounds of their own: center j is of group ``j % (2 n_groups) // 2``."""
+        return 4 * self.WARPS_N * self.LANE_GROUPS
 
     @property
     def threads(self) -> int:
@@ -78,10 +86,11 @@ class ScoreTile:
             "VECTOR": int(vector),
             "CHUNK": self.CHUNK,
             "PANEL_STEPS": self.PANEL_STEPS,
+            "LANE_GROUPS": self.LANE_GROUPS,
         }
 
 
-_TALL = ScoreTile(BM=256, BN=64, WARPS_M=4, WARPS_N=1, CHUNK=2)
+_TALL = ScoreTile(BM=256, BN=64, WARPS_M=4, WARPS_N=1, CHUNK=2, LANE_GROUPS=2)
 _SQUARE = ScoreTile(BM=128, BN=128, WARPS_M=2, WARPS_N=2, CHUNK=2)
 _WIDE = ScoreTile(BM=128, BN=256, WARPS_M=2, WARPS_N=4, CHUNK=1)
 
@@ -131,6 +140,11 @@ def many_tile(row_dtype: np.dtype, n_samples: int, n_features: int, vector: bool
     return streamed_tile(row_dtype, vector)
 
 
+def skip_constants(n_groups: int) -> Constants:
+    """For kernels/skip_rows.cu."""
+    return {"N_GROUPS": n_groups}
+
+
 def candidate_constants(row_dtype: np.dtype, vector: bool) -> Constants:
     """For kernels/candidates.cu."""
     return {**candidate_tile(row_dtype).constants(row_dtype, vector), "SLOTS": SLOTS}
@@ -143,11 +157,14 @@ def resolve_constants(row_dtype: np.dtype) -> Constants:
 
 def variants() -> list[tuple[str, Constants]]:
     """The screens of many centers, with every set of constants that the backend may ask for."""
-    found: list[tuple[str, Constants]] = [("skip_rows", {})]
+    found: list[tuple[str, Constants]] = []
+    n_groups = set()
     for row in ROW_DTYPES:
         found.append(("resolve", resolve_constants(row)))
         for vector in (False, True):
             found.append(("candidates", candidate_constants(row, vector)))
             for tile in (*_resident_tiles(vector), streamed_tile(row, vector)):
                 found.append(("nearest_of_many", tile.constants(row, vector)))
+                n_groups.add(tile.n_groups)
+    found += [("skip_rows", skip_constants(groups)) for groups in sorted(n_groups)]
     return found
