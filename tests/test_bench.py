@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import gpu_check, results, table
+from bench import gpu_check, results, roofline, table
 from bench.peers import systems_of
 from bench.quality import judge
 from bench.run import main as run_main
@@ -341,3 +341,13 @@ def test_junit_files_are_counted(tmp_path):
     assert gpu_check.junit(tmp_path / "none.xml") == {}
     stopped = gpu_check.progress("bringing up\n..s.F [  3%]\n.E\nFatal.\n")
     assert (stopped["passed"], stopped["failed"], stopped["skipped"]) == (4, 2, 1)
+
+
+def test_the_counts_beside_the_kernels_are_those_of_the_kernels():
+    text = (ROOT / "kernels" / "README.md").read_text()
+    assert roofline.write_table(text) == text, "run `python -m bench.roofline`"
+    few = roofline.assignment(WORKLOADS["mnist-k10"])
+    assert (few.kernel, few.row_bytes) == ("nearest_of_few", 70_000 * 784 * 4)
+    assert few.operations == 2 * 70_000 * 16 * 784  # 16 centers of which 10 are real
+    many = roofline.assignment(WORKLOADS["mnist-k1000"])
+    assert (many.kernel, many.operations) == ("nearest_of_many", 2 * 70_000 * 1000 * 784)

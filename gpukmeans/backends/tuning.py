@@ -32,7 +32,7 @@ STEP_COLUMNS = 16
 #: Centers of a tensor product.
 TILE_CENTERS = 8
 #: Numbers of tiles that kernels/nearest_of_few.cu is compiled for.
-FEW_TILES = (1, 2, 4, 8)
+FEW_TILES = (2, 4, 8)
 #: Most centers of kernels/nearest_of_few.cu: with more, its sums do not fit the registers.
 FEW_CENTERS = TILE_CENTERS * max(FEW_TILES)
 #: Threads of a block of kernels/move_sums.cu, and the most blocks side by side: four for each multiprocessor of the
