@@ -14,7 +14,7 @@
 
 #define THREADS 256
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 4)
 row_distance(const ROW* __restrict__ X, const CENTER* __restrict__ C, const int* __restrict__ labels,
              const double* __restrict__ weights, long long n, int d, double* __restrict__ distances,
              double* __restrict__ largest, int k) {

@@ -20,7 +20,7 @@
 #define THREADS 256
 #define INFINITE_64 __longlong_as_double(0x7ff0000000000000LL)
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 4)
 row_facts(const ROW* __restrict__ X, long long n, int d, double half_scale, const float* __restrict__ offsets,
           float* __restrict__ norms, float* __restrict__ rests, double* __restrict__ facts,
           const double* __restrict__ weights, const double* __restrict__ scale) {

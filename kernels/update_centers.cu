@@ -87,7 +87,7 @@ struct Sum {
 // A float32 that stays above a float64 through the arithmetic that is done with it.
 static __device__ __forceinline__ float above(double value) { return double_to_float(__dmul_rn(value, 1.0 + 0x1p-10)); }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 3)
 update_centers(const long long* __restrict__ sums, const long long* __restrict__ weight_sums,
                const double* __restrict__ unit, int n_limbs, double limb_unit, double weight_scale, double weight_unit,
                int n_padded, int k, int d, CENTER* C, CENTER* __restrict__ previous, double grid_scale,
