@@ -226,7 +226,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             on_iteration=self.callback,
             verbose=bool(self.verbose),
         )
-        n_distinct = len(np.unique(best.labels))
+        n_distinct = int(np.count_nonzero(np.bincount(best.labels)))
         if n_distinct < self.n_clusters:
             warnings.warn(
                 f"Number of distinct clusters ({n_distinct}) found smaller than n_clusters ({self.n_clusters}). "
