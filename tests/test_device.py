@@ -320,6 +320,24 @@ def test_whole_iterations_through_cupys_calls(monkeypatch):
     assert run.inertia() > 0
 
 
+def test_launches_that_cannot_be_recorded_go_one_by_one(monkeypatch):
+    skip_without_compiler()
+    cupy = stand_in()
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+
+    def refuse(self):
+        raise RuntimeError("cudaErrorStreamCaptureUnsupported: not here\nmore")
+
+    monkeypatch.setattr(cupy.cuda.Stream, "begin_capture", refuse)
+    X = np.random.default_rng(0).standard_normal((60, 9)).astype(np.float32)
+    with pytest.warns(
+        RuntimeWarning, match=r"recorded as a graph \(RuntimeError: cudaErrorStreamCap.*: not here\.\) They"
+    ):
+        model = KMeans(4, init=X[:4], n_init=1, tol=0, backend=CupyBackend(CupyDevice())).fit(X)
+    want = KMeans(4, init=X[:4], n_init=1, tol=0, backend="numpy").fit(X)
+    assert np.array_equal(model.labels_, want.labels_)
+
+
 class Producer:
     """An array of another library: on a device, handed over by DLPack or by the CUDA array interface."""
 

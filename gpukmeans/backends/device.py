@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -198,12 +199,21 @@ class CupyDevice:
         return launch
 
     def record(self, launches: Callable[[], None]) -> Callable[[], None]:
-        with self._device:
-            self._stream.begin_capture()
-            try:
-                launches()
-            finally:
-                graph = self._stream.end_capture()
+        try:
+            with self._device:
+                self._stream.begin_capture()
+                try:
+                    launches()
+                finally:
+                    graph = self._stream.end_capture()
+        except RuntimeError as error:  # CUDA's errors are
+            warnings.warn(
+                f"Launches could not be recorded as a graph ({_what(error)}) They go one by one, which is slower for "
+                "small problems.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return launches
 
         def replay() -> None:
             with self._device:
