@@ -68,6 +68,7 @@ def test_k_means_plusplus_and_given_weights_of_zero():
     assert_same(fitted(X, CupyBackend(EmulatorDevice()), init="k-means++", sample_weight=weight), want)
 
 
+@pytest.mark.filterwarnings("ignore:Number of distinct clusters")
 @pytest.mark.parametrize("case_", ["rows left open", "equal centers", "empty clusters"])
 def test_runs_that_the_device_gives_up_start_over_alone(case_):
     rng = np.random.default_rng(0)
