@@ -22,7 +22,9 @@ struct BFloat16 {
 // An element as float64, exactly.
 static __device__ __forceinline__ double widen(unsigned char value) { return double(int(value)); }
 static __device__ __forceinline__ double widen(Half value) { return double(half_to_float(value.bits)); }
-static __device__ __forceinline__ double widen(BFloat16 value) { return float_to_double(__uint_as_float(unsigned(value.bits) << 16)); }
+static __device__ __forceinline__ double widen(BFloat16 value) {
+  return float_to_double(__uint_as_float(unsigned(value.bits) << 16));
+}
 static __device__ __forceinline__ double widen(float value) { return float_to_double(value); }
 static __device__ __forceinline__ double widen(double value) { return value; }
 

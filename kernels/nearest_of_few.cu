@@ -24,7 +24,8 @@
 
 #define THREADS 128
 #define ROWS 16                        // rows of a tensor product
-#define AHEAD (sizeof(ROW) == 8 ? 2 : VECTOR || sizeof(ROW) == 4 ? 4 : sizeof(ROW))  // elements read one by one take a register each
+// Groups of columns on their way at a time; elements that are read one by one take a register each.
+#define AHEAD (sizeof(ROW) == 8 ? 2 : VECTOR || sizeof(ROW) == 4 ? 4 : sizeof(ROW))
 // Blocks of a multiprocessor: as many as leave every sum its register.
 #define MIN_BLOCKS ((TILES <= 2 ? 5 : TILES == 4 ? 4 : 3) - (sizeof(ROW) == 1))
 
@@ -103,7 +104,8 @@ nearest_of_few(const ROW* __restrict__ X, const float* __restrict__ norms, const
           to_halves(run8[a], s, scale, offset, halves8);
 #pragma unroll
           for (int j = 0; j < TILES; ++j) {
-            const uint2 words = *reinterpret_cast<const uint2*>(half_centers + (((long long)j * n_steps + step) * WARP + lane) * QUAD);
+            const long long fragment = (long long)j * n_steps + step;
+            const uint2 words = *reinterpret_cast<const uint2*>(half_centers + (fragment * WARP + lane) * QUAD);
             const unsigned column[2] = {words.x, words.y};
             tensor_product(sum[j], halves, halves8, column);
           }

@@ -12,12 +12,13 @@
  *   lowers[i, g]  the bound of the centers of group g; in the group of the label that of all centers but the label
  *
  * X (n,d) ROW IN | norms, rests (n) f32 IN: row_facts.cu | offsets (16 n_steps) f32 IN, zeros beyond d | half_centers
- * (ceil(k/8), n_steps, 32, 4) u16 IN: screen.cuh | half_squares (k rounded up to BN) f32 IN: -|z_j|^2/2, or -infinity for
- * centers that are dead or beyond k | drift_so_far (k + N_GROUPS) f32 IN: of each center, then the largest of each group | facts IN | active_rows (n) i32 IN: control[N_ACTIVE] of them |
- * labels (n) i32 INOUT | uppers (n) f32 OUT | lowers (n, N_GROUPS) f32 OUT, of certified rows | moved_rows, moved_from, undecided_rows (n) i32 OUT |
- * undecided_best (n) f32 OUT | candidate_counts (n_slot_rows) i32 OUT, 0 for the first so many undecided rows | part_firsts
- * (BM floor(grid/2)) u64, part_seconds (the same) u32, part_groups (the same, N_GROUPS) u32, part_tickets (floor(grid/2)) i32 INOUT, 0 before and after |
- * control INOUT                                                                                   all C-contiguous
+ * (ceil(k/8), n_steps, 32, 4) u16 IN: screen.cuh | half_squares (k rounded up to BN) f32 IN: -|z_j|^2/2, or -infinity
+ * for centers that are dead or beyond k | drift_so_far (k + N_GROUPS) f32 IN: of each center, then the largest of each
+ * group | facts IN | active_rows (n) i32 IN: control[N_ACTIVE] of them | labels (n) i32 INOUT | uppers (n) f32 OUT |
+ * lowers (n, N_GROUPS) f32 OUT, of certified rows | moved_rows, moved_from, undecided_rows (n) i32 OUT | undecided_best
+ * (n) f32 OUT | candidate_counts (n_slot_rows) i32 OUT, 0 for the first so many undecided rows | part_firsts (BM
+ * floor(grid/2)) u64, part_seconds (the same) u32, part_groups (the same, N_GROUPS) u32, part_tickets (floor(grid/2))
+ * i32 INOUT, 0 before and after | control INOUT                                                        all C-contiguous
  * A block owns BM listed rows and walks all centers BN at a time (score_tiles.cuh); what it keeps of a row's scores are the
  * two best, in shared memory.  A score is compared with the second best so far, and looked at again only where it is not
  * below.  Blocks stay and take every grid-th tile of rows; where there are fewer tiles than half the blocks, blocks share a
@@ -63,8 +64,8 @@ static __device__ __forceinline__ Best best_in(unsigned long long first, unsigne
 }
 
 // The rows that this block will work on next come nearer.
-static __device__ __forceinline__ void expect_rows(const ROW* __restrict__ X, const int* __restrict__ list, long long row0, int n_rows,
-                                                   int d) {
+static __device__ __forceinline__ void expect_rows(const ROW* __restrict__ X, const int* __restrict__ list, long long row0,
+                                                   int n_rows, int d) {
   const int n_lines = int((d * (long long)sizeof(ROW) + 127) / 128);
   for (int piece = int(threadIdx.x); piece < BM * n_lines; piece += THREADS) {
     const long long place = row0 + piece / n_lines;
@@ -79,7 +80,8 @@ nearest_of_many(const ROW* __restrict__ X, const float* __restrict__ norms, cons
                 const float* __restrict__ half_squares, const float* __restrict__ drift_so_far,
                 const float* __restrict__ facts, const int* __restrict__ active_rows, int k, int d, int n_steps, int exact,
                 int* __restrict__ labels, float* __restrict__ uppers, float* __restrict__ lowers,
-                int* __restrict__ moved_rows, int* __restrict__ moved_from, int* __restrict__ undecided_rows, float* __restrict__ undecided_best,
+                int* __restrict__ moved_rows, int* __restrict__ moved_from, int* __restrict__ undecided_rows,
+                float* __restrict__ undecided_best,
                 int n_slot_rows, int* __restrict__ candidate_counts, unsigned long long* part_firsts, unsigned* part_seconds,
                 unsigned* part_groups, int* part_tickets, int* control) {
   if (control[STOP]) return;
@@ -147,7 +149,8 @@ nearest_of_many(const ROW* __restrict__ X, const float* __restrict__ norms, cons
 
     __syncthreads();  // every warp has put in its best
     if (n_parts > 1) {
-      for (int i = int(threadIdx.x); i < BM; i += THREADS) put_all(part_firsts + row0 + i, part_seconds + row0 + i, firsts[i], seconds[i]);
+      for (int i = int(threadIdx.x); i < BM; i += THREADS)
+        put_all(part_firsts + row0 + i, part_seconds + row0 + i, firsts[i], seconds[i]);
 #pragma unroll
       for (int m = 0; m < MT; ++m)
 #pragma unroll

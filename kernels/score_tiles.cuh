@@ -96,7 +96,9 @@ struct RunPair {
 };
 static __device__ __forceinline__ RunPair load_pair(const Operands& of, const int* rows, int group) {
   const int lane = lane_index(), f = group * GROUP + lane % 4 * RUN;
-  return {load_run(of.X + (long long)rows[lane / 4] * of.d, f, of.d), load_run(of.X + (long long)rows[lane / 4 + 8] * of.d, f, of.d)};
+  const ROW* const row_g = of.X + (long long)rows[lane / 4] * of.d;
+  const ROW* const row_g8 = of.X + (long long)rows[lane / 4 + 8] * of.d;
+  return {load_run(row_g, f, of.d), load_run(row_g8, f, of.d)};
 }
 static __device__ __forceinline__ void store_pair(const Operands& of, const RunPair& pair, int group, uint4* fragments) {
   const int lane = lane_index();
@@ -120,7 +122,8 @@ static __device__ __forceinline__ void load_panel(const Operands& of, const int*
     pairs[p] = load_pair(of, rows + unit / PANEL_GROUPS * 16, panel * PANEL_GROUPS + unit % PANEL_GROUPS);
   }
 }
-static __device__ __forceinline__ void store_panel(const Operands& of, const RunPair (&pairs)[PAIRS], int panel, uint4* fragments) {
+static __device__ __forceinline__ void store_panel(const Operands& of, const RunPair (&pairs)[PAIRS], int panel,
+                                                   uint4* fragments) {
 #pragma unroll
   for (int p = 0; p < PAIRS; ++p) {
     const int unit = p * (THREADS / WARP) + int(threadIdx.x) / WARP, group = unit % PANEL_GROUPS;

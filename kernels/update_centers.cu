@@ -14,10 +14,11 @@
  *   history, control: the iteration's counts; whether labels or centers stayed, a cluster is empty, two centers may be equal
  *
  * sums (n_limbs,k,d) i64 IN | weight_sums (n_limbs,k) i64 IN | unit (d) f64 IN, 1 / scale of the grid | C, previous
- * (k,d) CENTER INOUT, OUT | offsets (16 n_steps) f32 IN | half_centers u16 OUT: screen.cuh, zeros beyond k and d before |
- * half_squares (n_padded) f32 OUT, of which k | measures (5,k) f64 OUT: weights, shift_square, norms, rests, largest | facts OUT |
- * drift_so_far (k + n_groups) f32 INOUT; 256 is a multiple of 2 n_groups | table (n_slots) u64 INOUT: hashes of centers, of which only those of this EPOCH count |
- * tolerance (1) f64 IN | history (n_history,HISTORY_WORDS) f64 OUT, at control[N_DONE] | control INOUT         all C-contiguous
+ * (k,d) CENTER INOUT, OUT | offsets (16 n_steps) f32 IN | half_centers u16 OUT: screen.cuh, zeros beyond k and d before
+ * | half_squares (n_padded) f32 OUT, of which k | measures (5,k) f64 OUT: weights, shift_square, norms, rests, largest
+ * | facts OUT | drift_so_far (k + n_groups) f32 INOUT; 256 is a multiple of 2 n_groups | table (n_slots) u64 INOUT:
+ * hashes of centers, of which only those of this EPOCH count | tolerance (1) f64 IN | history (n_history,HISTORY_WORDS)
+ * f64 OUT, at control[N_DONE] | control INOUT                                                          all C-contiguous
  * Several runs (blockIdx.y): all but unit, offsets and tolerance hold one run after another.
  * A block owns a center, its threads the columns; warp 0 adds the shift in warp order, CHUNK columns at a time.
  * Launch grid (k, runs), block 256, shared 8.6 KiB (static).
@@ -265,13 +266,14 @@ update_centers(const long long* __restrict__ sums, const long long* __restrict__
     __syncthreads();  // every thread's is there
     if (tid < n_groups) {
       float most = 0.0f;
-      for (int other = 2 * tid; other < THREADS; other += 2 * n_groups) most = fmaxf(most, fmaxf(steps[other], steps[other + 1]));
+      for (int other = 2 * tid; other < THREADS; other += 2 * n_groups)
+        most = fmaxf(most, fmaxf(steps[other], steps[other + 1]));
       drift_so_far[k + tid] = __fmul_rn(drift_so_far[k + tid] + most, 1.0f + 0x1p-22f);
     }
   }
   if (tid == 0) {
-    const double total =
-        n_empty == 0.0 ? __dmul_rn(scaled_value(sum0, sum1, true, ldexp(1.0, -bits)), __ddiv_rn(1.0, to_limbs)) : NOT_A_NUMBER_64;
+    const double sum = __dmul_rn(scaled_value(sum0, sum1, true, ldexp(1.0, -bits)), __ddiv_rn(1.0, to_limbs));
+    const double total = n_empty == 0.0 ? sum : NOT_A_NUMBER_64;
     const int done = control[N_DONE];
     double* const record = history + (long long)done * HISTORY_WORDS;
     record[MOVED] = control[N_MOVED];
