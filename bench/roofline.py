@@ -67,7 +67,7 @@ def assignment(w: Workload) -> Assignment:
         readings, lists, launches, passes = -(-n // 16), 8 + 8 + 4, 3, 1
     else:
         kernel, centers = "nearest_of_many", -(-k // tuning.TILE_CENTERS) * tuning.TILE_CENTERS
-        vector = screen_tiles.is_vector(dtype, d, True)
+        vector = tuning.is_vector(dtype, d, True)
         tile = screen_tiles.many_tile(dtype, n, d, vector, SHARED_BYTES)
         readings, lists, launches = -(-n // tile.BM), 8 + 4 + 4 + 8 + 4 + 4 * tile.n_groups, 6
         passes = -(-k // tile.BN) if tile.PANEL_STEPS else 1

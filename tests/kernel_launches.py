@@ -71,7 +71,7 @@ def row_facts(device, X, weight=None, scale=None):
     offsets = device.upload(np.zeros(d, np.float32))
     others = [None if array is None else device.upload(array) for array in (weight, scale)]
     args = (device.upload(X), np.int64(n), np.int32(d), np.float64(1.0), offsets, norms, rests, facts, *others)
-    launch(device, "row_facts", tuning.facts_constants(X.dtype), 3, 256, *args)
+    launch(device, "row_facts", tuning.row_constants(X.dtype), 3, 256, *args)
     return device.download(norms), *device.download(facts).tolist()
 
 

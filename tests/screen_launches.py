@@ -159,7 +159,7 @@ class Screen:
 
     @property
     def vector(self):
-        return screen_tiles.is_vector(self.dtype, self.d, True)
+        return tuning.is_vector(self.dtype, self.d, True)
 
     def _given(self):
         on = self.on

@@ -296,6 +296,12 @@ def test_words_for_what_is_not_allowed(monkeypatch):
         load(X)
 
 
+def test_no_grid_has_more_rows_of_blocks_than_cuda_allows():
+    d = cupy_backend.MOST_FEATURES
+    rows_of_blocks = -(-d // tuning.column_shape(d)[0][0]), tuning.move_shape(10, d).grid[1]
+    assert max(rows_of_blocks) == 65535
+
+
 def test_memory_that_ends_says_what_to_do():
     X, C = case(50_000, 3, 32, np.float32)
     for limit, what in (

@@ -115,21 +115,28 @@ def test_seeds_are_added(n, d, weighted, dtype):
         check_potentials(X, weight, seeds[run], closest[run], owners[run], sums[run])
 
 
-@pytest.mark.parametrize("screened", [False, True])
-@pytest.mark.parametrize("name", ["far apart", "twins", "tiny", "lattice"])
-def test_a_first_look_in_float32_misses_no_seed(name, screened):
-    local = np.random.default_rng(2)
-    X = local.standard_normal((200, 5))
+def awkward_rows(name, n, local):
+    """float32 rows whose distances tell how careful a bound is."""
+    X = local.standard_normal((n, 5))
     if name == "far apart":
-        X = X * 10.0 ** local.uniform(-8, 8, (200, 1))
+        X = X * 10.0 ** local.uniform(-8, 8, (n, 1))
     elif name == "twins":
-        X = np.repeat(1e4 + X[:20], 10, axis=0).astype(np.float32)
+        X = np.repeat(1e4 + X[: n // 10], 10, axis=0).astype(np.float32)
         X[::2] = np.nextafter(X[::2], np.float32(np.inf))
     elif name == "tiny":
         X = X * 1e-19
     elif name == "lattice":
-        X = local.integers(-3, 4, (200, 5)) / 3.0
-    X = X.astype(np.float32)
+        X = local.integers(-3, 4, (n, 5)) / 3.0
+    elif name == "clusters":
+        X = 100 * local.integers(0, 3, (n, 1)) + X
+    return X.astype(np.float32)
+
+
+@pytest.mark.parametrize("screened", [False, True])
+@pytest.mark.parametrize("name", ["far apart", "twins", "tiny", "lattice"])
+def test_a_first_look_in_float32_misses_no_seed(name, screened):
+    local = np.random.default_rng(2)
+    X = awkward_rows(name, 200, local)
     seeds = local.integers(0, 200, (1, 11))
     closest, owners, sums = add(watched(), X, seeds, screened=screened)
     check_potentials(X, None, seeds[0], closest[0], owners[0], sums[0])
@@ -388,19 +395,7 @@ def check_gains(X, weight, seeds, candidates, near, sums, radius):
 @pytest.mark.parametrize("name", ["far apart", "twins", "tiny", "lattice", "clusters"])
 def test_gains_of_awkward_rows(name, wide):
     local = np.random.default_rng(9)
-    X = local.standard_normal((300, 5))
-    if name == "far apart":
-        X = X * 10.0 ** local.uniform(-8, 8, (300, 1))
-    elif name == "twins":
-        X = np.repeat(1e4 + X[:30], 10, axis=0).astype(np.float32)
-        X[::2] = np.nextafter(X[::2], np.float32(np.inf))
-    elif name == "tiny":
-        X = X * 1e-19
-    elif name == "lattice":
-        X = local.integers(-3, 4, (300, 5)) / 3.0
-    elif name == "clusters":
-        X = 100 * local.integers(0, 3, (300, 1)) + X
-    X = X.astype(np.float32)
+    X = awkward_rows(name, 300, local)
     seeds, candidates = local.integers(0, 300, (1, 8)), local.integers(0, 300, (1, 4))
     device = watched()
     closest, owners, _ = add(device, X, seeds)

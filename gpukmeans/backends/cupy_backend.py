@@ -22,8 +22,8 @@ from gpukmeans.exact_sums import F64, I64
 
 #: Row indices are int32 on the device.
 MOST_SAMPLES = 2**31 - 1
-#: kernels/move_sums.cu has a grid row for each of its blocks of columns, and CUDA at most 65535 grid rows.
-MOST_FEATURES = 65535 * tuning.MOVE_THREADS
+#: kernels/column_largest.cu has a grid row for each of its blocks of columns, and CUDA at most 65535 grid rows.
+MOST_FEATURES = 65535 * tuning.COLUMN_THREADS
 
 
 class CupyBackend:
@@ -53,7 +53,7 @@ class CupyBackend:
         what = f"{n} rows of {d} {dtype_name(X.dtype)} features"
         with explained_memory_errors(self._device, what, n * d * X.dtype.itemsize):
             array = self._adopted(X) if isinstance(X, DeviceInput) else self._device.upload(np.ascontiguousarray(X))
-        with explained_memory_errors(self._device, f"what is kept of {what}", 20 * n):
+        with explained_memory_errors(self._device, f"what is kept of {what}", (8 if sample_weight is None else 16) * n):
             source = X if isinstance(X, DeviceInput) else None
             return CupyRows(Launcher(self._device), array, X.dtype, sample_weight, sums=sums, source=source)
 
@@ -91,11 +91,6 @@ class Launcher:
         shared_mem: int = 0,
     ) -> None:
         self.device.kernel(name, name, constants)(grid, block, args, shared_mem=shared_mem)
-
-
-def stride_blocks(n_items: int, items_per_block: int) -> int:
-    """Blocks of a grid-stride launch."""
-    return min(tuning.STRIDE_BLOCKS, -(-n_items // items_per_block))
 
 
 class CupyRows:
@@ -168,7 +163,7 @@ class CupyRows:
         return CupySeeding(self)
 
     def unweighted(self) -> CupyRows:
-        with explained_memory_errors(self.device, f"{self.n_samples} rows without weights", 20 * self.n_samples):
+        with explained_memory_errors(self.device, f"{self.n_samples} rows without weights", 8 * self.n_samples):
             return CupyRows(self.launch, self.X, self.dtype, None, source=self._source)
 
     def take(self, indices: NDArray[np.int64]) -> NDArray:
@@ -180,6 +175,6 @@ class CupyRows:
         """Rows on the host, by a device array of their indices."""
         target = self.device.empty((count, self.n_features), self.X.dtype)
         args = (self.X, indices, np.int64(start), np.int64(count), np.int32(self.n_features), target)
-        self.launch("gather_rows", tuning.row_constants(self.dtype), stride_blocks(count, 8), 256, args)
+        self.launch("gather_rows", tuning.row_constants(self.dtype), tuning.stride_blocks(count, 8), 256, args)
         found = self.device.download(target)
         return bfloat16_values(found) if self.dtype == BFLOAT16 else found

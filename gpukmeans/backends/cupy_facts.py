@@ -84,7 +84,7 @@ def row_facts(
     doubtful = grid is not None and grid.n_limbs == 2
     args = (X, np.int64(n), np.int32(d), np.float64(half_scale), offsets, norms, rests, facts)
     args = (*args, *((weights, scale) if doubtful else (None, None)))
-    launch("row_facts", tuning.facts_constants(dtype), min(tuning.STRIDE_BLOCKS, -(-n // 8)), 256, args)
+    launch("row_facts", tuning.row_constants(dtype), tuning.stride_blocks(n, 8), 256, args)
     largest_integer, largest, finer = device.download(facts).tolist()
     refuse_values(largest, "bfloat16" if dtype == BFLOAT16 else dtype)
     if sums and grid is None:

@@ -144,9 +144,9 @@ class CupyRun:
     # ---- one step at a time ------------------------------------------------------------------------------------
 
     def assign(self, *, move: bool = True) -> Assigned:
-        if move and self._rows.grid is None:
-            raise ValueError("These rows were loaded without a grid: they can be labelled (move=False), not summed.")
         work = self._work
+        if move:
+            work.need_grid()
         self._ready()
         work.reset(HISTORY)
         work.launch_assign()

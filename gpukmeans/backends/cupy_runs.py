@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.backends import ManyAssigned, Updated, tuning
-from gpukmeans.backends.cupy_control import HISTORY, Control, History, Measure, Reason
+from gpukmeans.backends.cupy_control import HISTORY, LASTING, Control, History, Measure, Reason
 from gpukmeans.exact_sums import F64
 
 if TYPE_CHECKING:
@@ -40,23 +40,25 @@ class CupyRuns:
         weakref.finalize(self, rows.leave, self._work).atexit = False
         self._work.begin(np.ascontiguousarray(centers, rows.center_dtype))
         self._device.write(self._work.tolerance, np.full(1, -1.0))
+        #: What the device's control is after the last launch.
+        self._control = self._device.download(self._work.control)
         #: Where the runs are that still go on.
         self._places = np.arange(len(centers))
         self._updated: Updated | None = None
 
     def assign(self) -> ManyAssigned | None:
         work, device = self._work, self._device
-        control = device.download(work.control)
+        control = self._control
         if control[self._places, Control.HAS_EQUAL].any():
             return None
-        control[:, : Control.HAS_EQUAL] = 0
+        control[:, :LASTING] = 0
         control[:, Control.N_LIMIT] = HISTORY
         control[:, Control.STOP] = Reason.ITERATIONS_DONE
         control[self._places, Control.STOP] = Reason.GO_ON
         device.write(work.control, control)
         work.launch_iterations(1)  # the update that follows is not waited for
-        control = device.download(work.control)[self._places]
-        if (control[:, Control.STOP] == Reason.ROWS_LEFT_OPEN).any():
+        self._control = device.download(work.control)
+        if (self._control[self._places, Control.STOP] == Reason.ROWS_LEFT_OPEN).any():
             return None
         record = device.download(work.history)[self._places, 0].astype(np.int64, casting="unsafe")
         measures = device.download(work.measures)[self._places]

@@ -47,7 +47,7 @@ class ManyCenters:
         self.rows, self._k, self._exact = rows, n_clusters, exact
         self.n_padded = -(-n_clusters // screen_tiles.CENTER_PADDING) * screen_tiles.CENTER_PADDING
         n, d, device = rows.n_samples, rows.n_features, rows.device
-        self._vector = screen_tiles.is_vector(rows.dtype, d, rows.aligned)
+        self._vector = tuning.is_vector(rows.dtype, d, rows.aligned)
         self._tile = screen_tiles.many_tile(rows.dtype, n, d, self._vector, device.shared_bytes)
         self.n_groups = self._tile.n_groups
         self._n_slots = -(-n // screen_tiles.ROWS_PER_SLOT)

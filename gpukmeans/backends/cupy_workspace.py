@@ -92,15 +92,10 @@ class Workspace:
         self.launch_update(given=True)
 
     def reset(self, limit: int) -> None:
-        """Before an assignment, or `limit` iterations: nothing is counted yet, nothing stops them."""
-        words = np.zeros((self.n_runs, LASTING), np.int32)
-        words[:, Control.N_LIMIT] = limit
-        if self.n_runs == 1:
-            self._device.write(self.control.reshape(len(Control))[:LASTING], words[0])
-            return
-        control = self._device.download(self.control)
-        control[:, :LASTING] = words
-        self._device.write(self.control, control)
+        """Before an assignment of a single run, or `limit` iterations: nothing is counted yet, nothing stops them."""
+        words = np.zeros(LASTING, np.int32)
+        words[Control.N_LIMIT] = limit
+        self._device.write(self.control.reshape(-1)[:LASTING], words)
 
     def put_word(self, word: Control, value: int) -> None:
         """Set a word of the control of a single run."""
@@ -168,7 +163,7 @@ class Workspace:
         largest = self._device.empty(self.n_runs, np.float64)
         self._device.fill(largest, 0)
         args = (rows.X, centers, self.labels, weights, np.int64(rows.n_samples), np.int32(rows.n_features))
-        grid = (min(tuning.STRIDE_BLOCKS, -(-rows.n_samples // 8)), self.n_runs)
+        grid = (tuning.stride_blocks(rows.n_samples, 8), self.n_runs)
         constants = tuning.row_center_constants(rows.dtype)
         rows.launch("row_distance", constants, grid, 256, (*args, distances, largest, np.int32(self.n_clusters)))
         return self._device.download(largest)
@@ -178,7 +173,7 @@ class Workspace:
     def need_grid(self) -> Grid:
         """The grid of the rows."""
         if self._rows.grid is None:
-            raise ValueError("These rows were loaded without a grid: they can be labelled, not summed.")
+            raise ValueError("These rows were loaded without a grid: they can be labelled (move=False), not summed.")
         return self._rows.grid
 
     def mark_equal_centers(self) -> None:

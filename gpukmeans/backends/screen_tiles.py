@@ -115,11 +115,6 @@ def _resident_tiles(vector: bool) -> tuple[ScoreTile, ...]:
     return (_TALL, _SQUARE, _WIDE) if vector else (_SQUARE,)  # reading single elements costs more than a shape gains
 
 
-def is_vector(row_dtype: np.dtype, n_features: int, aligned: bool) -> bool:
-    """Whether all rows start at multiples of 16 bytes and consist of whole runs; `aligned`: the first one does."""
-    return aligned and n_features % run_length(row_dtype) == 0
-
-
 def many_tile(row_dtype: np.dtype, n_samples: int, n_features: int, vector: bool, shared_bytes: int) -> ScoreTile:
     """The tile of kernels/nearest_of_many.cu: the first whose rows find room in shared memory, or a streamed one.
 
@@ -129,7 +124,7 @@ def many_tile(row_dtype: np.dtype, n_samples: int, n_features: int, vector: bool
         One of tuning.ROW_DTYPES.
     n_samples, n_features : int
     vector : bool
-        See `is_vector`.
+        See `tuning.is_vector`.
     shared_bytes : int
         What a block can have on the device (``Device.shared_bytes``).
     """

@@ -81,15 +81,20 @@ def few_tiles(n_clusters: int) -> int:
     return next(tiles for tiles in FEW_TILES if n_clusters <= TILE_CENTERS * tiles)
 
 
+def is_vector(row_dtype: np.dtype, n_features: int, aligned: bool) -> bool:
+    """Whether all rows start at multiples of 16 bytes and consist of whole runs; `aligned`: the first one does."""
+    return aligned and n_features % run_length(row_dtype) == 0
+
+
+def stride_blocks(n_items: int, items_per_block: int) -> int:
+    """Blocks of a grid-stride launch."""
+    return min(STRIDE_BLOCKS, -(-n_items // items_per_block))
+
+
 def few_constants(row_dtype: np.dtype, n_features: int, aligned: bool, tiles: int) -> Constants:
     """For kernels/nearest_of_few.cu; `aligned`: the rows begin at a multiple of 16 bytes."""
-    vector = aligned and n_features % run_length(row_dtype) == 0
+    vector = is_vector(row_dtype, n_features, aligned)
     return {**row_center_constants(row_dtype), "VECTOR": int(vector), "TILES": tiles}
-
-
-def facts_constants(row_dtype: np.dtype) -> Constants:
-    """For kernels/row_facts.cu."""
-    return {**row_constants(row_dtype), "VECTOR": 0}
 
 
 def row_constants(row_dtype: np.dtype) -> Constants:
@@ -164,7 +169,7 @@ def move_constants(row_dtype: np.dtype, n_features: int, aligned: bool, n_limbs:
 
 def update_constants(row_dtype: np.dtype, *, given: bool) -> Constants:
     """For kernels/update_centers.cu; `given`: the centers are, and only their facts are wanted."""
-    return {**row_center_constants(row_dtype), "VECTOR": 0, "GIVEN": int(given)}
+    return {**row_center_constants(row_dtype), "GIVEN": int(given)}
 
 
 def hash_slots(n_clusters: int) -> int:
@@ -176,10 +181,9 @@ def variants() -> list[tuple[str, Constants]]:
     """Every kernel with every set of constants that the backend may ask for."""
     found: list[tuple[str, Constants]] = []
     for row in ROW_DTYPES:
-        for kernel in ("column_largest", "column_means", "gather_rows", "seed_reach", "seed_choose"):
+        for kernel in ("column_largest", "column_means", "row_facts", "gather_rows", "seed_reach", "seed_choose"):
             found.append((kernel, row_constants(row)))
         found += _seeding_variants(row)
-        found.append(("row_facts", facts_constants(row)))
         found.append(("row_distance", row_center_constants(row)))
         found += [("update_centers", update_constants(row, given=given)) for given in (False, True)]
         for n_features in (1, 16):
