@@ -69,6 +69,7 @@ LAYERS = [
     ["cli", "explorer", "__main__", "_job", "_progress"],
     ["report"],
     ["estimator", "minibatch", "evaluation", "plots", "datasets", "_mnist_files", "_mnist_download"],
+    ["_base"],
     ["restarts"],
     ["lockstep"],
     ["lloyd", "streaming", "distributed", "_validation"],
