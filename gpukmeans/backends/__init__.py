@@ -204,6 +204,13 @@ class Rows(Protocol):
     def unweighted(self) -> Rows:
         """The same rows, not copied, without weights, to be summed."""
 
+    def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> Rows:
+        """Some rows (one at least), in this order and as often as they are named: a copy where the backend computes.
+
+        They have the weights given here, (n_indices,), and none where none are given, whatever these rows weigh; and
+        the grid that the same values would have if they were loaded by themselves.
+        """
+
 
 class Backend(Protocol):
     """A place to compute."""

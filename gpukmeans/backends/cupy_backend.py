@@ -166,6 +166,12 @@ class CupyRows:
         with explained_memory_errors(self.device, f"{self.n_samples} rows without weights", 8 * self.n_samples):
             return CupyRows(self.launch, self.X, self.dtype, None, source=self._source)
 
+    def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> CupyRows:
+        n_bytes = len(indices) * (self.n_features * self.X.dtype.itemsize + (8 if sample_weight is None else 16))
+        with explained_memory_errors(self.device, f"a copy of {len(indices)} rows", n_bytes):
+            X = self._gathered(self.device.upload(np.asarray(indices, np.int32)), 0, len(indices))
+            return CupyRows(self.launch, X, self.dtype, sample_weight, sums=sums)
+
     def take(self, indices: NDArray[np.int64]) -> NDArray:
         if len(indices) == 0:
             return np.empty((0, self.n_features), self.dtype)
@@ -173,8 +179,12 @@ class CupyRows:
 
     def gather(self, indices: Any, start: int, count: int) -> NDArray:
         """Rows on the host, by a device array of their indices."""
+        found = self.device.download(self._gathered(indices, start, count))
+        return bfloat16_values(found) if self.dtype == BFLOAT16 else found
+
+    def _gathered(self, indices: Any, start: int, count: int) -> Any:
+        """The same on the device."""
         target = self.device.empty((count, self.n_features), self.X.dtype)
         args = (self.X, indices, np.int64(start), np.int64(count), np.int32(self.n_features), target)
         self.launch("gather_rows", tuning.row_constants(self.dtype), tuning.stride_blocks(count, 8), 256, args)
-        found = self.device.download(target)
-        return bfloat16_values(found) if self.dtype == BFLOAT16 else found
+        return target

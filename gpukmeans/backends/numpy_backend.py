@@ -111,6 +111,9 @@ class NumpyRows(LockstepRows):
     def unweighted(self) -> NumpyRows:
         return NumpyRows(self.options, self.X, None, _grid_of(self.X, None))
 
+    def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> NumpyRows:
+        return self.options.load(self.X[indices], sample_weight, sums=sums)
+
     def seeding(self) -> NumpySeeding:
         if self._seed_screen is None:  # made once for all restarts
             with workers(self.X.size) as pool:
