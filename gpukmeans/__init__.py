@@ -17,13 +17,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gpukmeans.datasets import load_digits, load_mnist
     from gpukmeans.estimator import KMeans, fit
+    from gpukmeans.functions import k_means, kmeans_plusplus
 
 __version__ = "0.1.0"
-__all__ = ["KMeans", "__version__", "fit", "load_digits", "load_mnist"]
+__all__ = ["KMeans", "__version__", "fit", "k_means", "kmeans_plusplus", "load_digits", "load_mnist"]
 
 _HOME = {
     "KMeans": "gpukmeans.estimator",
     "fit": "gpukmeans.estimator",
+    "k_means": "gpukmeans.functions",
+    "kmeans_plusplus": "gpukmeans.functions",
     "load_digits": "gpukmeans.datasets",
     "load_mnist": "gpukmeans.datasets",
 }

@@ -68,7 +68,9 @@ def test_an_unknown_name_is_an_attribute_error():
 LAYERS = [
     ["cli", "explorer", "__main__", "_job", "_progress"],
     ["report"],
+    ["functions"],
     ["estimator", "minibatch", "evaluation", "plots", "datasets", "_mnist_files", "_mnist_download"],
+    ["bisecting", "spherical"],
     ["_base"],
     ["restarts"],
     ["lockstep"],
