@@ -120,8 +120,16 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         before = self.__dict__.copy()
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             self.__dict__ = before
+            if isinstance(error, KeyboardInterrupt):
+                name, was = (
+                    type(self).__name__,
+                    "as fitted before" if hasattr(self, "cluster_centers_") else "not fitted",
+                )
+                error.add_note(
+                    f"The fit of {name} was interrupted; the estimator is {was}. Stop a fit early by `callback`."
+                )
             raise
 
     def _place(self, X: ArrayLike) -> tuple[Backend, ArrayLike | DeviceInput]:

@@ -74,6 +74,7 @@ LAYERS = [
     ["_base"],
     ["restarts"],
     ["lockstep"],
+    ["watching"],
     ["lloyd", "streaming", "distributed", "_validation"],
     ["seeding"],
     ["backends.cupy_backend", "backends.numpy_backend"],
