@@ -15,14 +15,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gpukmeans.bisecting import BisectingKMeans
     from gpukmeans.datasets import load_digits, load_mnist
     from gpukmeans.estimator import KMeans, fit
     from gpukmeans.functions import k_means, kmeans_plusplus
 
 __version__ = "0.1.0"
-__all__ = ["KMeans", "__version__", "fit", "k_means", "kmeans_plusplus", "load_digits", "load_mnist"]
+__all__ = ["BisectingKMeans", "KMeans", "__version__", "fit", "k_means", "kmeans_plusplus", "load_digits", "load_mnist"]
 
 _HOME = {
+    "BisectingKMeans": "gpukmeans.bisecting",
     "KMeans": "gpukmeans.estimator",
     "fit": "gpukmeans.estimator",
     "k_means": "gpukmeans.functions",

@@ -102,6 +102,9 @@ class Run(Protocol):
     def inertia(self) -> float:
         """Sum over the rows of weight times |x - own center|^2 (float64, warp order), summed exactly, rounded once."""
 
+    def inertias(self) -> F64:
+        """The same of each cluster by itself, (n_clusters,)."""
+
 
 class Runs(Protocol):
     """Several runs that advance together: what `Run` does, in fewer calls."""
