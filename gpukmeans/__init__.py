@@ -19,9 +19,21 @@ if TYPE_CHECKING:
     from gpukmeans.datasets import load_digits, load_mnist
     from gpukmeans.estimator import KMeans, fit
     from gpukmeans.functions import k_means, kmeans_plusplus
+    from gpukmeans.patching import patch_sklearn, unpatch_sklearn
 
 __version__ = "0.1.0"
-__all__ = ["BisectingKMeans", "KMeans", "__version__", "fit", "k_means", "kmeans_plusplus", "load_digits", "load_mnist"]
+__all__ = [
+    "BisectingKMeans",
+    "KMeans",
+    "__version__",
+    "fit",
+    "k_means",
+    "kmeans_plusplus",
+    "load_digits",
+    "load_mnist",
+    "patch_sklearn",
+    "unpatch_sklearn",
+]
 
 _HOME = {
     "BisectingKMeans": "gpukmeans.bisecting",
@@ -31,6 +43,8 @@ _HOME = {
     "kmeans_plusplus": "gpukmeans.functions",
     "load_digits": "gpukmeans.datasets",
     "load_mnist": "gpukmeans.datasets",
+    "patch_sklearn": "gpukmeans.patching",
+    "unpatch_sklearn": "gpukmeans.patching",
 }
 
 
