@@ -70,6 +70,7 @@ LAYERS = [
     ["report"],
     ["estimator", "minibatch", "evaluation", "plots", "datasets", "_mnist_files", "_mnist_download"],
     ["_base"],
+    ["array_kinds"],
     ["restarts"],
     ["lockstep"],
     ["watching"],

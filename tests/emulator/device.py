@@ -6,7 +6,8 @@ Everything above this seam is the package's own code, and runs unchanged.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -116,6 +117,15 @@ class EmulatorDevice:
         """The array itself; a copy where another dtype is asked for.  Such arrays are always C-contiguous."""
         same = dtype is None or array.dtype == dtype
         return array if same else self.upload(array.host_view().astype(dtype))
+
+    @contextmanager
+    def for_caller(self, shape: int | Sequence[int], dtype: DTypeLike) -> Iterator[DeviceArray]:
+        """An array like any other: there is only one order here."""
+        yield self.empty(shape, dtype)
+
+    def copy(self, array: DeviceArray, source: DeviceArray) -> None:
+        """Copy a device array into another of the same shape and dtype."""
+        self.write(array, source.host_view())
 
     def write(self, array: DeviceArray, host: NDArray[Any]) -> None:
         """Copy a host array into an existing device array of the same shape and dtype."""
