@@ -13,7 +13,7 @@
 #define THREADS 256
 #define TOGETHER 4
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 4)
 center_distances(const ROW* __restrict__ X, const CENTER* __restrict__ C, long long n, int d, int k,
                  CENTER* __restrict__ distances) {
   const int lane = lane_index();
@@ -33,11 +33,13 @@ center_distances(const ROW* __restrict__ X, const CENTER* __restrict__ C, long l
 #pragma unroll
         for (int t = 0; t < TOGETHER; ++t) square[t] = __dadd_rn(square[t], square_difference(value, widen(c[t][f])));
       }
+      double own = 0.0;  // lane t takes the t-th center's
 #pragma unroll
       for (int t = 0; t < TOGETHER; ++t) {
-        const double sum = warp_order_sum(square[t]);
-        if (lane == 0 && j0 + t < k) narrow(__dsqrt_rn(sum), distances + i * k + j0 + t);
+        const double sum = __shfl_sync(EVERY_LANE, warp_order_sum(square[t]), 0);
+        if (lane == t) own = sum;
       }
+      if (lane < TOGETHER && j0 + lane < k) narrow(__dsqrt_rn(own), distances + i * k + j0 + lane);
     }
   }
 }
