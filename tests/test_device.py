@@ -252,7 +252,9 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, wrong=Fa
 
     module = ModuleType("cupy")
     module.__version__ = "14.2.0"
-    module.empty = lambda shape, dtype: Array(device.empty(shape, dtype))
+    module.empty = lambda shape, dtype: (
+        log.append(f"{Stream.current[-1].name} allocates") or Array(device.empty(shape, dtype))
+    )
     module.RawModule = RawModule
     module.get_default_memory_pool = lambda: SimpleNamespace(free_bytes=lambda: 5)
     runtime = SimpleNamespace(
@@ -402,6 +404,22 @@ def test_arrays_of_every_library_are_taken_in_place_and_in_order(cupy_over):
         assert ours.adopt(array, np.dtype(np.float32)).inner is inner
         assert cupy.log == ["ours waits for the caller's", *words]
         assert device.bytes_in_use == before
+
+
+def test_results_are_the_callers_and_come_in_order(cupy_over):
+    """Memory of the caller's stream: ours waits until it is free, the caller's until it is filled."""
+    device, cupy = cupy_over
+    ours = CupyDevice()
+    source = ours.upload(np.arange(12, dtype=np.int32))
+    cupy.log.clear()
+    with ours.for_caller(12, np.int32) as array:
+        ours.copy(array, source)
+        assert cupy.log == ["the caller's allocates", "ours waits for the caller's"]
+    assert cupy.log[2:] == ["the caller's waits for ours"]
+    assert np.array_equal(device.download(array.inner), np.arange(12))
+    with pytest.raises(ZeroDivisionError), ours.for_caller(12, np.int32):
+        raise ZeroDivisionError
+    assert cupy.log[-1] == "the caller's waits for ours"
 
 
 def test_other_layouts_and_dtypes_take_one_copy_on_the_device(cupy_over):
