@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from gpukmeans._base import BaseKMeans
 from gpukmeans._validation import WEIGHT_RANGE, check_centers, check_rows, check_weights
+from gpukmeans.array_kinds import ArrayKind
 from gpukmeans.backends import Backend, Rows
 from gpukmeans.device_arrays import DeviceInput
 from gpukmeans.exact_sums import F64, I64, exact_total
@@ -72,7 +73,7 @@ class BisectingKMeans(BaseKMeans):
     cluster_centers_ : ndarray of shape (n_clusters, n_features)
         float32 for float32 data, float64 otherwise.
     labels_ : ndarray of shape (n_samples,), int32
-        By the splits: a row's own center need not be the nearest of all.
+        As `cluster_centers_` a torch tensor or CuPy array where X is one.  By the splits: a row's own center need not be the nearest of all.
     inertia_ : float
         Summed squared distance of the rows to the centers of their own clusters, times their weights.
     n_features_in_ : int
@@ -181,7 +182,7 @@ class BisectingKMeans(BaseKMeans):
             return self._fit(X, sample_weight)
 
     def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> BisectingKMeans:
-        backend, given = self._place(X)
+        backend, given = self._place(X, sample_weight=sample_weight)
         rows_in = check_rows(self, given, reset=True, backend=backend)
         n_samples = rows_in.shape[0]
         self._check_enough(n_samples)
@@ -195,11 +196,13 @@ class BisectingKMeans(BaseKMeans):
 
         self._tree = tree
         self.backend_ = backend.name
-        self.labels_ = np.empty(n_samples, np.int32)
+        labels = np.empty(n_samples, np.int32)
         for label, cluster in enumerate(clusters):
-            self.labels_[cluster.rows] = label
+            labels[cluster.rows] = label
             tree.label[cluster.node] = label
-        self.cluster_centers_ = np.stack([tree.centers[cluster.node] for cluster in clusters])
+        kind = ArrayKind.of(X)
+        self.labels_ = kind.give(labels, backend)
+        self.cluster_centers_ = kind.give(np.stack([tree.centers[cluster.node] for cluster in clusters]), backend)
         self._n_features_out = self.n_clusters
         self.inertia_ = exact_total(np.array([cluster.inertia for cluster in clusters]))
         n_distinct = sum(len(cluster.rows) > 0 for cluster in clusters)
@@ -238,7 +241,7 @@ class BisectingKMeans(BaseKMeans):
             clusters[0].inertia = splitter.one_cluster(tree)
         return tree, clusters
 
-    def predict(self, X: ArrayLike) -> NDArray[np.int32]:
+    def predict(self, X: ArrayLike) -> Any:
         """The cluster of each row, found by going down the splits: at each, the nearer center (ties: the first).
 
         Parameters
@@ -248,11 +251,13 @@ class BisectingKMeans(BaseKMeans):
         Returns
         -------
         labels : ndarray of shape (n_samples,), int32
+            Or a torch tensor or CuPy array, as X is.
         """
         check_is_fitted(self)
         tree = self._tree
         if not tree.children:
             return super().predict(X)
+        backend, _ = self._place(X)
         rows = self._rows(X)
         labels = np.empty(rows.n_samples, np.int32)
         waiting = [(0, np.arange(rows.n_samples))]
@@ -267,7 +272,7 @@ class BisectingKMeans(BaseKMeans):
                 run.assign(move=False)
                 side = run.labels()
                 waiting += [(child, some[side == i]) for i, child in enumerate(pair)]
-        return labels
+        return ArrayKind.of(X).give(labels, backend)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -336,7 +341,7 @@ class _Splitter:
             print(f"New centroids from bisection: {best.centers}")
         run = rows.start(best.centers, precision=self.options.precision)
         run.assign(move=False)
-        return best.labels, best.centers, run.inertias()
+        return run.labels(), best.centers, run.inertias()
 
     def _start(self, rows: Rows, indices: I64, weight: F64 | None) -> NDArray:
         init = self.options.init

@@ -16,6 +16,7 @@ from sklearn.utils._param_validation import StrOptions
 
 from gpukmeans._base import BaseKMeans
 from gpukmeans._validation import check_rows, check_weights
+from gpukmeans.array_kinds import ArrayKind
 from gpukmeans.backends import Backend
 from gpukmeans.lloyd import Iteration, mean_variance
 from gpukmeans.restarts import FitReport, Init, Restarts
@@ -189,7 +190,7 @@ class KMeans(BaseKMeans):
             return self._fit(X, sample_weight)
 
     def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> KMeans:
-        backend, given = self._place(X)
+        backend, given = self._place(X, sample_weight=sample_weight, init=self.init)
         rows_in = check_rows(self, given, reset=True, backend=backend)
         n_samples, n_features = rows_in.shape
         self._check_enough(n_samples)
@@ -218,7 +219,7 @@ class KMeans(BaseKMeans):
                 watch=watch,
                 verbose=bool(self.verbose),
             )
-        n_distinct = int(np.count_nonzero(np.bincount(best.labels)))
+        n_distinct = rows.n_used(best.labels, self.n_clusters)
         if n_distinct < self.n_clusters:
             warnings.warn(
                 f"Number of distinct clusters ({n_distinct}) found smaller than n_clusters ({self.n_clusters}). "
@@ -226,9 +227,10 @@ class KMeans(BaseKMeans):
                 ConvergenceWarning,
                 stacklevel=4,
             )
-        self.cluster_centers_ = best.centers
+        kind = ArrayKind.of(X)
+        self.cluster_centers_ = kind.give(best.centers, backend)
         self._n_features_out = self.n_clusters
-        self.labels_ = best.labels
+        self.labels_ = kind.give(best.labels, backend)
         self.inertia_ = best.inertia
         self.n_iter_ = best.n_iter
         self.backend_ = backend.name

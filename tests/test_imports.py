@@ -72,6 +72,7 @@ LAYERS = [
     ["estimator", "minibatch", "evaluation", "plots", "datasets", "_mnist_files", "_mnist_download"],
     ["bisecting", "spherical"],
     ["_base"],
+    ["array_kinds"],
     ["restarts"],
     ["lockstep"],
     ["watching"],
