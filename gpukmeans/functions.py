@@ -7,12 +7,13 @@ from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_params
 
 from gpukmeans import seeding
 from gpukmeans._validation import check_rows, check_weights
+from gpukmeans.array_kinds import ArrayKind
 from gpukmeans.backends import Backend
 from gpukmeans.estimator import KMeans
 
@@ -40,7 +41,7 @@ def kmeans_plusplus(
     random_state: int | np.random.RandomState | None = None,
     n_local_trials: int | None = None,
     backend: str | Backend = "auto",
-) -> tuple[NDArray, NDArray[np.int64]]:
+) -> tuple[Any, Any]:
     """Draw rows to start k-means from by greedy k-means++: those that `sklearn.cluster.kmeans_plusplus` draws.
 
     Every draw is decided as in real arithmetic, so all backends draw the same rows, and scikit-learn in float64 does
@@ -68,9 +69,9 @@ def kmeans_plusplus(
     Returns
     -------
     centers : ndarray of shape (n_clusters, n_features)
-        ``X[indices]``, in the dtype of X (a list: float64; bfloat16: float32), on the host.
+        ``X[indices]``, in the dtype of X where it is a NumPy array, else as the rows are read (bfloat16: float32).
     indices : ndarray of shape (n_clusters,), int64
-        In the order drawn.
+        In the order drawn.  Both are torch tensors or CuPy arrays where X is one.
 
     Raises
     ------
@@ -96,7 +97,7 @@ def kmeans_plusplus(
            [ 1,  0]])
     """
     model = KMeans(n_clusters, backend=backend)
-    place, given = model._place(X)
+    place, given = model._place(X, sample_weight=sample_weight)
     checked = check_rows(model, given, reset=True)
     n_samples = checked.shape[0]
     model._check_enough(n_samples)
@@ -111,7 +112,9 @@ def kmeans_plusplus(
     p = seeding.probabilities(n_samples, weight, dtype)
     state = check_random_state(random_state)
     indices = seeding.kmeans_plusplus(rows, n_clusters, state, p, weight, n_local_trials)
-    return X[indices] if isinstance(X, np.ndarray) else rows.take(indices), indices
+    centers = X[indices] if isinstance(X, np.ndarray) else rows.take(indices)
+    kind = ArrayKind.of(X)
+    return kind.give(centers, place), kind.give(indices, place)
 
 
 @validate_params(
@@ -153,7 +156,7 @@ def k_means(
     centers : ndarray of shape (n_clusters, n_features)
         float32 for float32 rows, else float64.
     labels : ndarray of shape (n_samples,), int32
-        Each the true nearest of the centers; ties: the lowest index.
+        As `centers` a torch tensor or CuPy array where X is one.  Each the true nearest of the centers; ties: the lowest index.
     inertia : float
         Summed squared distance of the rows to their centers, times their weights.
     n_iter : int

@@ -21,6 +21,7 @@ import gpukmeans
 from gpukmeans import BisectingKMeans, bisecting
 from gpukmeans.backends.cupy_backend import CupyBackend
 from gpukmeans.backends.numpy_backend import NumpyBackend
+from gpukmeans.device_arrays import host_copy
 from tests.emulator import EmulatorDevice
 from tests.emulator.testing import skip_without_compiler
 from tests.oracles import inertia, nearest
@@ -46,8 +47,8 @@ def fitted(X, k=5, weight=None, **params):
 
 def same(one, other):
     return (
-        np.array_equal(one.labels_, other.labels_)
-        and np.array_equal(one.cluster_centers_, other.cluster_centers_)
+        np.array_equal(host_copy(one.labels_), host_copy(other.labels_))
+        and np.array_equal(host_copy(one.cluster_centers_), host_copy(other.cluster_centers_))
         and one.inertia_ == other.inertia_
     )
 
@@ -144,7 +145,10 @@ def test_rows_on_a_device_are_clustered_there(dtype):
     there = device.upload(X)
     got = fitted(there, backend=CupyBackend(device))
     assert same(got, fitted(X))
-    assert np.array_equal(got.predict(there), got.labels_)
+    for labels in (got.labels_, got.predict(there)):
+        assert type(labels) is type(there)
+        assert np.array_equal(host_copy(labels), fitted(X).labels_)
+    assert isinstance(got.predict(X), np.ndarray)
     assert same(fitted(there, backend=CupyBackend(device), init=lambda part, k, random_state: part[:k]),
                 fitted(X, init=lambda part, k, random_state: part[:k]))  # fmt: skip
 

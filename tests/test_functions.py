@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 import gpukmeans
 from gpukmeans import KMeans, functions, k_means, kmeans_plusplus
 from gpukmeans.backends.cupy_backend import CupyBackend
+from gpukmeans.device_arrays import host_copy
 from tests.emulator import EmulatorDevice
 from tests.emulator.testing import skip_without_compiler
 from tests.small_fits import rows
@@ -75,7 +76,10 @@ def test_every_backend_draws_the_same(backend):
 def test_rows_on_a_device_are_drawn_there():
     skip_without_compiler()
     device, X = EmulatorDevice(), rows(np.float32)
-    centers, indices = kmeans_plusplus(device.upload(X), 5, random_state=0, backend=CupyBackend(device))
+    there = device.upload(X)
+    found = kmeans_plusplus(there, 5, random_state=0, backend=CupyBackend(device))
+    assert {type(part) for part in found} == {type(there)}
+    centers, indices = map(host_copy, found)
     assert indices.tolist() == kmeans_plusplus(X, 5, random_state=0, backend="numpy")[1].tolist()
     assert np.array_equal(centers, X[indices])
 
