@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from gpukmeans.estimator import KMeans, fit
     from gpukmeans.functions import k_means, kmeans_plusplus
     from gpukmeans.patching import patch_sklearn, unpatch_sklearn
+    from gpukmeans.spherical import SphericalKMeans
 
 __version__ = "0.1.0"
 __all__ = [
     "BisectingKMeans",
     "KMeans",
+    "SphericalKMeans",
     "__version__",
     "fit",
     "k_means",
@@ -38,6 +40,7 @@ __all__ = [
 _HOME = {
     "BisectingKMeans": "gpukmeans.bisecting",
     "KMeans": "gpukmeans.estimator",
+    "SphericalKMeans": "gpukmeans.spherical",
     "fit": "gpukmeans.estimator",
     "k_means": "gpukmeans.functions",
     "kmeans_plusplus": "gpukmeans.functions",

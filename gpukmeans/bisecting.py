@@ -73,7 +73,8 @@ class BisectingKMeans(BaseKMeans):
     cluster_centers_ : ndarray of shape (n_clusters, n_features)
         float32 for float32 data, float64 otherwise.
     labels_ : ndarray of shape (n_samples,), int32
-        As `cluster_centers_` a torch tensor or CuPy array where X is one.  By the splits: a row's own center need not be the nearest of all.
+        By the splits: a row's own center need not be the nearest of all.  This and `cluster_centers_` are torch tensors
+        or CuPy arrays where X is one.
     inertia_ : float
         Summed squared distance of the rows to the centers of their own clusters, times their weights.
     n_features_in_ : int

@@ -156,7 +156,7 @@ def k_means(
     centers : ndarray of shape (n_clusters, n_features)
         float32 for float32 rows, else float64.
     labels : ndarray of shape (n_samples,), int32
-        As `centers` a torch tensor or CuPy array where X is one.  Each the true nearest of the centers; ties: the lowest index.
+        Each the true nearest of the centers; ties: the lowest index.  Both are torch tensors or CuPy arrays where X is.
     inertia : float
         Summed squared distance of the rows to their centers, times their weights.
     n_iter : int
