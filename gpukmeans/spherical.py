@@ -172,6 +172,7 @@ class SphericalKMeans(BaseKMeans):
             return self._fit(X, sample_weight)
 
     def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> SphericalKMeans:
+        started = time.perf_counter()
         given = self._directions(X, sample_weight, reset=True, init=self.init)
         backend, dtype, (n_samples, n_features) = given.backend, given.unit.dtype, given.unit.shape
         weight, rows_in, lost = given.weight, given.unit, 0.0
@@ -183,7 +184,6 @@ class SphericalKMeans(BaseKMeans):
         elif not isinstance(init, str):
             init = _directed(np.asarray(init), "init")
         report = FitReport(backend.describe())
-        started = time.perf_counter()
         if some is None:
             rows = backend.load(rows_in, weight)
         else:

@@ -342,3 +342,44 @@ def test_the_examples_run():
     result = doctest.testmod(bisecting)
     assert result.attempted > 4
     assert result.failed == 0
+
+
+# ---- the checks can fail ---------------------------------------------------------------------------------------------
+
+
+def flat_predict(monkeypatch):
+    from gpukmeans._base import BaseKMeans
+
+    monkeypatch.setattr(BisectingKMeans, "predict", BaseKMeans.predict)
+
+
+def last_of_equal_scores(monkeypatch):
+    monkeypatch.setattr(bisecting.np, "argmax", lambda scores: len(scores) - 1)
+
+
+def means_of_the_wrong_side(monkeypatch):
+    split = bisecting._Splitter.split
+
+    def swapped(self, indices):
+        labels, centers, inertias = split(self, indices)
+        return labels, centers[::-1], inertias
+
+    monkeypatch.setattr(bisecting._Splitter, "split", swapped)
+
+
+@pytest.mark.parametrize("plant", [flat_predict, last_of_equal_scores, means_of_the_wrong_side])
+def test_planted_faults_are_caught(monkeypatch, plant):
+    checks = [
+        lambda: test_every_row_is_at_the_nearer_center_of_every_split(NumpyBackend()),
+        lambda: test_a_random_state_gives_scikit_learns_clusters("blobs", "random", "biggest_inertia", 4, 3),
+    ]
+    for check in checks:
+        check()
+    plant(monkeypatch)
+    caught = 0
+    for check in checks:
+        try:
+            check()
+        except AssertionError:
+            caught += 1
+    assert caught
