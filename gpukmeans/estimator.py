@@ -69,9 +69,10 @@ class KMeans(BaseKMeans):
 
     Attributes
     ----------
-    cluster_centers_ : ndarray of shape (n_clusters, n_features)
-        float32 for float32 data, float64 otherwise.
-    labels_ : ndarray of shape (n_samples,), int32
+    cluster_centers_ : ndarray, torch.Tensor or cupy.ndarray of shape (n_clusters, n_features)
+        float32 for float32 data, float64 otherwise.  As X was and where X was, see the notes.
+    labels_ : ndarray, torch.Tensor or cupy.ndarray of shape (n_samples,), int32
+        Likewise.
     inertia_ : float
         Summed squared distance of the rows to their centers, times their weights, in the squared units of X.
     n_iter_ : int
@@ -87,11 +88,18 @@ class KMeans(BaseKMeans):
     -----
     Rows may be uint8, float32 or float64 and are read as they are; any other dtype is converted to float64.
 
-    Rows on a CUDA device (a CuPy array, a torch or JAX tensor, anything with DLPack or the CUDA array interface) are
-    clustered there, where they lie: float16 and bfloat16 as stored, too, to the bits of the same values in float64.
+    Rows on a CUDA device (a CuPy array, a torch tensor, a JAX array, anything with DLPack or the CUDA array interface)
+    are clustered there, where they lie: float16 and bfloat16 as stored, too, to the bits of the same values in float64.
     Nothing is copied if the array is C-contiguous; another layout, and float32 rows for centers in float64, take one
-    copy on the device.  Weights and initial centers may lie on a device and are brought to the host, and so are rows
-    for `transform` and for a callable `init`.  Fitted attributes and labels are NumPy arrays.
+    copy on the device.
+
+    Arrays in, arrays out.  torch tensors give torch tensors on the same device (on the host nothing is copied),
+    CuPy arrays and those of other libraries on a device give CuPy arrays there, everything else, JAX arrays included,
+    gives NumPy arrays.  Fitted attributes are what the X of `fit` was, results of a method what its own X is: a model
+    that was fitted on a device takes NumPy rows, and the other way round, and its centers are copied to where they are
+    needed by every call.  No label travels to the host, but where a cluster runs empty or ``init="k-means||"`` seeds.
+    Weights and initial centers may lie on the host, for any X, or on X's own device, from where they are brought to the
+    host; so are rows for a callable `init`.  Pickles hold NumPy arrays, so that they can be read where there is no GPU.
 
     Values up to 2**480 in magnitude.  Cluster sums are exact to 2**-72 of each feature's largest magnitude (for
     more than 2**26 rows a little less).  Sparse input is not supported yet.
@@ -178,9 +186,11 @@ class KMeans(BaseKMeans):
         ------
         ValueError
             If X is not a finite 2-D array with at least `n_clusters` rows, or a parameter or weight is not allowed, or
-            X lies on a device that the backend does not compute on.
+            X lies on a device that the backend does not compute on, or `sample_weight` or `init` on one that X does
+            not lie on.
         TypeError
-            If X lies on a device and is not uint8, float16, bfloat16, float32 or float64.
+            If X lies on a device and is not uint8, float16, bfloat16, float32 or float64, or is a bfloat16 tensor on
+            the host.
         gpukmeans.backends.BackendUnavailable
             If ``backend="cupy"`` cannot be used here, or X lies on a device and CuPy cannot be used.
         MemoryError
@@ -245,7 +255,7 @@ def fit(X: ArrayLike, n_clusters: int = 8, *, sample_weight: ArrayLike | None = 
     ----------
     X : array-like of shape (n_samples, n_features)
         uint8, float32 or float64 rows are read in place; others are converted to float64.  A CuPy array or another
-        array on a CUDA device is clustered there, in place.
+        array on a CUDA device is clustered there, in place.  Fitted arrays are as X is: see the notes of `KMeans`.
     n_clusters : int, default=8
     sample_weight : array-like of shape (n_samples,), default=None
     **params

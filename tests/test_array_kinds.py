@@ -18,6 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from gpukmeans import KMeans
 from gpukmeans.array_kinds import ArrayKind
+from gpukmeans.backends import tuning
 from gpukmeans.backends.cupy_backend import CupyBackend, CupyRows
 from gpukmeans.device_arrays import host_copy
 from gpukmeans.evaluation import cluster_class_counts, evaluate
@@ -267,6 +268,17 @@ def test_transform_on_a_device_is_the_root_of_the_canonical_squares(device, dtyp
     assert got.dtype == (np.float32 if dtype == fit_dtype == np.float32 else np.float64)
     assert got.dtype == host.transform(X).dtype
     assert np.array_equal(got, want.astype(got.dtype))
+
+
+def test_long_transforms_take_several_launches(device, monkeypatch):
+    """Each must end within the seconds that a display's driver allows."""
+    model, there = fitted(rows()).set_params(backend=CupyBackend(device)), device.upload(rows())
+    want = model.transform(there).get()
+    for terms in (1, 7 * 3 * 4):
+        monkeypatch.setattr(tuning, "DISTANCE_TERMS", terms)
+        before = device.n_launches
+        assert np.array_equal(model.transform(there).get(), want)
+        assert device.n_launches - before > 60 * 3 * 4 // max(terms, 12)
 
 
 def test_transform_refuses_what_fit_refuses(device):

@@ -223,8 +223,11 @@ class CupyRows:
             self.device.for_caller((n, k), dtype) as distances,
         ):
             there = self.device.upload(np.ascontiguousarray(centers, dtype))
-            args = (self.X, there, np.int64(n), np.int32(self.n_features), np.int32(k), distances)
-            self.launch("center_distances", constants, tuning.stride_blocks(n, 8), 256, args)
+            step = max(1, tuning.DISTANCE_TERMS // (k * self.n_features))
+            for start in range(0, n, step):
+                X, part = self.X[start : start + step], distances[start : start + step]
+                args = (X, there, np.int64(len(X)), np.int32(self.n_features), np.int32(k), part)
+                self.launch("center_distances", constants, tuning.stride_blocks(len(X), 8), 256, args)
         return distances
 
     def take(self, indices: NDArray[np.int64]) -> NDArray:

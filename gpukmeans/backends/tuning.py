@@ -50,6 +50,8 @@ SAMPLE_ROWS = 1024
 SEEDING_BLOCK = 256
 #: Seeds that one launch adds: it must end within the seconds that a display's driver allows.
 SEEDS_TOGETHER = 32
+#: Squares of differences that one launch of kernels/center_distances.cu adds, likewise.
+DISTANCE_TERMS = 1 << 36
 #: Candidates of a draw whose gains are taken at once; kernels/seed_gain.cu has a bit for each.
 MOST_TRIALS = 16
 #: Steps of k-means++ from which on rows are left out by the triangle inequality: few seeds keep few rows apart.
