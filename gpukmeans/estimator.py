@@ -19,6 +19,7 @@ from gpukmeans._validation import check_rows, check_weights
 from gpukmeans.backends import Backend
 from gpukmeans.lloyd import Iteration, mean_variance
 from gpukmeans.restarts import FitReport, Init, Restarts
+from gpukmeans.watching import Callback, watching
 
 
 class KMeans(BaseKMeans):
@@ -57,7 +58,13 @@ class KMeans(BaseKMeans):
     precision : {"exact", "fast"}, default="exact"
         "fast" trusts rounded scores where rows are too close to call: labels may then differ between backends.
     callback : callable, default=None
-        Called as ``callback(iteration)`` after every iteration with a `gpukmeans.lloyd.Iteration`.
+        Called after every iteration as ``callback(iteration, inertia, shift, n_moved)``: its number from 1 on in every
+        restart, the inertia of its labels (a pass over the rows), the summed squared shift of the centers that
+        followed, and how many rows changed their label.  If it returns True the fit ends there, with the best restart
+        so far.
+    progress : bool or callable, default=False
+        True: a progress bar by tqdm (``pip install 'gpukmeans[progress]'``).  A callable is told of every iteration
+        instead, as a `gpukmeans.lloyd.Iteration`, and costs no pass over the rows.
 
     Attributes
     ----------
@@ -111,6 +118,7 @@ class KMeans(BaseKMeans):
         "copy_x": ["boolean"],
         "algorithm": [StrOptions({"lloyd", "elkan"})],
         "callback": [callable, None],
+        "progress": ["boolean", callable],
     }
 
     inertia_: float
@@ -131,7 +139,8 @@ class KMeans(BaseKMeans):
         algorithm: Literal["lloyd", "elkan"] = "lloyd",
         backend: str | Backend = "auto",
         precision: Literal["exact", "fast"] = "exact",
-        callback: Callable[[Iteration], object] | None = None,
+        callback: Callback | None = None,
+        progress: bool | Callable[[Iteration], object] = False,
     ) -> None:
         self.n_clusters = n_clusters
         self.init = init
@@ -145,6 +154,7 @@ class KMeans(BaseKMeans):
         self.backend = backend
         self.precision = precision
         self.callback = callback
+        self.progress = progress
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> KMeans:
@@ -187,6 +197,12 @@ class KMeans(BaseKMeans):
         dtype = np.dtype(np.float32 if rows_in.dtype == np.float32 else np.float64)
         weight = check_weights(sample_weight, n_samples, dtype)
         init, n_init = self._starts(n_features, dtype, default_n_init=10)
+        if self.algorithm == "elkan" and self.n_clusters == 1:
+            warnings.warn(
+                "algorithm='elkan' doesn't make sense for a single cluster. Using 'lloyd' instead.",
+                RuntimeWarning,
+                stacklevel=4,
+            )
         report = FitReport(backend.describe())
         started = time.perf_counter()
         rows = backend.load(rows_in, weight)
@@ -194,13 +210,14 @@ class KMeans(BaseKMeans):
         report.stages["load"] = time.perf_counter() - started
 
         restarts = Restarts(rows_in, backend, rows, weight, init, self.n_clusters, n_init, random_state, dtype, report)
-        best = restarts.best(
-            max_iter=self.max_iter,
-            tol=tol,
-            precision=self.precision,
-            on_iteration=self.callback,
-            verbose=bool(self.verbose),
-        )
+        with watching(self.callback, self.progress, type(self).__name__, n_samples) as watch:
+            best = restarts.best(
+                max_iter=self.max_iter,
+                tol=tol,
+                precision=self.precision,
+                watch=watch,
+                verbose=bool(self.verbose),
+            )
         n_distinct = int(np.count_nonzero(np.bincount(best.labels)))
         if n_distinct < self.n_clusters:
             warnings.warn(
