@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.backends import Drawn, tuning
+from gpukmeans.backends import BatchSums, Drawn, tuning
+from gpukmeans.backends.cupy_batches import HostFeed, ResidentFeed
 from gpukmeans.backends.cupy_facts import row_facts
 from gpukmeans.backends.cupy_plusplus import plusplus
 from gpukmeans.backends.cupy_run import CupyRun
@@ -65,6 +66,12 @@ class CupyBackend:
                 "pass backend='auto' or 'cupy', which go where X lies, or move X."
             )
         return self._device.adopt(X.array, None if X.dtype == BFLOAT16 else X.dtype)
+
+    def feed(self, X: NDArray | DeviceInput, batch_size: int) -> ResidentFeed | HostFeed:
+        if isinstance(X, DeviceInput):
+            return ResidentFeed(self.load(X, sums=False))
+        launch = Launcher(self._device)
+        return HostFeed(self._device, X, batch_size, lambda batch: CupyRows(launch, batch, X.dtype, None), self.load)
 
     def minds(self, dtype: np.dtype) -> bool:
         """Every value is read while rows are loaded."""
@@ -171,6 +178,11 @@ class CupyRows:
         with explained_memory_errors(self.device, f"a copy of {len(indices)} rows", n_bytes):
             X = self._gathered(self.device.upload(np.asarray(indices, np.int32)), 0, len(indices))
             return CupyRows(self.launch, X, self.dtype, sample_weight, sums=sums)
+
+    def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:
+        run = self.start(centers, precision=precision)
+        run.assign()
+        return run.batch_sums(inertia)
 
     def take(self, indices: NDArray[np.int64]) -> NDArray:
         if len(indices) == 0:
