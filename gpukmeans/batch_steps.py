@@ -90,19 +90,16 @@ class MovingCenters:
     def move(self, found: BatchSums) -> None:
         """Take in the rows of a batch.
 
-        A center c of weight w that gets rows of weight v and sum s moves to (c w + s) / (w + v): four operations, each
-        rounded to float64, then to the dtype of the centers.  Centers that get nothing stay.
+        A center c of weight w that gets rows of weight v and sum s moves to c + (s - v c) / (w + v): each operation is
+        rounded to float64, the result to the dtype of the centers.  So a center stays where it is if all rows lie on
+        it.  One without weight moves to s / v; one that gets nothing stays.
         """
         got = np.flatnonzero(found.weights > 0)
-        counts = self.counts.copy()
-        before = counts[got]
-        counts[got] = before + found.weights[got]
-        moved = self.centers[got].astype(np.float64)
-        moved *= before[:, None]
-        moved += found.sums[got]
-        moved /= counts[got, None]
-        centers = self.centers.copy()
-        centers[got] = moved
+        weights, before = found.weights[got, None], self.counts[got, None]
+        old = np.where(before > 0, self.centers[got].astype(np.float64), 0.0)
+        counts, centers = self.counts.copy(), self.centers.copy()
+        counts[got] += found.weights[got]
+        centers[got] = old + (found.sums[got] - weights * old) / counts[got, None]
         self.centers, self.counts = centers, counts
 
     def few(self, ratio: float, batch_size: int) -> NDArray[np.intp]:

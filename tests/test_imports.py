@@ -98,7 +98,7 @@ LAYERS = [
     ["backends.nvrtc", "backends.stage"],
     ["backends.screen_tiles"],
     ["backends.cupy_control", "backends.tuning"],
-    ["backends", "tie_break"],
+    ["backends", "batch_inertia", "tie_break"],
     ["half_certificates", "seed_certificates"],
     ["certificates", "exact_sums", "device_arrays"],
     ["threads"],

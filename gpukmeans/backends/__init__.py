@@ -130,7 +130,7 @@ class BatchSums(NamedTuple):
 
     sums: F64  # (n_clusters, n_features) weighted sums of the rows of each cluster; exact, then rounded to float64
     weights: F64  # (n_clusters,) their summed weights, likewise
-    inertia: float  # as `Run.inertia`, of the centers that the rows were assigned to; NaN where nobody asked for it
+    inertia: float  # of the rows under the centers they were assigned to, see batch_inertia.py; NaN if not asked for
 
 
 class Drawn(NamedTuple):
@@ -220,7 +220,7 @@ class Rows(Protocol):
         """
 
     def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:
-        """Assign all rows to `centers` (n_clusters, n_features) once.  `inertia`: whether it is wanted, too."""
+        """Assign all rows to `centers` (n_clusters, n_features) once.  `inertia` of rows without weights only."""
 
 
 class Feed(Protocol):

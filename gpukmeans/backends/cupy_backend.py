@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpukmeans import batch_inertia
 from gpukmeans.backends import BatchSums, Drawn, tuning
 from gpukmeans.backends.cupy_batches import HostFeed, ResidentFeed
 from gpukmeans.backends.cupy_facts import row_facts
@@ -182,7 +183,14 @@ class CupyRows:
     def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:
         run = self.start(centers, precision=precision)
         run.assign()
-        return run.batch_sums(inertia)
+        found = float("nan")
+        if inertia:
+            close = batch_inertia.from_distances(run.inertia(), self.n_features)
+            if close is None:
+                close = batch_inertia.in_whole_numbers(self.take(np.arange(self.n_samples)), centers, run.labels())
+            found = close
+        sums, weights = run.batch_sums()
+        return BatchSums(sums, weights, found)
 
     def take(self, indices: NDArray[np.int64]) -> NDArray:
         if len(indices) == 0:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.backends import Assigned, BatchSums, Step, Updated
+from gpukmeans.backends import Assigned, Step, Updated
 from gpukmeans.backends.cupy_control import HISTORY, Control, History, Measure, Reason
 from gpukmeans.exact_sums import F64, I64, farthest_rows
 
@@ -177,12 +177,11 @@ class CupyRun:
         sums, weights = (self._device.download(array)[0] for array in (self._work.sums, self._work.weights))
         return sums[: grid.n_limbs], weights[: self._work.weight_grid.n_limbs]
 
-    def batch_sums(self, inertia: bool) -> BatchSums:
-        """What `Rows.batch_sums` returns, after an assignment."""
+    def batch_sums(self) -> tuple[F64, F64]:
+        """The sums and weights of `Rows.batch_sums`, after an assignment."""
         sums, weights = self.sums()
         values = self._work.need_grid().value(sums)
-        weight = self._work.weight_grid.value(weights[:, :, None])[:, 0]
-        return BatchSums(values, weight, self.inertia() if inertia else float("nan"))
+        return values, self._work.weight_grid.value(weights[:, :, None])[:, 0]
 
     def weights(self) -> F64:
         return self._device.download(self._work.measures)[0, Measure.WEIGHT]

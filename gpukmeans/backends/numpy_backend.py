@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.backends import BatchSums
-from gpukmeans.backends.numpy_batches import NumpyFeed, batch_sums
+from gpukmeans.backends.numpy_batches import NumpyFeed, batch_sums, gathered
 from gpukmeans.backends.numpy_lockstep import LockstepRows
 from gpukmeans.backends.numpy_projection import Projection, choose_basis
 from gpukmeans.backends.numpy_run import NumpyRun
@@ -118,7 +118,7 @@ class NumpyRows(LockstepRows):
         return NumpyRows(self.options, self.X, None, _grid_of(self.X, None))
 
     def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> NumpyRows:
-        return self.options.load(self.X[indices], sample_weight, sums=sums)
+        return self.options.load(gathered(self.X, indices), sample_weight, sums=sums)
 
     def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:
         return batch_sums(self, centers, precision, inertia)

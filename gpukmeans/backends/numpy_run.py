@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.backends import Assigned, BatchSums, Step, Updated
+from gpukmeans.backends import Assigned, Step, Updated
 from gpukmeans.backends.numpy_bounds import DriftBounds
 from gpukmeans.backends.numpy_groups import GroupBounds
 from gpukmeans.backends.numpy_projection import Anchors
@@ -278,12 +278,12 @@ class NumpyRun:
         sums = self._need_sums()
         return sums.sums.copy(), sums.weights.copy()
 
-    def batch_sums(self, inertia: bool) -> BatchSums:
-        """What `Rows.batch_sums` returns, after an assignment."""
+    def batch_sums(self) -> tuple[F64, F64]:
+        """The sums and weights of `Rows.batch_sums`, after an assignment."""
         sums = self._need_sums()
         assert self._rows.grid is not None
         values = self._rows.grid.value(sums.sums)
-        return BatchSums(values, sums.total_weights(), self.inertia() if inertia else float("nan"))
+        return values, sums.total_weights()
 
     def centers(self) -> NDArray:
         return self._centers
