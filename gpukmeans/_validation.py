@@ -77,20 +77,16 @@ def _surely_finite(X: NDArray) -> bool:
         return bool(np.isfinite(pool.map(square, blocks(X.shape[0], X.shape[1], X.itemsize))).all())
 
 
-def check_weights(
-    sample_weight: ArrayLike | None, n_samples: int, dtype: np.dtype, *, all_zero: bool = False
-) -> F64 | None:
+def check_weights(sample_weight: ArrayLike | None, n_samples: int, dtype: np.dtype) -> F64 | None:
     """Weights in float64 (rounded to `dtype` first, as scikit-learn does), or None where all are equal to one.
 
-    Those on a device are brought to the host.  `all_zero`: whether all may be.
+    Those on a device are brought to the host.
     """
     if sample_weight is None:
         return None
     rows = np.broadcast_to(np.uint8(0), (n_samples, 1))  # only their number matters
     weight = _check_sample_weight(host_copy(sample_weight), rows, dtype=dtype, ensure_non_negative=True)
     if not weight.any():
-        if all_zero:
-            return weight.astype(np.float64)
         raise ValueError("sample_weight is zero everywhere; at least one row needs a positive weight.")
     lowest, highest = WEIGHT_RANGE
     if not lowest <= weight.max() <= highest:

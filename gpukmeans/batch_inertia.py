@@ -1,7 +1,7 @@
 """The inertia of a batch: the true sum of squared distances to 32 significant bits.
 
 It tells when mini-batch k-means had better end, which a cheap evaluation with a proved error tells as well as an exact
-one.  To end in the same bits every backend rounds the same sum of real numbers: bounds that round alike decide, and what
+one.  To end in the same bits, every backend rounds one sum of real numbers: bounds that round alike decide, and what
 they leave open is settled by a better evaluation, in whole numbers at last.
 """
 
@@ -56,7 +56,7 @@ def from_sums(squares: F64, centers: F64, sums: F64, weights: F64) -> float | No
     Notes
     -----
     Each |x|^2 is within gamma(d) of itself.  c.(w c - 2 s) takes one rounding for s, one for w c, one for their
-    difference and d for the product: within gamma(d + 3) |c| (w |c| + 2 |s|), by Cauchy and Schwarz.  `math.fsum` rounds
+    difference, d for the product: within gamma(d + 3) |c| (w |c| + 2 |s|), by Cauchy and Schwarz.  `math.fsum` rounds
     once.
     """
     d = centers.shape[1]

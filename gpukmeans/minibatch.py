@@ -273,7 +273,7 @@ class MiniBatchKMeans(BaseKMeans):
             As for `fit`.
         y : ignored
         sample_weight : array-like of shape (n_samples,), default=None
-            Not negative.
+            Not negative, not all zero.
 
         Returns
         -------
@@ -306,7 +306,7 @@ class MiniBatchKMeans(BaseKMeans):
         else:
             self._check_enough(n_samples)
             dtype = np.dtype(np.float32 if rows_in.dtype == np.float32 else np.float64)
-        weight = check_weights(sample_weight, n_samples, dtype, all_zero=True)
+        weight = check_weights(sample_weight, n_samples, dtype)
         rows = backend.load(rows_in, weight)
         if fitted:
             moving = MovingCenters(self.cluster_centers_, self._counts, self._n_since_last_reassign)
