@@ -37,8 +37,10 @@ def rounded(value: float) -> float:
 
 def settled(value: float, error: float) -> float | None:
     """What all numbers >= 0 within `error` of `value` round to; None if they do not agree."""
+    if not math.isfinite(value + error):
+        return None
     lower, upper = (rounded(max(0.0, value + sign * error)) for sign in (-1.0, 1.0))
-    return lower if lower == upper and math.isfinite(upper) else None
+    return lower if lower == upper else None
 
 
 def from_sums(squares: F64, centers: F64, sums: F64, weights: F64) -> float | None:
