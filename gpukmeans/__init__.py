@@ -17,13 +17,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gpukmeans.datasets import load_digits, load_mnist
     from gpukmeans.estimator import KMeans, fit
+    from gpukmeans.minibatch import MiniBatchKMeans
     from gpukmeans.patching import patch_sklearn, unpatch_sklearn
 
 __version__ = "0.1.0"
-__all__ = ["KMeans", "__version__", "fit", "load_digits", "load_mnist", "patch_sklearn", "unpatch_sklearn"]
+__all__ = [
+    "KMeans",
+    "MiniBatchKMeans",
+    "__version__",
+    "fit",
+    "load_digits",
+    "load_mnist",
+    "patch_sklearn",
+    "unpatch_sklearn",
+]
 
 _HOME = {
     "KMeans": "gpukmeans.estimator",
+    "MiniBatchKMeans": "gpukmeans.minibatch",
     "fit": "gpukmeans.estimator",
     "load_digits": "gpukmeans.datasets",
     "load_mnist": "gpukmeans.datasets",
