@@ -19,6 +19,7 @@ from gpukmeans._validation import check_centers, check_rows, check_weights
 from gpukmeans.backends import Backend, Rows, get_backend
 from gpukmeans.device_arrays import DeviceInput, host_copy, on_device
 from gpukmeans.restarts import Init
+from gpukmeans.sparse_input import is_sparse
 
 
 class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
@@ -39,6 +40,9 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         "backend": [StrOptions({"auto", "numpy", "cupy"}), HasMethods(["load", "minds", "describe"])],
         "precision": [StrOptions({"exact", "fast"})],
     }
+
+    #: Whether rows may come as SciPy's sparse matrices; else they are refused in scikit-learn's words.
+    _reads_sparse: ClassVar[bool] = False
 
     n_clusters: int
     init: Init
@@ -98,7 +102,9 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         ndarray of shape (n_samples, n_clusters)
         """
         check_is_fitted(self)
-        return euclidean_distances(check_rows(self, host_copy(X), reset=False), self.cluster_centers_)
+        given = X if is_sparse(X) else host_copy(X)
+        checked = check_rows(self, given, reset=False, accept_sparse=self._reads_sparse)
+        return euclidean_distances(checked, self.cluster_centers_)
 
     def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Find the clusters of X."""
@@ -134,13 +140,15 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
 
     def _place(self, X: ArrayLike) -> tuple[Backend, ArrayLike | DeviceInput]:
         """The backend for X, and X; what is known of it if it lies on a device."""
+        if is_sparse(X):
+            return get_backend(self.backend, sparse=self._reads_sparse), X
         found = on_device(X)
         return (get_backend(self.backend), X) if found is None else (get_backend(self.backend, found.device), found)
 
     def _rows(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> Rows:
         """New rows on a backend, to be labelled by the fitted centers."""
         backend, given = self._place(X)
-        checked = check_rows(self, given, reset=False, backend=backend)
+        checked = check_rows(self, given, reset=False, backend=backend, accept_sparse=self._reads_sparse)
         if self.cluster_centers_.dtype == np.float64 and checked.dtype == np.float32:
             checked = checked.astype(np.float64)  # so that the centers are not rounded to float32
         weight = check_weights(sample_weight, checked.shape[0], np.dtype(np.float64))
@@ -169,4 +177,5 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.input_tags.sparse = self._reads_sparse
         return tags

@@ -113,6 +113,7 @@ class KMeans(BaseKMeans):
            [ 1.,  2.]])
     """
 
+    _reads_sparse: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict] = {
         **BaseKMeans._parameter_constraints,
         "copy_x": ["boolean"],
@@ -190,7 +191,7 @@ class KMeans(BaseKMeans):
 
     def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> KMeans:
         backend, given = self._place(X)
-        rows_in = check_rows(self, given, reset=True, backend=backend)
+        rows_in = check_rows(self, given, reset=True, backend=backend, accept_sparse=self._reads_sparse)
         n_samples, n_features = rows_in.shape
         self._check_enough(n_samples)
         random_state = check_random_state(self.random_state)

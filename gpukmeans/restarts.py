@@ -18,6 +18,7 @@ from gpukmeans.exact_sums import F64
 from gpukmeans.lloyd import Iteration, LloydResult, Watch, lloyd
 from gpukmeans.lockstep import lockstep
 from gpukmeans.seeding import draw_rows, many_kmeans_plusplus, probabilities
+from gpukmeans.sparse_input import is_sparse
 from gpukmeans.threads import parts_of, workers
 
 #: Runs whose seeds are drawn in one go.
@@ -51,7 +52,7 @@ class Restarts:
 
     Attributes
     ----------
-    X : ndarray of shape (n_samples, n_features), or DeviceInput
+    X : ndarray or CSR of shape (n_samples, n_features), or DeviceInput
     backend : Backend
     rows : Rows
         X on the backend, with `sample_weight`.
@@ -156,6 +157,8 @@ class Restarts:
             return self.rows.take(drawn).astype(self.dtype)
         if callable(self.init):
             X = self._host_rows
+            if is_sparse(X):  # as it is, for to center it would fill it
+                return check_centers(self.init(X, k, random_state=self.random_state), k, X.shape[1], self.dtype)
             mean = X.mean(axis=0, dtype=self.dtype)
             moved = self.init(X - mean, k, random_state=self.random_state)
             return check_centers(moved, k, X.shape[1], self.dtype) + mean
