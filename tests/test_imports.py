@@ -100,7 +100,7 @@ LAYERS = [
     ["backends.screen_tiles"],
     ["backends.cupy_control", "backends.tuning"],
     ["backends", "tie_break"],
-    ["half_certificates", "seed_certificates"],
+    ["half_certificates", "seed_certificates", "sparse_certificates"],
     ["certificates", "exact_sums", "device_arrays", "sparse_input"],
     ["threads"],
     [""],
