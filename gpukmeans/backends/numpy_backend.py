@@ -73,6 +73,9 @@ class NumpyBackend:
             return SparseRows(self, X, sample_weight, sums=sums)
         return NumpyRows(self, X, sample_weight, _grid_of(X, sample_weight) if sums else None)
 
+    def hand_out(self, values: NDArray) -> NDArray:
+        return values
+
     def minds(self, dtype: np.dtype) -> bool:
         """float32 rows that are not finite show in their grid, and in the float64 distances that are left to them."""
         return dtype == np.float32
@@ -113,6 +116,9 @@ class NumpyRows(LockstepRows):
         if precision not in ("exact", "fast"):
             raise ValueError(f"precision={precision!r} should be 'exact' or 'fast'.")
         return NumpyRun(self, np.array(centers, self.center_dtype, order="C"), precision)
+
+    def n_used(self, labels: NDArray[np.int32], n_clusters: int) -> int:
+        return int(np.count_nonzero(np.bincount(labels, minlength=n_clusters)))
 
     def take(self, indices: NDArray[np.int64]) -> NDArray:
         return self.X[indices]

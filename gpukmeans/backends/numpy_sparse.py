@@ -60,6 +60,9 @@ class SparseRows:
     def take(self, indices: NDArray[np.int64]) -> NDArray:
         return self.X.dense(indices)
 
+    def n_used(self, labels: NDArray[np.int32], n_clusters: int) -> int:
+        return int(np.count_nonzero(np.bincount(labels, minlength=n_clusters)))
+
     def entries(self, indices: NDArray[np.int64]) -> tuple[NDArray, NDArray, NDArray]:
         """The stored entries of some rows: the place of each one's row among the indices, its column, its value."""
         x = self.X.rows(indices)
