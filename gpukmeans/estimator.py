@@ -18,7 +18,7 @@ from gpukmeans._base import BaseKMeans
 from gpukmeans._validation import check_rows, check_weights
 from gpukmeans.array_kinds import ArrayKind
 from gpukmeans.backends import Backend
-from gpukmeans.lloyd import Iteration, mean_variance
+from gpukmeans.lloyd import Iteration, scaled_tolerance
 from gpukmeans.restarts import FitReport, Init, Restarts
 from gpukmeans.watching import Callback, watching
 
@@ -102,7 +102,12 @@ class KMeans(BaseKMeans):
     host; so are rows for a callable `init`.  Pickles hold NumPy arrays, so that they can be read where there is no GPU.
 
     Values up to 2**480 in magnitude.  Cluster sums are exact to 2**-72 of each feature's largest magnitude (for
-    more than 2**26 rows a little less).  Sparse input is not supported yet.
+    more than 2**26 rows a little less).
+
+    Sparse rows (SciPy's CSR matrices and arrays; other formats are converted to CSR) end in the bits of the dense rows,
+    which are never made whole.  They are float32 or float64 (integers are converted), and NumPy clusters them:
+    ``backend="auto"`` takes it, ``backend="cupy"`` is refused.  A callable `init` gets the CSR itself, not centered, as
+    scikit-learn gives it.  Centers are dense, and "k-means||" holds about ten times as many dense rows as clusters.
 
     S. P. Lloyd, "Least squares quantization in PCM" (1982); D. Arthur and S. Vassilvitskii, "k-means++: the advantages
     of careful seeding" (2007); scikit-learn's `KMeans` for the interface.
@@ -122,6 +127,7 @@ class KMeans(BaseKMeans):
            [ 1.,  2.]])
     """
 
+    _reads_sparse: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict] = {
         **BaseKMeans._parameter_constraints,
         "copy_x": ["boolean"],
@@ -171,7 +177,7 @@ class KMeans(BaseKMeans):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             uint8, float32 or float64 rows are read in place; others are converted to float64.  Or an array on a CUDA
             device, see the notes.
         y : ignored
@@ -201,7 +207,7 @@ class KMeans(BaseKMeans):
 
     def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> KMeans:
         backend, given = self._place(X, sample_weight=sample_weight, init=self.init)
-        rows_in = check_rows(self, given, reset=True, backend=backend)
+        rows_in = check_rows(self, given, reset=True, backend=backend, accept_sparse=self._reads_sparse)
         n_samples, n_features = rows_in.shape
         self._check_enough(n_samples)
         random_state = check_random_state(self.random_state)
@@ -217,7 +223,7 @@ class KMeans(BaseKMeans):
         report = FitReport(backend.describe())
         started = time.perf_counter()
         rows = backend.load(rows_in, weight)
-        tol = float(self.tol) * mean_variance(rows if weight is None else rows.unweighted()) if self.tol > 0 else 0.0
+        tol = scaled_tolerance(rows if weight is None else rows.unweighted(), float(self.tol)) if self.tol > 0 else 0.0
         report.stages["load"] = time.perf_counter() - started
 
         restarts = Restarts(rows_in, backend, rows, weight, init, self.n_clusters, n_init, random_state, dtype, report)

@@ -39,6 +39,7 @@ class CupyBackend:
     """
 
     name = "cupy"
+    reads_sparse = False
 
     def __init__(self, device: Device | None = None) -> None:
         self._device: Device = current_device() if device is None else device

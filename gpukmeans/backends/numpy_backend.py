@@ -10,6 +10,7 @@ numpy_groups        many centers: bounds of groups of them; numpy_grouping makes
 numpy_batches       mini-batches: a single assignment of few rows
 numpy_sums          exact sums of the clusters
 numpy_seeding       k-means++ and k-means||; numpy_seed_screen is what all restarts share of the rows
+numpy_sparse        rows in CSR, with numpy_sparse_* for their runs, screens, exact labels, sums and seeding
 numpy_lockstep      small problems, all restarts together; numpy_runs assigns and sums, numpy_draws seeds them
 """
 
@@ -20,7 +21,7 @@ import platform
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.backends import BatchSums
+from gpukmeans.backends import BatchSums, CsrRows
 from gpukmeans.backends.numpy_batches import NumpyFeed, batch_sums, gathered
 from gpukmeans.backends.numpy_lockstep import LockstepRows
 from gpukmeans.backends.numpy_projection import Projection, choose_basis
@@ -28,8 +29,10 @@ from gpukmeans.backends.numpy_run import NumpyRun
 from gpukmeans.backends.numpy_screen import RowScreen
 from gpukmeans.backends.numpy_seed_screen import SeedScreen
 from gpukmeans.backends.numpy_seeding import NumpySeeding
+from gpukmeans.backends.numpy_sparse import SparseRows
 from gpukmeans.device_arrays import DeviceInput, out_of_reach
 from gpukmeans.exact_sums import F64, Grid
+from gpukmeans.sparse_input import is_sparse
 from gpukmeans.threads import workers
 from gpukmeans.tie_break import largest_integer
 from gpukmeans.unit_rows import unit_rows
@@ -56,6 +59,7 @@ class NumpyBackend:
     """
 
     name = "numpy"
+    reads_sparse = True
 
     def __init__(self, *, skip: bool = True, screen: bool = True, project: bool = True, lockstep: bool = True) -> None:
         self.skip = skip
@@ -63,9 +67,13 @@ class NumpyBackend:
         self.project = project
         self.lockstep = lockstep and skip and screen and project
 
-    def load(self, X: NDArray | DeviceInput, sample_weight: F64 | None = None, *, sums: bool = True) -> NumpyRows:
+    def load(
+        self, X: NDArray | DeviceInput | CsrRows, sample_weight: F64 | None = None, *, sums: bool = True
+    ) -> NumpyRows | SparseRows:
         if isinstance(X, DeviceInput):
             raise ValueError(out_of_reach(X.device))
+        if is_sparse(X):
+            return SparseRows(self, X, sample_weight, sums=sums)
         return NumpyRows(self, X, sample_weight, _grid_of(X, sample_weight) if sums else None)
 
     def hand_out(self, values: NDArray) -> NDArray:
@@ -130,7 +138,8 @@ class NumpyRows(LockstepRows):
         return NumpyRows(self.options, self.X, None, _grid_of(self.X, None))
 
     def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> NumpyRows:
-        return self.options.load(gathered(self.X, indices), sample_weight, sums=sums)
+        X = gathered(self.X, indices)
+        return NumpyRows(self.options, X, sample_weight, _grid_of(X, sample_weight) if sums else None)
 
     def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:
         return batch_sums(self, centers, precision, inertia)
