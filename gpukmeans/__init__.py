@@ -15,15 +15,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gpukmeans.batch import fit_many
     from gpukmeans.datasets import load_digits, load_mnist
     from gpukmeans.estimator import KMeans, fit
 
 __version__ = "0.1.0"
-__all__ = ["KMeans", "__version__", "fit", "load_digits", "load_mnist"]
+__all__ = ["KMeans", "__version__", "fit", "fit_many", "load_digits", "load_mnist"]
 
 _HOME = {
     "KMeans": "gpukmeans.estimator",
     "fit": "gpukmeans.estimator",
+    "fit_many": "gpukmeans.batch",
     "load_digits": "gpukmeans.datasets",
     "load_mnist": "gpukmeans.datasets",
 }

@@ -26,7 +26,7 @@ from sklearn.utils.validation import check_is_fitted
 from gpukmeans._validation import check_centers, check_rows, check_weights
 from gpukmeans.backends import Backend, Rows, get_backend
 from gpukmeans.device_arrays import DeviceInput, host_copy, on_device
-from gpukmeans.lloyd import Iteration, mean_variance
+from gpukmeans.lloyd import Iteration, LloydResult, mean_variance
 from gpukmeans.restarts import FitReport, Init, Restarts
 
 
@@ -206,8 +206,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         backend, given = self._place(X)
         rows_in = check_rows(self, given, reset=True, backend=backend)
         n_samples, n_features = rows_in.shape
-        if n_samples < self.n_clusters:
-            raise ValueError(f"n_samples={n_samples} should be >= n_clusters={self.n_clusters}.")
+        self._check_n_samples(n_samples)
         random_state = check_random_state(self.random_state)
         dtype = np.dtype(np.float32 if rows_in.dtype == np.float32 else np.float64)
         weight = check_weights(sample_weight, n_samples, dtype)
@@ -226,13 +225,22 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             on_iteration=self.callback,
             verbose=bool(self.verbose),
         )
+        self._take(best, backend, report)
+        return self
+
+    def _check_n_samples(self, n_samples: int) -> None:
+        if n_samples < self.n_clusters:
+            raise ValueError(f"n_samples={n_samples} should be >= n_clusters={self.n_clusters}.")
+
+    def _take(self, best: LloydResult, backend: Backend, report: FitReport, stacklevel: int = 5) -> None:
+        """Make an outcome the fitted attributes; `stacklevel`: of the caller whom a warning is for."""
         n_distinct = int(np.count_nonzero(np.bincount(best.labels)))
         if n_distinct < self.n_clusters:
             warnings.warn(
                 f"Number of distinct clusters ({n_distinct}) found smaller than n_clusters ({self.n_clusters}). "
                 "Possibly due to duplicate points in X.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=stacklevel,
             )
         self.cluster_centers_ = best.centers
         self._n_features_out = self.n_clusters
@@ -241,7 +249,6 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         self.n_iter_ = best.n_iter
         self.backend_ = backend.name
         self.fit_report_ = report
-        return self
 
     def _place(self, X: ArrayLike) -> tuple[Backend, ArrayLike | DeviceInput]:
         """The backend for X, and X; what is known of it if it lies on a device."""

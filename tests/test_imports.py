@@ -68,7 +68,7 @@ def test_an_unknown_name_is_an_attribute_error():
 LAYERS = [
     ["cli", "explorer", "__main__", "_job", "_progress"],
     ["report"],
-    ["estimator", "minibatch", "evaluation", "plots", "datasets", "_mnist_files", "_mnist_download"],
+    ["batch", "estimator", "minibatch", "evaluation", "plots", "datasets", "_mnist_files", "_mnist_download"],
     ["restarts"],
     ["lockstep"],
     ["lloyd", "streaming", "distributed", "_validation"],
@@ -86,7 +86,7 @@ LAYERS = [
     ["backends.cupy_potentials", "backends.cupy_screen", "backends.numpy_lockstep", "backends.cupy_facts"],
     ["backends.numpy_draws", "backends.numpy_seed_screen"],
     ["backends.numpy_runs"],
-    ["backends.numpy_groups"],
+    ["backends.numpy_groups", "backends.numpy_steps"],
     ["backends.numpy_grouping"],
     ["backends.numpy_bounds", "backends.numpy_projection", "backends.numpy_sums"],
     ["backends.numpy_screen"],

@@ -7,10 +7,10 @@ true nearest centers, and sums are exact.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,13 +48,15 @@ class Step(NamedTuple):
     seconds: float  # wall time
 
 
-class ManyAssigned(NamedTuple):
-    """As `Assigned`, of several runs: each of shape (n_runs,)."""
+@dataclass
+class Ended:
+    """How one of several runs ended: its labels, and the centers and inertia of the same assignment."""
 
-    n_moved: I64
-    n_certified: I64
-    n_resolved: I64
-    n_exact: I64
+    labels: NDArray[np.int32]
+    centers: NDArray
+    lowest: float  # bounds of the inertia; equal where it is known
+    highest: float
+    steps: Sequence[Step]  # the iterations, of which relocations are none
 
 
 class Run(Protocol):
@@ -104,25 +106,17 @@ class Run(Protocol):
 
 
 class Runs(Protocol):
-    """Several runs that advance together: what `Run` does, in fewer calls."""
+    """Several runs that advance together."""
 
-    def assign(self) -> ManyAssigned | None:
-        """As `Run.assign`.  None, and nothing done, where the runs must go on one by one."""
+    def finish(self, max_iter: int, tols: F64) -> Sequence[Ended | None]:
+        """Take every run to its end, by the rules of `gpukmeans.lloyd.lloyd`; `tols` of shape (n_runs,).
 
-    def update(self) -> Updated:
-        """As `Run.update`; weights and shifts of shape (n_runs, n_clusters)."""
-
-    def keep(self, which: NDArray[np.bool_]) -> None:
-        """Go on with these runs only."""
-
-    def outcome(self, run: int) -> tuple[NDArray[np.int32], NDArray]:
-        """The labels of a run, and the centers of the last `assign`, to which they belong; on the host."""
-
-    def inertia_bounds(self) -> tuple[F64, F64]:
-        """Per run, a lower and an upper bound of the inertia as of the last `assign`."""
+        None stands for a run that has to start over alone: one that empties a cluster, and any that the backend gives
+        up.
+        """
 
     def inertia(self, labels: NDArray[np.int32], centers: NDArray) -> float:
-        """As `Run.inertia`, of an outcome."""
+        """As `Run.inertia`, of the outcome of a run; asked only where its bounds differ."""
 
 
 class Drawn(NamedTuple):
@@ -205,6 +199,32 @@ class Rows(Protocol):
         """The same rows, not copied, without weights, to be summed."""
 
 
+class Problems(Protocol):
+    """The rows of several problems of one shape, resident where the backend computes.
+
+    Runs are those of the first problem, then those of the second, and so on, as many for each.
+    """
+
+    n_samples: int  # of each problem
+    n_features: int
+    center_dtype: np.dtype
+
+    def problem(self, number: int) -> Rows:
+        """One of them, not copied."""
+
+    def variances(self) -> F64:
+        """`gpukmeans.lloyd.mean_variance` of each problem, (n_problems,), weights left out."""
+
+    def plusplus(self, seeds: I64, draws: F64) -> Drawn:
+        """As `Rows.plusplus`; row indices count within a problem."""
+
+    def take(self, indices: NDArray[np.int64]) -> NDArray:
+        """As `Rows.take`; row indices count through all problems."""
+
+    def start_many(self, centers: NDArray) -> Runs:
+        """New runs from `centers` (n_runs, n_clusters, n_features)."""
+
+
 class Backend(Protocol):
     """A place to compute."""
 
@@ -225,6 +245,30 @@ class Backend(Protocol):
 
     def describe(self) -> str:
         """The machine and library versions, in one line."""
+
+
+@runtime_checkable
+class BatchBackend(Backend, Protocol):
+    """A backend that computes several problems of one shape in one go, besides what every `Backend` does."""
+
+    def problems_at_a_time(
+        self, shape: tuple[int, int], dtype: np.dtype, n_clusters: int, n_runs: int, *, weighted: bool
+    ) -> int:
+        """How many problems with so many runs each had better be loaded together; at most 1: each alone."""
+
+    def load_many(self, X: NDArray | DeviceInput, sample_weight: F64 | None = None) -> Problems:
+        """As `Backend.load`, of (n_problems, n_samples, n_features) rows and (n_problems, n_samples) weights.
+
+        Raises a `ProblemError` where the rows of a problem are not allowed.
+        """
+
+
+class ProblemError(Exception):
+    """What is wrong with one of several problems."""
+
+    def __init__(self, number: int, error: ValueError) -> None:
+        super().__init__(f"problem {number}: {error}")
+        self.number, self.error = number, error
 
 
 class BackendUnavailable(RuntimeError):
