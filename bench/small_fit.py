@@ -55,8 +55,8 @@ def pruning() -> dict[str, Any]:
         problem = WORKLOADS[name].load()
         settings = {"init": problem.starts[0], "n_init": 1, "max_iter": 200, "tol": 0.0, "backend": "cupy"}
         KMeans(problem.workload.n_clusters, **settings).fit(problem.X[: 1 << 16])  # compiles
-        # With a callback the host waits for every iteration.
-        model = KMeans(problem.workload.n_clusters, **settings, callback=lambda iteration: None).fit(problem.X)
+        # When told of each the host waits for every iteration.
+        model = KMeans(problem.workload.n_clusters, **settings, progress=lambda iteration: None).fit(problem.X)
         notes = _iteration_notes(model.fit_report_.iterations)
         each = notes["iteration_seconds"]
         late = sorted(each[-max(1, len(each) // 4) :])

@@ -18,9 +18,19 @@ if TYPE_CHECKING:
     from gpukmeans.batch import fit_many
     from gpukmeans.datasets import load_digits, load_mnist
     from gpukmeans.estimator import KMeans, fit
+    from gpukmeans.patching import patch_sklearn, unpatch_sklearn
 
 __version__ = "0.1.0"
-__all__ = ["KMeans", "__version__", "fit", "fit_many", "load_digits", "load_mnist"]
+__all__ = [
+    "KMeans",
+    "__version__",
+    "fit",
+    "fit_many",
+    "load_digits",
+    "load_mnist",
+    "patch_sklearn",
+    "unpatch_sklearn",
+]
 
 _HOME = {
     "KMeans": "gpukmeans.estimator",
@@ -28,6 +38,8 @@ _HOME = {
     "fit_many": "gpukmeans.batch",
     "load_digits": "gpukmeans.datasets",
     "load_mnist": "gpukmeans.datasets",
+    "patch_sklearn": "gpukmeans.patching",
+    "unpatch_sklearn": "gpukmeans.patching",
 }
 
 

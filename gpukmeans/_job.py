@@ -195,7 +195,7 @@ def _fit(options: Options, X: NDArray[Any], progress: Progress) -> Any:
         random_state=options.seed,
         backend=options.backend,
         precision=options.precision,
-        callback=progress.iteration,
+        progress=progress.iteration,
     )
 
 

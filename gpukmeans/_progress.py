@@ -12,7 +12,7 @@ _LOG_EVERY = 10  # iterations between two lines where the line cannot be redrawn
 
 
 class IterationInfo(Protocol):
-    """What the engine's callback is given, as far as it is shown here; see `gpukmeans.lloyd.Iteration`."""
+    """What the engine tells of an iteration, as far as it is shown here; see `gpukmeans.lloyd.Iteration`."""
 
     @property
     def init(self) -> int: ...
@@ -49,7 +49,7 @@ class Progress:
             self._write(text + " ..." if self._in_place else text)
 
     def iteration(self, info: IterationInfo) -> None:
-        """Show one iteration; made to be the engine's callback."""
+        """Show one iteration; made to be the `progress` of a fit."""
         if self.stream is None:
             return
         restart = f"run {info.init + 1}, " if info.init else ""

@@ -8,7 +8,7 @@ run stops by itself.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -56,8 +56,8 @@ def fit_many(
     sample_weight : array of shape (n_problems, n_samples), or sequence of arrays (n_samples,) or None, default=None
     **params
         Parameters of `KMeans`.  `init` may also be a stack (n_problems, n_clusters, n_features), a start for each.
-        With a callable `init`, a `callback` or `verbose`, problems are fitted one by one.  An int `random_state` serves
-        every problem anew; a RandomState is used by one problem after another.
+        With a callable `init`, a `callback`, `progress` or `verbose`, problems are fitted one by one.  An int
+        `random_state` serves every problem anew; a RandomState is used by one problem after another.
 
     Returns
     -------
@@ -82,22 +82,22 @@ def fit_many(
     >>> [sorted(model.cluster_centers_.ravel().tolist()) for model in models]
     [[0.5, 9.5], [-5.0, 6.0]]
     """
-    stack, tables = _problems(problems)
-    weights = _one_each(sample_weight, len(tables), "sample_weight")
-    inits = _inits(params.pop("init", "k-means++"), len(tables))
+    n_problems, stack, table = _problems(problems)
+    weights = _one_each(sample_weight, n_problems, "sample_weight")
+    inits = _inits(params.pop("init", "k-means++"), n_problems)
     models = [KMeans(n_clusters, init=init, **params) for init in inits]
     if not models:
         return models
     models[0]._validate_params()
-    together = None if _wants_one_by_one(models[0]) else _backend_for(models[0], stack, tables)
+    together = _backend_together(models[0], stack)
     shared_state = not isinstance(models[0].random_state, Integral)
     jobs: list[_Job | int] = list(range(len(models)))
     if together is not None:
-        jobs = _jobs(together, models, stack, tables, weights, in_order=shared_state or isinstance(stack, DeviceInput))
+        jobs = _jobs(together, models, stack, table, weights, in_order=shared_state or isinstance(stack, DeviceInput))
     for job in jobs:
         if isinstance(job, int):
             with _named(job):
-                models[job].fit(tables[job], sample_weight=weights[job])
+                models[job].fit(table(job), sample_weight=weights[job])
         else:
             assert together is not None
             job.fit(together)
@@ -107,18 +107,22 @@ def fit_many(
 # ---- what is given --------------------------------------------------------------------------------------------------
 
 
-def _problems(problems: Any) -> tuple[NDArray | DeviceInput | None, Sequence[Any]]:
-    """All rows in one array, if they are given so; and the rows of each problem."""
+def _problems(problems: Any) -> tuple[int, NDArray | DeviceInput | None, Callable[[int], Any]]:
+    """How many; all rows in one array, if they are given so; and what gives the rows of one problem."""
     found = on_device(problems)
     shape = found.shape if found is not None else getattr(problems, "shape", None)
     if shape is None or (isinstance(problems, np.ndarray) and problems.dtype == object and problems.ndim == 1):
-        return None, list(problems)
+        tables = list(problems)
+        return len(tables), None, tables.__getitem__
     if len(shape) != 3:
         raise ValueError(
             f"problems has shape {tuple(shape)}; a 3-D array (n_problems, n_samples, n_features) or a sequence of 2-D "
             "arrays is needed. For a single problem call gpukmeans.fit."
         )
-    return (problems if isinstance(problems, np.ndarray) else found), problems
+    stack = problems if found is None else found
+    if found is None and not isinstance(problems, np.ndarray):
+        stack = problems = np.asarray(problems)
+    return shape[0], stack, lambda number: problems[number : number + 1].reshape(shape[1:])
 
 
 def _one_each(values: Any, n_problems: int, name: str) -> Sequence[Any]:
@@ -137,16 +141,11 @@ def _inits(init: Any, n_problems: int) -> Sequence[Init]:
     return _one_each(init, n_problems, "init") if np.ndim(init) == 3 else [init] * n_problems
 
 
-def _wants_one_by_one(model: KMeans) -> bool:
-    return callable(model.init) or bool(model.verbose) or model.callback is not None
-
-
-def _backend_for(model: KMeans, stack: Any, tables: Sequence[Any]) -> BatchBackend | None:
-    """The backend that takes problems together, if there is one for these."""
-    device = stack.device if isinstance(stack, DeviceInput) else None
-    if stack is None and all(on_device(X) is not None for X in tables):
+def _backend_together(model: KMeans, stack: NDArray | DeviceInput | None) -> BatchBackend | None:
+    """The backend, if it takes problems together and nobody looks on."""
+    if callable(model.init) or model.callback is not None or model.verbose or model.progress:
         return None
-    backend = get_backend(model.backend, device)
+    backend = get_backend(model.backend, stack.device if isinstance(stack, DeviceInput) else None)
     return backend if isinstance(backend, BatchBackend) else None
 
 
@@ -268,7 +267,7 @@ def _jobs(
     backend: BatchBackend,
     models: list[KMeans],
     stack: NDArray | DeviceInput | None,
-    tables: Sequence[Any],
+    table: Callable[[int], Any],
     weights: Sequence[Any],
     *,
     in_order: bool,
@@ -279,7 +278,7 @@ def _jobs(
     stretch, last = 0, None
     for number, model in enumerate(models):
         with _named(number):
-            entry, kind = _checked(backend, number, model, stack, tables[number], weights[number])
+            entry, kind = _checked(backend, number, model, stack, table, weights[number])
         stretch += in_order and kind != last
         last = kind
         if kind is None:
@@ -304,7 +303,12 @@ def _jobs(
 
 
 def _checked(
-    backend: BatchBackend, number: int, model: KMeans, stack: NDArray | DeviceInput | None, given: Any, weight: Any
+    backend: BatchBackend,
+    number: int,
+    model: KMeans,
+    stack: NDArray | DeviceInput | None,
+    table: Callable[[int], Any],
+    weight: Any,
 ) -> tuple[_Entry | None, tuple[tuple[int, ...], np.dtype, bool] | None]:
     """A problem ready to go with others of its kind (shape, dtype, whether it is weighted); None: alone."""
     rows: NDArray | None = None
@@ -315,14 +319,15 @@ def _checked(
             check_rows(model, first, reset=True, backend=backend)
         model.n_features_in_ = shape[1]
     else:
+        given = table(number)
         if on_device(given) is not None:
             return None, None
         checked = check_rows(model, given, reset=True, backend=backend)
         assert not isinstance(checked, DeviceInput)
         rows, shape, dtype = checked, checked.shape, checked.dtype
-    model._check_n_samples(shape[0])
+    model._check_enough(shape[0])
     centers = np.dtype(np.float32 if dtype == np.float32 else np.float64)
     own_weight = check_weights(weight, shape[0], centers)
-    init, n_init = model._starts(shape[1], centers)
+    init, n_init = model._starts(shape[1], centers, default_n_init=10)
     entry = _Entry(number, model, rows, own_weight, init, n_init)
     return entry, (tuple(shape), dtype, own_weight is not None)

@@ -5,32 +5,24 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
-from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    ClusterMixin,
-    TransformerMixin,
-    _fit_context,
-)
+from numpy.typing import ArrayLike
+from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils._param_validation import StrOptions
 
-from gpukmeans._validation import check_centers, check_rows, check_weights
-from gpukmeans.backends import Backend, Rows, get_backend
-from gpukmeans.device_arrays import DeviceInput, host_copy, on_device
+from gpukmeans._base import BaseKMeans
+from gpukmeans._validation import check_rows, check_weights
+from gpukmeans.backends import Backend
 from gpukmeans.lloyd import Iteration, LloydResult, mean_variance
 from gpukmeans.restarts import FitReport, Init, Restarts
+from gpukmeans.watching import Callback, watching
 
 
-class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
+class KMeans(BaseKMeans):
     """Exact k-means, on an NVIDIA GPU where there is one, on the CPU where there is none.
 
     A drop-in for `sklearn.cluster.KMeans`: the same parameters, attributes and, for the same `random_state`, the same
@@ -66,7 +58,13 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     precision : {"exact", "fast"}, default="exact"
         "fast" trusts rounded scores where rows are too close to call: labels may then differ between backends.
     callback : callable, default=None
-        Called as ``callback(iteration)`` after every iteration with a `gpukmeans.lloyd.Iteration`.
+        Called after every iteration as ``callback(iteration, inertia, shift, n_moved)``: its number from 1 on in every
+        restart, the inertia of its labels (a pass over the rows), the summed squared shift of the centers that
+        followed, and how many rows changed their label.  If it returns True the fit ends there, with the best restart
+        so far.
+    progress : bool or callable, default=False
+        True: a progress bar by tqdm (``pip install 'gpukmeans[progress]'``).  A callable is told of every iteration
+        instead, as a `gpukmeans.lloyd.Iteration`, and costs no pass over the rows.
 
     Attributes
     ----------
@@ -116,25 +114,15 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     """
 
     _parameter_constraints: ClassVar[dict] = {
-        "n_clusters": [Interval(Integral, 1, None, closed="left")],
-        "init": [StrOptions({"k-means++", "k-means||", "random"}), callable, "array-like"],
-        "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "verbose": ["verbose"],
-        "random_state": ["random_state"],
+        **BaseKMeans._parameter_constraints,
         "copy_x": ["boolean"],
         "algorithm": [StrOptions({"lloyd", "elkan"})],
-        "backend": [StrOptions({"auto", "numpy", "cupy"}), HasMethods(["load", "minds", "describe"])],
-        "precision": [StrOptions({"exact", "fast"})],
         "callback": [callable, None],
+        "progress": ["boolean", callable],
     }
 
-    cluster_centers_: NDArray
-    labels_: NDArray[np.int32]
     inertia_: float
     n_iter_: int
-    backend_: str
     fit_report_: FitReport
 
     def __init__(
@@ -151,7 +139,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         algorithm: Literal["lloyd", "elkan"] = "lloyd",
         backend: str | Backend = "auto",
         precision: Literal["exact", "fast"] = "exact",
-        callback: Callable[[Iteration], object] | None = None,
+        callback: Callback | None = None,
+        progress: bool | Callable[[Iteration], object] = False,
     ) -> None:
         self.n_clusters = n_clusters
         self.init = init
@@ -165,6 +154,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         self.backend = backend
         self.precision = precision
         self.callback = callback
+        self.progress = progress
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> KMeans:
@@ -195,22 +185,24 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         MemoryError
             If the rows do not fit on the GPU.
         """
-        before = self.__dict__.copy()
-        try:
+        with self._all_or_nothing():
             return self._fit(X, sample_weight)
-        except BaseException:  # a fit that fails leaves what was fitted before
-            self.__dict__ = before
-            raise
 
     def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> KMeans:
         backend, given = self._place(X)
         rows_in = check_rows(self, given, reset=True, backend=backend)
         n_samples, n_features = rows_in.shape
-        self._check_n_samples(n_samples)
+        self._check_enough(n_samples)
         random_state = check_random_state(self.random_state)
         dtype = np.dtype(np.float32 if rows_in.dtype == np.float32 else np.float64)
         weight = check_weights(sample_weight, n_samples, dtype)
-        init, n_init = self._starts(n_features, dtype)
+        init, n_init = self._starts(n_features, dtype, default_n_init=10)
+        if self.algorithm == "elkan" and self.n_clusters == 1:
+            warnings.warn(
+                "algorithm='elkan' doesn't make sense for a single cluster. Using 'lloyd' instead.",
+                RuntimeWarning,
+                stacklevel=4,
+            )
         report = FitReport(backend.describe())
         started = time.perf_counter()
         rows = backend.load(rows_in, weight)
@@ -218,19 +210,16 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         report.stages["load"] = time.perf_counter() - started
 
         restarts = Restarts(rows_in, backend, rows, weight, init, self.n_clusters, n_init, random_state, dtype, report)
-        best = restarts.best(
-            max_iter=self.max_iter,
-            tol=tol,
-            precision=self.precision,
-            on_iteration=self.callback,
-            verbose=bool(self.verbose),
-        )
+        with watching(self.callback, self.progress, type(self).__name__, n_samples) as watch:
+            best = restarts.best(
+                max_iter=self.max_iter,
+                tol=tol,
+                precision=self.precision,
+                watch=watch,
+                verbose=bool(self.verbose),
+            )
         self._take(best, backend, report)
         return self
-
-    def _check_n_samples(self, n_samples: int) -> None:
-        if n_samples < self.n_clusters:
-            raise ValueError(f"n_samples={n_samples} should be >= n_clusters={self.n_clusters}.")
 
     def _take(self, best: LloydResult, backend: Backend, report: FitReport, stacklevel: int = 5) -> None:
         """Make an outcome the fitted attributes; `stacklevel`: of the caller whom a warning is for."""
@@ -249,99 +238,6 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         self.n_iter_ = best.n_iter
         self.backend_ = backend.name
         self.fit_report_ = report
-
-    def _place(self, X: ArrayLike) -> tuple[Backend, ArrayLike | DeviceInput]:
-        """The backend for X, and X; what is known of it if it lies on a device."""
-        found = on_device(X)
-        return (get_backend(self.backend), X) if found is None else (get_backend(self.backend, found.device), found)
-
-    def _starts(self, n_features: int, dtype: np.dtype) -> tuple[Init, int]:
-        """`init` (checked, if it holds centers) and the number of restarts."""
-        given = not callable(self.init) and not isinstance(self.init, str)
-        init = check_centers(self.init, self.n_clusters, n_features, dtype) if given else self.init
-        if self.n_init == "auto":
-            return init, 1 if given or init in ("k-means++", "k-means||") else 10
-        if given and self.n_init != 1:
-            warnings.warn(
-                "Explicit initial center position passed: performing only one init in "
-                f"{type(self).__name__} instead of n_init={self.n_init}.",
-                RuntimeWarning,
-                stacklevel=5,
-            )
-            return init, 1
-        return init, int(self.n_init)
-
-    def predict(self, X: ArrayLike) -> NDArray[np.int32]:
-        """The index of the nearest center of each row (ties: the lowest index).
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,), int32
-        """
-        check_is_fitted(self)
-        run = self._rows(X).start(self.cluster_centers_, precision=self.precision)
-        run.assign(move=False)
-        return run.labels()
-
-    def score(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> float:
-        """Minus the inertia of X under the fitted centers: the higher, the better.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-        y : ignored
-        sample_weight : array-like of shape (n_samples,), default=None
-
-        Returns
-        -------
-        float
-        """
-        check_is_fitted(self)
-        run = self._rows(X, sample_weight).start(self.cluster_centers_, precision=self.precision)
-        run.assign(move=False)
-        return -run.inertia()
-
-    def transform(self, X: ArrayLike) -> NDArray:
-        """The distances of each row to every center, by `sklearn.metrics.pairwise.euclidean_distances`.
-
-        Computed on the CPU, to float rounding (unlike labels, centers and inertia, not to the same bits everywhere);
-        rows on a device are brought to the host.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_clusters)
-        """
-        check_is_fitted(self)
-        return euclidean_distances(check_rows(self, host_copy(X), reset=False), self.cluster_centers_)
-
-    def fit_predict(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> NDArray[np.int32]:
-        """``fit(X, sample_weight=sample_weight).labels_``."""
-        return self.fit(X, sample_weight=sample_weight).labels_
-
-    def fit_transform(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> NDArray:
-        """``fit(X, sample_weight=sample_weight).transform(X)``."""
-        return self.fit(X, sample_weight=sample_weight).transform(X)
-
-    def _rows(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> Rows:
-        backend, given = self._place(X)
-        checked = check_rows(self, given, reset=False, backend=backend)
-        if self.cluster_centers_.dtype == np.float64 and checked.dtype == np.float32:
-            checked = checked.astype(np.float64)  # so that the centers are not rounded to float32
-        weight = check_weights(sample_weight, checked.shape[0], np.dtype(np.float64))
-        return backend.load(checked, weight, sums=False)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
 
 
 def fit(X: ArrayLike, n_clusters: int = 8, *, sample_weight: ArrayLike | None = None, **params: Any) -> KMeans:

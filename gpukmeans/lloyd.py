@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import overload
+from typing import NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from gpukmeans.exact_sums import F64, I64, Grid, center_shift_square, cluster_me
 
 @dataclass(frozen=True)
 class Iteration:
-    """What one iteration did; handed to callbacks and kept in the fit report.
+    """What one iteration did; shown to who watches, and kept in the fit report.
 
     Attributes
     ----------
@@ -42,6 +42,8 @@ class Iteration:
     stages : dict of str to float
         The part of it in each stage: "update" and, on the CPU, "skip", "project", "screen groups", "screen components",
         "screen and anchor", "screen", "resolve", "move".  Which stages an iteration has shows how rows were screened.
+    inertia : float or None
+        Of the rows with their new labels and the centers before they moved; None where nobody asked for it.
     """
 
     init: int
@@ -56,6 +58,15 @@ class Iteration:
     n_relocated: int
     seconds: float
     stages: dict[str, float] = field(default_factory=dict)
+    inertia: float | None = None
+
+
+class Watch(NamedTuple):
+    """Somebody who looks on while a run goes."""
+
+    tell: Callable[[Iteration], object]  # is told of every iteration; what it returns, if true, ends the run
+    inertia: bool = False  # wants that of every iteration, too: a pass over the rows each
+    at_a_time: int = 1  # iterations that may be told together
 
 
 class Iterations(Sequence[Iteration]):
@@ -89,7 +100,10 @@ class Iterations(Sequence[Iteration]):
 
 @dataclass
 class LloydResult:
-    """The outcome of one run: labels, centers and inertia of one and the same assignment."""
+    """The outcome of one run: labels, centers and inertia of one and the same assignment.
+
+    `stopped`: whether the watch ended it.
+    """
 
     labels: NDArray[np.int32]
     centers: NDArray
@@ -97,6 +111,7 @@ class LloydResult:
     n_iter: int
     iterations: Sequence[Iteration] = field(default_factory=list)
     inertia_seconds: float = 0.0
+    stopped: bool = False
 
 
 def lloyd(
@@ -108,10 +123,10 @@ def lloyd(
     tol: float,
     precision: str = "exact",
     init: int = 0,
-    on_iteration: Callable[[Iteration], object] | None = None,
+    watch: Watch | None = None,
     verbose: bool = False,
 ) -> LloydResult:
-    """Run Lloyd's algorithm from `centers` until the labels stay, the centers do, or `max_iter` is reached.
+    """Run Lloyd's algorithm from `centers` until labels or centers stay, or `max_iter` is reached, or `watch` ends it.
 
     Parameters
     ----------
@@ -121,18 +136,25 @@ def lloyd(
         Those that `rows` were loaded with (relocation needs single ones).
     tol : float
         Absolute: the run ends when the summed squared shift of the centers is not above it.
+    init : int
+        The number of the run, for its records.
+    watch : Watch, optional
+    verbose : bool
+        Print the inertia of every iteration, and why the run ended, as scikit-learn does.
     """
     run = rows.start(centers, precision=precision)
     iterations: list[Iteration] = []
-    settled = done = False
-    while not done and len(iterations) < max_iter:
-        steps: list[tuple[Step, dict[str, float]]] = []
-        if not verbose:
-            limit = 1 if on_iteration else max_iter - len(iterations)
-            steps = [(step, {}) for step in run.advance(limit, tol)]
+    settled = done = stopped = False
+    with_inertia = verbose or (watch is not None and watch.inertia)
+    while not (done or stopped) and len(iterations) < max_iter:
+        steps: list[tuple[Step, dict[str, float], float | None]] = []
+        if not with_inertia:
+            limit = max_iter - len(iterations)
+            limit = limit if watch is None else min(limit, watch.at_a_time)
+            steps = [(step, {}, None) for step in run.advance(limit, tol)]
         if not steps:
-            steps = [_one_step(run, len(iterations) if verbose else None)]
-        for step, stages in steps:
+            steps = [_one_step(run, with_inertia)]
+        for step, stages, run_inertia in steps:
             started = time.perf_counter()
             n_relocated, shift = 0, step.shift
             if step.n_empty:  # the last of these steps
@@ -142,10 +164,13 @@ def lloyd(
             if "update" in stages:
                 stages["update"] += filling
             number, moved = len(iterations) + 1, step.assigned.n_moved
-            record = _iteration(init, number, step, n_relocated, shift, step.seconds + filling, stages)
+            spent = step.seconds + filling
+            record = _iteration(init, number, step, n_relocated, shift, spent, stages, run_inertia)
             iterations.append(record)
-            if on_iteration is not None:
-                on_iteration(record)
+            if verbose:
+                print(f"Iteration {number - 1}, inertia {run_inertia}.")
+            if watch is not None and watch.tell(record):
+                stopped = True  # at the end of these steps, if there are more
             if moved == 0:
                 done, settled = True, step.n_empty == 0  # else centers were placed after the labels were given
                 if verbose:
@@ -159,29 +184,35 @@ def lloyd(
     started = time.perf_counter()
     inertia = run.inertia()
     inertia_seconds = time.perf_counter() - started
-    return LloydResult(run.labels(), run.centers(), inertia, len(iterations), iterations, inertia_seconds)
+    return LloydResult(run.labels(), run.centers(), inertia, len(iterations), iterations, inertia_seconds, stopped)
 
 
 def _iteration(
-    init: int, number: int, step: Step, n_relocated: int, shift: float, seconds: float, stages: dict[str, float]
+    init: int,
+    number: int,
+    step: Step,
+    n_relocated: int,
+    shift: float,
+    seconds: float,
+    stages: dict[str, float],
+    inertia: float | None = None,
 ) -> Iteration:
     a = step.assigned
     counts = (a.n_skipped, a.n_certified, a.n_resolved, a.n_exact, a.n_uncertain, n_relocated)
-    return Iteration(init, number, a.n_moved, shift, *counts, seconds, stages)
+    return Iteration(init, number, a.n_moved, shift, *counts, seconds, stages, inertia)
 
 
-def _one_step(run: Run, verbose: int | None) -> tuple[Step, dict[str, float]]:
-    """An iteration and the seconds of its stages; `verbose`: the number to print with the inertia in between."""
+def _one_step(run: Run, with_inertia: bool) -> tuple[Step, dict[str, float], float | None]:
+    """An iteration, the seconds of its stages, and the inertia in between if it is wanted."""
     started = time.perf_counter()
     assigned = run.assign()
-    if verbose is not None:
-        print(f"Iteration {verbose}, inertia {run.inertia()}.")
+    inertia = run.inertia() if with_inertia else None
     updating = time.perf_counter()
     updated = run.update()
     n_empty = int((updated.weights == 0).sum())
     shift = float("nan") if n_empty else exact_total(updated.shift_square)
     now = time.perf_counter()
-    return Step(assigned, shift, n_empty, now - started), {**assigned.seconds, "update": now - updating}
+    return Step(assigned, shift, n_empty, now - started), {**assigned.seconds, "update": now - updating}, inertia
 
 
 def _fill_empty_clusters(rows: Rows, run: Run, sample_weight: F64 | None) -> tuple[int, F64]:

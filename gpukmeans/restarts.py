@@ -15,7 +15,7 @@ from gpukmeans._validation import check_centers
 from gpukmeans.backends import Backend, Rows
 from gpukmeans.device_arrays import DeviceInput
 from gpukmeans.exact_sums import F64
-from gpukmeans.lloyd import Iteration, LloydResult, lloyd
+from gpukmeans.lloyd import Iteration, LloydResult, Watch, lloyd
 from gpukmeans.lockstep import lockstep
 from gpukmeans.seeding import draw_rows, many_kmeans_plusplus, probabilities
 from gpukmeans.threads import parts_of, workers
@@ -82,18 +82,18 @@ class Restarts:
         max_iter: int,
         tol: float,
         precision: str,
-        on_iteration: Callable[[Iteration], object] | None = None,
+        watch: Watch | None = None,
         verbose: bool = False,
     ) -> LloydResult:
         """The run with the lowest inertia, the first of equal ones; parameters as for `gpukmeans.lloyd.lloyd`.
 
-        Small problems advance all runs together, unless somebody watches them.
+        Small problems advance all runs together, unless somebody watches them.  A run that `watch` ends is the last.
         """
-        theirs = on_iteration is not None or callable(self.init)  # code that should not find BLAS held at one thread
+        theirs = watch is not None or callable(self.init)  # code that should not find BLAS held at one thread
         with nullcontext() if theirs else workers(0):
-            if on_iteration is None and not verbose and self.rows.runs_at_a_time(self.n_clusters, self.n_init):
+            if watch is None and not verbose and self.rows.runs_at_a_time(self.n_clusters, self.n_init):
                 return self._best_of_all_at_once(max_iter, tol, precision)
-            return self._best_of_each(max_iter, tol, precision, on_iteration, verbose)
+            return self._best_of_each(max_iter, tol, precision, watch, verbose)
 
     def _best_of_all_at_once(self, max_iter: int, tol: float, precision: str) -> LloydResult:
         started = time.perf_counter()
@@ -111,11 +111,11 @@ class Restarts:
         max_iter: int,
         tol: float,
         precision: str,
-        on_iteration: Callable[[Iteration], object] | None,
+        watch: Watch | None,
         verbose: bool,
     ) -> LloydResult:
         best: LloydResult | None = None
-        starts = self._starts(1 if verbose or on_iteration else SEEDED_TOGETHER)  # who watches had better not wait
+        starts = self._starts(1 if verbose or watch else SEEDED_TOGETHER)  # who watches had better not wait
         for restart in range(self.n_init):
             started = time.perf_counter()
             centers = next(starts)
@@ -131,12 +131,14 @@ class Restarts:
                 tol=tol,
                 precision=precision,
                 init=restart,
-                on_iteration=on_iteration,
+                watch=watch,
                 verbose=verbose,
             )
             self._note(result, started)
             if best is None or result.inertia < best.inertia:
                 best = result
+            if result.stopped:
+                break
         assert best is not None
         return best
 

@@ -215,7 +215,7 @@ def test_a_backend_that_cannot_run_here_is_an_error(capsys, monkeypatch):
     def unavailable(name="auto"):
         raise backends.BackendUnavailable("no GPU;\nuse another backend")
 
-    monkeypatch.setattr("gpukmeans.estimator.get_backend", unavailable)
+    monkeypatch.setattr("gpukmeans._base.get_backend", unavailable)
     assert main(["digits", "--no-plots", "--backend", "cupy"]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == "gpukmeans: error: no GPU; use another backend"
 

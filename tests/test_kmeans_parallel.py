@@ -163,5 +163,5 @@ def test_a_fit_starts_from_it(backend, dtype):
 def test_one_run_by_default():
     X = data("float64")
     seen = []
-    KMeans(3, init="k-means||", random_state=0, backend="numpy", callback=lambda i: seen.append(i.init)).fit(X)
+    KMeans(3, init="k-means||", random_state=0, backend="numpy", progress=lambda i: seen.append(i.init)).fit(X)
     assert set(seen) == {0}

@@ -336,7 +336,7 @@ def test_a_relocation_in_the_last_iteration_is_followed_by_a_look_at_the_rows(ba
     the cluster gets a row of the other group: the labels must be those of that last move."""
     X = np.array([[5.0], [5.0], [5.0], [100.0], [102.0]])
     seen = []
-    model = fit(X, 3, backend, init=[[0.0], [101.0], [900.0]], callback=seen.append)
+    model = fit(X, 3, backend, init=[[0.0], [101.0], [900.0]], progress=seen.append)
     assert [(record.n_moved, record.n_relocated) for record in seen] == [(5, 1), (0, 1)]
     assert model.cluster_centers_.tolist() == [[5.0], [102.0], [100.0]]
     assert model.labels_.tolist() == [0, 0, 0, 2, 1]
@@ -403,7 +403,7 @@ def test_weights_do_not_enter_the_tolerance():
 def test_the_counts_of_an_iteration_cover_every_row(backend):
     X = cloud(np.float32)
     seen = []
-    model = fit(X, 6, backend, init=X[:6], callback=seen.append)
+    model = fit(X, 6, backend, init=X[:6], progress=seen.append)
     assert [record.iteration for record in seen] == list(range(1, model.n_iter_ + 1))
     for record in seen:
         settled = record.n_skipped + record.n_certified + record.n_resolved + record.n_exact + record.n_uncertain

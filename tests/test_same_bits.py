@@ -185,7 +185,7 @@ def test_short_cuts_change_no_bit_of_mnist(mnist, dtype):
     X = X if dtype == np.uint8 else (X / 255).astype(dtype)
     params = {"init": X[:20], "max_iter": 8}
     seen = []
-    want = fit(X, 20, NumpyBackend(), callback=seen.append, **params)
+    want = fit(X, 20, NumpyBackend(), progress=seen.append, **params)
     assert sum(record.n_skipped for record in seen) > len(X) / 10  # drift bounds did settle rows
     assert np.array_equal(want.labels_, float64_nearest(X, want.cluster_centers_))
     for way in WAYS[2:4]:
@@ -264,6 +264,6 @@ def test_precision_fast_keeps_the_contract_and_settles_nothing_exactly(backend):
     assert_same(got, fit(X, 4, backend, init=X[::20]))
     X, C = near_ties(100, 6, 9, seed=3)
     seen = []
-    fit(X, 6, backend, precision="fast", init=C, max_iter=1, callback=seen.append)
+    fit(X, 6, backend, precision="fast", init=C, max_iter=1, progress=seen.append)
     assert seen[0].n_uncertain > 0
     assert seen[0].n_resolved == seen[0].n_exact == 0

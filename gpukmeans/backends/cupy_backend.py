@@ -142,10 +142,8 @@ class CupyRows:
         #: How the rows of the first problem become halves (kernels/screen.cuh).
         self.half_scale = float(facts.table[0, Scale.HALF_SCALE])
         #: The largest magnitude if every value is a whole number, else infinity; and the largest magnitude.
-        self.largest_integer, self.largest = (
-            float(facts.table[:, Scale.LARGEST_WHOLE].max()),
-            float(facts.largest.max()),
-        )
+        self.largest_integer = float(facts.table[:, Scale.LARGEST_WHOLE].max())
+        self.largest = float(facts.largest.max())
         #: Whether the rows begin where 16 bytes can be read at once.
         self.aligned = self.device.address(X) % 16 == 0
         self._idle: list[Workspace] = []

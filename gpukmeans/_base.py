@@ -1,0 +1,177 @@
+"""What all estimators share: where to compute, which starts, and everything that follows a fit."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
+from sklearn.metrics.pairwise import euclidean_distances
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from gpukmeans._validation import check_centers, check_rows, check_weights
+from gpukmeans.backends import Backend, Rows, get_backend
+from gpukmeans.device_arrays import DeviceInput, host_copy, on_device
+from gpukmeans.restarts import Init
+
+
+class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
+    """Parameters and methods that `KMeans` and its relatives have in common; not an estimator by itself.
+
+    A subclass has a `fit` that leaves `cluster_centers_`, `labels_` and `_n_features_out`, and names its parameters,
+    among them `backend` and `precision`, in its own constructor.
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        "n_clusters": [Interval(Integral, 1, None, closed="left")],
+        "init": [StrOptions({"k-means++", "k-means||", "random"}), callable, "array-like"],
+        "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+        "backend": [StrOptions({"auto", "numpy", "cupy"}), HasMethods(["load", "minds", "describe"])],
+        "precision": [StrOptions({"exact", "fast"})],
+    }
+
+    n_clusters: int
+    init: Init
+    n_init: int | str
+    backend: str | Backend
+    precision: str
+    cluster_centers_: NDArray
+    labels_: NDArray[np.int32]
+    backend_: str
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int32]:
+        """The index of the nearest center of each row (ties: the lowest index).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,), int32
+        """
+        check_is_fitted(self)
+        run = self._rows(X).start(self.cluster_centers_, precision=self.precision)
+        run.assign(move=False)
+        return run.labels()
+
+    def score(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> float:
+        """Minus the inertia of X under the fitted centers: the higher, the better.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        float
+        """
+        check_is_fitted(self)
+        run = self._rows(X, sample_weight).start(self.cluster_centers_, precision=self.precision)
+        run.assign(move=False)
+        return -run.inertia()
+
+    def transform(self, X: ArrayLike) -> NDArray:
+        """The distances of each row to every center, by `sklearn.metrics.pairwise.euclidean_distances`.
+
+        Computed on the CPU, to float rounding (unlike labels, centers and inertia, not to the same bits everywhere);
+        rows on a device are brought to the host.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_clusters)
+        """
+        check_is_fitted(self)
+        return euclidean_distances(check_rows(self, host_copy(X), reset=False), self.cluster_centers_)
+
+    def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
+        """Find the clusters of X."""
+        raise NotImplementedError
+
+    def fit_predict(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> NDArray[np.int32]:
+        """``fit(X, sample_weight=sample_weight).labels_``."""
+        return self.fit(X, sample_weight=sample_weight).labels_
+
+    def fit_transform(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> NDArray:
+        """``fit(X, sample_weight=sample_weight).transform(X)``."""
+        return self.fit(X, sample_weight=sample_weight).transform(X)
+
+    # ---- for subclasses ----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Within, what fails leaves the estimator as it was before."""
+        before = self.__dict__.copy()
+        try:
+            yield
+        except BaseException as error:
+            self.__dict__ = before
+            if isinstance(error, KeyboardInterrupt):
+                name, was = (
+                    type(self).__name__,
+                    "as fitted before" if hasattr(self, "cluster_centers_") else "not fitted",
+                )
+                error.add_note(
+                    f"The fit of {name} was interrupted; the estimator is {was}. Stop a fit early by `callback`."
+                )
+            raise
+
+    def _place(self, X: ArrayLike) -> tuple[Backend, ArrayLike | DeviceInput]:
+        """The backend for X, and X; what is known of it if it lies on a device."""
+        found = on_device(X)
+        return (get_backend(self.backend), X) if found is None else (get_backend(self.backend, found.device), found)
+
+    def _rows(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> Rows:
+        """New rows on a backend, to be labelled by the fitted centers."""
+        backend, given = self._place(X)
+        checked = check_rows(self, given, reset=False, backend=backend)
+        if self.cluster_centers_.dtype == np.float64 and checked.dtype == np.float32:
+            checked = checked.astype(np.float64)  # so that the centers are not rounded to float32
+        weight = check_weights(sample_weight, checked.shape[0], np.dtype(np.float64))
+        return backend.load(checked, weight, sums=False)
+
+    def _check_enough(self, n_samples: int) -> None:
+        if n_samples < self.n_clusters:
+            raise ValueError(f"n_samples={n_samples} should be >= n_clusters={self.n_clusters}.")
+
+    def _starts(self, n_features: int, dtype: np.dtype, default_n_init: int) -> tuple[Init, int]:
+        """`init` (checked, if it holds centers) and the number of restarts; `default_n_init` for "random".
+
+        The number stays in `_n_init`, where scikit-learn has it, too.
+        """
+        given = not callable(self.init) and not isinstance(self.init, str)
+        init = check_centers(self.init, self.n_clusters, n_features, dtype) if given else self.init
+        if self.n_init == "auto":
+            self._n_init = 1 if given or init in ("k-means++", "k-means||") else default_n_init
+        else:
+            self._n_init = int(self.n_init)
+        if given and self._n_init != 1:
+            warnings.warn(
+                "Explicit initial center position passed: performing only one init in "
+                f"{type(self).__name__} instead of n_init={self._n_init}.",
+                RuntimeWarning,
+                stacklevel=5,
+            )
+            self._n_init = 1
+        return init, self._n_init
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
