@@ -233,6 +233,69 @@ def test_models_are_whole():
     assert len(model.fit_report_.iterations) == model.n_iter_
 
 
+# ---- the parts ------------------------------------------------------------------------------------------------------
+
+
+@ROW_DTYPES
+@pytest.mark.parametrize("weighted", [False, True])
+def test_what_is_found_out_of_problems_is_found_out_of_each(dtype, weighted):
+    X, weights = problems(dtype, 3, 150, 7), weights_of(3, 150) if weighted else None
+    if dtype != np.uint8:
+        X[1] = np.rint(X[1] / X[1].max() * 100)  # one limb is enough, float64 exact
+    backend = emulated()
+    together = backend.load_many(X, weights)
+    for number, x in enumerate(X):
+        alone, view = backend.load(x, weights[number] if weighted else None), together.problem(number)
+        for name in ("norms", "rests", "offsets", "scales", "scale", "unit"):
+            one, other = (backend._device.download(getattr(rows.facts, name)) for rows in (alone, view))
+            assert np.array_equal(one, other), name
+        assert np.array_equal(alone.facts.table, view.facts.table)
+        assert (alone.grid.bits, alone.grid.n_limbs) == (view.grid.bits, view.grid.n_limbs)
+        assert np.array_equal(alone.grid.scale, view.grid.scale)
+        assert alone.weight_grid.n_limbs == view.weight_grid.n_limbs
+        assert np.array_equal(alone.weight_grid.scale, view.weight_grid.scale)
+        assert (alone.largest_integer, alone.largest) == (view.largest_integer, view.largest)
+        assert np.array_equal(view.take(np.array([3, 149])), x[[3, 149]])
+    assert together.grid.n_limbs == max(together.problem(number).grid.n_limbs for number in range(3))
+    assert np.array_equal(together.take(np.array([0, 151, 449])), X.reshape(-1, 7)[[0, 151, 449]])
+
+
+@ROW_DTYPES
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("k", [3, 40])
+def test_seeds_of_problems_are_those_of_each(dtype, weighted, k):
+    """From 32 seeds on rows are left out by their distances to seeds."""
+    X, weights = problems(dtype, 3, 300, 6), weights_of(3, 300) if weighted else None
+    local = np.random.default_rng(4)
+    seeds, draws = local.integers(300, size=(6, 1)), local.random((6, k - 1, 3))
+    backend = emulated()
+    together = backend.load_many(X, weights).plusplus(seeds, draws)
+    assert together.n_certain.min() > k / 2
+    for number, x in enumerate(X):
+        runs = slice(2 * number, 2 * number + 2)
+        alone = backend.load(x, weights[number] if weighted else None).plusplus(seeds[runs], draws[runs])
+        for run in range(2):
+            certain = min(alone.n_certain[run], together.n_certain[runs][run])
+            assert np.array_equal(alone.rows[run, :certain], together.rows[runs][run, :certain])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_variances_are_those_of_each(dtype):
+    X, weights = problems(dtype, 3), weights_of(3, 140)
+    want = [mean_variance(NumpyBackend().load(x)) for x in X]
+    assert emulated().load_many(X).variances().tolist() == want
+    assert emulated().load_many(X, weights).variances().tolist() == want  # weights do not enter
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_more_centers_than_share_launches_go_one_by_one(on_device):
+    X = problems(np.float32, 2, 150, 4)
+    backend = CupyBackend(EmulatorDevice())
+    k = tuning.FEW_CENTERS + 1
+    got = fit_many(backend._device.upload(X) if on_device else X, k, backend=backend, random_state=0, max_iter=3)
+    assert_same(got, one_by_one(X, k, random_state=0, max_iter=3))
+
+
 # ---- what cannot be done --------------------------------------------------------------------------------------------
 
 
