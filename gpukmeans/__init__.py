@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from gpukmeans.batch import fit_many
     from gpukmeans.datasets import load_digits, load_mnist
     from gpukmeans.estimator import KMeans, fit
+    from gpukmeans.minibatch import MiniBatchKMeans
     from gpukmeans.patching import patch_sklearn, unpatch_sklearn
 
 __version__ = "0.1.0"
 __all__ = [
     "KMeans",
+    "MiniBatchKMeans",
     "__version__",
     "fit",
     "fit_many",
@@ -34,6 +36,7 @@ __all__ = [
 
 _HOME = {
     "KMeans": "gpukmeans.estimator",
+    "MiniBatchKMeans": "gpukmeans.minibatch",
     "fit": "gpukmeans.estimator",
     "fit_many": "gpukmeans.batch",
     "load_digits": "gpukmeans.datasets",

@@ -20,8 +20,10 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
 from gpukmeans._validation import check_rows, check_weights
-from gpukmeans.backends import BatchBackend, ProblemError, Problems, Rows, get_backend
-from gpukmeans.device_arrays import DeviceInput, host_copy, on_device
+from gpukmeans.array_kinds import ArrayKind, check_places
+from gpukmeans.backends import Rows, get_backend
+from gpukmeans.backends.problems import BatchBackend, ProblemError, Problems
+from gpukmeans.device_arrays import DeviceInput, host_copy, host_view, is_torch, on_device
 from gpukmeans.estimator import KMeans
 from gpukmeans.exact_sums import F64
 from gpukmeans.lockstep import Contest, contend
@@ -83,6 +85,7 @@ def fit_many(
     [[0.5, 9.5], [-5.0, 6.0]]
     """
     n_problems, stack, table = _problems(problems)
+    check_places(problems, sample_weight=sample_weight, init=params.get("init"))
     weights = _one_each(sample_weight, n_problems, "sample_weight")
     inits = _inits(params.pop("init", "k-means++"), n_problems)
     models = [KMeans(n_clusters, init=init, **params) for init in inits]
@@ -119,9 +122,9 @@ def _problems(problems: Any) -> tuple[int, NDArray | DeviceInput | None, Callabl
             f"problems has shape {tuple(shape)}; a 3-D array (n_problems, n_samples, n_features) or a sequence of 2-D "
             "arrays is needed. For a single problem call gpukmeans.fit."
         )
-    stack = problems if found is None else found
-    if found is None and not isinstance(problems, np.ndarray):
-        stack = problems = np.asarray(problems)
+    stack = host_view(problems) if found is None else found
+    if found is None and not is_torch(stack):  # what of torch's is left, NumPy lacks
+        stack = np.asarray(stack)
     return shape[0], stack, lambda number: problems[number : number + 1].reshape(shape[1:])
 
 
@@ -175,6 +178,7 @@ class _Entry:
     weight: F64 | None
     init: Init
     n_init: int
+    kind: ArrayKind  # of what the model is to hold
 
 
 @dataclass
@@ -202,10 +206,14 @@ class _Job:
         times.append(time.perf_counter())
         load, seed, lloyd = (np.diff(times) / len(self.entries)).tolist()
         described = backend.describe()
-        for entry, contest in zip(self.entries, contests, strict=True):
+        for i, (entry, contest) in enumerate(zip(self.entries, contests, strict=True)):
             best, inertia = contest.result(), contest.inertia_seconds
             stages = {"load": load, "seed": seed, "lloyd": lloyd, "inertia": inertia}
-            entry.model._take(best, backend, FitReport(described, stages, best.iterations), stacklevel=4)
+            n_used = best.n_used
+            if n_used is None:
+                n_used = rows.problem(i).n_used(best.labels, model.n_clusters)
+            report = FitReport(described, stages, best.iterations)
+            entry.model._take(best, n_used, entry.kind, backend, report, stacklevel=4)
 
     def _loaded(self, backend: BatchBackend) -> Problems:
         numbers = [entry.number for entry in self.entries]
@@ -329,5 +337,7 @@ def _checked(
     centers = np.dtype(np.float32 if dtype == np.float32 else np.float64)
     own_weight = check_weights(weight, shape[0], centers)
     init, n_init = model._starts(shape[1], centers, default_n_init=10)
-    entry = _Entry(number, model, rows, own_weight, init, n_init)
+    model._check_algorithm()
+    kind = ArrayKind.of(table(number))
+    entry = _Entry(number, model, rows, own_weight, init, n_init, kind)
     return entry, (tuple(shape), dtype, own_weight is not None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,13 +105,14 @@ class LloydResult:
     `stopped`: whether the watch ended it.
     """
 
-    labels: NDArray[np.int32]
+    labels: Any  # (n_samples,), int32, as of `Run.labels_there`
     centers: NDArray
     inertia: float
     n_iter: int
     iterations: Sequence[Iteration] = field(default_factory=list)
     inertia_seconds: float = 0.0
     stopped: bool = False
+    n_used: int | None = None  # how many clusters have a row, where that is known already
 
 
 def lloyd(
@@ -184,7 +185,9 @@ def lloyd(
     started = time.perf_counter()
     inertia = run.inertia()
     inertia_seconds = time.perf_counter() - started
-    return LloydResult(run.labels(), run.centers(), inertia, len(iterations), iterations, inertia_seconds, stopped)
+    return LloydResult(
+        run.labels_there(), run.centers(), inertia, len(iterations), iterations, inertia_seconds, stopped
+    )
 
 
 def _iteration(

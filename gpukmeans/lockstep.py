@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,9 +49,14 @@ class Contest:
         """The best run, with the iterations of all runs."""
         best = self.best
         assert best is not None
-        # Labels of many runs may share their memory: those that are kept are to hold no others.
-        return LloydResult(
-            best.labels.copy(), best.centers.copy(), best.inertia, best.n_iter, self.iterations, self.inertia_seconds
+        # Arrays of many runs may share their memory: those that are kept are to hold no others.
+        labels = best.labels.copy() if isinstance(best.labels, np.ndarray) else best.labels
+        return replace(
+            best,
+            labels=labels,
+            centers=best.centers.copy(),
+            iterations=self.iterations,
+            inertia_seconds=self.inertia_seconds,
         )
 
     def judge(
@@ -86,7 +91,7 @@ class Contest:
             else:
                 known = end.lowest == end.highest
                 inertia = end.lowest if known else runs.inertia(end.labels, end.centers)
-                result = LloydResult(end.labels, end.centers, inertia, len(end.steps))
+                result = LloydResult(end.labels, end.centers, inertia, len(end.steps), n_used=end.n_used)
             if self.best is None or result.inertia < self.best.inertia:
                 self.best = result
         self.inertia_seconds += time.perf_counter() - started

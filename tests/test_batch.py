@@ -14,7 +14,7 @@ from gpukmeans.backends import tuning
 from gpukmeans.backends.cupy_backend import CupyBackend
 from gpukmeans.backends.numpy_backend import NumpyBackend
 from gpukmeans.datasets import near_ties
-from gpukmeans.device_arrays import BFLOAT16
+from gpukmeans.device_arrays import BFLOAT16, DeviceInput, host_copy
 from gpukmeans.lloyd import mean_variance
 from tests.emulator import EmulatorDevice, EmulatorError
 from tests.emulator.testing import skip_without_compiler
@@ -66,8 +66,8 @@ def story(model):
 def assert_same(got, want):
     assert len(got) == len(want)
     for a, b in zip(got, want, strict=True):
-        assert np.array_equal(a.labels_, b.labels_)
-        assert np.array_equal(a.cluster_centers_, b.cluster_centers_)
+        assert np.array_equal(host_copy(a.labels_), b.labels_)
+        assert np.array_equal(host_copy(a.cluster_centers_), b.cluster_centers_)
         assert a.cluster_centers_.dtype == b.cluster_centers_.dtype
         assert (a.inertia_, a.n_iter_, a.n_features_in_) == (b.inertia_, b.n_iter_, b.n_features_in_)
         assert story(a) == story(b)
@@ -108,7 +108,7 @@ def test_shapes(k, d):
 @pytest.mark.parametrize("dtype", [np.dtype(np.float16), BFLOAT16], ids=["float16", "bfloat16"])
 def test_rows_on_the_device_are_read_in_place(dtype):
     backend = emulated()
-    X = problems(np.float32, 3, 140, 5) / 1e6
+    X = problems(np.uint8, 3, 140, 5).astype(np.float32) / 7
     if dtype == BFLOAT16:
         stored = (X.view(np.uint32) >> 16).astype(np.uint16)
         wide = (stored.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
@@ -122,15 +122,13 @@ def test_rows_on_the_device_are_read_in_place(dtype):
     if dtype == np.float16:
         got = fit_many(array, 4, backend=backend, random_state=0)
         assert_same(got, one_by_one(wide, 4, random_state=0))
-    rows = backend.load_many(_input(array, dtype))
+        assert all(type(model.labels_) is type(array) for model in got)  # arrays in, arrays out
+        assert all(type(model.cluster_centers_) is type(array) for model in got)
+        got = fit_many(array, 4, backend=backend, random_state=0, n_init=3)
+        assert_same(got, one_by_one(wide, 4, random_state=0, n_init=3))
+    rows = backend.load_many(DeviceInput(array, array.shape, dtype, 0))
     assert device.bytes_in_use - before < stored.nbytes + 20 * 3 * 140
     assert rows.variances().tolist() == [mean_variance(NumpyBackend().load(x)) for x in wide]
-
-
-def _input(array, dtype):
-    from gpukmeans.device_arrays import DeviceInput
-
-    return DeviceInput(array, array.shape, dtype, 0)
 
 
 def test_sequences_may_mix_shapes_dtypes_and_weights():

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,11 +52,12 @@ class Step(NamedTuple):
 class Ended:
     """How one of several runs ended: its labels, and the centers and inertia of the same assignment."""
 
-    labels: NDArray[np.int32]
+    labels: Any  # (n_samples,), as of `Run.labels_there`
     centers: NDArray
     lowest: float  # bounds of the inertia; equal where it is known
     highest: float
     steps: Sequence[Step]  # the iterations, of which relocations are none
+    n_used: int | None = None  # how many clusters have a row, where that is known
 
 
 class Run(Protocol):
@@ -95,6 +96,9 @@ class Run(Protocol):
     def labels(self) -> NDArray[np.int32]:
         """The labels, (n_samples,), on the host."""
 
+    def labels_there(self) -> Any:
+        """The labels where the caller has the rows: a copy on the device that they were loaded from, or on the host."""
+
     def farthest(self, count: int) -> NDArray[np.int64]:
         """Indices of the `count` rows farthest from their own centers (float64, warp order; ties: the lowest index).
 
@@ -115,8 +119,16 @@ class Runs(Protocol):
         up.
         """
 
-    def inertia(self, labels: NDArray[np.int32], centers: NDArray) -> float:
+    def inertia(self, labels: Any, centers: NDArray) -> float:
         """As `Run.inertia`, of the outcome of a run; asked only where its bounds differ."""
+
+
+class BatchSums(NamedTuple):
+    """What a single assignment found: enough to move centers by."""
+
+    sums: F64  # (n_clusters, n_features) weighted sums of the rows of each cluster; exact, then rounded to float64
+    weights: F64  # (n_clusters,) their summed weights, likewise
+    inertia: float  # of the rows under the centers they were assigned to, see batch_inertia.py; NaN if not asked for
 
 
 class Drawn(NamedTuple):
@@ -192,37 +204,56 @@ class Rows(Protocol):
     def start_many(self, centers: NDArray) -> Runs:
         """New runs from `centers` (n_runs, n_clusters, n_features), where `runs_at_a_time` is not 0."""
 
+    def n_used(self, labels: Any, n_clusters: int) -> int:
+        """How many of the clusters have a row at all, by labels of `Run.labels_there`."""
+
     def take(self, indices: NDArray[np.int64]) -> NDArray:
         """Some rows, as stored, on the host (bfloat16 as float32)."""
 
     def unweighted(self) -> Rows:
         """The same rows, not copied, without weights, to be summed."""
 
+    def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> Rows:
+        """Some rows (one at least), in this order and as often as they are named: a copy where the backend computes.
 
-class Problems(Protocol):
-    """The rows of several problems of one shape, resident where the backend computes.
+        They have the weights given here, (n_indices,), and none where none are given, whatever these rows weigh; and
+        the grid that the same values would have if they were loaded by themselves.
+        """
 
-    Runs are those of the first problem, then those of the second, and so on, as many for each.
-    """
+    def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:
+        """Assign all rows to `centers` (n_clusters, n_features) once.  `inertia` of rows without weights only."""
 
-    n_samples: int  # of each problem
-    n_features: int
-    center_dtype: np.dtype
 
-    def problem(self, number: int) -> Rows:
-        """One of them, not copied."""
+class Feed(Protocol):
+    """Batches of rows on their way to where the backend computes; close it when it has served (`with`)."""
 
-    def variances(self) -> F64:
-        """`gpukmeans.lloyd.mean_variance` of each problem, (n_problems,), weights left out."""
+    ahead: bool  # whether the next batch had better be sent before the last one is worked on
 
-    def plusplus(self, seeds: I64, draws: F64) -> Drawn:
-        """As `Rows.plusplus`; row indices count within a problem."""
+    def __enter__(self) -> Feed: ...
 
-    def take(self, indices: NDArray[np.int64]) -> NDArray:
-        """As `Rows.take`; row indices count through all problems."""
+    def __exit__(self, *error: object) -> None: ...
 
-    def start_many(self, centers: NDArray) -> Runs:
-        """New runs from `centers` (n_runs, n_clusters, n_features)."""
+    def send(self, indices: NDArray[np.int64]) -> None:
+        """Name the rows of the next batch.  One may be on its way while another is worked on."""
+
+    def receive(self) -> Rows:
+        """The batch on its way, without weights, to be summed.  It ends with the next call of `receive`."""
+
+    def drop(self) -> None:
+        """Forget the batch on its way, if there is one."""
+
+    def some(self, indices: NDArray[np.int64], sample_weight: F64 | None = None) -> Rows:
+        """Other rows, with these weights, not to be summed; they stay."""
+
+
+class RowsThere(Rows, Protocol):
+    """Rows that the caller has on a device."""
+
+    def center_distances(self, centers: NDArray) -> Any:
+        """The distances of every row to every center, (n_samples, n_clusters), as an array for the caller to keep.
+
+        float32 if rows and centers are, else float64: the square root, correctly rounded, of `row_square_distances`.
+        """
 
 
 class Backend(Protocol):
@@ -240,35 +271,17 @@ class Backend(Protocol):
         at most `LARGEST_VALUE`) that this backend minds.
         """
 
+    def hand_out(self, values: NDArray) -> Any:
+        """A small array for the caller to keep, where this backend computes: on its device, or as it is."""
+
+    def feed(self, X: NDArray | DeviceInput, batch_size: int) -> Feed:
+        """Batches of at most `batch_size` rows of X, which stays where it is.  X and what it raises: see `load`."""
+
     def minds(self, dtype: np.dtype) -> bool:
         """Whether rows of this dtype are checked here, where they are loaded or labelled; others must be before."""
 
     def describe(self) -> str:
         """The machine and library versions, in one line."""
-
-
-@runtime_checkable
-class BatchBackend(Backend, Protocol):
-    """A backend that computes several problems of one shape in one go, besides what every `Backend` does."""
-
-    def problems_at_a_time(
-        self, shape: tuple[int, int], dtype: np.dtype, n_clusters: int, n_runs: int, *, weighted: bool
-    ) -> int:
-        """How many problems with so many runs each had better be loaded together; at most 1: each alone."""
-
-    def load_many(self, X: NDArray | DeviceInput, sample_weight: F64 | None = None) -> Problems:
-        """As `Backend.load`, of (n_problems, n_samples, n_features) rows and (n_problems, n_samples) weights.
-
-        Raises a `ProblemError` where the rows of a problem are not allowed.
-        """
-
-
-class ProblemError(Exception):
-    """What is wrong with one of several problems."""
-
-    def __init__(self, number: int, error: ValueError) -> None:
-        super().__init__(f"problem {number}: {error}")
-        self.number, self.error = number, error
 
 
 class BackendUnavailable(RuntimeError):

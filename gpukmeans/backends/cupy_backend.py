@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.backends import Drawn, tuning
+from gpukmeans import batch_inertia
+from gpukmeans.backends import BatchSums, Drawn, tuning
+from gpukmeans.backends.cupy_batches import HostFeed, ResidentFeed
 from gpukmeans.backends.cupy_control import Scale
 from gpukmeans.backends.cupy_facts import RowFacts, row_facts
 from gpukmeans.backends.cupy_plusplus import plusplus
@@ -82,6 +84,22 @@ class CupyBackend:
                 "pass backend='auto' or 'cupy', which go where X lies, or move X."
             )
         return self._device.adopt(X.array, None if X.dtype == BFLOAT16 else X.dtype)
+
+    def hand_out(self, values: NDArray) -> Any:
+        with (
+            explained_memory_errors(self._device, "what a fit returns", values.nbytes),
+            self._device.for_caller(values.shape, values.dtype) as array,
+        ):
+            self._device.write(array, values)
+        return array
+
+    def feed(self, X: NDArray | DeviceInput, batch_size: int) -> ResidentFeed | HostFeed:
+        if isinstance(X, DeviceInput):
+            return ResidentFeed(self.load(X, sums=False))
+        launch = Launcher(self._device)
+        return HostFeed(
+            self._device, X, batch_size, lambda batch: CupyRows.read(launch, batch, X.dtype, None), self.load
+        )
 
     def minds(self, dtype: np.dtype) -> bool:
         """Every value is read while rows are loaded."""
@@ -179,6 +197,11 @@ class CupyRows:
         facts = self.facts.of_problem(number, n)
         return CupyRows(self.launch, self.X[part], self.dtype, host_weight, weights, facts, source=self._source)
 
+    @property
+    def is_callers(self) -> bool:
+        """Whether the rows came on the device, where labels are wanted then."""
+        return self._source is not None
+
     @functools.cached_property
     def weight_grid(self) -> Grid:
         """The grid of the weights; that of several problems has a scale for each, and two limbs if one needs them."""
@@ -226,6 +249,61 @@ class CupyRows:
     def variances(self) -> F64:
         return variances(self if self.weights is None else self.unweighted())
 
+    def labels_there(self, labels: Any) -> Any:
+        """A copy of labels, (n_samples,), for the caller, where the rows were loaded from."""
+        if self._source is None:
+            return self.device.download(labels)
+        with (
+            explained_memory_errors(self.device, "the labels", labels.nbytes),
+            self.device.for_caller(labels.shape, labels.dtype) as array,
+        ):
+            self.device.copy(array, labels)
+        return array
+
+    def n_used(self, labels: Any, n_clusters: int) -> int:
+        if isinstance(labels, np.ndarray):
+            return int(np.count_nonzero(np.bincount(labels, minlength=n_clusters)))
+        used = self.device.empty(-(-n_clusters // 32), np.uint32)
+        self.device.fill(used, 0)
+        grid = (tuning.stride_blocks(self.n_samples, 256), -(-n_clusters // tuning.USED_CLUSTERS))
+        args = (labels, np.int64(self.n_samples), np.int32(n_clusters), used)
+        self.launch("used_clusters", {}, grid, 256, args)
+        return int(np.unpackbits(self.device.download(used).view(np.uint8)).sum())
+
+    def center_distances(self, centers: NDArray) -> Any:
+        constants = tuning.transform_constants(self.dtype, wide=centers.dtype != np.float32)
+        dtype = np.dtype(np.float32 if constants["CENTER"] == "float" else np.float64)
+        n, k = self.n_samples, len(centers)
+        with (
+            explained_memory_errors(self.device, f"{n} x {k} distances", n * k * dtype.itemsize),
+            self.device.for_caller((n, k), dtype) as distances,
+        ):
+            there = self.device.upload(np.ascontiguousarray(centers, dtype))
+            step = max(1, tuning.DISTANCE_TERMS // (k * self.n_features))
+            for start in range(0, n, step):
+                X, part = self.X[start : start + step], distances[start : start + step]
+                args = (X, there, np.int64(len(X)), np.int32(self.n_features), np.int32(k), part)
+                self.launch("center_distances", constants, tuning.stride_blocks(len(X), 8), 256, args)
+        return distances
+
+    def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> CupyRows:
+        n_bytes = len(indices) * (self.n_features * self.X.dtype.itemsize + (8 if sample_weight is None else 16))
+        with explained_memory_errors(self.device, f"a copy of {len(indices)} rows", n_bytes):
+            X = self._gathered(self.device.upload(np.asarray(indices, np.int32)), 0, len(indices))
+            return CupyRows.read(self.launch, X, self.dtype, sample_weight, sums=sums)
+
+    def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:
+        run = self.start(centers, precision=precision)
+        run.assign()
+        found = float("nan")
+        if inertia:
+            close = batch_inertia.from_distances(run.inertia(), self.n_features)
+            if close is None:
+                close = batch_inertia.in_whole_numbers(self.take(np.arange(self.n_samples)), centers, run.labels())
+            found = close
+        sums, weights = run.batch_sums()
+        return BatchSums(sums, weights, found)
+
     def take(self, indices: NDArray[np.int64]) -> NDArray:
         if len(indices) == 0:
             return np.empty((0, self.n_features), self.dtype)
@@ -233,11 +311,15 @@ class CupyRows:
 
     def gather(self, indices: Any, start: int, count: int) -> NDArray:
         """Rows on the host, by a device array of their indices."""
+        found = self.device.download(self._gathered(indices, start, count))
+        return bfloat16_values(found) if self.dtype == BFLOAT16 else found
+
+    def _gathered(self, indices: Any, start: int, count: int) -> Any:
+        """The same on the device."""
         target = self.device.empty((count, self.n_features), self.X.dtype)
         args = (self.X, indices, np.int64(start), np.int64(count), np.int32(self.n_features), target)
         self.launch("gather_rows", tuning.row_constants(self.dtype), tuning.stride_blocks(count, 8), 256, args)
-        found = self.device.download(target)
-        return bfloat16_values(found) if self.dtype == BFLOAT16 else found
+        return target
 
 
 def _weight_grid(n_samples: int, sample_weight: F64 | None) -> Grid:

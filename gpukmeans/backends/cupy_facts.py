@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.backends import ProblemError, tuning
+from gpukmeans.backends import tuning
 from gpukmeans.backends.cupy_control import Scale
 from gpukmeans.backends.device import Device
+from gpukmeans.backends.problems import ProblemError
 from gpukmeans.device_arrays import BFLOAT16
 from gpukmeans.exact_sums import F64, I64, LARGEST_VALUE, Grid, power_of_two_above, refuse_values
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,11 +148,20 @@ class CupyRun:
         sums, weights = (self._device.download(array)[0] for array in (self._work.sums, self._work.weights))
         return sums[: grid.n_limbs], weights[: self._work.weight_grid.n_limbs]
 
+    def batch_sums(self) -> tuple[F64, F64]:
+        """The sums and weights of `Rows.batch_sums`, after an assignment."""
+        sums, weights = self.sums()
+        values = self._work.need_grid().value(sums)
+        return values, self._work.weight_grid.value(weights[:, :, None])[:, 0]
+
     def weights(self) -> F64:
         return self._device.download(self._work.measures)[0, Measure.WEIGHT]
 
     def labels(self) -> NDArray[np.int32]:
         return self._device.download(self._work.labels)[0]
+
+    def labels_there(self) -> Any:
+        return self._rows.labels_there(self._work.labels.reshape(-1))
 
     def farthest(self, count: int) -> NDArray[np.int64]:
         centers = self._work.previous if self._updated else self._work.centers

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,15 +58,20 @@ class CupyRuns:
         given_up |= self._close(control, closing)
         inertias = self._inertias(given_up)
         labels, centers = device.download(work.labels), device.download(work.centers)
+        used = np.zeros(centers.shape[:2], bool)
+        used[np.arange(len(labels))[:, None], labels] = True
+        n_used = used.sum(axis=1).tolist()
+        there = self._rows.labels_there(work.labels) if self._rows.is_callers else labels
         seconds = (time.perf_counter() - started) / max(1, int(n_iter.sum()))
         ended: list[Ended | None] = [None] * len(tols)
         for i in np.flatnonzero(~given_up).tolist():
             history = np.concatenate([part[i] for part in records])[: n_iter[i]].copy()
             steps = Record(history, self._rows.n_samples, seconds)
-            ended[i] = Ended(labels[i], centers[i], float(inertias[i]), float(inertias[i]), steps)
+            inertia, own = float(inertias[i]), there[i : i + 1].reshape(-1)
+            ended[i] = Ended(own, centers[i], inertia, inertia, steps, n_used[i])
         return ended
 
-    def inertia(self, labels: NDArray[np.int32], centers: NDArray) -> float:
+    def inertia(self, labels: Any, centers: NDArray) -> float:
         raise NotImplementedError("The bounds of the inertia are equal here.")
 
     def _restart(self, control: NDArray[np.int32], going: NDArray[np.bool_], limit: int) -> None:

@@ -7,6 +7,7 @@ numpy_bounds        which rows to skip: drift bounds and the watch list
 numpy_screen        float32 scores of whole rows, with their radii
 numpy_projection    scores of a few leading components, anchored to those of whole rows
 numpy_groups        many centers: bounds of groups of them; numpy_grouping makes the groups
+numpy_batches       mini-batches: a single assignment of few rows
 numpy_sums          exact sums of the clusters
 numpy_seeding       k-means++ and k-means||; numpy_seed_screen is what all restarts share of the rows
 numpy_lockstep      small problems, all restarts together; numpy_runs assigns and sums, numpy_draws seeds them
@@ -19,6 +20,8 @@ import platform
 import numpy as np
 from numpy.typing import NDArray
 
+from gpukmeans.backends import BatchSums
+from gpukmeans.backends.numpy_batches import NumpyFeed, batch_sums, gathered
 from gpukmeans.backends.numpy_lockstep import LockstepRows
 from gpukmeans.backends.numpy_projection import Projection, choose_basis
 from gpukmeans.backends.numpy_run import NumpyRun
@@ -64,6 +67,12 @@ class NumpyBackend:
             raise ValueError(out_of_reach(X.device))
         return NumpyRows(self, X, sample_weight, _grid_of(X, sample_weight) if sums else None)
 
+    def hand_out(self, values: NDArray) -> NDArray:
+        return values
+
+    def feed(self, X: NDArray | DeviceInput, batch_size: int) -> NumpyFeed:
+        return NumpyFeed(self.load(X, sums=False))
+
     def minds(self, dtype: np.dtype) -> bool:
         """float32 rows that are not finite show in their grid, and in the float64 distances that are left to them."""
         return dtype == np.float32
@@ -105,11 +114,20 @@ class NumpyRows(LockstepRows):
             raise ValueError(f"precision={precision!r} should be 'exact' or 'fast'.")
         return NumpyRun(self, np.array(centers, self.center_dtype, order="C"), precision)
 
+    def n_used(self, labels: NDArray[np.int32], n_clusters: int) -> int:
+        return int(np.count_nonzero(np.bincount(labels, minlength=n_clusters)))
+
     def take(self, indices: NDArray[np.int64]) -> NDArray:
         return self.X[indices]
 
     def unweighted(self) -> NumpyRows:
         return NumpyRows(self.options, self.X, None, _grid_of(self.X, None))
+
+    def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> NumpyRows:
+        return self.options.load(gathered(self.X, indices), sample_weight, sums=sums)
+
+    def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:
+        return batch_sums(self, centers, precision, inertia)
 
     def seeding(self) -> NumpySeeding:
         if self._seed_screen is None:  # made once for all restarts

@@ -278,6 +278,13 @@ class NumpyRun:
         sums = self._need_sums()
         return sums.sums.copy(), sums.weights.copy()
 
+    def batch_sums(self) -> tuple[F64, F64]:
+        """The sums and weights of `Rows.batch_sums`, after an assignment."""
+        sums = self._need_sums()
+        assert self._rows.grid is not None
+        values = self._rows.grid.value(sums.sums)
+        return values, sums.total_weights()
+
     def centers(self) -> NDArray:
         return self._centers
 
@@ -293,6 +300,9 @@ class NumpyRun:
         return self._labels.copy()
 
     # ---- distances to the own center ---------------------------------------------------------------------------
+
+    def labels_there(self) -> NDArray[np.int32]:
+        return self.labels()
 
     def farthest(self, count: int) -> NDArray[np.int64]:
         return farthest_rows(self._own_distances(self._assigned), count)
