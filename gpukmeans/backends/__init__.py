@@ -108,6 +108,9 @@ class Run(Protocol):
     def inertia(self) -> float:
         """Sum over the rows of weight times |x - own center|^2 (float64, warp order), summed exactly, rounded once."""
 
+    def inertias(self) -> F64:
+        """The same of each cluster by itself, (n_clusters,)."""
+
 
 class Runs(Protocol):
     """Several runs that advance together: what `Run` does, in fewer calls."""
@@ -129,6 +132,14 @@ class Runs(Protocol):
 
     def inertia(self, labels: Any, centers: NDArray) -> float:
         """As `Run.inertia`, of an outcome."""
+
+
+class BatchSums(NamedTuple):
+    """What a single assignment found: enough to move centers by."""
+
+    sums: F64  # (n_clusters, n_features) weighted sums of the rows of each cluster; exact, then rounded to float64
+    weights: F64  # (n_clusters,) their summed weights, likewise
+    inertia: float  # of the rows under the centers they were assigned to, see batch_inertia.py; NaN if not asked for
 
 
 class Drawn(NamedTuple):
@@ -217,6 +228,38 @@ class Rows(Protocol):
     def unweighted(self) -> Rows:
         """The same rows, not copied, without weights, to be summed."""
 
+    def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> Rows:
+        """Some rows (one at least), in this order and as often as they are named: a copy where the backend computes.
+
+        They have the weights given here, (n_indices,), and none where none are given, whatever these rows weigh; and
+        the grid that the same values would have if they were loaded by themselves.
+        """
+
+    def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:
+        """Assign all rows to `centers` (n_clusters, n_features) once.  `inertia` of rows without weights only."""
+
+
+class Feed(Protocol):
+    """Batches of rows on their way to where the backend computes; close it when it has served (`with`)."""
+
+    ahead: bool  # whether the next batch had better be sent before the last one is worked on
+
+    def __enter__(self) -> Feed: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def send(self, indices: NDArray[np.int64]) -> None:
+        """Name the rows of the next batch.  One may be on its way while another is worked on."""
+
+    def receive(self) -> Rows:
+        """The batch on its way, without weights, to be summed.  It ends with the next call of `receive`."""
+
+    def drop(self) -> None:
+        """Forget the batch on its way, if there is one."""
+
+    def some(self, indices: NDArray[np.int64], sample_weight: F64 | None = None) -> Rows:
+        """Other rows, with these weights, not to be summed; they stay."""
+
 
 class RowsThere(Rows, Protocol):
     """Rows that the caller has on a device."""
@@ -247,6 +290,15 @@ class Backend(Protocol):
 
     def hand_out(self, values: NDArray) -> Any:
         """A small array for the caller to keep, where this backend computes: on its device, or as it is."""
+
+    def unit_rows(self, X: NDArray | DeviceInput) -> tuple[NDArray | DeviceInput, F64]:
+        """`gpukmeans.unit_rows.unit_rows` of X, where X lies: a copy, to be loaded.
+
+        Of rows on the backend's own device nothing has been checked; the largest magnitudes tell what is not finite.
+        """
+
+    def feed(self, X: NDArray | DeviceInput, batch_size: int) -> Feed:
+        """Batches of at most `batch_size` rows of X, which stays where it is.  X and what it raises: see `load`."""
 
     def minds(self, dtype: np.dtype) -> bool:
         """Whether rows of this dtype are checked here, where they are loaded or labelled; others must be before."""

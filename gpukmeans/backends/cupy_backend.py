@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.backends import Drawn, tuning
+from gpukmeans import batch_inertia
+from gpukmeans.backends import BatchSums, Drawn, tuning
+from gpukmeans.backends.cupy_batches import HostFeed, ResidentFeed
 from gpukmeans.backends.cupy_facts import row_facts
 from gpukmeans.backends.cupy_plusplus import plusplus
 from gpukmeans.backends.cupy_run import CupyRun
@@ -19,6 +21,7 @@ from gpukmeans.backends.cupy_workspace import Workspace
 from gpukmeans.backends.device import CupyDevice, Device, current_device, explained_memory_errors, probe
 from gpukmeans.device_arrays import BFLOAT16, DeviceInput, bfloat16_values, dtype_name
 from gpukmeans.exact_sums import F64, I64
+from gpukmeans.unit_rows import unit_rows
 
 #: Row indices are int32 on the device.
 MOST_SAMPLES = 2**31 - 1
@@ -74,6 +77,24 @@ class CupyBackend:
         ):
             self._device.write(array, values)
         return array
+
+    def unit_rows(self, X: NDArray | DeviceInput) -> tuple[NDArray | DeviceInput, F64]:
+        if not isinstance(X, DeviceInput):
+            return unit_rows(X)
+        n, d = X.shape
+        constants, dtype = tuning.row_center_constants(X.dtype), tuning.center_dtype(X.dtype)
+        with explained_memory_errors(self._device, f"{n} rows of unit length", n * (d * dtype.itemsize + 8)):
+            array, largest = self._adopted(X), self._device.empty(n, np.float64)
+            with self._device.for_caller((n, d), dtype) as unit:
+                args = (array, np.int64(n), np.int32(d), unit, largest)
+                Launcher(self._device)("unit_rows", constants, tuning.stride_blocks(n, 8), 256, args)
+        return DeviceInput(unit, (n, d), dtype, X.device), self._device.download(largest)
+
+    def feed(self, X: NDArray | DeviceInput, batch_size: int) -> ResidentFeed | HostFeed:
+        if isinstance(X, DeviceInput):
+            return ResidentFeed(self.load(X, sums=False))
+        launch = Launcher(self._device)
+        return HostFeed(self._device, X, batch_size, lambda batch: CupyRows(launch, batch, X.dtype, None), self.load)
 
     def minds(self, dtype: np.dtype) -> bool:
         """Every value is read while rows are loaded."""
@@ -212,6 +233,24 @@ class CupyRows:
                 self.launch("center_distances", constants, tuning.stride_blocks(len(X), 8), 256, args)
         return distances
 
+    def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> CupyRows:
+        n_bytes = len(indices) * (self.n_features * self.X.dtype.itemsize + (8 if sample_weight is None else 16))
+        with explained_memory_errors(self.device, f"a copy of {len(indices)} rows", n_bytes):
+            X = self._gathered(self.device.upload(np.asarray(indices, np.int32)), 0, len(indices))
+            return CupyRows(self.launch, X, self.dtype, sample_weight, sums=sums)
+
+    def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:
+        run = self.start(centers, precision=precision)
+        run.assign()
+        found = float("nan")
+        if inertia:
+            close = batch_inertia.from_distances(run.inertia(), self.n_features)
+            if close is None:
+                close = batch_inertia.in_whole_numbers(self.take(np.arange(self.n_samples)), centers, run.labels())
+            found = close
+        sums, weights = run.batch_sums()
+        return BatchSums(sums, weights, found)
+
     def take(self, indices: NDArray[np.int64]) -> NDArray:
         if len(indices) == 0:
             return np.empty((0, self.n_features), self.dtype)
@@ -219,8 +258,12 @@ class CupyRows:
 
     def gather(self, indices: Any, start: int, count: int) -> NDArray:
         """Rows on the host, by a device array of their indices."""
+        found = self.device.download(self._gathered(indices, start, count))
+        return bfloat16_values(found) if self.dtype == BFLOAT16 else found
+
+    def _gathered(self, indices: Any, start: int, count: int) -> Any:
+        """The same on the device."""
         target = self.device.empty((count, self.n_features), self.X.dtype)
         args = (self.X, indices, np.int64(start), np.int64(count), np.int32(self.n_features), target)
         self.launch("gather_rows", tuning.row_constants(self.dtype), tuning.stride_blocks(count, 8), 256, args)
-        found = self.device.download(target)
-        return bfloat16_values(found) if self.dtype == BFLOAT16 else found
+        return target

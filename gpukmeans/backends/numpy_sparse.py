@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.backends import Drawn, Runs
+from gpukmeans.backends import BatchSums, Drawn, Runs
 from gpukmeans.backends.numpy_sparse_run import SparseRun
 from gpukmeans.backends.numpy_sparse_screen import SparseRowScreen
 from gpukmeans.backends.numpy_sparse_seeding import SparseSeeding, SparseSeedScreen
@@ -62,6 +62,12 @@ class SparseRows:
 
     def n_used(self, labels: NDArray[np.int32], n_clusters: int) -> int:
         return int(np.count_nonzero(np.bincount(labels, minlength=n_clusters)))
+
+    def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> SparseRows:
+        return SparseRows(self.options, self.X.rows(indices), sample_weight, sums=sums)
+
+    def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:
+        raise NotImplementedError("Mini-batches of sparse rows are not read.")
 
     def entries(self, indices: NDArray[np.int64]) -> tuple[NDArray, NDArray, NDArray]:
         """The stored entries of some rows: the place of each one's row among the indices, its column, its value."""
