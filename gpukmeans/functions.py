@@ -98,7 +98,7 @@ def kmeans_plusplus(
     """
     model = KMeans(n_clusters, backend=backend)
     place, given = model._place(X, sample_weight=sample_weight)
-    checked = check_rows(model, given, reset=True)
+    checked = check_rows(model, given, reset=True, accept_sparse=True)
     n_samples = checked.shape[0]
     model._check_enough(n_samples)
     dtype = np.dtype(np.float32 if checked.dtype == np.float32 else np.float64)

@@ -164,7 +164,7 @@ class Restarts:
             return self.rows.take(drawn).astype(self.dtype)
         if callable(self.init):
             X = self._host_rows
-            if self.project is not None or is_sparse(X):  # as it is: to center CSR rows would fill them
+            if self.project is not None or is_sparse(X):  # to center sparse rows would fill them
                 return check_centers(self.init(X, k, random_state=self.random_state), k, X.shape[1], self.dtype)
             mean = X.mean(axis=0, dtype=self.dtype)
             moved = self.init(X - mean, k, random_state=self.random_state)

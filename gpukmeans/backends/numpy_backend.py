@@ -74,6 +74,10 @@ class NumpyBackend:
             raise ValueError(out_of_reach(X.device))
         if is_sparse(X):
             return SparseRows(self, X, sample_weight, sums=sums)
+        return self.load_dense(X, sample_weight, sums=sums)
+
+    def load_dense(self, X: NDArray, sample_weight: F64 | None = None, *, sums: bool = True) -> NumpyRows:
+        """`load` of rows in an array."""
         return NumpyRows(self, X, sample_weight, _grid_of(X, sample_weight) if sums else None)
 
     def hand_out(self, values: NDArray) -> NDArray:
@@ -85,6 +89,8 @@ class NumpyBackend:
         return unit_rows(X)
 
     def feed(self, X: NDArray | DeviceInput, batch_size: int) -> NumpyFeed:
+        if isinstance(X, DeviceInput):
+            raise ValueError(out_of_reach(X.device))
         return NumpyFeed(self.load(X, sums=False))
 
     def minds(self, dtype: np.dtype) -> bool:
@@ -138,8 +144,7 @@ class NumpyRows(LockstepRows):
         return NumpyRows(self.options, self.X, None, _grid_of(self.X, None))
 
     def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> NumpyRows:
-        X = gathered(self.X, indices)
-        return NumpyRows(self.options, X, sample_weight, _grid_of(X, sample_weight) if sums else None)
+        return self.options.load_dense(gathered(self.X, indices), sample_weight, sums=sums)
 
     def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:
         return batch_sums(self, centers, precision, inertia)
