@@ -9,6 +9,7 @@ import numpy as np
 
 from bench.systems import Outcome, System, Timed, Unsupported
 from bench.workloads import Problem
+from gpukmeans.device_arrays import host_copy
 
 # Read as stored; others would be converted first, which is other work.
 ROW_DTYPES = {"numpy": ("uint8", "float32", "float64"), "cupy": ("uint8", "float16", "bfloat16", "float32", "float64")}
@@ -34,7 +35,8 @@ def _fit_outcome(model: Any) -> Outcome:
         "iterations_per_start": list(per_start.values()),
         **_iteration_notes(report.iterations),
     }
-    return Outcome(model.labels_, model.cluster_centers_, int(model.n_iter_), float(model.inertia_), notes)
+    labels, centers = host_copy(model.labels_), host_copy(model.cluster_centers_)
+    return Outcome(labels, centers, int(model.n_iter_), float(model.inertia_), notes)
 
 
 def _iteration_notes(iterations: list[Any]) -> dict[str, Any]:
@@ -66,7 +68,7 @@ def _predict(problem: Problem, backend: str, precision: str, X: Any) -> Timed:
     centers = problem.starts[0]
     model = _estimator(problem, backend, precision, centers).fit(centers)  # every center is its own row
     model.cluster_centers_ = centers
-    return lambda: model.predict(X), lambda labels: Outcome(labels, centers)
+    return lambda: model.predict(X), lambda labels: Outcome(host_copy(labels), centers)
 
 
 def _seed(problem: Problem, backend: str) -> Timed:

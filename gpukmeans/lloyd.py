@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +76,7 @@ class LloydResult:
     `stopped`: whether the watch ended it.
     """
 
-    labels: NDArray[np.int32]
+    labels: Any  # (n_samples,), int32, as of `Run.labels_there`
     centers: NDArray
     inertia: float
     n_iter: int
@@ -156,7 +156,9 @@ def lloyd(
     started = time.perf_counter()
     inertia = run.inertia()
     inertia_seconds = time.perf_counter() - started
-    return LloydResult(run.labels(), run.centers(), inertia, len(iterations), iterations, inertia_seconds, stopped)
+    return LloydResult(
+        run.labels_there(), run.centers(), inertia, len(iterations), iterations, inertia_seconds, stopped
+    )
 
 
 def _one_step(run: Run, with_inertia: bool) -> tuple[Step, dict[str, float], float | None]:

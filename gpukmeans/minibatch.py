@@ -11,16 +11,18 @@ from numbers import Integral, Real
 from typing import ClassVar, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 
 from gpukmeans._base import BaseKMeans
 from gpukmeans._validation import check_rows, check_weights
+from gpukmeans.array_kinds import ArrayKind
 from gpukmeans.backends import Backend, Rows
 from gpukmeans.batch_starts import BatchStarts
 from gpukmeans.batch_steps import Draws, EarlyStopping, MovingCenters, take_steps
+from gpukmeans.device_arrays import dtype_of
 from gpukmeans.exact_sums import F64, I64
 from gpukmeans.lloyd import Iteration, mean_variance
 from gpukmeans.restarts import FitReport, Init
@@ -82,7 +84,7 @@ class MiniBatchKMeans(BaseKMeans):
     Attributes
     ----------
     cluster_centers_ : ndarray of shape (n_clusters, n_features)
-        float32 for float32 data, float64 otherwise.
+        float32 for float32 data, float64 otherwise.  A torch tensor or CuPy array, as `labels_`, where X is one.
     labels_ : ndarray of shape (n_samples,), int32
         Of all rows after `fit`, of the batch after `partial_fit`; with `compute_labels`.
     inertia_ : float
@@ -210,7 +212,7 @@ class MiniBatchKMeans(BaseKMeans):
             return self._fit(X, sample_weight)
 
     def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> MiniBatchKMeans:
-        backend, given = self._place(X)
+        backend, given = self._place(X, sample_weight=sample_weight, init=self.init)
         rows_in = check_rows(self, given, reset=True)  # at once: hardly any batch has all rows
         n_samples, n_features = rows_in.shape
         self._check_enough(n_samples)
@@ -249,12 +251,13 @@ class MiniBatchKMeans(BaseKMeans):
                 watch=watch,
             )
             report.stages["steps"] = time.perf_counter() - started
-        self._keep(moving, backend)
+        kind = ArrayKind.of(X)
+        self._keep(moving, kind, backend)
         self.n_steps_ = len(report.iterations)
         self.n_iter_ = int(np.ceil(self.n_steps_ * self._batch_size / n_samples))
         started = time.perf_counter()
         if self.compute_labels:
-            self._label(backend.load(rows_in, weight, sums=False))
+            self._label(backend.load(rows_in, weight, sums=False), moving.centers, kind, backend)
         else:
             self.inertia_ = stopping.mean_inertia() * (n_samples if weight is None else float(weight.sum()))
         report.stages["labels"] = time.perf_counter() - started
@@ -296,11 +299,11 @@ class MiniBatchKMeans(BaseKMeans):
 
     def _partial_fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> MiniBatchKMeans:
         fitted = hasattr(self, "cluster_centers_")
-        backend, given = self._place(X)
+        backend, given = self._place(X, sample_weight=sample_weight, init=self.init)
         rows_in = check_rows(self, given, reset=not fitted, backend=backend)
         n_samples, n_features = rows_in.shape
         if fitted:
-            dtype = self.cluster_centers_.dtype
+            dtype = dtype_of(self.cluster_centers_)
             if dtype == np.float64 and rows_in.dtype == np.float32:
                 rows_in = rows_in.astype(np.float64)  # so that the centers are not rounded to float32
         else:
@@ -309,7 +312,7 @@ class MiniBatchKMeans(BaseKMeans):
         weight = check_weights(sample_weight, n_samples, dtype)
         rows = backend.load(rows_in, weight)
         if fitted:
-            moving = MovingCenters(self.cluster_centers_, self._counts, self._n_since_last_reassign)
+            moving = MovingCenters(self._host_centers(), self._counts, self._n_since_last_reassign)
         else:
             init, _ = self._starts(n_features, dtype, default_n_init=3)
             self._set_sizes(n_samples)
@@ -320,9 +323,10 @@ class MiniBatchKMeans(BaseKMeans):
         moving.move(rows.batch_sums(moving.centers, precision=self.precision, inertia=False))
         few = moving.few(self.reassignment_ratio, n_samples) if due else np.zeros(0, np.intp)
         moving.replace(few, rows, self._random_state, verbose=bool(self.verbose))
-        self._keep(moving, backend)
+        kind = ArrayKind.of(X)
+        self._keep(moving, kind, backend)
         if self.compute_labels:
-            self._label(rows)
+            self._label(rows, moving.centers, kind, backend)
         self.n_steps_ = getattr(self, "n_steps_", 0) + 1
         return self
 
@@ -357,17 +361,17 @@ class MiniBatchKMeans(BaseKMeans):
         size, k = self._init_size, self.n_clusters
         return BatchStarts(backend, n_samples, weight, some, everything, init, k, size, random_state, dtype)
 
-    def _keep(self, moving: MovingCenters, backend: Backend) -> None:
+    def _keep(self, moving: MovingCenters, kind: ArrayKind, backend: Backend) -> None:
         """Where the centers have come to, and what `partial_fit` goes on from."""
-        self.cluster_centers_ = moving.centers
+        self.cluster_centers_ = kind.give(moving.centers, backend)
         self._counts = moving.counts
         self._n_since_last_reassign = moving.n_since
         self._n_features_out = self.n_clusters
         self.backend_ = backend.name
 
-    def _label(self, rows: Rows) -> None:
+    def _label(self, rows: Rows, centers: NDArray, kind: ArrayKind, backend: Backend) -> None:
         """The labels of rows and their inertia."""
-        run = rows.start(self.cluster_centers_, precision=self.precision)
+        run = rows.start(centers, precision=self.precision)
         run.assign(move=False)
-        self.labels_ = run.labels()
+        self.labels_ = kind.give(run.labels_there(), backend)
         self.inertia_ = run.inertia()

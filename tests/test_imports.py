@@ -70,6 +70,7 @@ LAYERS = [
     ["report", "patching"],
     ["estimator", "minibatch", "evaluation", "plots", "datasets", "_mnist_files", "_mnist_download"],
     ["_base", "batch_starts"],
+    ["array_kinds"],
     ["restarts"],
     ["lockstep"],
     ["watching"],

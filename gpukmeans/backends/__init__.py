@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,6 +93,9 @@ class Run(Protocol):
     def labels(self) -> NDArray[np.int32]:
         """The labels, (n_samples,), on the host."""
 
+    def labels_there(self) -> Any:
+        """The labels where the caller has the rows: a copy on the device that they were loaded from, or on the host."""
+
     def farthest(self, count: int) -> NDArray[np.int64]:
         """Indices of the `count` rows farthest from their own centers (float64, warp order; ties: the lowest index).
 
@@ -115,13 +118,13 @@ class Runs(Protocol):
     def keep(self, which: NDArray[np.bool_]) -> None:
         """Go on with these runs only."""
 
-    def outcome(self, run: int) -> tuple[NDArray[np.int32], NDArray]:
-        """The labels of a run, and the centers of the last `assign`, to which they belong; on the host."""
+    def outcome(self, run: int) -> tuple[Any, NDArray]:
+        """The labels of a run, as `Run.labels_there`, and the centers of the last `assign`, to which they belong."""
 
     def inertia_bounds(self) -> tuple[F64, F64]:
         """Per run, a lower and an upper bound of the inertia as of the last `assign`."""
 
-    def inertia(self, labels: NDArray[np.int32], centers: NDArray) -> float:
+    def inertia(self, labels: Any, centers: NDArray) -> float:
         """As `Run.inertia`, of an outcome."""
 
 
@@ -206,6 +209,9 @@ class Rows(Protocol):
     def start_many(self, centers: NDArray) -> Runs:
         """New runs from `centers` (n_runs, n_clusters, n_features), where `runs_at_a_time` is not 0."""
 
+    def n_used(self, labels: Any, n_clusters: int) -> int:
+        """How many of the clusters have a row at all, by labels of `Run.labels_there`."""
+
     def take(self, indices: NDArray[np.int64]) -> NDArray:
         """Some rows, as stored, on the host (bfloat16 as float32)."""
 
@@ -245,6 +251,16 @@ class Feed(Protocol):
         """Other rows, with these weights, not to be summed; they stay."""
 
 
+class RowsThere(Rows, Protocol):
+    """Rows that the caller has on a device."""
+
+    def center_distances(self, centers: NDArray) -> Any:
+        """The distances of every row to every center, (n_samples, n_clusters), as an array for the caller to keep.
+
+        float32 if rows and centers are, else float64: the square root, correctly rounded, of `row_square_distances`.
+        """
+
+
 class Backend(Protocol):
     """A place to compute."""
 
@@ -259,6 +275,9 @@ class Backend(Protocol):
         and seeded but not summed.  Raises a ValueError, in scikit-learn's words, where a value is not allowed (finite,
         at most `LARGEST_VALUE`) that this backend minds.
         """
+
+    def hand_out(self, values: NDArray) -> Any:
+        """A small array for the caller to keep, where this backend computes: on its device, or as it is."""
 
     def feed(self, X: NDArray | DeviceInput, batch_size: int) -> Feed:
         """Batches of at most `batch_size` rows of X, which stays where it is.  X and what it raises: see `load`."""

@@ -68,6 +68,14 @@ class CupyBackend:
             )
         return self._device.adopt(X.array, None if X.dtype == BFLOAT16 else X.dtype)
 
+    def hand_out(self, values: NDArray) -> Any:
+        with (
+            explained_memory_errors(self._device, "what a fit returns", values.nbytes),
+            self._device.for_caller(values.shape, values.dtype) as array,
+        ):
+            self._device.write(array, values)
+        return array
+
     def feed(self, X: NDArray | DeviceInput, batch_size: int) -> ResidentFeed | HostFeed:
         if isinstance(X, DeviceInput):
             return ResidentFeed(self.load(X, sums=False))
@@ -173,6 +181,43 @@ class CupyRows:
     def unweighted(self) -> CupyRows:
         with explained_memory_errors(self.device, f"{self.n_samples} rows without weights", 8 * self.n_samples):
             return CupyRows(self.launch, self.X, self.dtype, None, source=self._source)
+
+    def labels_there(self, labels: Any) -> Any:
+        """A copy of labels, (n_samples,), for the caller, where the rows were loaded from."""
+        if self._source is None:
+            return self.device.download(labels)
+        with (
+            explained_memory_errors(self.device, "the labels", labels.nbytes),
+            self.device.for_caller(labels.shape, labels.dtype) as array,
+        ):
+            self.device.copy(array, labels)
+        return array
+
+    def n_used(self, labels: Any, n_clusters: int) -> int:
+        if isinstance(labels, np.ndarray):
+            return int(np.count_nonzero(np.bincount(labels, minlength=n_clusters)))
+        used = self.device.empty(-(-n_clusters // 32), np.uint32)
+        self.device.fill(used, 0)
+        grid = (tuning.stride_blocks(self.n_samples, 256), -(-n_clusters // tuning.USED_CLUSTERS))
+        args = (labels, np.int64(self.n_samples), np.int32(n_clusters), used)
+        self.launch("used_clusters", {}, grid, 256, args)
+        return int(np.unpackbits(self.device.download(used).view(np.uint8)).sum())
+
+    def center_distances(self, centers: NDArray) -> Any:
+        constants = tuning.transform_constants(self.dtype, wide=centers.dtype != np.float32)
+        dtype = np.dtype(np.float32 if constants["CENTER"] == "float" else np.float64)
+        n, k = self.n_samples, len(centers)
+        with (
+            explained_memory_errors(self.device, f"{n} x {k} distances", n * k * dtype.itemsize),
+            self.device.for_caller((n, k), dtype) as distances,
+        ):
+            there = self.device.upload(np.ascontiguousarray(centers, dtype))
+            step = max(1, tuning.DISTANCE_TERMS // (k * self.n_features))
+            for start in range(0, n, step):
+                X, part = self.X[start : start + step], distances[start : start + step]
+                args = (X, there, np.int64(len(X)), np.int32(self.n_features), np.int32(k), part)
+                self.launch("center_distances", constants, tuning.stride_blocks(len(X), 8), 256, args)
+        return distances
 
     def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> CupyRows:
         n_bytes = len(indices) * (self.n_features * self.X.dtype.itemsize + (8 if sample_weight is None else 16))

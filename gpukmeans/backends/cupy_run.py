@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -188,6 +188,9 @@ class CupyRun:
 
     def labels(self) -> NDArray[np.int32]:
         return self._device.download(self._work.labels)[0]
+
+    def labels_there(self) -> Any:
+        return self._rows.labels_there(self._work.labels.reshape(-1))
 
     def farthest(self, count: int) -> NDArray[np.int64]:
         centers = self._work.previous if self._updated else self._work.centers

@@ -9,7 +9,7 @@ import functools
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -60,8 +60,17 @@ class Device(Protocol):
         comes after all that the caller has queued for the array.
         """
 
+    def for_caller(self, shape: Shape, dtype: DTypeLike) -> AbstractContextManager[Any]:
+        """A new device array for the caller to keep, to be filled within.  Raises MemoryError.
+
+        What the caller queues for it afterwards comes after all that was launched within.
+        """
+
     def write(self, array: Any, host: NDArray) -> None:
         """Copy a host array into a device array of the same shape and dtype."""
+
+    def copy(self, array: Any, source: Any) -> None:
+        """Copy a device array into another of the same shape and dtype."""
 
     def download(self, array: Any) -> NDArray:
         """A host copy; waits for everything launched before."""
@@ -167,6 +176,24 @@ class CupyDevice:
                 if not isinstance(array, cupy.ndarray):
                     array = cupy.from_dlpack(array) if hasattr(array, "__dlpack__") else cupy.asarray(array)
                 return cupy.ascontiguousarray(array, dtype)
+
+    @contextmanager
+    def for_caller(self, shape: Shape, dtype: DTypeLike) -> Iterator[Any]:
+        with self._device:
+            theirs = self._cupy.cuda.get_current_stream()
+            # Memory of the pool of the caller's stream, where others get it as soon as the caller lets it go; what that
+            # stream still does with it comes first.
+            array = self._cupy.empty(shape, dtype)
+            self._stream.wait_event(theirs.record())
+        try:
+            yield array
+        finally:
+            with self._device:
+                theirs.wait_event(self._stream.record())
+
+    def copy(self, array: Any, source: Any) -> None:
+        with self._device:
+            array.data.copy_from_device_async(source.data, source.nbytes, self._stream)
 
     def write(self, array: Any, host: NDArray) -> None:
         with self._device:

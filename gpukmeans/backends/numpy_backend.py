@@ -67,6 +67,9 @@ class NumpyBackend:
             raise ValueError(out_of_reach(X.device))
         return NumpyRows(self, X, sample_weight, _grid_of(X, sample_weight) if sums else None)
 
+    def hand_out(self, values: NDArray) -> NDArray:
+        return values
+
     def feed(self, X: NDArray | DeviceInput, batch_size: int) -> NumpyFeed:
         return NumpyFeed(self.load(X, sums=False))
 
@@ -110,6 +113,9 @@ class NumpyRows(LockstepRows):
         if precision not in ("exact", "fast"):
             raise ValueError(f"precision={precision!r} should be 'exact' or 'fast'.")
         return NumpyRun(self, np.array(centers, self.center_dtype, order="C"), precision)
+
+    def n_used(self, labels: NDArray[np.int32], n_clusters: int) -> int:
+        return int(np.count_nonzero(np.bincount(labels, minlength=n_clusters)))
 
     def take(self, indices: NDArray[np.int64]) -> NDArray:
         return self.X[indices]

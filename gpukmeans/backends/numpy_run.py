@@ -301,6 +301,9 @@ class NumpyRun:
 
     # ---- distances to the own center ---------------------------------------------------------------------------
 
+    def labels_there(self) -> NDArray[np.int32]:
+        return self.labels()
+
     def farthest(self, count: int) -> NDArray[np.int64]:
         return farthest_rows(self._own_distances(self._assigned), count)
 

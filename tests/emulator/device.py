@@ -6,7 +6,8 @@ Everything above this seam is the package's own code, and runs unchanged.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -112,18 +113,29 @@ class EmulatorDevice:
         self.write(array, host)
         return array
 
-    def adopt(self, array: DeviceArray, dtype: np.dtype[Any] | None) -> DeviceArray:
-        """The array itself; a copy where another dtype is asked for.  Such arrays are always C-contiguous."""
+    def adopt(self, array: Any, dtype: np.dtype[Any] | None) -> DeviceArray:
+        """The array itself; a copy where another dtype is asked for.  Such arrays are always C-contiguous.
+
+        Arrays of another kind hand theirs over by DLPack, as far as that goes here.
+        """
+        if not isinstance(array, DeviceArray):
+            array = array.__dlpack__()
         same = dtype is None or array.dtype == dtype
         return array if same else self.upload(array.host_view().astype(dtype))
 
+    @contextmanager
+    def for_caller(self, shape: int | Sequence[int], dtype: DTypeLike) -> Iterator[DeviceArray]:
+        """An array like any other: there is only one order here."""
+        yield self.empty(shape, dtype)
+
+    def copy(self, array: DeviceArray, source: DeviceArray) -> None:
+        """Copy a device array into another of the same shape and dtype."""
+        _like_to_like("copy", array, source, "source")
+        array.host_view()[...] = source.host_view()
+
     def write(self, array: DeviceArray, host: NDArray[Any]) -> None:
         """Copy a host array into an existing device array of the same shape and dtype."""
-        if array.shape != host.shape or array.dtype != host.dtype:
-            raise ValueError(
-                f"write copies like to like: the device array has shape {array.shape} and dtype {array.dtype}, "
-                f"the host array {host.shape} and {host.dtype}"
-            )
+        _like_to_like("write", array, host, "host")
         array.host_view()[...] = host
 
     def download(self, array: DeviceArray) -> NDArray[Any]:
@@ -169,6 +181,14 @@ class EmulatorDevice:
     def address(self, array: DeviceArray) -> int:
         """Where the array lies."""
         return array.address
+
+
+def _like_to_like(verb: str, array: Any, source: Any, what: str) -> None:
+    if array.shape != source.shape or array.dtype != source.dtype:
+        raise ValueError(
+            f"{verb} copies like to like: the device array has shape {array.shape} and dtype {array.dtype}, "
+            f"the {what} array {source.shape} and {source.dtype}"
+        )
 
 
 class Stage:
