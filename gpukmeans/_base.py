@@ -115,8 +115,14 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
             backend, given = self._place(X)
             rows = backend.load(check_rows(self, given, reset=False, backend=backend), sums=False)
             distances = cast(RowsThere, rows).center_distances(self._host_centers())
-        framed = _get_output_config("transform", self)["dense"] != "default"
-        return host_copy(distances) if framed else ArrayKind.of(X).give(distances)
+        return self._given_back(X, distances)
+
+    def _given_back(self, X: ArrayLike, transformed: Any) -> Any:
+        """What `transform` returns for X: an array of the same kind, unless `set_output` asks for data frames."""
+        if _get_output_config("transform", self)["dense"] != "default":
+            return host_copy(transformed)
+        kind = ArrayKind.of(X)
+        return kind.give(transformed, None if kind.device is None else self._place(X)[0])
 
     def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Find the clusters of X."""

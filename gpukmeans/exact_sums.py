@@ -243,6 +243,13 @@ def exact_total(terms: F64) -> float:
     return float(exact_totals(terms[:, None])[0]) if terms.size else 0.0
 
 
+def exact_totals_by_label(terms: F64, labels: NDArray[np.int32], n_clusters: int) -> F64:
+    """`exact_total` of the terms of each label."""
+    order = np.argsort(labels, kind="stable")
+    ends = np.cumsum(np.bincount(labels, minlength=n_clusters))
+    return np.array([exact_total(part) for part in np.split(terms[order], ends[:-1])])
+
+
 def exact_totals(terms: F64) -> F64:
     """`exact_total` of each column of `terms`, (n_terms, n_columns) with one term at least."""
     grid = Grid.for_largest(terms.max(axis=0), len(terms))

@@ -68,7 +68,9 @@ def test_an_unknown_name_is_an_attribute_error():
 LAYERS = [
     ["cli", "explorer", "__main__", "_job", "_progress"],
     ["report", "patching"],
+    ["functions"],
     ["estimator", "minibatch", "evaluation", "plots", "datasets", "_mnist_files", "_mnist_download"],
+    ["bisecting", "spherical"],
     ["_base", "batch_starts"],
     ["array_kinds"],
     ["restarts"],
@@ -100,7 +102,7 @@ LAYERS = [
     ["backends.screen_tiles"],
     ["backends.cupy_control", "backends.tuning"],
     ["backends", "batch_inertia", "tie_break"],
-    ["half_certificates", "seed_certificates"],
+    ["half_certificates", "seed_certificates", "unit_rows"],
     ["certificates", "exact_sums", "device_arrays"],
     ["threads"],
     [""],

@@ -105,6 +105,9 @@ class Run(Protocol):
     def inertia(self) -> float:
         """Sum over the rows of weight times |x - own center|^2 (float64, warp order), summed exactly, rounded once."""
 
+    def inertias(self) -> F64:
+        """The same of each cluster by itself, (n_clusters,)."""
+
 
 class Runs(Protocol):
     """Several runs that advance together: what `Run` does, in fewer calls."""
@@ -278,6 +281,12 @@ class Backend(Protocol):
 
     def hand_out(self, values: NDArray) -> Any:
         """A small array for the caller to keep, where this backend computes: on its device, or as it is."""
+
+    def unit_rows(self, X: NDArray | DeviceInput) -> tuple[NDArray | DeviceInput, F64]:
+        """`gpukmeans.unit_rows.unit_rows` of X, where X lies: a copy, to be loaded.
+
+        Of rows on the backend's own device nothing has been checked; the largest magnitudes tell what is not finite.
+        """
 
     def feed(self, X: NDArray | DeviceInput, batch_size: int) -> Feed:
         """Batches of at most `batch_size` rows of X, which stays where it is.  X and what it raises: see `load`."""

@@ -21,6 +21,7 @@ from gpukmeans.backends.cupy_workspace import Workspace
 from gpukmeans.backends.device import CupyDevice, Device, current_device, explained_memory_errors, probe
 from gpukmeans.device_arrays import BFLOAT16, DeviceInput, bfloat16_values, dtype_name
 from gpukmeans.exact_sums import F64, I64
+from gpukmeans.unit_rows import unit_rows
 
 #: Row indices are int32 on the device.
 MOST_SAMPLES = 2**31 - 1
@@ -75,6 +76,18 @@ class CupyBackend:
         ):
             self._device.write(array, values)
         return array
+
+    def unit_rows(self, X: NDArray | DeviceInput) -> tuple[NDArray | DeviceInput, F64]:
+        if not isinstance(X, DeviceInput):
+            return unit_rows(X)
+        n, d = X.shape
+        constants, dtype = tuning.row_center_constants(X.dtype), tuning.center_dtype(X.dtype)
+        with explained_memory_errors(self._device, f"{n} rows of unit length", n * (d * dtype.itemsize + 8)):
+            array, largest = self._adopted(X), self._device.empty(n, np.float64)
+            with self._device.for_caller((n, d), dtype) as unit:
+                args = (array, np.int64(n), np.int32(d), unit, largest)
+                Launcher(self._device)("unit_rows", constants, tuning.stride_blocks(n, 8), 256, args)
+        return DeviceInput(unit, (n, d), dtype, X.device), self._device.download(largest)
 
     def feed(self, X: NDArray | DeviceInput, batch_size: int) -> ResidentFeed | HostFeed:
         if isinstance(X, DeviceInput):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gpukmeans.backends import Assigned, Step, Updated
 from gpukmeans.backends.cupy_control import HISTORY, Control, History, Measure, Reason
-from gpukmeans.exact_sums import F64, I64, farthest_rows
+from gpukmeans.exact_sums import F64, I64, exact_totals_by_label, farthest_rows
 
 if TYPE_CHECKING:
     from gpukmeans.backends.cupy_backend import CupyRows
@@ -202,3 +202,8 @@ class CupyRun:
         distances = self._rows.distances
         largest = self._work.launch_distances(self._work.centers, self._rows.weights, distances)
         return self._work.total(distances, float(largest[0]))
+
+    def inertias(self) -> F64:
+        distances = self._rows.distances
+        self._work.launch_distances(self._work.centers, self._rows.weights, distances)
+        return exact_totals_by_label(self._device.download(distances), self.labels(), self._k)

@@ -32,6 +32,7 @@ from gpukmeans.device_arrays import DeviceInput, out_of_reach
 from gpukmeans.exact_sums import F64, Grid
 from gpukmeans.threads import workers
 from gpukmeans.tie_break import largest_integer
+from gpukmeans.unit_rows import unit_rows
 
 
 class NumpyBackend:
@@ -69,6 +70,11 @@ class NumpyBackend:
 
     def hand_out(self, values: NDArray) -> NDArray:
         return values
+
+    def unit_rows(self, X: NDArray | DeviceInput) -> tuple[NDArray, F64]:
+        if isinstance(X, DeviceInput):
+            raise ValueError(out_of_reach(X.device))
+        return unit_rows(X)
 
     def feed(self, X: NDArray | DeviceInput, batch_size: int) -> NumpyFeed:
         return NumpyFeed(self.load(X, sums=False))

@@ -15,7 +15,7 @@ from gpukmeans.backends.numpy_groups import GroupBounds
 from gpukmeans.backends.numpy_projection import Anchors
 from gpukmeans.backends.numpy_screen import FETCHED, FullScreen, Index, Screened, rows_to_screen
 from gpukmeans.backends.numpy_sums import ClusterSums
-from gpukmeans.exact_sums import F64, I64, WARP, exact_total, farthest_rows, row_square_distances
+from gpukmeans.exact_sums import F64, I64, WARP, exact_total, exact_totals_by_label, farthest_rows, row_square_distances
 from gpukmeans.threads import Workers, parts_of, rows_of, workers
 from gpukmeans.tie_break import exact_squares, first_of_equal_rows, resolve
 
@@ -308,9 +308,15 @@ class NumpyRun:
         return farthest_rows(self._own_distances(self._assigned), count)
 
     def inertia(self) -> float:
+        return exact_total(self._inertia_terms())
+
+    def inertias(self) -> F64:
+        return exact_totals_by_label(self._inertia_terms(), self._labels, len(self._centers))
+
+    def _inertia_terms(self) -> F64:
         distances = self._own_distances(self._centers)
         weight = self._rows.sample_weight
-        return exact_total(distances if weight is None else distances * weight)
+        return distances if weight is None else distances * weight
 
     def _own_distances(self, centers: NDArray) -> F64:
         rows = self._rows

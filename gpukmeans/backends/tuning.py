@@ -194,7 +194,7 @@ def variants() -> list[tuple[str, Constants]]:
         for kernel in ("column_largest", "column_means", "row_facts", "gather_rows", "seed_reach", "seed_choose"):
             found.append((kernel, row_constants(row)))
         found += _seeding_variants(row)
-        found.append(("row_distance", row_center_constants(row)))
+        found += [(kernel, row_center_constants(row)) for kernel in ("row_distance", "unit_rows")]
         widths = (True, False) if row == np.float32 else (True,)
         found += [("center_distances", transform_constants(row, wide=wide)) for wide in widths]
         found += [("update_centers", update_constants(row, given=given)) for given in (False, True)]
