@@ -22,6 +22,7 @@ from gpukmeans.array_kinds import ArrayKind, check_places
 from gpukmeans.backends import Backend, Rows, RowsThere, get_backend
 from gpukmeans.device_arrays import DeviceInput, dtype_of, host_copy, host_view, on_device
 from gpukmeans.restarts import Init
+from gpukmeans.sparse_input import is_sparse
 
 
 class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
@@ -45,6 +46,9 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         "backend": [StrOptions({"auto", "numpy", "cupy"}), HasMethods(["load", "minds", "describe"])],
         "precision": [StrOptions({"exact", "fast"})],
     }
+
+    #: Whether rows may come as SciPy's sparse matrices; else they are refused in scikit-learn's words.
+    _reads_sparse: ClassVar[bool] = False
 
     n_clusters: int
     init: Init
@@ -110,7 +114,8 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         """
         check_is_fitted(self)
         if on_device(X) is None:
-            distances = euclidean_distances(check_rows(self, host_view(X), reset=False), self._host_centers())
+            checked = check_rows(self, host_view(X), reset=False, accept_sparse=self._reads_sparse)
+            distances = euclidean_distances(checked, self._host_centers())
         else:
             backend, given = self._place(X)
             rows = backend.load(check_rows(self, given, reset=False, backend=backend), sums=False)
@@ -162,6 +167,8 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         `others` (sample_weight=..., init=...) must lie on the host or there, too.
         """
         check_places(X, **others)
+        if is_sparse(X):
+            return get_backend(self.backend, sparse=self._reads_sparse), X
         found = on_device(X)
         if found is None:
             return get_backend(self.backend), host_view(X)
@@ -174,7 +181,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
     def _rows(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> Rows:
         """New rows on a backend, to be labelled by the fitted centers."""
         backend, given = self._place(X, sample_weight=sample_weight)
-        checked = check_rows(self, given, reset=False, backend=backend)
+        checked = check_rows(self, given, reset=False, backend=backend, accept_sparse=self._reads_sparse)
         if dtype_of(self.cluster_centers_) == np.float64 and checked.dtype == np.float32:
             checked = checked.astype(np.float64)  # so that the centers are not rounded to float32
         weight = check_weights(sample_weight, checked.shape[0], np.dtype(np.float64))
@@ -225,4 +232,5 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.input_tags.sparse = self._reads_sparse
         return tags

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
@@ -12,6 +14,7 @@ from gpukmeans.backends import Backend
 from gpukmeans.backends.tuning import ROW_DTYPES, ROW_WORDS
 from gpukmeans.device_arrays import DeviceInput, host_copy
 from gpukmeans.exact_sums import F64, blocks, refuse_values
+from gpukmeans.sparse_input import canonical, is_sparse
 from gpukmeans.threads import workers
 
 #: The largest weight lies between these, so that no weighted square over- or underflows for ordinary rows.
@@ -19,9 +22,16 @@ WEIGHT_RANGE = (2.0**-400, 2.0**50)
 
 
 def check_rows(
-    estimator: BaseEstimator, X: ArrayLike | DeviceInput, *, reset: bool, backend: Backend | None = None
+    estimator: BaseEstimator,
+    X: ArrayLike | DeviceInput,
+    *,
+    reset: bool,
+    backend: Backend | None = None,
+    accept_sparse: bool = False,
 ) -> NDArray | DeviceInput:
     """X as C-contiguous uint8, float32 or float64 rows (never a copy if it is), finite and not too large.
+
+    With `accept_sparse` a sparse X may come as CSR: float32 or float64, indices rising and not repeated.
 
     Values are not read here where the backend minds them itself, nor where they lie on a device.
     """
@@ -32,12 +42,31 @@ def check_rows(
             "X is a bfloat16 tensor on the host, where NumPy has no such numbers: pass X.double() (the same "
             "clustering) or X.float(), or move X to a CUDA device, where bfloat16 rows are read as stored."
         )
+    if accept_sparse and is_sparse(X):
+        return _check_sparse_rows(estimator, X, reset=reset)
     dtypes = [np.float64, np.float32, np.uint8]
     checked = validate_data(estimator, X, reset=reset, dtype=dtypes, order="C", copy=False, ensure_all_finite=False)
     if backend is None or not backend.minds(checked.dtype):
         if not _surely_finite(checked):
             assert_all_finite(checked, input_name="X")
         _check_magnitude(checked, "X")
+    return checked
+
+
+def _check_sparse_rows(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
+    """What `check_rows` promises of sparse rows; other formats than CSR are converted as scikit-learn does."""
+    checked = validate_data(
+        estimator,
+        canonical(X),
+        reset=reset,
+        accept_sparse="csr",
+        dtype=[np.float64, np.float32],
+        order="C",
+        copy=False,
+    )
+    checked = canonical(checked)
+    if checked.nnz:
+        _check_magnitude(checked.data, "X")
     return checked
 
 

@@ -18,7 +18,7 @@ from gpukmeans._base import BaseKMeans
 from gpukmeans._validation import check_rows, check_weights
 from gpukmeans.array_kinds import ArrayKind
 from gpukmeans.backends import Backend
-from gpukmeans.lloyd import Iteration, mean_variance
+from gpukmeans.lloyd import Iteration, scaled_tolerance
 from gpukmeans.restarts import FitReport, Init, Restarts
 from gpukmeans.watching import Callback, watching
 
@@ -122,6 +122,7 @@ class KMeans(BaseKMeans):
            [ 1.,  2.]])
     """
 
+    _reads_sparse: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict] = {
         **BaseKMeans._parameter_constraints,
         "copy_x": ["boolean"],
@@ -201,7 +202,7 @@ class KMeans(BaseKMeans):
 
     def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> KMeans:
         backend, given = self._place(X, sample_weight=sample_weight, init=self.init)
-        rows_in = check_rows(self, given, reset=True, backend=backend)
+        rows_in = check_rows(self, given, reset=True, backend=backend, accept_sparse=self._reads_sparse)
         n_samples, n_features = rows_in.shape
         self._check_enough(n_samples)
         random_state = check_random_state(self.random_state)
@@ -217,7 +218,7 @@ class KMeans(BaseKMeans):
         report = FitReport(backend.describe())
         started = time.perf_counter()
         rows = backend.load(rows_in, weight)
-        tol = float(self.tol) * mean_variance(rows if weight is None else rows.unweighted()) if self.tol > 0 else 0.0
+        tol = scaled_tolerance(rows if weight is None else rows.unweighted(), float(self.tol)) if self.tol > 0 else 0.0
         report.stages["load"] = time.perf_counter() - started
 
         restarts = Restarts(rows_in, backend, rows, weight, init, self.n_clusters, n_init, random_state, dtype, report)

@@ -136,6 +136,31 @@ class Grid:
                 return cls(grid.scale, grid.bits, 1)
         return grid
 
+    @classmethod
+    def for_entries(cls, values: F64, columns: NDArray[np.integer], n_rows: int, n_columns: int) -> Grid:
+        """What `for_rows` gives for the same rows in float64, from the entries that are stored of them.
+
+        Parameters
+        ----------
+        values : ndarray of shape (n_entries,), float64
+            Finite, times their weights where there are any.  What is not stored is zero.
+        columns : ndarray of shape (n_entries,), int
+        n_rows, n_columns : int
+            The shape of the table.
+        """
+        largest = np.zeros(n_columns)
+        np.maximum.at(largest, columns, np.abs(values))
+        grid = cls.for_largest(largest, n_rows)
+        on_first_limb = True
+        for part in parts_of(len(values), BLOCK_BYTES // 8):
+            scaled = values[part] * grid.scale[columns[part]]
+            on_first_limb = on_first_limb and np.array_equal(scaled, np.rint(scaled))
+        return cls(grid.scale, grid.bits, 1 if on_first_limb else 2)
+
+    def of_columns(self, columns: NDArray[np.integer]) -> Grid:
+        """The grid of some columns, which may repeat."""
+        return Grid(self.scale[columns], self.bits, self.n_limbs)
+
     def limbs(self, values: F64, room: tuple[F64, F64] | tuple[None, None] = (None, None)) -> Iterator[F64]:
         """The limbs of float64 `values` (last axis: columns), as float64 integers, the first one first.
 

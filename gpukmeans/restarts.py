@@ -15,9 +15,10 @@ from gpukmeans._validation import check_centers
 from gpukmeans.backends import Backend, Rows
 from gpukmeans.device_arrays import DeviceInput
 from gpukmeans.exact_sums import F64
-from gpukmeans.lloyd import Iteration, LloydResult, Projection, Watch, lloyd
+from gpukmeans.lloyd import Iteration, LloydResult, Projection, Tolerance, Watch, lloyd
 from gpukmeans.lockstep import lockstep
 from gpukmeans.seeding import draw_rows, many_kmeans_plusplus, probabilities
+from gpukmeans.sparse_input import is_sparse
 from gpukmeans.threads import parts_of, workers
 
 #: Runs whose seeds are drawn in one go.
@@ -51,7 +52,7 @@ class Restarts:
 
     Attributes
     ----------
-    X : ndarray of shape (n_samples, n_features), or DeviceInput
+    X : ndarray or CSR of shape (n_samples, n_features), or DeviceInput
     backend : Backend
     rows : Rows
         X on the backend, with `sample_weight`.
@@ -84,7 +85,7 @@ class Restarts:
         self,
         *,
         max_iter: int,
-        tol: float,
+        tol: float | Tolerance,
         precision: str,
         watch: Watch | None = None,
         verbose: bool = False,
@@ -100,13 +101,13 @@ class Restarts:
                 return self._best_of_all_at_once(max_iter, tol, precision)
             return self._best_of_each(max_iter, tol, precision, watch, verbose)
 
-    def _best_of_all_at_once(self, max_iter: int, tol: float, precision: str) -> LloydResult:
+    def _best_of_all_at_once(self, max_iter: int, tol: float | Tolerance, precision: str) -> LloydResult:
         started = time.perf_counter()
         starts = list(self._starts())
         self.report.stages["seed"] += time.perf_counter() - started
         started = time.perf_counter()
         best = lockstep(
-            self.rows, starts, sample_weight=self.sample_weight, max_iter=max_iter, tol=tol, precision=precision
+            self.rows, starts, sample_weight=self.sample_weight, max_iter=max_iter, tol=float(tol), precision=precision
         )
         self._note(best, started)
         return best
@@ -114,7 +115,7 @@ class Restarts:
     def _best_of_each(
         self,
         max_iter: int,
-        tol: float,
+        tol: float | Tolerance,
         precision: str,
         watch: Watch | None,
         verbose: bool,
@@ -162,7 +163,7 @@ class Restarts:
             return self.rows.take(drawn).astype(self.dtype)
         if callable(self.init):
             X = self._host_rows
-            if self.project is not None:
+            if is_sparse(X) or self.project is not None:  # as it is: to center it would fill a sparse one
                 return check_centers(self.init(X, k, random_state=self.random_state), k, X.shape[1], self.dtype)
             mean = X.mean(axis=0, dtype=self.dtype)
             moved = self.init(X - mean, k, random_state=self.random_state)

@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from gpukmeans.device_arrays import DeviceInput, out_of_reach
 from gpukmeans.exact_sums import F64, I64, Grid
 
+#: SciPy's csr_array or csr_matrix, which the protocol does not import.
+CsrRows = Any
+
 
 class Assigned(NamedTuple):
     """What one assignment did: how many rows changed their label, and how many each step of the ladder settled."""
@@ -235,12 +238,14 @@ class Backend(Protocol):
     """A place to compute."""
 
     name: str
+    reads_sparse: bool  # whether `load` takes CSR; a backend without this attribute does not
 
-    def load(self, X: NDArray | DeviceInput, sample_weight: F64 | None = None, *, sums: bool = True) -> Rows:
+    def load(self, X: NDArray | DeviceInput | CsrRows, sample_weight: F64 | None = None, *, sums: bool = True) -> Rows:
         """Bring rows in: C-contiguous uint8, float32 or float64; weights float64 >= 0 or None.
 
         Rows on the backend's own device are used where they lie, after all that the caller has queued there, and may
-        be float16 and bfloat16, too.
+        be float16 and bfloat16, too.  Sparse rows come in CSR, float32 or float64 and finite, the indices of each row
+        rising and not repeated; fits end in the bits of the dense rows.
         The rows' `grid` is ``Grid.for_rows(X, sample_weight)``, or None with ``sums=False``: such rows can be labelled
         and seeded but not summed.  Raises a ValueError, in scikit-learn's words, where a value is not allowed (finite,
         at most `LARGEST_VALUE`) that this backend minds.
@@ -249,7 +254,7 @@ class Backend(Protocol):
     def hand_out(self, values: NDArray) -> Any:
         """A small array for the caller to keep, where this backend computes: on its device, or as it is."""
 
-    def unit_rows(self, X: NDArray | DeviceInput) -> tuple[NDArray | DeviceInput, F64]:
+    def unit_rows(self, X: NDArray | DeviceInput | CsrRows) -> tuple[Any, F64]:
         """`gpukmeans.unit_rows.unit_rows` of X, where X lies: a copy, to be loaded.
 
         Of rows on the backend's own device nothing has been checked; the largest magnitudes tell what is not finite.
@@ -266,7 +271,12 @@ class BackendUnavailable(RuntimeError):
     """The backend that was asked for cannot run here; the message says why and what to do."""
 
 
-def get_backend(backend: str | Backend = "auto", device: int | None = None) -> Backend:
+_NO_SPARSE = (
+    "X is sparse, and {} reads dense rows only. Pass backend='auto' or 'numpy', which read sparse rows, or X.toarray()."
+)
+
+
+def get_backend(backend: str | Backend = "auto", device: int | None = None, *, sparse: bool = False) -> Backend:
     """The backend of a name: "numpy", "cupy", or "auto" (CuPy where an NVIDIA GPU is usable, else NumPy).
 
     A Backend object is returned as it is.
@@ -277,13 +287,15 @@ def get_backend(backend: str | Backend = "auto", device: int | None = None) -> B
     device : int, optional
         The CUDA device that the rows lie on, for which CuPy is the only choice.  None: they lie on the host, and CuPy
         computes on its current device.
+    sparse : bool, default=False
+        Whether the rows are sparse, which only NumPy reads: "auto" chooses it.
 
     Raises
     ------
     BackendUnavailable
         If CuPy is asked for, or is the only choice, and cannot be used.
     ValueError
-        If the name is none of these, or "numpy" for rows on a device.
+        If the name is none of these, or "numpy" for rows on a device, or the backend does not read sparse rows.
 
     Examples
     --------
@@ -292,12 +304,16 @@ def get_backend(backend: str | Backend = "auto", device: int | None = None) -> B
     'numpy'
     """
     if not isinstance(backend, str):
+        if sparse and not getattr(backend, "reads_sparse", False):
+            raise ValueError(_NO_SPARSE.format(f"The backend {backend.name!r}"))
         return backend
     if backend not in ("auto", "numpy", "cupy"):
         raise ValueError(f"backend={backend!r} is not one of 'auto', 'numpy', 'cupy'.")
     if backend == "numpy" and device is not None:
         raise ValueError(out_of_reach(device))
-    if backend != "numpy":
+    if sparse and backend == "cupy":
+        raise ValueError(_NO_SPARSE.format("backend='cupy'"))
+    if backend != "numpy" and not sparse:
         from gpukmeans.backends.device import numbered_device, probe
 
         found = probe()

@@ -37,6 +37,7 @@ class CupyBackend:
     """
 
     name = "cupy"
+    reads_sparse = False
 
     def __init__(self, device: Device | None = None) -> None:
         self._device: Device = current_device() if device is None else device
@@ -75,7 +76,7 @@ class CupyBackend:
             self._device.write(array, values)
         return array
 
-    def unit_rows(self, X: NDArray | DeviceInput) -> tuple[NDArray | DeviceInput, F64]:
+    def unit_rows(self, X: NDArray | DeviceInput) -> tuple[Any, F64]:
         if not isinstance(X, DeviceInput):
             return unit_rows(X)
         n, d = X.shape

@@ -9,24 +9,29 @@ numpy_projection    scores of a few leading components, anchored to those of who
 numpy_groups        many centers: bounds of groups of them; numpy_grouping makes the groups
 numpy_sums          exact sums of the clusters
 numpy_seeding       k-means++ and k-means||; numpy_seed_screen is what all restarts share of the rows
+numpy_sparse        rows in CSR, with numpy_sparse_* for their runs, screens, exact labels, sums and seeding
 numpy_lockstep      small problems, all restarts together; numpy_runs assigns and sums, numpy_draws seeds them
 """
 
 from __future__ import annotations
 
 import platform
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gpukmeans.backends import CsrRows
 from gpukmeans.backends.numpy_lockstep import LockstepRows
 from gpukmeans.backends.numpy_projection import Projection, choose_basis
 from gpukmeans.backends.numpy_run import NumpyRun
 from gpukmeans.backends.numpy_screen import RowScreen
 from gpukmeans.backends.numpy_seed_screen import SeedScreen
 from gpukmeans.backends.numpy_seeding import NumpySeeding
+from gpukmeans.backends.numpy_sparse import SparseRows
 from gpukmeans.device_arrays import DeviceInput, out_of_reach
 from gpukmeans.exact_sums import F64, Grid
+from gpukmeans.sparse_input import is_sparse
 from gpukmeans.threads import workers
 from gpukmeans.tie_break import largest_integer
 from gpukmeans.unit_rows import unit_rows
@@ -53,6 +58,7 @@ class NumpyBackend:
     """
 
     name = "numpy"
+    reads_sparse = True
 
     def __init__(self, *, skip: bool = True, screen: bool = True, project: bool = True, lockstep: bool = True) -> None:
         self.skip = skip
@@ -60,15 +66,19 @@ class NumpyBackend:
         self.project = project
         self.lockstep = lockstep and skip and screen and project
 
-    def load(self, X: NDArray | DeviceInput, sample_weight: F64 | None = None, *, sums: bool = True) -> NumpyRows:
+    def load(
+        self, X: NDArray | DeviceInput | CsrRows, sample_weight: F64 | None = None, *, sums: bool = True
+    ) -> NumpyRows | SparseRows:
         if isinstance(X, DeviceInput):
             raise ValueError(out_of_reach(X.device))
+        if is_sparse(X):
+            return SparseRows(self, X, sample_weight, sums=sums)
         return NumpyRows(self, X, sample_weight, _grid_of(X, sample_weight) if sums else None)
 
     def hand_out(self, values: NDArray) -> NDArray:
         return values
 
-    def unit_rows(self, X: NDArray | DeviceInput) -> tuple[NDArray, F64]:
+    def unit_rows(self, X: NDArray | DeviceInput | CsrRows) -> tuple[Any, F64]:
         if isinstance(X, DeviceInput):
             raise ValueError(out_of_reach(X.device))
         return unit_rows(X)
@@ -124,7 +134,8 @@ class NumpyRows(LockstepRows):
         return NumpyRows(self.options, self.X, None, _grid_of(self.X, None))
 
     def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> NumpyRows:
-        return self.options.load(self.X[indices], sample_weight, sums=sums)
+        X = self.X[indices]
+        return NumpyRows(self.options, X, sample_weight, _grid_of(X, sample_weight) if sums else None)
 
     def seeding(self) -> NumpySeeding:
         if self._seed_screen is None:  # made once for all restarts

@@ -15,7 +15,16 @@ from gpukmeans.backends.numpy_groups import GroupBounds
 from gpukmeans.backends.numpy_projection import Anchors
 from gpukmeans.backends.numpy_screen import FETCHED, FullScreen, Index, Screened, rows_to_screen
 from gpukmeans.backends.numpy_sums import ClusterSums
-from gpukmeans.exact_sums import F64, I64, WARP, exact_total, exact_totals_by_label, farthest_rows, row_square_distances
+from gpukmeans.exact_sums import (
+    F64,
+    I64,
+    WARP,
+    Grid,
+    exact_total,
+    exact_totals_by_label,
+    farthest_rows,
+    row_square_distances,
+)
 from gpukmeans.threads import Workers, parts_of, rows_of, workers
 from gpukmeans.tie_break import exact_squares, first_of_equal_rows, resolve
 
@@ -47,10 +56,19 @@ class NumpyRun:
         self._n_futile = 0  # times on end that the bounds settled hardly any row
         self._pause = 0  # iterations to go without bounds
         self._anchors: Anchors | None = None
-        self._groups = GroupBounds.where_it_may_pay(rows, len(centers))
-        self._sums: ClusterSums | None = None
-        if rows.grid is not None:
-            self._sums = ClusterSums(rows.X, rows.sample_weight, rows.grid, len(centers))
+        self._groups = self._new_groups()
+        self._sums: ClusterSums | None = None if rows.grid is None else self._new_sums(rows.grid)
+
+    # ---- what a run over rows that are stored otherwise replaces -------------------------------------------------
+
+    def _new_groups(self) -> GroupBounds | None:
+        return GroupBounds.where_it_may_pay(self._rows, len(self._centers))
+
+    def _new_sums(self, grid: Grid) -> ClusterSums:
+        return ClusterSums(self._rows.X, self._rows.sample_weight, grid, len(self._centers))
+
+    def _full_screen(self, alive: NDArray[np.int64]) -> FullScreen:
+        return FullScreen(self._rows.screen(), self._centers[alive])
 
     # ---- assign ------------------------------------------------------------------------------------------------
 
@@ -124,7 +142,7 @@ class NumpyRun:
         labels = self._labels.copy() if looked_at is None else self._labels[looked_at]
         if not screened:
             return _Look(looked_at, labels, looked_at, None, True)
-        full = FullScreen(rows.screen(), self._centers[alive])
+        full = self._full_screen(alive)
         undecided = self._screen(full, anchors, looked_at, alive, pool, clock)
         return _Look(looked_at, labels, undecided, full, self._certify or not full.in_range)
 

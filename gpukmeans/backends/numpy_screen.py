@@ -187,6 +187,11 @@ def verdict(norms: F64, lowest: Lowest, upper: NDArray, radius: ScoreRadius) -> 
     """
     error = norms * radius.per_norm
     error += radius.constant
+    return verdict_within(norms, lowest, upper, error)
+
+
+def verdict_within(norms: F64, lowest: Lowest, upper: NDArray, error: F64) -> Screened:
+    """`verdict` with the radius of each row, which is overwritten."""
     nearest = upper + error
     second = lowest.second_score - error
     certain = second > nearest

@@ -48,6 +48,8 @@ class SeedScreen:
         self.X = X
         self.largest_integer = largest_integer
         n, d = X.shape
+        #: Products that a distance is summed from.
+        self.n_terms = d
         #: Whether squared distances are whole numbers that float64 holds, and this screen's products are so too.
         self.exact = exact_in_float64(d, largest_integer)
         self.squares = np.empty(n)
@@ -104,6 +106,18 @@ class SeedScreen:
                     out[part] += block[:, piece] @ table[piece]
             else:
                 product(block, table, out[part])
+        return out
+
+    def wide_rows(self, indices: NDArray[np.int64]) -> F64:
+        """Some rows in float64, (n_rows, n_features)."""
+        return self.X[indices].astype(np.float64)
+
+    def wide_products(self, rows: Index, vector: F64) -> F64:
+        """The float64 products of some rows with one vector, (n_rows,)."""
+        n_rows = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
+        out = np.empty(n_rows)
+        for part in parts_of(n_rows, rows_within(self.n_terms)):
+            np.dot(self.fetch(rows, part).astype(np.float64), vector, out=out[part])
         return out
 
     def fetch(self, rows: Index, part: slice) -> NDArray:

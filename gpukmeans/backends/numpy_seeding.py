@@ -63,7 +63,9 @@ class NumpySeeding:
     def __init__(self, screen: SeedScreen, sample_weight: F64 | None) -> None:
         self._screen = screen
         self._weight = sample_weight
-        n, d = self._n, self._d = screen.X.shape
+        self._n, n_features = screen.X.shape
+        n, d = self._n, screen.n_terms
+        self._d = d
         self.block_size = 1 if n <= FEW_ROWS else SEEDING_BLOCK
         self._parts = parts_of(n, PART)
         plain = screen.exact and sample_weight is None
@@ -78,8 +80,9 @@ class NumpySeeding:
         self._terms, self._slack = self._closest, self._error  # weighted, where there are weights
         self._potential = self._potential_error = 0.0
         self._begun = False
-        self._seeds: F64 = np.empty((0, d))
+        self._seeds: F64 = np.empty((0, n_features))
         self._seed_squares: F64 = np.empty(0)
+        self._seed_rows: NDArray[np.int64] = np.empty(0, np.int64)
         self._largest = 0.0  # bounds the norms of the seeds
         self._looks: list[_Look] = []
         self._closer: dict[int, list[_Closer]] = {}
@@ -112,7 +115,8 @@ class NumpySeeding:
 
     def _set_seeds(self, indices: NDArray[np.int64]) -> None:
         screen = self._screen
-        self._seeds = screen.X[indices].astype(np.float64)
+        self._seed_rows = indices
+        self._seeds = screen.wide_rows(indices)
         self._seed_squares = screen.squares[indices]
         self._largest = float(screen.norms[indices].max())
         self._closer = {}
@@ -136,7 +140,7 @@ class NumpySeeding:
             return None
         distance, error = np.empty(len(row)), np.empty(len(row))
         for some in parts_of(len(row), rows_within(self._d)):
-            distance[some], error[some] = self._from_differences(row[some] + part.start, self._seeds[seed[some]])
+            distance[some], error[some] = self._from_differences(row[some] + part.start, seed[some])
         first = np.flatnonzero(np.diff(row, prepend=-1))
         smallest, doubt = np.minimum.reduceat(distance, first), np.maximum.reduceat(error, first)
         # The smallest of some numbers carries the largest of their errors at most; zero without error is the smallest.
@@ -241,13 +245,10 @@ class NumpySeeding:
         Errors: gamma(d) of each square, the same of the product (2 |x||c| <= |x|^2 + |c|^2), two more roundings.
         """
         screen, d = self._screen, self._d
-        seed, square = self._seeds[index], self._seed_squares[index]
+        square = self._seed_squares[index]
         old, old_error = self._closest[rows], self._error[rows]
         squares = screen.squares[rows]
-        new = np.empty(len(old))
-        minus_two = -2.0 * seed
-        for part in parts_of(len(new), rows_within(d)):
-            np.dot(screen.fetch(rows, part).astype(np.float64), minus_two, out=new[part])
+        new = screen.wide_products(rows, -2.0 * self._seeds[index])
         new += squares
         new += square
         if screen.exact:
@@ -257,13 +258,16 @@ class NumpySeeding:
         for part in parts_of(len(again), rows_within(d)):
             some = again[part]
             new[some], error[some] = self._from_differences(
-                some + rows.start if isinstance(rows, slice) else rows[some], seed
+                some + rows.start if isinstance(rows, slice) else rows[some], index
             )
         return _closer_of(rows, new, error, old, old_error)
 
-    def _from_differences(self, rows: NDArray[np.int64], seeds: F64) -> tuple[F64, F64]:
-        """|x - seed|^2 and its error, good to nearly every bit; zero for equal rows only."""
-        difference = self._screen.X[rows] - seeds
+    def _from_differences(self, rows: NDArray[np.int64], seeds: NDArray[np.int64] | int) -> tuple[F64, F64]:
+        """|x - seed|^2 and its error, good to nearly every bit; zero for equal rows only.
+
+        `seeds` are places among the seeds of now: one for each row, or one for all.
+        """
+        difference = self._screen.X[rows] - self._seeds[seeds]
         distance = np.vecdot(difference, difference)
         vanishing = np.flatnonzero(distance < 2.0**-900)
         error = square_distance_radius(self._d) * distance

@@ -1,0 +1,83 @@
+"""The NumPy backend's rows where they come in CSR: never made dense whole, and ending in the bits of dense rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpukmeans.backends import Drawn, Runs
+from gpukmeans.backends.numpy_sparse_run import SparseRun
+from gpukmeans.backends.numpy_sparse_screen import SparseRowScreen
+from gpukmeans.backends.numpy_sparse_seeding import SparseSeeding, SparseSeedScreen
+from gpukmeans.backends.numpy_sparse_table import SparseTable
+from gpukmeans.exact_sums import F64, I64
+
+if TYPE_CHECKING:
+    from gpukmeans.backends.numpy_backend import NumpyBackend
+
+
+class SparseRows:
+    """Rows in CSR, and what the screens keep of them.
+
+    Parameters
+    ----------
+    X : csr_array or csr_matrix of shape (n_samples, n_features), float32 or float64
+        Finite; the indices of each row rising and not repeated (`gpukmeans.sparse_input.canonical`).
+    """
+
+    def __init__(self, options: NumpyBackend, X: Any, sample_weight: F64 | None, *, sums: bool) -> None:
+        self.options = options
+        self.X = X if isinstance(X, SparseTable) else SparseTable(X)
+        self.sample_weight = sample_weight
+        self.grid = self.X.grid(sample_weight) if sums else None
+        self.n_samples, self.n_features = self.X.shape
+        self.center_dtype = np.dtype(np.float32 if self.X.dtype == np.float32 else np.float64)
+        self._largest_integer: float | None = None
+        self._screen: SparseRowScreen | None = None
+        self._seed_screen: SparseSeedScreen | None = None
+
+    def start(self, centers: NDArray, *, precision: str = "exact") -> SparseRun:
+        if precision not in ("exact", "fast"):
+            raise ValueError(f"precision={precision!r} should be 'exact' or 'fast'.")
+        return SparseRun(self, np.array(centers, self.center_dtype, order="C"), precision)  # type: ignore[arg-type]
+
+    def plusplus(self, seeds: I64, draws: F64) -> Drawn:
+        return Drawn.nothing(seeds, draws.shape[1])
+
+    def seeding(self) -> SparseSeeding:
+        if self._seed_screen is None:
+            self._seed_screen = SparseSeedScreen(self.X, self.screen().squares, self.largest_integer())
+        return SparseSeeding(self._seed_screen, self.sample_weight)
+
+    def runs_at_a_time(self, n_clusters: int, n_runs: int) -> int:
+        return 0
+
+    def start_many(self, centers: NDArray) -> Runs:
+        raise NotImplementedError("Runs over sparse rows advance one by one.")
+
+    def take(self, indices: NDArray[np.int64]) -> NDArray:
+        return self.X.dense(indices)
+
+    def n_used(self, labels: NDArray[np.int32], n_clusters: int) -> int:
+        return int(np.count_nonzero(np.bincount(labels, minlength=n_clusters)))
+
+    def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> SparseRows:
+        return SparseRows(self.options, self.X.rows(indices), sample_weight, sums=sums)
+
+    def unweighted(self) -> SparseRows:
+        rows = SparseRows(self.options, self.X, None, sums=True)
+        rows._screen = self.screen()
+        return rows
+
+    def screen(self) -> SparseRowScreen:
+        if self._screen is None:
+            self._screen = SparseRowScreen(self.X)
+        return self._screen
+
+    def largest_integer(self) -> float:
+        """The largest magnitude if every value is a whole number, else infinity."""
+        if self._largest_integer is None:
+            self._largest_integer = self.X.largest_integer()
+        return self._largest_integer
