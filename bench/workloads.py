@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 TO_CONVERGENCE = 1000  # max_iter of the fits that run until no label changes
-Task = Literal["fit", "predict", "seed"]
+Task = Literal["fit", "predict", "seed", "minibatch"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,9 @@ class Workload:
     ----------
     name, title : str
         For the command line, and for the table.
-    task : {"fit", "predict", "seed"}
-        Lloyd's algorithm from the start; labels for given centers; k-means++ with ``random_state=0``.
+    task : {"fit", "predict", "seed", "minibatch"}
+        Lloyd's algorithm from the start; labels for given centers; k-means++ with ``random_state=0``; mini-batch
+        k-means with ``random_state=0`` and else its defaults, labels of all rows included.
     n_clusters : int
     shape : tuple of int
         (n_samples, n_features)
@@ -36,6 +37,8 @@ class Workload:
     dtype : str
         Of the rows as the systems get them.  "bfloat16", which NumPy lacks, is float32 rounded to it.
     max_iter : int
+    batch_size : int
+        Of mini-batches.
     n_init : int
         Above 1, and where `seeded`: restarts from k-means++ with ``random_state=0``, seeding included in the time.
     suites : frozenset of str
@@ -56,6 +59,7 @@ class Workload:
     make: Callable[[], NDArray]
     dtype: str = "float32"
     max_iter: int = TO_CONVERGENCE
+    batch_size: int = 1024
     n_init: int = 1
     seeded: bool = False
     suites: frozenset[str] = frozenset({"cpu"})
@@ -74,7 +78,7 @@ class Workload:
         assert X.shape == self.shape, (self.name, X.shape)
         if self.seeded:
             starts = kmeans_plusplus_starts(X, self.n_clusters, self.n_init)
-        elif self.task == "seed":
+        elif self.task in ("seed", "minibatch"):
             starts = []
         else:
             starts = [first_rows(X, self.n_clusters, distinct=self.distinct_start)]
@@ -254,6 +258,20 @@ _ALL = [
     Workload("seed-k10", "k-means++ on MNIST 70k x 784, k=10", "seed", 10, M, mnist, suites=BOTH, cpu_too=True),
     Workload("seed-k100", "k-means++ on MNIST 70k x 784, k=100", "seed", 100, M, mnist, suites=BOTH),
     Workload("seed-k1000", "k-means++ on MNIST 70k x 784, k=1000", "seed", 1000, M, mnist, suites=BOTH),
+    *(
+        Workload(
+            f"minibatch-k{k}-b{size}",
+            f"mini-batches of {size} of MNIST 70k x 784, k={k}",
+            "minibatch",
+            k,
+            M,
+            mnist,
+            batch_size=size,
+            suites=BOTH,
+        )
+        for k in (10, 100)
+        for size in (1024, 4096)
+    ),
     Workload(
         "mnist-uint8-host",
         "uint8 MNIST from the host, transfer and k-means++ included, k=10",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gpukmeans.datasets import load_digits, load_mnist
     from gpukmeans.estimator import KMeans, fit
     from gpukmeans.functions import k_means, kmeans_plusplus
+    from gpukmeans.minibatch import MiniBatchKMeans
     from gpukmeans.patching import patch_sklearn, unpatch_sklearn
     from gpukmeans.spherical import SphericalKMeans
 
@@ -26,6 +27,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BisectingKMeans",
     "KMeans",
+    "MiniBatchKMeans",
     "SphericalKMeans",
     "__version__",
     "fit",
@@ -40,6 +42,7 @@ __all__ = [
 _HOME = {
     "BisectingKMeans": "gpukmeans.bisecting",
     "KMeans": "gpukmeans.estimator",
+    "MiniBatchKMeans": "gpukmeans.minibatch",
     "SphericalKMeans": "gpukmeans.spherical",
     "fit": "gpukmeans.estimator",
     "k_means": "gpukmeans.functions",

@@ -132,7 +132,11 @@ class Grid:
                 return np.array_equal(scaled, np.rint(scaled))
 
             # Most data show in their first rows that they need both limbs.
-            if on_first_limb(parts[0]) and all(pool.map(on_first_limb, parts[1:])):
+            if (
+                on_first_limb(slice(0, min(n, 16)))
+                and on_first_limb(parts[0])
+                and all(pool.map(on_first_limb, parts[1:]))
+            ):
                 return cls(grid.scale, grid.bits, 1)
         return grid
 

@@ -54,7 +54,17 @@ CPU = [
 
 
 @pytest.mark.parametrize(
-    "name", ["mnist-k10", "mnist-uint8-k10", "digits-k10", "china-k64", "noise-k256", "predict-k10", "seed-k10"]
+    "name",
+    [
+        "mnist-k10",
+        "mnist-uint8-k10",
+        "digits-k10",
+        "china-k64",
+        "noise-k256",
+        "predict-k10",
+        "seed-k10",
+        "minibatch-k10-b1024",
+    ],
 )
 def test_workloads_have_the_shapes_and_dtypes_they_state(name):
     workload = WORKLOADS[name]
@@ -66,7 +76,7 @@ def test_workloads_have_the_shapes_and_dtypes_they_state(name):
     assert problem.X.shape == workload.shape
     assert problem.X.dtype == workload.dtype
     assert problem.X.flags.c_contiguous
-    if workload.task == "seed":
+    if workload.task in ("seed", "minibatch"):
         assert problem.starts == []
         return
     assert len(problem.starts) == workload.n_init

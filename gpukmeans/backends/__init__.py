@@ -134,6 +134,14 @@ class Runs(Protocol):
         """As `Run.inertia`, of an outcome."""
 
 
+class BatchSums(NamedTuple):
+    """What a single assignment found: enough to move centers by."""
+
+    sums: F64  # (n_clusters, n_features) weighted sums of the rows of each cluster; exact, then rounded to float64
+    weights: F64  # (n_clusters,) their summed weights, likewise
+    inertia: float  # of the rows under the centers they were assigned to, see batch_inertia.py; NaN if not asked for
+
+
 class Drawn(NamedTuple):
     """Seeds of several runs of k-means++, of which the first `n_certain` of each run are right."""
 
@@ -223,6 +231,31 @@ class Rows(Protocol):
         the grid that the same values would have if they were loaded by themselves.
         """
 
+    def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:
+        """Assign all rows to `centers` (n_clusters, n_features) once.  `inertia` of rows without weights only."""
+
+
+class Feed(Protocol):
+    """Batches of rows on their way to where the backend computes; close it when it has served (`with`)."""
+
+    ahead: bool  # whether the next batch had better be sent before the last one is worked on
+
+    def __enter__(self) -> Feed: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def send(self, indices: NDArray[np.int64]) -> None:
+        """Name the rows of the next batch.  One may be on its way while another is worked on."""
+
+    def receive(self) -> Rows:
+        """The batch on its way, without weights, to be summed.  It ends with the next call of `receive`."""
+
+    def drop(self) -> None:
+        """Forget the batch on its way, if there is one."""
+
+    def some(self, indices: NDArray[np.int64], sample_weight: F64 | None = None) -> Rows:
+        """Other rows, with these weights, not to be summed; they stay."""
+
 
 class RowsThere(Rows, Protocol):
     """Rows that the caller has on a device."""
@@ -259,6 +292,9 @@ class Backend(Protocol):
 
         Of rows on the backend's own device nothing has been checked; the largest magnitudes tell what is not finite.
         """
+
+    def feed(self, X: NDArray | DeviceInput, batch_size: int) -> Feed:
+        """Batches of at most `batch_size` rows of X, which stays where it is.  X and what it raises: see `load`."""
 
     def minds(self, dtype: np.dtype) -> bool:
         """Whether rows of this dtype are checked here, where they are loaded or labelled; others must be before."""

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.backends import Drawn, tuning
+from gpukmeans import batch_inertia
+from gpukmeans.backends import BatchSums, Drawn, tuning
+from gpukmeans.backends.cupy_batches import HostFeed, ResidentFeed
 from gpukmeans.backends.cupy_facts import row_facts
 from gpukmeans.backends.cupy_plusplus import plusplus
 from gpukmeans.backends.cupy_run import CupyRun
@@ -87,6 +89,12 @@ class CupyBackend:
                 args = (array, np.int64(n), np.int32(d), unit, largest)
                 Launcher(self._device)("unit_rows", constants, tuning.stride_blocks(n, 8), 256, args)
         return DeviceInput(unit, (n, d), dtype, X.device), self._device.download(largest)
+
+    def feed(self, X: NDArray | DeviceInput, batch_size: int) -> ResidentFeed | HostFeed:
+        if isinstance(X, DeviceInput):
+            return ResidentFeed(self.load(X, sums=False))
+        launch = Launcher(self._device)
+        return HostFeed(self._device, X, batch_size, lambda batch: CupyRows(launch, batch, X.dtype, None), self.load)
 
     def minds(self, dtype: np.dtype) -> bool:
         """Every value is read while rows are loaded."""
@@ -188,12 +196,6 @@ class CupyRows:
         with explained_memory_errors(self.device, f"{self.n_samples} rows without weights", 8 * self.n_samples):
             return CupyRows(self.launch, self.X, self.dtype, None, source=self._source)
 
-    def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> CupyRows:
-        n_bytes = len(indices) * (self.n_features * self.X.dtype.itemsize + (8 if sample_weight is None else 16))
-        with explained_memory_errors(self.device, f"a copy of {len(indices)} rows", n_bytes):
-            X = self._gathered(self.device.upload(np.asarray(indices, np.int32)), 0, len(indices))
-            return CupyRows(self.launch, X, self.dtype, sample_weight, sums=sums)
-
     def labels_there(self, labels: Any) -> Any:
         """A copy of labels, (n_samples,), for the caller, where the rows were loaded from."""
         if self._source is None:
@@ -230,6 +232,24 @@ class CupyRows:
                 args = (X, there, np.int64(len(X)), np.int32(self.n_features), np.int32(k), part)
                 self.launch("center_distances", constants, tuning.stride_blocks(len(X), 8), 256, args)
         return distances
+
+    def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> CupyRows:
+        n_bytes = len(indices) * (self.n_features * self.X.dtype.itemsize + (8 if sample_weight is None else 16))
+        with explained_memory_errors(self.device, f"a copy of {len(indices)} rows", n_bytes):
+            X = self._gathered(self.device.upload(np.asarray(indices, np.int32)), 0, len(indices))
+            return CupyRows(self.launch, X, self.dtype, sample_weight, sums=sums)
+
+    def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:
+        run = self.start(centers, precision=precision)
+        run.assign()
+        found = float("nan")
+        if inertia:
+            close = batch_inertia.from_distances(run.inertia(), self.n_features)
+            if close is None:
+                close = batch_inertia.in_whole_numbers(self.take(np.arange(self.n_samples)), centers, run.labels())
+            found = close
+        sums, weights = run.batch_sums()
+        return BatchSums(sums, weights, found)
 
     def take(self, indices: NDArray[np.int64]) -> NDArray:
         if len(indices) == 0:

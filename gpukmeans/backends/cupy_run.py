@@ -177,6 +177,12 @@ class CupyRun:
         sums, weights = (self._device.download(array)[0] for array in (self._work.sums, self._work.weights))
         return sums[: grid.n_limbs], weights[: self._work.weight_grid.n_limbs]
 
+    def batch_sums(self) -> tuple[F64, F64]:
+        """The sums and weights of `Rows.batch_sums`, after an assignment."""
+        sums, weights = self.sums()
+        values = self._work.need_grid().value(sums)
+        return values, self._work.weight_grid.value(weights[:, :, None])[:, 0]
+
     def weights(self) -> F64:
         return self._device.download(self._work.measures)[0, Measure.WEIGHT]
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from gpukmeans.backends import nvrtc
+from gpukmeans.backends.stage import CupyStage, Stage
 
 Shape = int | tuple[int, ...]
 
@@ -96,6 +97,9 @@ class Device(Protocol):
     def synchronize(self) -> None:
         """Wait for everything launched before."""
 
+    def stage(self, shape: tuple[int, ...], dtype: DTypeLike) -> Stage:
+        """Room on the host and on the device for copies beside the launches.  Raises MemoryError."""
+
     def memory(self) -> tuple[int, int]:
         """Free and total bytes."""
 
@@ -142,6 +146,7 @@ class CupyDevice:
             self._stream = cupy.cuda.Stream(non_blocking=True)
             self.index = int(self._device.id)
             self.name = _device_name(cupy, self.index)
+        self._copies: Any = None  # a second stream, once there are stages
         self._kernels: dict[tuple, Callable[..., None]] = {}
 
     @functools.cached_property
@@ -253,6 +258,12 @@ class CupyDevice:
 
     def synchronize(self) -> None:
         self._stream.synchronize()
+
+    def stage(self, shape: tuple[int, ...], dtype: DTypeLike) -> CupyStage:
+        with self._device:
+            if self._copies is None:
+                self._copies = self._cupy.cuda.Stream(non_blocking=True)
+            return CupyStage(self._cupy, self._device, self._stream, self._copies, self.empty(shape, dtype))
 
     def memory(self) -> tuple[int, int]:
         with self._device:

@@ -7,6 +7,7 @@ numpy_bounds        which rows to skip: drift bounds and the watch list
 numpy_screen        float32 scores of whole rows, with their radii
 numpy_projection    scores of a few leading components, anchored to those of whole rows
 numpy_groups        many centers: bounds of groups of them; numpy_grouping makes the groups
+numpy_batches       mini-batches: a single assignment of few rows
 numpy_sums          exact sums of the clusters
 numpy_seeding       k-means++ and k-means||; numpy_seed_screen is what all restarts share of the rows
 numpy_sparse        rows in CSR, with numpy_sparse_* for their runs, screens, exact labels, sums and seeding
@@ -21,7 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.backends import CsrRows
+from gpukmeans.backends import BatchSums, CsrRows
+from gpukmeans.backends.numpy_batches import NumpyFeed, batch_sums, gathered
 from gpukmeans.backends.numpy_lockstep import LockstepRows
 from gpukmeans.backends.numpy_projection import Projection, choose_basis
 from gpukmeans.backends.numpy_run import NumpyRun
@@ -83,6 +85,9 @@ class NumpyBackend:
             raise ValueError(out_of_reach(X.device))
         return unit_rows(X)
 
+    def feed(self, X: NDArray | DeviceInput, batch_size: int) -> NumpyFeed:
+        return NumpyFeed(self.load(X, sums=False))
+
     def minds(self, dtype: np.dtype) -> bool:
         """float32 rows that are not finite show in their grid, and in the float64 distances that are left to them."""
         return dtype == np.float32
@@ -134,8 +139,11 @@ class NumpyRows(LockstepRows):
         return NumpyRows(self.options, self.X, None, _grid_of(self.X, None))
 
     def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> NumpyRows:
-        X = self.X[indices]
+        X = gathered(self.X, indices)
         return NumpyRows(self.options, X, sample_weight, _grid_of(X, sample_weight) if sums else None)
+
+    def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:
+        return batch_sums(self, centers, precision, inertia)
 
     def seeding(self) -> NumpySeeding:
         if self._seed_screen is None:  # made once for all restarts

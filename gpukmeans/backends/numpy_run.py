@@ -296,6 +296,13 @@ class NumpyRun:
         sums = self._need_sums()
         return sums.sums.copy(), sums.weights.copy()
 
+    def batch_sums(self) -> tuple[F64, F64]:
+        """The sums and weights of `Rows.batch_sums`, after an assignment."""
+        sums = self._need_sums()
+        assert self._rows.grid is not None
+        values = self._rows.grid.value(sums.sums)
+        return values, sums.total_weights()
+
     def centers(self) -> NDArray:
         return self._centers
 

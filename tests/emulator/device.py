@@ -156,6 +156,10 @@ class EmulatorDevice:
     def synchronize(self) -> None:
         """Nothing to wait for: launches return when they are done."""
 
+    def stage(self, shape: tuple[int, ...], dtype: DTypeLike) -> Stage:
+        """Room for copies that go on beside the launches."""
+        return Stage(self, shape, dtype)
+
     # ---- kernels ---------------------------------------------------------------------------------------------
 
     def kernel(self, file: str, name: str, constants: Mapping[str, int | str]) -> Callable[..., None]:
@@ -185,3 +189,39 @@ def _like_to_like(verb: str, array: Any, source: Any, what: str) -> None:
             f"{verb} copies like to like: the device array has shape {array.shape} and dtype {array.dtype}, "
             f"the {what} array {source.shape} and {source.dtype}"
         )
+
+
+class Stage:
+    """Copies as late as they may be: none is done before `receive` asks for it.
+
+    Between two uses the array on the device holds 0xff, and verbs out of turn raise.
+    """
+
+    def __init__(self, device: EmulatorDevice, shape: tuple[int, ...], dtype: DTypeLike) -> None:
+        self._device = device
+        self._array = device.empty(shape, dtype)
+        self._host = np.zeros(shape, dtype)
+        self._sent = self._in_use = False
+
+    def host(self) -> NDArray[Any]:
+        """The array on the host; a copy under way would end first."""
+        self._sent = False
+        return self._host
+
+    def send(self) -> None:
+        """From here on the host's array is the copy's."""
+        assert not self._in_use, "a copy begins while launches may still read the array: release comes first"
+        self._sent = True
+
+    def receive(self) -> DeviceArray:
+        """Now the copy has arrived."""
+        assert self._sent, "nothing has been sent"
+        self._sent, self._in_use = False, True
+        self._device.write(self._array, self._host)
+        return self._array
+
+    def release(self) -> None:
+        """Nothing may be read from here on."""
+        assert self._in_use, "nothing has been received"
+        self._in_use = False
+        self._device.fill(self._array, 0xFF)
