@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 
 from bench.ours import OURS
 from bench.systems import Outcome, System, Timed, Unsupported, importing
@@ -89,6 +90,8 @@ def _faiss(**settings: Any) -> Callable[[Problem], Timed]:
             raise Unsupported("faiss has no greedy k-means++ with scikit-learn's draws")
         if w.task == "minibatch":
             raise Unsupported("faiss has no mini-batch k-means")
+        if issparse(problem.X):
+            raise Unsupported("faiss reads dense rows only")
         X = np.ascontiguousarray(problem.X, dtype=np.float32)
         starts = [np.ascontiguousarray(start, dtype=np.float32) for start in problem.starts]
         d, k = X.shape[1], w.n_clusters

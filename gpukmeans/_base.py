@@ -113,8 +113,9 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
             centers are, else float64.
         """
         check_is_fitted(self)
-        if on_device(X) is None:
-            checked = check_rows(self, host_view(X), reset=False, accept_sparse=self._reads_sparse)
+        if is_sparse(X) or on_device(X) is None:
+            given = X if is_sparse(X) else host_view(X)
+            checked = check_rows(self, given, reset=False, accept_sparse=self._reads_sparse)
             distances = euclidean_distances(checked, self._host_centers())
         else:
             backend, given = self._place(X)
@@ -166,8 +167,9 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
 
         `others` (sample_weight=..., init=...) must lie on the host or there, too.
         """
+        sparse = is_sparse(X)
         check_places(X, **others)
-        if is_sparse(X):
+        if sparse:
             return get_backend(self.backend, sparse=self._reads_sparse), X
         found = on_device(X)
         if found is None:

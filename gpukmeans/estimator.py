@@ -102,7 +102,12 @@ class KMeans(BaseKMeans):
     host; so are rows for a callable `init`.  Pickles hold NumPy arrays, so that they can be read where there is no GPU.
 
     Values up to 2**480 in magnitude.  Cluster sums are exact to 2**-72 of each feature's largest magnitude (for
-    more than 2**26 rows a little less).  Sparse input is not supported yet.
+    more than 2**26 rows a little less).
+
+    Sparse rows (SciPy's CSR matrices and arrays; other formats are converted to CSR) end in the bits of the dense rows,
+    which are never made whole.  They are float32 or float64 (integers are converted), and NumPy clusters them:
+    ``backend="auto"`` takes it, ``backend="cupy"`` is refused.  A callable `init` gets the CSR itself, not centered, as
+    scikit-learn gives it.  Centers are dense, and "k-means||" holds about ten times as many dense rows as clusters.
 
     S. P. Lloyd, "Least squares quantization in PCM" (1982); D. Arthur and S. Vassilvitskii, "k-means++: the advantages
     of careful seeding" (2007); scikit-learn's `KMeans` for the interface.
@@ -172,7 +177,7 @@ class KMeans(BaseKMeans):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             uint8, float32 or float64 rows are read in place; others are converted to float64.  Or an array on a CUDA
             device, see the notes.
         y : ignored

@@ -105,7 +105,7 @@ LAYERS = [
     ["backends.screen_tiles"],
     ["backends.cupy_control", "backends.tuning"],
     ["backends", "batch_inertia", "tie_break"],
-    ["half_certificates", "seed_certificates", "unit_rows"],
+    ["half_certificates", "seed_certificates", "sparse_certificates", "unit_rows"],
     ["certificates", "exact_sums", "device_arrays", "sparse_input"],
     ["threads"],
     [""],

@@ -188,7 +188,11 @@ class Seeding(Protocol):
 
 
 class Rows(Protocol):
-    """The rows of one fit, resident where the backend computes; restarts share them."""
+    """The rows of one fit, resident where the backend computes; restarts share them.
+
+    Sparse rows also have ``entries(indices)``: of some rows the stored entries, as the place of each one's row among
+    the indices, its column, and its value.
+    """
 
     n_samples: int
     n_features: int

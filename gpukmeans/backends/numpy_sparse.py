@@ -11,7 +11,7 @@ from gpukmeans.backends import Drawn, Runs
 from gpukmeans.backends.numpy_sparse_run import SparseRun
 from gpukmeans.backends.numpy_sparse_screen import SparseRowScreen
 from gpukmeans.backends.numpy_sparse_seeding import SparseSeeding, SparseSeedScreen
-from gpukmeans.backends.numpy_sparse_table import SparseTable
+from gpukmeans.backends.numpy_sparse_table import SparseTable, entry_rows
 from gpukmeans.exact_sums import F64, I64
 
 if TYPE_CHECKING:
@@ -65,6 +65,11 @@ class SparseRows:
 
     def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> SparseRows:
         return SparseRows(self.options, self.X.rows(indices), sample_weight, sums=sums)
+
+    def entries(self, indices: NDArray[np.int64]) -> tuple[NDArray, NDArray, NDArray]:
+        """The stored entries of some rows: the place of each one's row among the indices, its column, its value."""
+        x = self.X.rows(indices)
+        return entry_rows(x), x.indices, x.data
 
     def unweighted(self) -> SparseRows:
         rows = SparseRows(self.options, self.X, None, sums=True)
