@@ -262,7 +262,7 @@ def test_in_a_pipeline():
 
 
 def test_scikit_learns_own_checks_pass():
-    """But for those that scikit-learn's KMeans fails as well: draws among repeated rows are others than among weights."""
+    """But for those that scikit-learn's KMeans fails too: draws among repeated rows are others than among weights."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         results = check_estimator(KMeans(backend="numpy"), on_fail=None)
