@@ -88,10 +88,10 @@ def _faiss(**settings: Any) -> Callable[[Problem], Timed]:
             raise Unsupported("prediction is the same without it")
         if w.task == "seed":
             raise Unsupported("faiss has no greedy k-means++ with scikit-learn's draws")
-        if issparse(problem.X):
-            raise Unsupported("faiss reads dense rows only")
         if w.task == "minibatch":
             raise Unsupported("faiss has no mini-batch k-means")
+        if issparse(problem.X):
+            raise Unsupported("faiss reads dense rows only")
         X = np.ascontiguousarray(problem.X, dtype=np.float32)
         starts = [np.ascontiguousarray(start, dtype=np.float32) for start in problem.starts]
         d, k = X.shape[1], w.n_clusters

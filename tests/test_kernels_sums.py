@@ -53,7 +53,7 @@ def test_totals_do_not_depend_on_the_order(order, seed):
     grid = Grid.for_largest(float(terms.max()), len(terms))
     device = watched(order, seed)
     total = filled(device, (2, 1), np.int64)
-    args = (np.int64(1500), np.float64(grid.scale[0]), np.float64(2.0**grid.bits), total)
+    args = (device.upload(terms.max(keepdims=True)), np.int64(1500), np.int32(grid.bits), total)
     launch(device, "exact_total", {}, 3, 256, device.upload(terms), *args)
     got = float(grid.value(device.download(total))[0])
     assert got == exact_total(terms)

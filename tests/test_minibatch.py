@@ -373,7 +373,7 @@ def test_a_partial_fit_that_fails_half_way_changes_nothing(monkeypatch):
     state = pickle.dumps(a)
     right = MiniBatchKMeans._label
 
-    def fail(self, rows):
+    def fail(self, *_):
         raise MemoryError("planted")
 
     monkeypatch.setattr(MiniBatchKMeans, "_label", fail)

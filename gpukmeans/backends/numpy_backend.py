@@ -91,7 +91,7 @@ class NumpyBackend:
     def feed(self, X: NDArray | DeviceInput, batch_size: int) -> NumpyFeed:
         if isinstance(X, DeviceInput):
             raise ValueError(out_of_reach(X.device))
-        return NumpyFeed(self.load_dense(X, sums=False))
+        return NumpyFeed(self.load(X, sums=False))
 
     def minds(self, dtype: np.dtype) -> bool:
         """float32 rows that are not finite show in their grid, and in the float64 distances that are left to them."""

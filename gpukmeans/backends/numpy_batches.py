@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from gpukmeans import batch_inertia
-from gpukmeans.backends import BatchSums
+from gpukmeans.backends import BatchSums, Rows
 from gpukmeans.backends.numpy_screen import FullScreen, RowScreen
 from gpukmeans.exact_sums import EXACT_FLOAT64_ROWS, F64, I64
 from gpukmeans.threads import Workers, parts_of, workers
@@ -139,7 +139,7 @@ class NumpyFeed:
 
     ahead = False
 
-    def __init__(self, rows: NumpyRows) -> None:
+    def __init__(self, rows: Rows) -> None:
         self._rows = rows
         self._sent: list[I64] = []
 
@@ -152,11 +152,11 @@ class NumpyFeed:
     def send(self, indices: I64) -> None:
         self._sent.append(indices)
 
-    def receive(self) -> NumpyRows:
+    def receive(self) -> Rows:
         return self._rows.subset(self._sent.pop(0))
 
     def drop(self) -> None:
         self._sent.clear()
 
-    def some(self, indices: I64, sample_weight: F64 | None = None) -> NumpyRows:
+    def some(self, indices: I64, sample_weight: F64 | None = None) -> Rows:
         return self._rows.subset(indices, sample_weight, sums=False)
