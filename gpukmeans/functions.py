@@ -50,8 +50,8 @@ def kmeans_plusplus(
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features)
-        uint8, float32 or float64 rows are read in place; others are converted to float64.  Rows on a CUDA device stay
-        there; then uint8, float16, bfloat16, float32 or float64.
+        uint8, float32 or float64 rows are read in place; others are converted to float64.  Sparse rows (CSR) stay
+        sparse.  Rows on a CUDA device stay there; then uint8, float16, bfloat16, float32 or float64.
     n_clusters : int
         Rows to draw.
     sample_weight : array-like of shape (n_samples,), default=None

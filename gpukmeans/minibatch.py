@@ -128,7 +128,7 @@ class MiniBatchKMeans(BaseKMeans):
     >>> for batch in (X[:4], X[2:]):
     ...     stream = stream.partial_fit(batch)
     >>> stream.n_steps_, stream.labels_.tolist()
-    (2, [1, 0, 0, 0])
+    (2, [0, 1, 1, 1])
     """
 
     _parameter_constraints: ClassVar[dict] = {

@@ -21,8 +21,9 @@ from gpukmeans.array_kinds import ArrayKind
 from gpukmeans.backends import Backend, Run
 from gpukmeans.device_arrays import DeviceInput, dtype_of, host_copy, host_view
 from gpukmeans.exact_sums import F64, I64, exact_total, refuse_values
-from gpukmeans.lloyd import Iteration, mean_variance
+from gpukmeans.lloyd import Iteration, scaled_tolerance
 from gpukmeans.restarts import FitReport, Init, Restarts
+from gpukmeans.sparse_input import is_sparse
 from gpukmeans.unit_rows import unit_centers, unit_rows
 from gpukmeans.watching import Callback, watching
 
@@ -116,6 +117,7 @@ class SphericalKMeans(BaseKMeans):
         "progress": ["boolean", callable],
     }
 
+    _reads_sparse: ClassVar[bool] = True
     inertia_: float
     n_iter_: int
     fit_report_: FitReport
@@ -191,7 +193,7 @@ class SphericalKMeans(BaseKMeans):
             weight = None if weight is None else weight[some]
             rows = backend.load(rows_in, sums=False).subset(some, weight)
             rows_in = host_rows(rows_in)[some] if callable(init) else rows_in
-        tol = float(self.tol) * mean_variance(rows if weight is None else rows.unweighted()) if self.tol > 0 else 0.0
+        tol = scaled_tolerance(rows if weight is None else rows.unweighted(), float(self.tol)) if self.tol > 0 else 0.0
         report.stages["load"] = time.perf_counter() - started
 
         restarts = Restarts(
@@ -279,7 +281,8 @@ class SphericalKMeans(BaseKMeans):
             From 0 to 2.  Or a torch tensor or CuPy array, as X is, unless `set_output` asks for data frames.
         """
         check_is_fitted(self)
-        checked = check_rows(self, host_copy(host_view(X)), reset=False)
+        given = X if is_sparse(X) else host_copy(host_view(X))
+        checked = check_rows(self, given, reset=False, accept_sparse=True)
         return self._given_back(X, cosine_distances(checked, self._host_centers()))
 
     # ---- rows of unit length -----------------------------------------------------------------------------------
@@ -287,7 +290,7 @@ class SphericalKMeans(BaseKMeans):
     def _directions(self, X: ArrayLike, sample_weight: ArrayLike | None, *, reset: bool, **others: Any) -> _Directions:
         """The rows of X, checked, of unit length."""
         backend, placed = self._place(X, sample_weight=sample_weight, **others)
-        checked = check_rows(self, placed, reset=reset)
+        checked = check_rows(self, placed, reset=reset, accept_sparse=True)
         n_samples = checked.shape[0]
         if reset:
             self._check_enough(n_samples)

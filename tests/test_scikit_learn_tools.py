@@ -20,9 +20,9 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from gpukmeans import KMeans
+from gpukmeans import BisectingKMeans, KMeans, MiniBatchKMeans, SphericalKMeans
 
-ESTIMATORS = [KMeans]
+ESTIMATORS = [BisectingKMeans, KMeans, MiniBatchKMeans, SphericalKMeans]
 
 
 #: What scikit-learn expects to fail of its own KMeans, too: k-means++ draws other rows where there are more of them.

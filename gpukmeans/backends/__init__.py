@@ -286,7 +286,7 @@ class Backend(Protocol):
     def hand_out(self, values: NDArray) -> Any:
         """A small array for the caller to keep, where this backend computes: on its device, or as it is."""
 
-    def unit_rows(self, X: NDArray | DeviceInput) -> tuple[NDArray | DeviceInput, F64]:
+    def unit_rows(self, X: NDArray | DeviceInput | CsrRows) -> tuple[Any, F64]:
         """`gpukmeans.unit_rows.unit_rows` of X, where X lies: a copy, to be loaded.
 
         Of rows on the backend's own device nothing has been checked; the largest magnitudes tell what is not finite.

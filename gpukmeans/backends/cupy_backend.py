@@ -95,7 +95,7 @@ class CupyBackend:
             self._device.write(array, values)
         return array
 
-    def unit_rows(self, X: NDArray | DeviceInput) -> tuple[NDArray | DeviceInput, F64]:
+    def unit_rows(self, X: NDArray | DeviceInput) -> tuple[Any, F64]:
         if not isinstance(X, DeviceInput):
             return unit_rows(X)
         n, d = X.shape

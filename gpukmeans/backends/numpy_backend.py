@@ -17,6 +17,7 @@ numpy_lockstep      small problems, all restarts together; numpy_runs assigns an
 from __future__ import annotations
 
 import platform
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,7 +84,7 @@ class NumpyBackend:
     def hand_out(self, values: NDArray) -> NDArray:
         return values
 
-    def unit_rows(self, X: NDArray | DeviceInput) -> tuple[NDArray, F64]:
+    def unit_rows(self, X: NDArray | DeviceInput | CsrRows) -> tuple[Any, F64]:
         if isinstance(X, DeviceInput):
             raise ValueError(out_of_reach(X.device))
         return unit_rows(X)

@@ -64,13 +64,13 @@ class SparseRows:
     def n_used(self, labels: NDArray[np.int32], n_clusters: int) -> int:
         return int(np.count_nonzero(np.bincount(labels, minlength=n_clusters)))
 
+    def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> SparseRows:
+        return SparseRows(self.options, self.X.rows(indices), sample_weight, sums=sums)
+
     def entries(self, indices: NDArray[np.int64]) -> tuple[NDArray, NDArray, NDArray]:
         """The stored entries of some rows: the place of each one's row among the indices, its column, its value."""
         x = self.X.rows(indices)
         return entry_rows(x), x.indices, x.data
-
-    def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> SparseRows:
-        return SparseRows(self.options, self.X.rows(indices), sample_weight, sums=sums)
 
     def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:
         run = self.start(centers, precision=precision)
