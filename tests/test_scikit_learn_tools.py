@@ -177,7 +177,7 @@ def test_warnings_name_the_callers_line(make):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 def test_the_score_of_what_was_fitted_is_minus_its_inertia(make, dtype):
-    """To the bit, also where weights are rounded to float32 first; bisections are scored by the nearest of all centers."""
+    """To the bit, also where weights are rounded to float32 first; bisections go by the nearest of all centers."""
     X = load_digits().data[:400].astype(dtype)
     for weight in (None, np.random.default_rng(4).random(len(X))):
         model = make(5).fit(X, sample_weight=weight)
