@@ -29,6 +29,7 @@ from gpukmeans.exact_sums import F64
 from gpukmeans.lockstep import Contest, contend
 from gpukmeans.restarts import FitReport, Init
 from gpukmeans.seeding import draw_rows, plusplus_draws, probabilities, settled
+from gpukmeans.sparse_input import is_sparse
 
 #: Rows that are read as they are; other dtypes are converted one problem at a time.
 _AS_THEY_ARE = (np.dtype(np.uint8), np.dtype(np.float32), np.dtype(np.float64))
@@ -328,7 +329,7 @@ def _checked(
         model.n_features_in_ = shape[1]
     else:
         given = table(number)
-        if on_device(given) is not None:
+        if is_sparse(given) or on_device(given) is not None:
             return None, None
         checked = check_rows(model, given, reset=True, backend=backend)
         assert not isinstance(checked, DeviceInput)
