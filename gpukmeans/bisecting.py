@@ -126,7 +126,6 @@ class BisectingKMeans(BaseKMeans):
         "bisecting_strategy": [StrOptions({"biggest_inertia", "largest_cluster"})],
     }
 
-    _reads_sparse: ClassVar[bool] = True
     n_init: int
     inertia_: float
     _tree: _Tree
@@ -166,7 +165,7 @@ class BisectingKMeans(BaseKMeans):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             As for `gpukmeans.KMeans.fit`.
         y : ignored
         sample_weight : array-like of shape (n_samples,), default=None
@@ -186,7 +185,7 @@ class BisectingKMeans(BaseKMeans):
 
     def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> BisectingKMeans:
         backend, given = self._place(X, sample_weight=sample_weight)
-        rows_in = check_rows(self, given, reset=True, backend=backend, accept_sparse=True)
+        rows_in = check_rows(self, given, reset=True, backend=backend)
         n_samples = rows_in.shape[0]
         self._check_enough(n_samples)
         dtype = center_dtype(rows_in.dtype)
@@ -249,7 +248,7 @@ class BisectingKMeans(BaseKMeans):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
 
         Returns
         -------

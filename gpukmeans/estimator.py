@@ -128,7 +128,6 @@ class KMeans(BaseKMeans):
            [ 1.,  2.]])
     """
 
-    _reads_sparse: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict] = {
         **BaseKMeans._parameter_constraints,
         "copy_x": ["boolean"],
@@ -208,7 +207,7 @@ class KMeans(BaseKMeans):
 
     def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> KMeans:
         backend, given = self._place(X, sample_weight=sample_weight, init=self.init)
-        rows_in = check_rows(self, given, reset=True, backend=backend, accept_sparse=self._reads_sparse)
+        rows_in = check_rows(self, given, reset=True, backend=backend)
         n_samples, n_features = rows_in.shape
         self._check_enough(n_samples)
         random_state = check_random_state(self.random_state)
@@ -273,7 +272,7 @@ def fit(X: ArrayLike, n_clusters: int = 8, *, sample_weight: ArrayLike | None = 
 
     Parameters
     ----------
-    X : array-like of shape (n_samples, n_features)
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
         uint8, float32 or float64 rows are read in place; others are converted to float64.  A CuPy array or another
         array on a CUDA device is clustered there, in place.  Fitted arrays are as X is: see the notes of `KMeans`.
     n_clusters : int, default=8

@@ -329,7 +329,7 @@ def _checked(
         model.n_features_in_ = shape[1]
     else:
         given = table(number)
-        if on_device(given) is not None or is_sparse(given):
+        if is_sparse(given) or on_device(given) is not None:
             return None, None
         checked = check_rows(model, given, reset=True, backend=backend)
         assert not isinstance(checked, DeviceInput)

@@ -117,7 +117,6 @@ class SphericalKMeans(BaseKMeans):
         "progress": ["boolean", callable],
     }
 
-    _reads_sparse: ClassVar[bool] = True
     inertia_: float
     n_iter_: int
     fit_report_: FitReport
@@ -155,7 +154,7 @@ class SphericalKMeans(BaseKMeans):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             As for `gpukmeans.KMeans.fit`; at least `n_clusters` rows must not be zero.
         y : ignored
         sample_weight : array-like of shape (n_samples,), default=None
@@ -232,7 +231,7 @@ class SphericalKMeans(BaseKMeans):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
 
         Returns
         -------
@@ -253,7 +252,7 @@ class SphericalKMeans(BaseKMeans):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
         y : ignored
         sample_weight : array-like of shape (n_samples,), default=None
 
@@ -273,7 +272,7 @@ class SphericalKMeans(BaseKMeans):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
 
         Returns
         -------
@@ -282,7 +281,7 @@ class SphericalKMeans(BaseKMeans):
         """
         check_is_fitted(self)
         given = X if is_sparse(X) else host_copy(host_view(X))
-        checked = check_rows(self, given, reset=False, accept_sparse=True)
+        checked = check_rows(self, given, reset=False)
         return self._given_back(X, cosine_distances(checked, self._host_centers()))
 
     # ---- rows of unit length -----------------------------------------------------------------------------------
@@ -290,7 +289,7 @@ class SphericalKMeans(BaseKMeans):
     def _directions(self, X: ArrayLike, sample_weight: ArrayLike | None, *, reset: bool, **others: Any) -> _Directions:
         """The rows of X, checked, of unit length."""
         backend, placed = self._place(X, sample_weight=sample_weight, **others)
-        checked = check_rows(self, placed, reset=reset, accept_sparse=True)
+        checked = check_rows(self, placed, reset=reset)
         n_samples, dtype = checked.shape[0], center_dtype(checked.dtype)
         if reset:
             self._check_enough(n_samples)
