@@ -381,12 +381,12 @@ def test_neither_do_looks_at_the_device(monkeypatch):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_as_many_at_a_time_as_memory_holds(dtype, monkeypatch):
-    X = problems(dtype, 5)
+    X = problems(dtype, 5, 140)
     want = one_by_one(X, 4, random_state=0, n_init=2)
     device = EmulatorDevice()
-    share = 2**30 // tuning.problems_at_a_time((70, 5), np.dtype(dtype), 4, 2, 2**30, weighted=False)
+    share = 2**30 // tuning.problems_at_a_time((140, 5), np.dtype(dtype), 4, 2, 2**30, weighted=False)
     monkeypatch.setattr(tuning, "BATCH_BYTES", 2 * share + share // 2)
-    most = CupyBackend(device).problems_at_a_time((70, 5), np.dtype(dtype), 4, 2, weighted=False)
+    most = CupyBackend(device).problems_at_a_time((140, 5), np.dtype(dtype), 4, 2, weighted=False)
     assert most == 2
     assert_same(fit_many(X, 4, backend=CupyBackend(device), random_state=0, n_init=2), want)
 
