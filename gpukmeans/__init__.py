@@ -17,15 +17,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gpukmeans.datasets import load_digits, load_mnist
     from gpukmeans.estimator import KMeans, fit
+    from gpukmeans.patching import patch_sklearn, unpatch_sklearn
 
 __version__ = "0.1.0"
-__all__ = ["KMeans", "__version__", "fit", "load_digits", "load_mnist"]
+__all__ = ["KMeans", "__version__", "fit", "load_digits", "load_mnist", "patch_sklearn", "unpatch_sklearn"]
 
 _HOME = {
     "KMeans": "gpukmeans.estimator",
     "fit": "gpukmeans.estimator",
     "load_digits": "gpukmeans.datasets",
     "load_mnist": "gpukmeans.datasets",
+    "patch_sklearn": "gpukmeans.patching",
+    "unpatch_sklearn": "gpukmeans.patching",
 }
 
 

@@ -159,20 +159,25 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
             raise ValueError(f"n_samples={n_samples} should be >= n_clusters={self.n_clusters}.")
 
     def _starts(self, n_features: int, dtype: np.dtype, default_n_init: int) -> tuple[Init, int]:
-        """`init` (checked, if it holds centers) and the number of restarts; `default_n_init` for "random"."""
+        """`init` (checked, if it holds centers) and the number of restarts; `default_n_init` for "random".
+
+        The number stays in `_n_init`, where scikit-learn has it, too.
+        """
         given = not callable(self.init) and not isinstance(self.init, str)
         init = check_centers(self.init, self.n_clusters, n_features, dtype) if given else self.init
         if self.n_init == "auto":
-            return init, 1 if given or init in ("k-means++", "k-means||") else default_n_init
-        if given and self.n_init != 1:
+            self._n_init = 1 if given or init in ("k-means++", "k-means||") else default_n_init
+        else:
+            self._n_init = int(self.n_init)
+        if given and self._n_init != 1:
             warnings.warn(
                 "Explicit initial center position passed: performing only one init in "
-                f"{type(self).__name__} instead of n_init={self.n_init}.",
+                f"{type(self).__name__} instead of n_init={self._n_init}.",
                 RuntimeWarning,
                 stacklevel=5,
             )
-            return init, 1
-        return init, int(self.n_init)
+            self._n_init = 1
+        return init, self._n_init
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -126,7 +126,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="gpukmeans",
         description="Exact k-means: raw CUDA kernels on an NVIDIA GPU, NumPy elsewhere, the same bits everywhere.",
-        epilog="Exit status: 0; 1 if --check found another clustering than scikit-learn; 2 after an error; "
+        epilog="`python -m gpukmeans script.py ...` (or -m module) runs a script with scikit-learn's k-means replaced "
+        "by this one. Exit status: 0; 1 if --check found another clustering than scikit-learn; 2 after an error; "
         "130 after Ctrl-C.",
     )
     parser.add_argument("--version", action="version", version=f"gpukmeans {gpukmeans.__version__}")

@@ -198,6 +198,12 @@ class KMeans(BaseKMeans):
         dtype = np.dtype(np.float32 if rows_in.dtype == np.float32 else np.float64)
         weight = check_weights(sample_weight, n_samples, dtype)
         init, n_init = self._starts(n_features, dtype, default_n_init=10)
+        if self.algorithm == "elkan" and self.n_clusters == 1:
+            warnings.warn(
+                "algorithm='elkan' doesn't make sense for a single cluster. Using 'lloyd' instead.",
+                RuntimeWarning,
+                stacklevel=4,
+            )
         report = FitReport(backend.describe())
         started = time.perf_counter()
         rows = backend.load(rows_in, weight)

@@ -67,7 +67,7 @@ def test_an_unknown_name_is_an_attribute_error():
 #: lies under the engine, and its functions reach up to the backends only when called.
 LAYERS = [
     ["cli", "explorer", "__main__", "_job", "_progress"],
-    ["report"],
+    ["report", "patching"],
     ["estimator", "minibatch", "evaluation", "plots", "datasets", "_mnist_files", "_mnist_download"],
     ["_base"],
     ["restarts"],

@@ -1,0 +1,110 @@
+"""scikit-learn's k-means replaced by ours, for code that cannot be edited."""
+
+from __future__ import annotations
+
+import importlib
+import runpy
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+#: What is replaced, by its name in `sklearn.cluster` and here.
+NAMES = ("KMeans",)
+
+#: (module, name) -> what scikit-learn has there.
+_replaced: dict[tuple[str, str], object] = {}
+
+
+def patch_sklearn() -> tuple[str, ...]:
+    """Put our estimators and functions in the place of scikit-learn's.
+
+    From then on ``from sklearn.cluster import KMeans`` gives `gpukmeans.KMeans`, and scikit-learn's own code that
+    clusters by k-means (`SpectralClustering`, `KBinsDiscretizer`) uses ours.  May be called again at any time.
+
+    Returns
+    -------
+    tuple of str
+        What stands replaced, such as "sklearn.cluster.KMeans", in order.
+
+    Raises
+    ------
+    ImportError
+        If scikit-learn cannot be imported.
+
+    Notes
+    -----
+    Only names in scikit-learn's modules are replaced.  A module that has imported a class before keeps the one it has:
+    call this before importing such modules, or run the script by ``python -m gpukmeans script.py``.  The modules that
+    define the originals (`sklearn.cluster._kmeans`) stay as they are, so that models pickled by scikit-learn load as
+    what they were.  Child processes that import scikit-learn anew are not patched; models sent to them are still ours.
+
+    Examples
+    --------
+    >>> import gpukmeans
+    >>> replaced = gpukmeans.patch_sklearn()
+    >>> from sklearn.cluster import KMeans
+    >>> KMeans is gpukmeans.KMeans
+    True
+    >>> _ = gpukmeans.unpatch_sklearn()
+    >>> from sklearn.cluster import KMeans
+    >>> KMeans is gpukmeans.KMeans
+    False
+    """
+    cluster = importlib.import_module("sklearn.cluster")
+    ours = importlib.import_module("gpukmeans")
+    for name in NAMES:
+        original = _replaced.get((cluster.__name__, name), getattr(cluster, name))
+        for module in _modules_of_sklearn():
+            if vars(module).get(name) is original and module.__name__ != original.__module__:
+                _replaced[module.__name__, name] = original
+                setattr(module, name, getattr(ours, name))
+    return _names_of(_replaced)
+
+
+def unpatch_sklearn() -> tuple[str, ...]:
+    """Take back what `patch_sklearn` has done; without a patch it does nothing.
+
+    What somebody else has put in its place since is left there.  Estimators made meanwhile stay ours.
+
+    Returns
+    -------
+    tuple of str
+        What scikit-learn has back.
+    """
+    back = {}
+    ours = importlib.import_module("gpukmeans")
+    for (module_name, name), original in _replaced.items():
+        module = sys.modules.get(module_name)
+        if module is not None and vars(module).get(name) is getattr(ours, name):
+            setattr(module, name, original)
+            back[module_name, name] = original
+    _replaced.clear()
+    return _names_of(back)
+
+
+def run_script(arguments: Sequence[str]) -> None:
+    """Run a script, or a module after "-m", as `python` does, with scikit-learn patched.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        ``["script.py", ...]`` or ``["-m", "module", ...]``: the rest is the script's own, in `sys.argv`.
+    """
+    replaced = patch_sklearn()
+    print(f"gpukmeans: in place of scikit-learn's: {', '.join(replaced)}", file=sys.stderr)
+    if arguments[0] == "-m":
+        sys.argv = list(arguments[1:])
+        sys.path.insert(0, str(Path.cwd()))
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+        return
+    sys.argv = list(arguments)
+    sys.path.insert(0, str(Path(arguments[0]).resolve().parent))
+    runpy.run_path(arguments[0], run_name="__main__")
+
+
+def _modules_of_sklearn() -> list:
+    return [module for name, module in list(sys.modules.items()) if name.split(".")[0] == "sklearn" and module]
+
+
+def _names_of(replaced: dict[tuple[str, str], object]) -> tuple[str, ...]:
+    return tuple(sorted(f"{module}.{name}" for module, name in replaced))
