@@ -76,6 +76,8 @@ LAYERS = [
     ["lloyd", "streaming", "distributed", "_validation"],
     ["seeding"],
     ["backends.cupy_backend", "backends.numpy_backend"],
+    ["backends.cupy_sparse"],
+    ["backends.cupy_rows"],
     [
         "backends.cupy_run",
         "backends.cupy_runs",
@@ -85,6 +87,7 @@ LAYERS = [
     ],
     ["backends.numpy_sparse_run", "backends.numpy_sparse_seeding"],
     ["backends.numpy_run", "backends.numpy_seeding"],
+    ["backends.cupy_sparse_workspace", "backends.cupy_sparse_seeding"],
     ["backends.cupy_workspace"],
     ["backends.cupy_potentials", "backends.cupy_screen", "backends.numpy_lockstep", "backends.cupy_facts"],
     ["backends.numpy_draws", "backends.numpy_seed_screen"],

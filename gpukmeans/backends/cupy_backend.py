@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.backends import Drawn, tuning
+from gpukmeans.backends import CsrRows, Drawn, tuning
 from gpukmeans.backends.cupy_facts import row_facts
 from gpukmeans.backends.cupy_plusplus import plusplus
-from gpukmeans.backends.cupy_run import CupyRun
+from gpukmeans.backends.cupy_rows import DeviceRows, Launcher
 from gpukmeans.backends.cupy_runs import CupyRuns, runs_at_a_time
 from gpukmeans.backends.cupy_seeding import CupySeeding
-from gpukmeans.backends.cupy_workspace import Workspace
+from gpukmeans.backends.cupy_sparse import CupySparseRows
+from gpukmeans.backends.cupy_workspace import DenseWorkspace, Workspace
 from gpukmeans.backends.device import CupyDevice, Device, current_device, explained_memory_errors, probe
 from gpukmeans.device_arrays import BFLOAT16, DeviceInput, bfloat16_values, dtype_name
 from gpukmeans.exact_sums import F64, I64
+from gpukmeans.sparse_input import is_sparse
 
 #: Row indices are int32 on the device.
 MOST_SAMPLES = 2**31 - 1
@@ -36,11 +36,14 @@ class CupyBackend:
     """
 
     name = "cupy"
+    reads_sparse = True
 
     def __init__(self, device: Device | None = None) -> None:
         self._device: Device = current_device() if device is None else device
 
-    def load(self, X: NDArray | DeviceInput, sample_weight: F64 | None = None, *, sums: bool = True) -> CupyRows:
+    def load(
+        self, X: NDArray | DeviceInput | CsrRows, sample_weight: F64 | None = None, *, sums: bool = True
+    ) -> CupyRows | CupySparseRows:
         n, d = X.shape
         if X.dtype not in tuning.ROW_DTYPES:
             raise TypeError(f"Rows of dtype {dtype_name(X.dtype)} cannot be loaded; {tuning.ROW_WORDS} can.")
@@ -48,6 +51,8 @@ class CupyBackend:
             raise ValueError(
                 f"n_samples={n} should be at most {MOST_SAMPLES} on one device; split the rows or use backend='numpy'."
             )
+        if is_sparse(X):
+            return CupySparseRows(Launcher(self._device), X, sample_weight, sums=sums)
         if d > MOST_FEATURES:
             raise ValueError(f"n_features={d} should be at most {MOST_FEATURES} on a GPU; use backend='numpy'.")
         what = f"{n} rows of {d} {dtype_name(X.dtype)} features"
@@ -75,26 +80,8 @@ class CupyBackend:
         return ", ".join([self._device.name, *(f"{name} {version}" for name, version in versions.items())])
 
 
-class Launcher:
-    """Kernels by name; each file holds one kernel of the file's name."""
-
-    def __init__(self, device: Device) -> None:
-        self.device = device
-
-    def __call__(
-        self,
-        name: str,
-        constants: tuning.Constants,
-        grid: int | tuple[int, ...],
-        block: int | tuple[int, ...],
-        args: Sequence[Any],
-        shared_mem: int = 0,
-    ) -> None:
-        self.device.kernel(name, name, constants)(grid, block, args, shared_mem=shared_mem)
-
-
-class CupyRows:
-    """The rows of one fit on the device, as they are stored, and the buffers that its runs share."""
+class CupyRows(DeviceRows):
+    """Dense rows, as they are stored."""
 
     def __init__(
         self,
@@ -106,15 +93,11 @@ class CupyRows:
         sums: bool = True,
         source: object = None,
     ) -> None:
-        self.launch = launcher
-        self.device = device = launcher.device
+        super().__init__(launcher, dtype, sample_weight)
+        device = self.device
         self.X = X
         self._source = source  # whose memory X may be
-        self.dtype = dtype
         self.n_samples, self.n_features = X.shape
-        self.center_dtype = tuning.center_dtype(dtype)
-        self.host_weight = sample_weight
-        self.weights = None if sample_weight is None else device.upload(np.ascontiguousarray(sample_weight))
         facts = row_facts(device, launcher, X, dtype, self.weights, sums=sums)
         self.grid, self.scale, self.unit = facts.grid, facts.scale, facts.unit
         #: How rows become halves (kernels/screen.cuh), and what that leaves.
@@ -125,30 +108,9 @@ class CupyRows:
         self.largest = facts.largest
         #: Whether the rows begin where 16 bytes can be read at once.
         self.aligned = device.address(X) % 16 == 0
-        self._idle: list[Workspace] = []
 
-    @functools.cached_property
-    def distances(self) -> Any:
-        """(n_samples,) float64: scratch for `inertia` and `farthest`."""
-        with explained_memory_errors(self.device, "the rows' distances", 8 * self.n_samples):
-            return self.device.empty(self.n_samples, np.float64)
-
-    def workspace(self, n_clusters: int, n_runs: int, exact: bool) -> Workspace:
-        """What runs need; what an earlier one of the same kind has left, if there is one."""
-        wanted = (n_clusters, n_runs, exact)
-        fitting = [work for work in self._idle if (work.n_clusters, work.n_runs, work.exact) == wanted]
-        self._idle = fitting[1:]  # others give their memory back
-        work = fitting[0] if fitting else Workspace(self, *wanted)
-        work.attach(self)
-        return work
-
-    def leave(self, work: Workspace) -> None:
-        """A run has ended."""
-        work.attach(None)
-        self._idle.append(work)
-
-    def start(self, centers: NDArray, *, precision: str = "exact") -> CupyRun:
-        return CupyRun(self, centers, precision)
+    def _new_workspace(self, n_clusters: int, n_runs: int, exact: bool) -> Workspace:
+        return DenseWorkspace(self, n_clusters, n_runs, exact)
 
     def runs_at_a_time(self, n_clusters: int, n_runs: int) -> int:
         return runs_at_a_time(self.n_samples, n_clusters) if n_runs > 1 else 0

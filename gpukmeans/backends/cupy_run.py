@@ -14,7 +14,7 @@ from gpukmeans.backends.cupy_control import HISTORY, Control, History, Measure, 
 from gpukmeans.exact_sums import F64, I64, farthest_rows
 
 if TYPE_CHECKING:
-    from gpukmeans.backends.cupy_backend import CupyRows
+    from gpukmeans.backends.cupy_rows import DeviceRows
 
 #: Iterations that are launched one by one, and then those of a recorded graph: while the device is busy with the
 #: former, the host records the latter.
@@ -35,7 +35,7 @@ class CupyRun:
     `advance` launches iteration after iteration and looks at the device every few of them.
     """
 
-    def __init__(self, rows: CupyRows, centers: NDArray, precision: str) -> None:
+    def __init__(self, rows: DeviceRows, centers: NDArray, precision: str) -> None:
         if precision not in ("exact", "fast"):
             raise ValueError(f"precision={precision!r} should be 'exact' or 'fast'.")
         self._rows, self._device = rows, rows.device

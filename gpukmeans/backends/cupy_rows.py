@@ -1,0 +1,96 @@
+"""What rows on a device have in common, whether they are stored dense or in CSR: kernels by name, and workspaces."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpukmeans.backends import tuning
+from gpukmeans.backends.cupy_run import CupyRun
+from gpukmeans.backends.cupy_workspace import Workspace
+from gpukmeans.backends.device import Device, explained_memory_errors
+from gpukmeans.exact_sums import F64, Grid
+
+
+class Launcher:
+    """Kernels by name; each file holds one kernel of the file's name."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+
+    def __call__(
+        self,
+        name: str,
+        constants: tuning.Constants,
+        grid: int | tuple[int, ...],
+        block: int | tuple[int, ...],
+        args: Sequence[Any],
+        shared_mem: int = 0,
+    ) -> None:
+        self.device.kernel(name, name, constants)(grid, block, args, shared_mem=shared_mem)
+
+
+class DeviceRows:
+    """The rows of one fit on the device, and the buffers that its runs share.
+
+    Attributes
+    ----------
+    weights : device array of shape (n_samples,), float64, or None
+    scale, unit : device arrays of shape (n_features,), float64, or None
+        That of the grid, and one over it.
+    half_scale : float
+        A power of two: screens, limits and drifts are about rows times this.
+    offsets : device array or None
+        What is added before rows become halves: see `cupy_facts.RowFacts`.
+    largest_integer : float
+        The largest magnitude if every value is a whole number, else infinity.
+    """
+
+    n_samples: int
+    n_features: int
+    grid: Grid | None
+    dtype: np.dtype
+    scale: Any
+    unit: Any
+    half_scale: float
+    offsets: Any
+    largest_integer: float
+
+    def __init__(self, launcher: Launcher, dtype: np.dtype, sample_weight: F64 | None) -> None:
+        self.launch = launcher
+        self.device = launcher.device
+        self.dtype = dtype
+        self.center_dtype = tuning.center_dtype(dtype)
+        self.host_weight = sample_weight
+        self.weights = None if sample_weight is None else self.device.upload(np.ascontiguousarray(sample_weight))
+        self._idle: list[Workspace] = []
+
+    @functools.cached_property
+    def distances(self) -> Any:
+        """(n_samples,) float64: scratch for `inertia` and `farthest`."""
+        with explained_memory_errors(self.device, "the rows' distances", 8 * self.n_samples):
+            return self.device.empty(self.n_samples, np.float64)
+
+    def workspace(self, n_clusters: int, n_runs: int, exact: bool) -> Workspace:
+        """What runs need; what an earlier one of the same kind has left, if there is one."""
+        wanted = (n_clusters, n_runs, exact)
+        fitting = [work for work in self._idle if (work.n_clusters, work.n_runs, work.exact) == wanted]
+        self._idle = fitting[1:]  # others give their memory back
+        work = fitting[0] if fitting else self._new_workspace(*wanted)
+        work.attach(self)
+        return work
+
+    def _new_workspace(self, n_clusters: int, n_runs: int, exact: bool) -> Workspace:
+        raise NotImplementedError
+
+    def leave(self, work: Workspace) -> None:
+        """A run has ended."""
+        work.attach(None)
+        self._idle.append(work)
+
+    def start(self, centers: NDArray, *, precision: str = "exact") -> CupyRun:
+        return CupyRun(self, centers, precision)
