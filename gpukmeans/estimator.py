@@ -17,7 +17,7 @@ from sklearn.utils._param_validation import StrOptions
 from gpukmeans._base import BaseKMeans
 from gpukmeans._validation import check_rows, check_weights
 from gpukmeans.backends import Backend
-from gpukmeans.lloyd import Iteration, mean_variance
+from gpukmeans.lloyd import Iteration, scaled_tolerance
 from gpukmeans.restarts import FitReport, Init, Restarts
 from gpukmeans.watching import Callback, watching
 
@@ -207,7 +207,7 @@ class KMeans(BaseKMeans):
         report = FitReport(backend.describe())
         started = time.perf_counter()
         rows = backend.load(rows_in, weight)
-        tol = float(self.tol) * mean_variance(rows if weight is None else rows.unweighted()) if self.tol > 0 else 0.0
+        tol = scaled_tolerance(rows if weight is None else rows.unweighted(), float(self.tol)) if self.tol > 0 else 0.0
         report.stages["load"] = time.perf_counter() - started
 
         restarts = Restarts(rows_in, backend, rows, weight, init, self.n_clusters, n_init, random_state, dtype, report)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +91,7 @@ def lloyd(
     *,
     sample_weight: F64 | None,
     max_iter: int,
-    tol: float,
+    tol: float | Tolerance,
     precision: str = "exact",
     init: int = 0,
     watch: Watch | None = None,
@@ -122,7 +122,7 @@ def lloyd(
         if not with_inertia:
             limit = max_iter - len(iterations)
             limit = limit if watch is None else min(limit, watch.at_a_time)
-            steps = [(step, {}, None) for step in run.advance(limit, tol)]
+            steps = [(step, {}, None) for step in run.advance(limit, cast(float, tol))]
         if not steps:
             steps = [_one_step(run, with_inertia)]
         for step, stages, run_inertia in steps:
@@ -212,12 +212,55 @@ def _limbs(grid: Grid, values: F64) -> I64:
     return np.stack([limb.astype(np.int64) for limb in grid.limbs(values)])
 
 
+class Tolerance:
+    """``tol * mean_variance(rows)``, known within bounds until a shift is too close to them to tell.
+
+    Stands on the right of ``shift <= tolerance``.  The inertia that it needs is dear over sparse rows, bounds are not.
+    """
+
+    def __init__(self, tol: float, lowest: float, highest: float, compute: Callable[[], float]) -> None:
+        self._lowest, self._highest = tol * lowest * (1.0 - 2.0**-50), tol * highest * (1.0 + 2.0**-50)
+        self._compute = lambda: tol * compute()
+        self._value: float | None = None
+
+    def __float__(self) -> float:
+        if self._value is None:
+            self._value = self._compute()
+        return self._value
+
+    def __str__(self) -> str:
+        return str(float(self))
+
+    def __ge__(self, shift: float) -> bool:
+        if self._value is None and not self._lowest <= shift <= self._highest:
+            return shift < self._lowest
+        return shift <= float(self)
+
+
+def scaled_tolerance(rows: Rows, tol: float) -> float | Tolerance:
+    """`tol` times the mean variance of the features, as `lloyd` wants it."""
+    if tol == 0.0:
+        return 0.0
+    run = _one_cluster(rows)
+    bounds = getattr(run, "inertia_bounds", None)
+    size = rows.n_samples * rows.n_features
+    if bounds is None:
+        return tol * (run.inertia() / size)
+    lowest, highest = bounds()
+    slack = 2.0**-50  # of the quotients
+    return Tolerance(tol, lowest / size * (1.0 - slack), highest / size * (1.0 + slack), lambda: run.inertia() / size)
+
+
 def mean_variance(rows: Rows) -> float:
     """Mean over the features of the population variance: the inertia of one cluster, by n_samples * n_features.
 
     Weights do not enter, as in scikit-learn, whose `tol` is relative to this number.
     """
+    return _one_cluster(rows).inertia() / (rows.n_samples * rows.n_features)
+
+
+def _one_cluster(rows: Rows) -> Run:
     run = rows.start(np.zeros((1, rows.n_features)))
     run.assign()
     run.update()
-    return run.inertia() / (rows.n_samples * rows.n_features)
+    return run

@@ -15,7 +15,7 @@ from gpukmeans._validation import check_centers
 from gpukmeans.backends import Backend, Rows
 from gpukmeans.device_arrays import DeviceInput
 from gpukmeans.exact_sums import F64
-from gpukmeans.lloyd import Iteration, LloydResult, Watch, lloyd
+from gpukmeans.lloyd import Iteration, LloydResult, Tolerance, Watch, lloyd
 from gpukmeans.lockstep import lockstep
 from gpukmeans.seeding import draw_rows, many_kmeans_plusplus, probabilities
 from gpukmeans.sparse_input import is_sparse
@@ -81,7 +81,7 @@ class Restarts:
         self,
         *,
         max_iter: int,
-        tol: float,
+        tol: float | Tolerance,
         precision: str,
         watch: Watch | None = None,
         verbose: bool = False,
@@ -96,13 +96,13 @@ class Restarts:
                 return self._best_of_all_at_once(max_iter, tol, precision)
             return self._best_of_each(max_iter, tol, precision, watch, verbose)
 
-    def _best_of_all_at_once(self, max_iter: int, tol: float, precision: str) -> LloydResult:
+    def _best_of_all_at_once(self, max_iter: int, tol: float | Tolerance, precision: str) -> LloydResult:
         started = time.perf_counter()
         starts = list(self._starts())
         self.report.stages["seed"] += time.perf_counter() - started
         started = time.perf_counter()
         best = lockstep(
-            self.rows, starts, sample_weight=self.sample_weight, max_iter=max_iter, tol=tol, precision=precision
+            self.rows, starts, sample_weight=self.sample_weight, max_iter=max_iter, tol=float(tol), precision=precision
         )
         self._note(best, started)
         return best
@@ -110,7 +110,7 @@ class Restarts:
     def _best_of_each(
         self,
         max_iter: int,
-        tol: float,
+        tol: float | Tolerance,
         precision: str,
         watch: Watch | None,
         verbose: bool,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import sparse
 from sklearn.cluster import KMeans as SklearnKMeans
 from sklearn.exceptions import ConvergenceWarning
 
@@ -124,14 +123,6 @@ def test_the_largest_allowed_values_are_clustered(backend):
     fitted = KMeans(2, backend=backend, init=X[:2], n_init=1).fit(X)
     assert fitted.labels_.tolist() == [0, 1, 0]
     assert fitted.cluster_centers_[0].tolist() == [2.0**480, 0.0]
-
-
-@pytest.mark.parametrize("method", ["fit", "predict", "transform", "score"])
-@pytest.mark.parametrize("kind", [sparse.csr_array, sparse.csr_matrix, sparse.coo_array])
-def test_sparse_rows_are_refused_in_words(method, kind):
-    estimator = model().fit(rows())
-    with pytest.raises(TypeError, match=r"[Ss]parse.*dense"):
-        getattr(estimator, method)(kind(rows()))
 
 
 def test_too_few_rows():

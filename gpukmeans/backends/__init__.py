@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from gpukmeans.device_arrays import DeviceInput, out_of_reach
 from gpukmeans.exact_sums import F64, I64, Grid
 
-
 #: SciPy's csr_array or csr_matrix, which the protocol does not import.
 CsrRows = Any
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
@@ -77,9 +76,10 @@ class CupySparseRows(DeviceRows):
         # An empty array has no address.
         self.indices = device.upload(X.indices.astype(np.int32) if table.size else np.zeros(1, np.int32))
         self.data = device.upload(X.data if table.size else np.zeros(1, table.dtype))
-        self.host_squares = table.squares()
-        self.squares = device.upload(self.host_squares)
-        norms = np.sqrt(self.host_squares) * (1.0 + 2.0**-20)
+        #: What the host screens with the rows that are left to it.
+        self.screen = SparseRowScreen(table)
+        self.squares = device.upload(self.screen.squares)
+        norms = self.screen.norms
         exponent = int(power_of_two_above(float(norms.max()))) if norms.any() else 0
         self.half_scale = 2.0 ** -max(-LARGEST_EXPONENT, min(LARGEST_EXPONENT, exponent))
         self.norms = device.upload(norms * self.half_scale + 2.0**-70)  # squares may have underflown
@@ -88,13 +88,8 @@ class CupySparseRows(DeviceRows):
     def _share(self, other: CupySparseRows) -> None:
         """Use what does not depend on weights of the same rows."""
         self.indptr, self.indices, self.data = other.indptr, other.indices, other.data
-        self.squares, self.host_squares, self.norms = other.squares, other.host_squares, other.norms
+        self.screen, self.squares, self.norms = other.screen, other.squares, other.norms
         self.half_scale, self.largest_integer = other.half_scale, other.largest_integer
-
-    @functools.cached_property
-    def screen(self) -> SparseRowScreen:
-        """What the host screens with the rows that are left to it."""
-        return SparseRowScreen(self.table)
 
     def _new_workspace(self, n_clusters: int, n_runs: int, exact: bool) -> SparseWorkspace:
         assert n_runs == 1

@@ -74,7 +74,7 @@ class CupySparseSeeding:
 
     def _terms(self, part: slice) -> tuple[F64, F64]:
         terms = self._device.download(self._closest[part])
-        squares = np.where(terms > 0.0, self._rows.host_squares[part], 0.0)
+        squares = np.where(terms > 0.0, self._rows.screen.squares[part], 0.0)
         if self._rows.host_weight is not None:
             terms *= self._rows.host_weight[part]
             squares *= self._rows.host_weight[part]

@@ -41,14 +41,14 @@ class SparseRows:
     def start(self, centers: NDArray, *, precision: str = "exact") -> SparseRun:
         if precision not in ("exact", "fast"):
             raise ValueError(f"precision={precision!r} should be 'exact' or 'fast'.")
-        return SparseRun(self, np.array(centers, self.center_dtype, order="C"), precision)
+        return SparseRun(self, np.array(centers, self.center_dtype, order="C"), precision)  # type: ignore[arg-type]
 
     def plusplus(self, seeds: I64, draws: F64) -> Drawn:
         return Drawn.nothing(seeds, draws.shape[1])
 
     def seeding(self) -> SparseSeeding:
         if self._seed_screen is None:
-            self._seed_screen = SparseSeedScreen(self.X, self.X.squares(), self.largest_integer())
+            self._seed_screen = SparseSeedScreen(self.X, self.screen().squares, self.largest_integer())
         return SparseSeeding(self._seed_screen, self.sample_weight)
 
     def runs_at_a_time(self, n_clusters: int, n_runs: int) -> int:
@@ -61,7 +61,9 @@ class SparseRows:
         return self.X.dense(indices)
 
     def unweighted(self) -> SparseRows:
-        return SparseRows(self.options, self.X, None, sums=True)
+        rows = SparseRows(self.options, self.X, None, sums=True)
+        rows._screen = self.screen()
+        return rows
 
     def screen(self) -> SparseRowScreen:
         if self._screen is None:

@@ -71,15 +71,15 @@ class ExactCenters:
         return np.array(sorted(some.tolist(), key=lambda j: (self._square(j), j)))
 
     def _square(self, j: int) -> list[float] | None:
-        """|c_j|^2 as rounded sums of what is left of it, the largest first; None where float64 products might vanish.
+        """|c_j|^2 as rounded sums of what is left of it, zero being the last; None where float64 products might vanish.
 
         Of two such lists the lexicographically smaller one has the smaller sum: where their heads are equal, the rest
-        of each is what its next element rounds.
+        of each is what its next element rounds, and nothing is left where that is zero.
         """
         if j not in self._squares:
             c = self._centers[j].astype(np.float64)
             c = c[c != 0.0]
-            self._squares[j] = exact_parts(np.concatenate(two_product(c, c))) if _in_range(c) else None
+            self._squares[j] = [*exact_parts(np.concatenate(two_product(c, c))), 0.0] if _in_range(c) else None
         return self._squares[j]
 
     def _nearest(self, x: Any, i: int, choices: NDArray[np.int64]) -> int:

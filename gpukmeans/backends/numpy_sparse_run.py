@@ -12,9 +12,16 @@ from gpukmeans.backends.numpy_projection import Anchors
 from gpukmeans.backends.numpy_run import NumpyRun
 from gpukmeans.backends.numpy_screen import FullScreen, Index, rows_to_screen
 from gpukmeans.backends.numpy_sparse_exact import ExactCenters
-from gpukmeans.backends.numpy_sparse_screen import SparseFullScreen
+from gpukmeans.backends.numpy_sparse_screen import SparseFullScreen, block_squares, square_roundings
 from gpukmeans.backends.numpy_sparse_sums import SparseSums
-from gpukmeans.backends.numpy_sparse_table import own_square_distances
+from gpukmeans.backends.numpy_sparse_table import own_products, own_square_distances
+from gpukmeans.certificates import (
+    SQUARE_UNDERFLOW,
+    UNIT64,
+    gamma,
+    sparse_score_radius,
+    square_distance_radius,
+)
 from gpukmeans.exact_sums import F64, Grid
 from gpukmeans.threads import Workers, parts_of, workers
 from gpukmeans.tie_break import exact_squares
@@ -74,6 +81,35 @@ class SparseRun(NumpyRun):
             return len(open_)
 
         return sum(settle(part) for part in parts_of(len(index), rows_to_screen(len(alive))))
+
+    def inertia_bounds(self) -> tuple[float, float]:
+        """A lower and an upper bound of `inertia`, from the stored entries alone and without the warp order.
+
+        Notes
+        -----
+        Each |x - c|^2 is taken as |x|^2 + (|c|^2 - 2 x.c): the radius of float64 scores bounds the second part, gamma
+        of the entries the first, and two roundings more are within those of a row of two entries more.  Sums of n
+        terms, and their products with weights, round by gamma(n + 1) of the summed magnitudes.  What `inertia` returns
+        is off itself by `square_distance_radius`, the products with the weights and one rounding.
+        """
+        rows = self._rows
+        screen, table, centers = rows.screen(), rows.X, self._centers
+        roundings = square_roundings(rows.n_features)
+        squares = block_squares(centers)
+        largest = float(np.sqrt(squares.max())) * (1.0 + 2.0**-20)
+        products = own_products(table, self._labels, centers)
+        distances = screen.squares + (squares[self._labels] - 2.0 * products)
+        magnitudes = screen.norms * screen.norms + largest * largest + 2.0 * screen.norms * largest
+        radii = sparse_score_radius(table.counts + 2, screen.norms, largest, roundings + 2, UNIT64)
+        radii += gamma(float(table.counts.max(initial=0)) + 4.0, UNIT64) * magnitudes
+        weight = 1.0 if rows.sample_weight is None else rows.sample_weight
+        total = float((distances * weight).sum())
+        error = float((radii * weight).sum()) * (1.0 + 2.0**-20)
+        error += gamma(rows.n_samples + 4.0, UNIT64) * float((magnitudes * weight).sum())
+        relative = square_distance_radius(rows.n_features) + 2.0**-50
+        underflow = SQUARE_UNDERFLOW * rows.n_samples * (1.0 + float(np.max(weight)))
+        lowest = (total - error) * (1.0 - relative) - underflow
+        return max(0.0, lowest), (total + error) * (1.0 + relative) + underflow
 
     def _own_distances(self, centers: NDArray) -> F64:
         with workers(self._rows.X.size) as pool:

@@ -31,7 +31,8 @@ class SparseRowScreen:
 
     def __init__(self, table: SparseTable) -> None:
         self.table = table
-        self.norms = np.sqrt(table.squares()) * (1.0 + 2.0**-20)
+        self.squares = table.squares()
+        self.norms = np.sqrt(self.squares) * (1.0 + 2.0**-20)
         self._narrow: SparseTable | None = table if table.dtype == np.float32 else None
 
     def as_type(self, dtype: np.dtype) -> SparseTable:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,8 +26,10 @@ from gpukmeans.threads import Workers
 class SparseSeedScreen(SeedScreen):
     """What every k-means++ run over the same sparse rows needs of them.  All products are taken in float64."""
 
+    X: SparseTable  # type: ignore[assignment]
+
     def __init__(self, table: SparseTable, squares: F64, largest_integer: float) -> None:
-        self.X = table  # type: ignore[assignment]
+        self.X = table
         self.largest_integer = largest_integer
         #: A difference of two rows has as many terms at most; products and squares have fewer.
         self.n_terms = max(1, min(table.shape[1], 2 * int(table.counts.max(initial=0))))
@@ -56,11 +60,11 @@ class SparseSeeding(NumpySeeding):
     """`NumpySeeding` of rows in CSR."""
 
     def _from_differences(self, rows: NDArray[np.int64], seeds: NDArray[np.int64] | int) -> tuple[F64, F64]:
-        table = self._screen.X
+        table = cast(SparseTable, self._screen.X)
         of_rows = np.full(len(rows), self._seed_rows[seeds]) if isinstance(seeds, int) else self._seed_rows[seeds]
         difference = table.rows(rows).astype(np.float64) - table.rows(of_rows).astype(np.float64)
         owner = entry_rows(difference)
-        distance = np.bincount(owner, difference.data**2, len(rows))
+        distance: F64 = np.bincount(owner, difference.data**2, len(rows)).astype(np.float64, copy=False)
         differs = np.zeros(len(rows), bool)
         differs[owner[difference.data != 0.0]] = True
         error = square_distance_radius(self._d) * distance

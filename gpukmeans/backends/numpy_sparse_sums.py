@@ -15,7 +15,7 @@ class SparseSums(ClusterSums):
     """`ClusterSums` of rows in CSR: the same integers."""
 
     def __init__(self, table: SparseTable, sample_weight: F64 | None, grid: Grid, n_clusters: int) -> None:
-        super().__init__(table, sample_weight, grid, n_clusters)
+        super().__init__(table, sample_weight, grid, n_clusters)  # type: ignore[arg-type]
         self._table = table
 
     def move(
@@ -49,9 +49,7 @@ class SparseSums(ClusterSums):
         if not first:
             self.touched[old] = True
 
-    def _move_weights(
-        self, index: NDArray[np.int64], old: NDArray[np.int32] | None, new: NDArray[np.int32]
-    ) -> None:
+    def _move_weights(self, index: NDArray[np.int64], old: NDArray[np.int32] | None, new: NDArray[np.int32]) -> None:
         weight = np.ones((len(index), 1)) if self._weight is None else self._weight[index, None]
         for limb, sums in zip(self._weight_grid.limbs(weight), self.weights, strict=True):
             whole = limb[:, 0].astype(np.int64)

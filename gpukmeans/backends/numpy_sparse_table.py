@@ -110,6 +110,18 @@ def weighted_entries(x: Any, weight: F64 | None) -> F64:
     return values if weight is None else np.multiply(values, weight[entry_rows(x)], out=values)
 
 
+def own_products(table: SparseTable, labels: NDArray[np.int32], centers: NDArray) -> F64:
+    """x.c of every row and its own center, float64."""
+    out = np.empty(table.shape[0])
+    wide = centers.astype(np.float64).reshape(-1)
+    for part in table.blocks(table.shape[0]):
+        x = table.rows(part)
+        owner = entry_rows(x)
+        own = wide.take(labels[part].astype(np.int64)[owner] * table.shape[1] + x.indices)
+        out[part] = np.bincount(owner, x.data * own, x.shape[0])
+    return out
+
+
 def own_square_distances(table: SparseTable, labels: NDArray[np.int32], centers: NDArray, pool: Workers) -> F64:
     """|x - c|^2 of every row to its own center, float64: the bits of `exact_sums.row_square_distances`.
 
