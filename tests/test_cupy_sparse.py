@@ -7,7 +7,7 @@ import pytest
 from scipy import sparse
 from sklearn.utils import check_random_state
 
-from gpukmeans import KMeans
+from gpukmeans import KMeans, seeding
 from gpukmeans.backends import cupy_backend, tuning
 from gpukmeans.backends.cupy_backend import CupyBackend
 from gpukmeans.backends.device import DeviceMemoryError
@@ -90,7 +90,8 @@ def test_restarts_share_the_device():
 def test_fits_from_given_centers(dtype):
     X = rows_of(100, 30, 0.3, dtype)
     check_fits(X, 4, init=X[[1, 2, 4, 5]].toarray())
-    check_fits(X, 4, init=lambda X, k, random_state: X[random_state.permutation(X.shape[0])[:k]].toarray())
+    given = {"init": lambda X, k, random_state: X[random_state.permutation(X.shape[0])[:k]].toarray()}
+    assert_same_bits(fitted(X, 4, on_the_device(), **given), fitted(X, 4, NumpyBackend(), **given))
 
 
 def test_empty_clusters_are_filled():
@@ -116,13 +117,10 @@ def test_rows_without_any_entry():
 
 def test_whole_numbers_end_where_rational_arithmetic_does():
     X = rows_of(70, 15, 0.4, whole=True)
-    start = rational_plusplus(X.toarray(), 6, 3)
+    start, _ = rational_plusplus(X.toarray(), 6, 3)
+    drawn = draw_rows("k-means++", load(X), 6, check_random_state(3), None, np.dtype(np.float64), load)
+    assert drawn.tolist() == start
     got = check_fits(X, 6, tol=0.0)
-    rows = load(X)
-    random_state = check_random_state(3)
-    assert draw_rows("k-means++", rows, 6, random_state, None, np.dtype(np.float64), rows.launch).tolist() == list(
-        start
-    )
     want = rational_lloyd(X.toarray(), X.toarray()[start])
     assert np.array_equal(got.labels_, want.labels)
     assert np.array_equal(got.cluster_centers_, want.centers)
@@ -206,13 +204,27 @@ def test_rows_without_weights_and_some_rows():
     assert rows.subset(index, sums=False).grid is None
 
 
-def test_seeds_are_those_of_numpy_and_hardly_ask_the_host():
+def test_seeds_are_those_of_numpy():
     X = rows_of(300, 30, 0.3)
     drawn = []
-    for rows in (load(X), NumpyBackend().load(X.toarray())):
-        state = check_random_state(0)
-        drawn.append(draw_rows("k-means++", rows, 25, state, None, np.dtype(np.float64), lambda *_: rows))
+    for backend in (on_the_device(), NumpyBackend()):
+        state, rows = check_random_state(0), backend.load(X)
+        drawn.append(draw_rows("k-means++", rows, 25, state, None, np.dtype(np.float64), backend.load))
     assert np.array_equal(*drawn)
+
+
+@pytest.mark.parametrize("init", ["k-means++", "k-means||"])
+def test_no_seed_of_ordinary_rows_needs_exact_arithmetic(monkeypatch, init):
+    """Neither where rows appear twice or are empty: seeds, and rows equal to them, are at distance zero."""
+
+    def refuse(*_):
+        raise AssertionError("the host was asked")
+
+    for verb in ("locate", "kept", "smallest"):
+        monkeypatch.setattr(seeding._ExactPotentials, verb, refuse)
+    for X in (rows_of(200, 30, 0.3), rows_of(100, 8, 0.1, np.float32)):
+        rows = load(X, weights_of(X.shape[0]))
+        draw_rows(init, rows, 20, check_random_state(0), rows.host_weight, X.dtype, NumpyBackend().load)
 
 
 def test_rows_without_a_grid_can_be_labelled_but_not_summed():

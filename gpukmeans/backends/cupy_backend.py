@@ -45,13 +45,14 @@ class CupyBackend:
         self, X: NDArray | DeviceInput | CsrRows, sample_weight: F64 | None = None, *, sums: bool = True
     ) -> CupyRows | CupySparseRows:
         n, d = X.shape
-        if X.dtype not in tuning.ROW_DTYPES:
+        sparse = is_sparse(X)
+        if X.dtype not in tuning.ROW_DTYPES and not sparse:
             raise TypeError(f"Rows of dtype {dtype_name(X.dtype)} cannot be loaded; {tuning.ROW_WORDS} can.")
         if n > MOST_SAMPLES:
             raise ValueError(
                 f"n_samples={n} should be at most {MOST_SAMPLES} on one device; split the rows or use backend='numpy'."
             )
-        if is_sparse(X):
+        if sparse:
             return CupySparseRows(Launcher(self._device), X, sample_weight, sums=sums)
         if d > MOST_FEATURES:
             raise ValueError(f"n_features={d} should be at most {MOST_FEATURES} on a GPU; use backend='numpy'.")
