@@ -38,6 +38,8 @@ def _one_start(problem: Problem, *, may_predict: bool = True) -> None:
     w = problem.workload
     if w.task == "seed":
         raise Unsupported("no greedy k-means++ with scikit-learn's draws")
+    if w.task == "minibatch":
+        raise Unsupported("mini-batch k-means is timed beside scikit-learn only")
     if w.task == "predict" and not may_predict:
         raise Unsupported("has no prediction of its own worth timing")
     if len(problem.starts) != 1:

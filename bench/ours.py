@@ -9,6 +9,7 @@ import numpy as np
 
 from bench.systems import Outcome, System, Timed, Unsupported
 from bench.workloads import Problem
+from gpukmeans.device_arrays import host_copy
 
 # Read as stored; others would be converted first, which is other work.
 ROW_DTYPES = {"numpy": ("uint8", "float32", "float64"), "cupy": ("uint8", "float16", "bfloat16", "float32", "float64")}
@@ -34,7 +35,8 @@ def _fit_outcome(model: Any) -> Outcome:
         "iterations_per_start": list(per_start.values()),
         **_iteration_notes(report.iterations),
     }
-    return Outcome(model.labels_, model.cluster_centers_, int(model.n_iter_), float(model.inertia_), notes)
+    labels, centers = host_copy(model.labels_), host_copy(model.cluster_centers_)
+    return Outcome(labels, centers, int(model.n_iter_), float(model.inertia_), notes)
 
 
 def _iteration_notes(iterations: list[Any]) -> dict[str, Any]:
@@ -49,11 +51,24 @@ def _fit(problem: Problem, backend: str, precision: str, X: Any) -> Timed:
     return lambda: _estimator(problem, backend, precision).fit(X), _fit_outcome
 
 
+def _minibatch(problem: Problem, backend: str, precision: Any, X: Any) -> Timed:
+    from gpukmeans import MiniBatchKMeans
+
+    w = problem.workload
+    options: dict[str, Any] = {"random_state": 0, "backend": backend, "precision": precision}
+
+    def outcome(model: Any) -> Outcome:
+        notes = {"stages": dict(model.fit_report_.stages)}
+        return Outcome(model.labels_, model.cluster_centers_, int(model.n_steps_), float(model.inertia_), notes)
+
+    return lambda: MiniBatchKMeans(w.n_clusters, batch_size=w.batch_size, **options).fit(X), outcome
+
+
 def _predict(problem: Problem, backend: str, precision: str, X: Any) -> Timed:
     centers = problem.starts[0]
     model = _estimator(problem, backend, precision, centers).fit(centers)  # every center is its own row
     model.cluster_centers_ = centers
-    return lambda: model.predict(X), lambda labels: Outcome(labels, centers)
+    return lambda: model.predict(X), lambda labels: Outcome(host_copy(labels), centers)
 
 
 def _seed(problem: Problem, backend: str) -> Timed:
@@ -92,7 +107,8 @@ def _prepare(backend: str, precision: str) -> Callable[[Problem], Timed]:
                 raise Unsupported("seeding has one precision")
             return _seed(problem, backend)
         X = _on_device(problem) if backend == "cupy" and not w.from_host else problem.X
-        return (_predict if w.task == "predict" else _fit)(problem, backend, precision, X)
+        tasks = {"fit": _fit, "predict": _predict, "minibatch": _minibatch}
+        return tasks[w.task](problem, backend, precision, X)
 
     return prepare
 

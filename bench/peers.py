@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 
 from bench.ours import OURS
 from bench.systems import Outcome, System, Timed, Unsupported, importing
@@ -29,6 +30,10 @@ def _sklearn_like(module: str, algorithm: str) -> Callable[[Problem], Timed]:
             if algorithm != "lloyd" or module != "sklearn.cluster":
                 raise Unsupported("seeding does not depend on it, or is scikit-learn's own")
             return _sklearn_seed(problem)
+        if w.task == "minibatch":
+            if algorithm != "lloyd" or module != "sklearn.cluster":
+                raise Unsupported("it has no algorithm to choose, or is scikit-learn's own")
+            return _sklearn_minibatch(problem)
         if w.task == "predict" and algorithm != "lloyd":
             raise Unsupported("prediction is the same as with lloyd")
         start = problem.starts[0].astype(X.dtype) if problem.starts else None
@@ -61,6 +66,16 @@ def _sklearn_seed(problem: Problem) -> Timed:
     )
 
 
+def _sklearn_minibatch(problem: Problem) -> Timed:
+    from sklearn.cluster import MiniBatchKMeans
+
+    w, X = problem.workload, _floats(problem)
+    return (
+        lambda: MiniBatchKMeans(w.n_clusters, batch_size=w.batch_size, random_state=0).fit(X),
+        lambda m: Outcome(m.labels_, m.cluster_centers_, int(m.n_steps_), float(m.inertia_)),
+    )
+
+
 def _faiss(**settings: Any) -> Callable[[Problem], Timed]:
     def prepare(problem: Problem) -> Timed:
         import faiss
@@ -73,6 +88,10 @@ def _faiss(**settings: Any) -> Callable[[Problem], Timed]:
             raise Unsupported("prediction is the same without it")
         if w.task == "seed":
             raise Unsupported("faiss has no greedy k-means++ with scikit-learn's draws")
+        if w.task == "minibatch":
+            raise Unsupported("faiss has no mini-batch k-means")
+        if issparse(problem.X):
+            raise Unsupported("faiss reads dense rows only")
         X = np.ascontiguousarray(problem.X, dtype=np.float32)
         starts = [np.ascontiguousarray(start, dtype=np.float32) for start in problem.starts]
         d, k = X.shape[1], w.n_clusters

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 
 from bench.systems import Outcome
 
@@ -41,7 +42,7 @@ def judge(X: NDArray, outcome: Outcome, work_at_most: float = WORK_AT_MOST) -> Q
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features)
+    X : ndarray, or csr_array, of shape (n_samples, n_features)
     outcome : Outcome
     work_at_most : float
         Judge evenly spaced rows where n_rows * n_clusters * n_features would exceed it.
@@ -49,7 +50,7 @@ def judge(X: NDArray, outcome: Outcome, work_at_most: float = WORK_AT_MOST) -> Q
     if outcome.centers is None or not np.isfinite(outcome.centers).all():
         return None
     centers = np.asarray(outcome.centers, dtype=np.float64)
-    work = len(X) * centers.size
+    work = X.shape[0] * centers.size
     step = max(1, int(np.ceil(work / work_at_most)))
     rows = X[::step]
     labels = None if outcome.labels is None else np.asarray(outcome.labels)[::step]
@@ -60,8 +61,10 @@ def judge(X: NDArray, outcome: Outcome, work_at_most: float = WORK_AT_MOST) -> Q
     square = (shifted * shifted).sum(axis=1)
     inertia, wrong = 0.0, 0
     block = max(1, BLOCK // max(centers.shape))
-    for begin in range(0, len(rows), block):
+    for begin in range(0, rows.shape[0], block):
         x = rows[begin : begin + block].astype(np.float64)
+        if issparse(x):
+            x = x.toarray()
         best = (square - 2 * ((x - offset) @ shifted.T)).argmin(axis=1)
         best_distance = _distances(x, centers, best)
         if labels is not None:
@@ -73,7 +76,7 @@ def judge(X: NDArray, outcome: Outcome, work_at_most: float = WORK_AT_MOST) -> Q
             wrong += int((distance - best_distance[odd] > slack).sum())
             best_distance[odd] = np.minimum(best_distance[odd], distance)
         inertia += float(best_distance.sum())
-    return Quality(inertia, None if labels is None else wrong, len(rows))
+    return Quality(inertia, None if labels is None else wrong, rows.shape[0])
 
 
 def _distances(x: NDArray, centers: NDArray, labels: NDArray) -> NDArray:

@@ -13,9 +13,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array, csr_array, issparse
 
 TO_CONVERGENCE = 1000  # max_iter of the fits that run until no label changes
-Task = Literal["fit", "predict", "seed"]
+Task = Literal["fit", "predict", "seed", "minibatch"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,9 @@ class Workload:
     ----------
     name, title : str
         For the command line, and for the table.
-    task : {"fit", "predict", "seed"}
-        Lloyd's algorithm from the start; labels for given centers; k-means++ with ``random_state=0``.
+    task : {"fit", "predict", "seed", "minibatch"}
+        Lloyd's algorithm from the start; labels for given centers; k-means++ with ``random_state=0``; mini-batch
+        k-means with ``random_state=0`` and else its defaults, labels of all rows included.
     n_clusters : int
     shape : tuple of int
         (n_samples, n_features)
@@ -36,6 +38,8 @@ class Workload:
     dtype : str
         Of the rows as the systems get them.  "bfloat16", which NumPy lacks, is float32 rounded to it.
     max_iter : int
+    batch_size : int
+        Of mini-batches.
     n_init : int
         Above 1, and where `seeded`: restarts from k-means++ with ``random_state=0``, seeding included in the time.
     suites : frozenset of str
@@ -56,6 +60,7 @@ class Workload:
     make: Callable[[], NDArray]
     dtype: str = "float32"
     max_iter: int = TO_CONVERGENCE
+    batch_size: int = 1024
     n_init: int = 1
     seeded: bool = False
     suites: frozenset[str] = frozenset({"cpu"})
@@ -74,7 +79,7 @@ class Workload:
         assert X.shape == self.shape, (self.name, X.shape)
         if self.seeded:
             starts = kmeans_plusplus_starts(X, self.n_clusters, self.n_init)
-        elif self.task == "seed":
+        elif self.task in ("seed", "minibatch"):
             starts = []
         else:
             starts = [first_rows(X, self.n_clusters, distinct=self.distinct_start)]
@@ -89,7 +94,7 @@ class Problem:
 
     Attributes
     ----------
-    X : ndarray of shape (n_samples, n_features)
+    X : ndarray, or csr_array, of shape (n_samples, n_features)
     starts : list of ndarray of shape (n_clusters, n_features)
         One per restart; to predict, the centers.  float32 for rows of at most 32 floating bits, else float64.
     iterations : list of int
@@ -118,7 +123,9 @@ class Problem:
 def first_rows(X: NDArray, n_clusters: int, *, distinct: bool = False) -> NDArray:
     """The start: rows drawn by ``RandomState(0).choice`` without replacement."""
     pool = np.unique(X, axis=0) if distinct else X
-    start = pool[np.random.RandomState(0).choice(len(pool), n_clusters, replace=False)]
+    start = pool[np.random.RandomState(0).choice(pool.shape[0], n_clusters, replace=False)]
+    if issparse(start):
+        start = start.toarray()
     return np.ascontiguousarray(start, dtype=np.float32 if X.dtype in (np.float32, np.float16) else np.float64)
 
 
@@ -188,6 +195,27 @@ def blobs(n_samples: int, n_features: int, n_blobs: int) -> NDArray[np.float32]:
     return X.astype(np.float32)
 
 
+def texts(n_samples: int, n_features: int, n_words: int, n_topics: int) -> csr_array:
+    """Rows like TF-IDF of texts, CSR of float64 and norm one: words by Zipf's law, a third of them the topic's own."""
+    rng = np.random.default_rng(0)
+    shape = (n_samples, n_words)
+
+    def drawn(n_ranks: int) -> NDArray[np.int64]:
+        chances = 1.0 / np.arange(1, n_ranks + 1)
+        return np.searchsorted(np.cumsum(chances / chances.sum()), rng.random(shape)).clip(0, n_ranks - 1)
+
+    own = np.stack([rng.permutation(n_features)[: n_features // 60] for _ in range(n_topics)])
+    topic = rng.integers(0, n_topics, n_samples)
+    words = np.where(rng.random(shape) < 1 / 3, own[topic[:, None], drawn(own.shape[1])], drawn(n_features))
+    places = np.repeat(np.arange(n_samples), n_words), words.ravel()
+    X = coo_array((np.ones(words.size), places), shape=(n_samples, n_features)).tocsr()
+    rarity = 1.0 + np.log((1 + n_samples) / (1 + np.bincount(X.indices, minlength=n_features)))
+    X.data = (1.0 + np.log(X.data)) * rarity[X.indices]
+    owner = np.repeat(np.arange(n_samples), np.diff(X.indptr))
+    X.data /= np.sqrt(np.bincount(owner, X.data**2, n_samples))[owner]
+    return csr_array((X.data, X.indices.astype(np.int32), X.indptr.astype(np.int32)), shape=X.shape)
+
+
 def round_to_bfloat16(X: NDArray[np.float32]) -> NDArray[np.float32]:
     """Finite float32 rounded to the nearest bfloat16 (ties to even), kept in float32."""
     bits = X.view(np.uint32)
@@ -249,11 +277,37 @@ _ALL = [
         lambda: blobs(1_000_000, 16, 16),
         suites=BOTH,
     ),
+    *(
+        Workload(
+            f"texts-k{k}",
+            f"sparse texts 20,000 x 30,000 in CSR, k={k}",
+            "fit",
+            k,
+            (20_000, 30_000),
+            lambda: texts(20_000, 30_000, 150, 20),
+            "float64",
+        )
+        for k in (20, 100)
+    ),
     Workload("predict-k10", "predict MNIST 70k x 784, k=10", "predict", 10, M, mnist, suites=BOTH),
     Workload("predict-k1000", "predict MNIST 70k x 784, k=1000", "predict", 1000, M, mnist, suites=BOTH),
     Workload("seed-k10", "k-means++ on MNIST 70k x 784, k=10", "seed", 10, M, mnist, suites=BOTH, cpu_too=True),
     Workload("seed-k100", "k-means++ on MNIST 70k x 784, k=100", "seed", 100, M, mnist, suites=BOTH),
     Workload("seed-k1000", "k-means++ on MNIST 70k x 784, k=1000", "seed", 1000, M, mnist, suites=BOTH),
+    *(
+        Workload(
+            f"minibatch-k{k}-b{size}",
+            f"mini-batches of {size} of MNIST 70k x 784, k={k}",
+            "minibatch",
+            k,
+            M,
+            mnist,
+            batch_size=size,
+            suites=BOTH,
+        )
+        for k in (10, 100)
+        for size in (1024, 4096)
+    ),
     Workload(
         "mnist-uint8-host",
         "uint8 MNIST from the host, transfer and k-means++ included, k=10",

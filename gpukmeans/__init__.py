@@ -15,16 +15,38 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gpukmeans.bisecting import BisectingKMeans
     from gpukmeans.datasets import load_digits, load_mnist
     from gpukmeans.estimator import KMeans, fit
+    from gpukmeans.functions import k_means, kmeans_plusplus
+    from gpukmeans.minibatch import MiniBatchKMeans
     from gpukmeans.patching import patch_sklearn, unpatch_sklearn
+    from gpukmeans.spherical import SphericalKMeans
 
 __version__ = "0.1.0"
-__all__ = ["KMeans", "__version__", "fit", "load_digits", "load_mnist", "patch_sklearn", "unpatch_sklearn"]
+__all__ = [
+    "BisectingKMeans",
+    "KMeans",
+    "MiniBatchKMeans",
+    "SphericalKMeans",
+    "__version__",
+    "fit",
+    "k_means",
+    "kmeans_plusplus",
+    "load_digits",
+    "load_mnist",
+    "patch_sklearn",
+    "unpatch_sklearn",
+]
 
 _HOME = {
+    "BisectingKMeans": "gpukmeans.bisecting",
     "KMeans": "gpukmeans.estimator",
+    "MiniBatchKMeans": "gpukmeans.minibatch",
+    "SphericalKMeans": "gpukmeans.spherical",
     "fit": "gpukmeans.estimator",
+    "k_means": "gpukmeans.functions",
+    "kmeans_plusplus": "gpukmeans.functions",
     "load_digits": "gpukmeans.datasets",
     "load_mnist": "gpukmeans.datasets",
     "patch_sklearn": "gpukmeans.patching",

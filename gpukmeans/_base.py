@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted
 
 from gpukmeans._validation import check_centers, check_rows, check_weights
-from gpukmeans.backends import Backend, Rows, get_backend
-from gpukmeans.device_arrays import DeviceInput, host_copy, on_device
+from gpukmeans.array_kinds import ArrayKind, check_places
+from gpukmeans.backends import Backend, Rows, RowsThere, get_backend
+from gpukmeans.device_arrays import DeviceInput, dtype_of, host_copy, host_view, on_device
 from gpukmeans.restarts import Init
 from gpukmeans.sparse_input import is_sparse
 
@@ -27,6 +30,9 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
 
     A subclass has a `fit` that leaves `cluster_centers_`, `labels_` and `_n_features_out`, and names its parameters,
     among them `backend` and `precision`, in its own constructor.
+
+    Arrays in, arrays out: what a method returns is what its X is, and fitted attributes are what the X of the fit was
+    (see `gpukmeans.array_kinds`).
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -49,25 +55,27 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
     n_init: int | str
     backend: str | Backend
     precision: str
-    cluster_centers_: NDArray
-    labels_: NDArray[np.int32]
+    cluster_centers_: Any
+    labels_: Any
     backend_: str
 
-    def predict(self, X: ArrayLike) -> NDArray[np.int32]:
+    def predict(self, X: ArrayLike) -> Any:
         """The index of the nearest center of each row (ties: the lowest index).
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            On the host or on a device, wherever the model was fitted; the centers are brought there.
 
         Returns
         -------
         labels : ndarray of shape (n_samples,), int32
+            Or a torch tensor or CuPy array, as X is.
         """
         check_is_fitted(self)
-        run = self._rows(X).start(self.cluster_centers_, precision=self.precision)
+        run = self._rows(X).start(self._host_centers(), precision=self.precision)
         run.assign(move=False)
-        return run.labels()
+        return ArrayKind.of(X).give(run.labels_there())
 
     def score(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> float:
         """Minus the inertia of X under the fitted centers: the higher, the better.
@@ -83,15 +91,16 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         float
         """
         check_is_fitted(self)
-        run = self._rows(X, sample_weight).start(self.cluster_centers_, precision=self.precision)
+        run = self._rows(X, sample_weight).start(self._host_centers(), precision=self.precision)
         run.assign(move=False)
         return -run.inertia()
 
-    def transform(self, X: ArrayLike) -> NDArray:
-        """The distances of each row to every center, by `sklearn.metrics.pairwise.euclidean_distances`.
+    def transform(self, X: ArrayLike) -> Any:
+        """The distances of each row to every center.
 
-        Computed on the CPU, to float rounding (unlike labels, centers and inertia, not to the same bits everywhere);
-        rows on a device are brought to the host.
+        Rows on the host: by `sklearn.metrics.pairwise.euclidean_distances` on the CPU, to float rounding (unlike
+        labels, centers and inertia, not to the same bits everywhere).  Rows on a device: there, from differences in
+        float64, each rounded once from a sum whose order is fixed.
 
         Parameters
         ----------
@@ -99,22 +108,37 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
 
         Returns
         -------
-        ndarray of shape (n_samples, n_clusters)
+        distances : ndarray of shape (n_samples, n_clusters)
+            Or a torch tensor or CuPy array, as X is, unless `set_output` asks for data frames.  float32 if rows and
+            centers are, else float64.
         """
         check_is_fitted(self)
-        given = X if is_sparse(X) else host_copy(X)
-        checked = check_rows(self, given, reset=False, accept_sparse=self._reads_sparse)
-        return euclidean_distances(checked, self.cluster_centers_)
+        if is_sparse(X) or on_device(X) is None:
+            given = X if is_sparse(X) else host_view(X)
+            checked = check_rows(self, given, reset=False, accept_sparse=self._reads_sparse)
+            distances = euclidean_distances(checked, self._host_centers())
+        else:
+            backend, given = self._place(X)
+            rows = backend.load(check_rows(self, given, reset=False, backend=backend), sums=False)
+            distances = cast(RowsThere, rows).center_distances(self._host_centers())
+        return self._given_back(X, distances)
+
+    def _given_back(self, X: ArrayLike, transformed: Any) -> Any:
+        """What `transform` returns for X: an array of the same kind, unless `set_output` asks for data frames."""
+        if _get_output_config("transform", self)["dense"] != "default":
+            return host_copy(transformed)
+        kind = ArrayKind.of(X)
+        return kind.give(transformed, None if kind.device is None else self._place(X)[0])
 
     def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Find the clusters of X."""
         raise NotImplementedError
 
-    def fit_predict(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> NDArray[np.int32]:
+    def fit_predict(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Any:
         """``fit(X, sample_weight=sample_weight).labels_``."""
         return self.fit(X, sample_weight=sample_weight).labels_
 
-    def fit_transform(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> NDArray:
+    def fit_transform(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Any:
         """``fit(X, sample_weight=sample_weight).transform(X)``."""
         return self.fit(X, sample_weight=sample_weight).transform(X)
 
@@ -138,18 +162,29 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
                 )
             raise
 
-    def _place(self, X: ArrayLike) -> tuple[Backend, ArrayLike | DeviceInput]:
-        """The backend for X, and X; what is known of it if it lies on a device."""
-        if is_sparse(X):
+    def _place(self, X: ArrayLike, **others: Any) -> tuple[Backend, ArrayLike | DeviceInput]:
+        """The backend for X, and X; what is known of it if it lies on a device.
+
+        `others` (sample_weight=..., init=...) must lie on the host or there, too.
+        """
+        sparse = is_sparse(X)
+        check_places(X, **others)
+        if sparse:
             return get_backend(self.backend, sparse=self._reads_sparse), X
         found = on_device(X)
-        return (get_backend(self.backend), X) if found is None else (get_backend(self.backend, found.device), found)
+        if found is None:
+            return get_backend(self.backend), host_view(X)
+        return get_backend(self.backend, found.device), found
+
+    def _host_centers(self) -> NDArray:
+        """`cluster_centers_` on the host, wherever they lie: small, and read anew, since anybody may write there."""
+        return np.asarray(host_copy(self.cluster_centers_))
 
     def _rows(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> Rows:
         """New rows on a backend, to be labelled by the fitted centers."""
-        backend, given = self._place(X)
+        backend, given = self._place(X, sample_weight=sample_weight)
         checked = check_rows(self, given, reset=False, backend=backend, accept_sparse=self._reads_sparse)
-        if self.cluster_centers_.dtype == np.float64 and checked.dtype == np.float32:
+        if dtype_of(self.cluster_centers_) == np.float64 and checked.dtype == np.float32:
             checked = checked.astype(np.float64)  # so that the centers are not rounded to float32
         weight = check_weights(sample_weight, checked.shape[0], np.dtype(np.float64))
         return backend.load(checked, weight, sums=False)
@@ -178,6 +213,23 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
             )
             self._n_init = 1
         return init, self._n_init
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickles, which are read where there may be neither a GPU nor torch: with NumPy arrays."""
+        return {name: host_copy(value) for name, value in super().__getstate__().items()}
+
+    def __copy__(self) -> Self:
+        """With the same arrays."""
+        return self._with(self.__dict__.copy())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """With copies of the arrays, where those lie."""
+        return self._with(copy.deepcopy(self.__dict__, memo))
+
+    def _with(self, attributes: dict[str, Any]) -> Self:
+        twin = type(self).__new__(type(self))
+        twin.__dict__ = attributes
+        return twin
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

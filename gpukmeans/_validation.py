@@ -109,7 +109,7 @@ def _surely_finite(X: NDArray) -> bool:
 def check_weights(sample_weight: ArrayLike | None, n_samples: int, dtype: np.dtype) -> F64 | None:
     """Weights in float64 (rounded to `dtype` first, as scikit-learn does), or None where all are equal to one.
 
-    Those on a device are brought to the host.
+    Those on a device, and torch's, are brought to the host.
     """
     if sample_weight is None:
         return None

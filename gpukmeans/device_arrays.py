@@ -1,6 +1,6 @@
 """Arrays that lie on a CUDA device already: how they are recognised, and what is known of them before they are read.
 
-CuPy's arrays, torch's and JAX's tensors (DLPack), Numba's (the CUDA array interface): none of these libraries is
+CuPy's arrays, torch's tensors and JAX's arrays (DLPack), Numba's (the CUDA array interface): none of these libraries is
 imported here.
 """
 
@@ -24,6 +24,11 @@ _CUDA_MEMORY = (2, 13)
 def dtype_name(dtype: np.dtype) -> str:
     """As messages call it."""
     return "bfloat16" if dtype == BFLOAT16 else str(dtype)
+
+
+def dtype_of(array: Any) -> np.dtype:
+    """The dtype of an array of any library, as NumPy has it."""
+    return np.dtype(str(array.dtype).rpartition(".")[2])  # "torch.float32" is float32
 
 
 def bfloat16_values(bits: NDArray) -> NDArray[np.float32]:
@@ -93,9 +98,9 @@ def on_device(X: object) -> DeviceInput | None:
         shape, dtype = interface["shape"], np.dtype(interface["typestr"])
         index = _device_of(interface["data"][0])
     name = str(dtype).rpartition(".")[2]  # "torch.float32" is float32
-    array: Any = X
+    array: Any = X.detach() if is_torch(X) else X  # type: ignore[attr-defined]  # torch hands out no array with a gradient
     if name == "bfloat16":
-        array, known = _as_integers(X), BFLOAT16
+        array, known = _as_integers(array), BFLOAT16
     else:
         try:
             known = dtype if isinstance(dtype, np.dtype) else np.dtype(name)
@@ -104,10 +109,32 @@ def on_device(X: object) -> DeviceInput | None:
     return DeviceInput(array, tuple(int(extent) for extent in shape), known, int(index))
 
 
+def is_torch(values: object) -> bool:
+    """Whether this is a torch tensor."""
+    torch = sys.modules.get("torch")
+    return isinstance(values, getattr(torch, "Tensor", ()))
+
+
+def _is_bfloat16(X: Any) -> bool:
+    return is_torch(X) and str(X.dtype) == "torch.bfloat16"
+
+
+def host_view(X: Any) -> Any:
+    """A torch tensor in the host's memory as a NumPy array of the same memory; anything else as it is.
+
+    bfloat16, which NumPy lacks, is anything else; so are tensors on other devices than CUDA's, which NumPy refuses.
+    """
+    if not is_torch(X) or X.device.type != "cpu" or _is_bfloat16(X):
+        return X
+    return X.numpy(force=True)  # without its gradient
+
+
 def host_copy(values: Any) -> Any:
-    """Small arrays on a device (weights, centers) as NumPy arrays; anything else as it is."""
+    """Arrays on a device and torch's as NumPy arrays (16-bit floats of a device as float64); anything else as it is."""
     found = on_device(values)
-    return values if found is None else found.on_host()
+    if found is not None:
+        return found.on_host()
+    return host_view(values.double() if _is_bfloat16(values) else values)
 
 
 def out_of_reach(device: int) -> str:
@@ -120,10 +147,7 @@ def out_of_reach(device: int) -> str:
 
 def _as_integers(X: Any) -> Any:
     """A bfloat16 array as 16-bit integers, in place: CuPy takes no bfloat16 from other libraries."""
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(X, torch.Tensor):
-        return X.view(torch.int16)
-    return X.view(np.uint16)
+    return X.view(sys.modules["torch"].int16) if is_torch(X) else X.view(np.uint16)
 
 
 def _device_of(address: int) -> int:

@@ -16,6 +16,7 @@ from sklearn.utils._param_validation import StrOptions
 
 from gpukmeans._base import BaseKMeans
 from gpukmeans._validation import check_rows, check_weights
+from gpukmeans.array_kinds import ArrayKind
 from gpukmeans.backends import Backend
 from gpukmeans.lloyd import Iteration, scaled_tolerance
 from gpukmeans.restarts import FitReport, Init, Restarts
@@ -68,9 +69,10 @@ class KMeans(BaseKMeans):
 
     Attributes
     ----------
-    cluster_centers_ : ndarray of shape (n_clusters, n_features)
-        float32 for float32 data, float64 otherwise.
-    labels_ : ndarray of shape (n_samples,), int32
+    cluster_centers_ : ndarray, torch.Tensor or cupy.ndarray of shape (n_clusters, n_features)
+        float32 for float32 data, float64 otherwise.  As X was and where X was, see the notes.
+    labels_ : ndarray, torch.Tensor or cupy.ndarray of shape (n_samples,), int32
+        Likewise.
     inertia_ : float
         Summed squared distance of the rows to their centers, times their weights, in the squared units of X.
     n_iter_ : int
@@ -86,14 +88,25 @@ class KMeans(BaseKMeans):
     -----
     Rows may be uint8, float32 or float64 and are read as they are; any other dtype is converted to float64.
 
-    Rows on a CUDA device (a CuPy array, a torch or JAX tensor, anything with DLPack or the CUDA array interface) are
-    clustered there, where they lie: float16 and bfloat16 as stored, too, to the bits of the same values in float64.
+    Rows on a CUDA device (a CuPy array, a torch tensor, a JAX array, anything with DLPack or the CUDA array interface)
+    are clustered there, where they lie: float16 and bfloat16 as stored, too, to the bits of the same values in float64.
     Nothing is copied if the array is C-contiguous; another layout, and float32 rows for centers in float64, take one
-    copy on the device.  Weights and initial centers may lie on a device and are brought to the host, and so are rows
-    for `transform` and for a callable `init`.  Fitted attributes and labels are NumPy arrays.
+    copy on the device.
+
+    Arrays in, arrays out.  torch tensors give torch tensors on the same device (on the host nothing is copied),
+    CuPy arrays and those of other libraries on a device give CuPy arrays there, everything else, JAX arrays included,
+    gives NumPy arrays.  Fitted attributes are what the X of `fit` was, results of a method what its own X is: a model
+    that was fitted on a device takes NumPy rows, and the other way round, and its centers are copied to where they are
+    needed by every call.  No label travels to the host, but where a cluster runs empty or ``init="k-means||"`` seeds.
+    Weights and initial centers may lie on the host, for any X, or on X's own device, from where they are brought to the
+    host; so are rows for a callable `init`.  Pickles hold NumPy arrays, so that they can be read where there is no GPU.
 
     Values up to 2**480 in magnitude.  Cluster sums are exact to 2**-72 of each feature's largest magnitude (for
-    more than 2**26 rows a little less).  Sparse input is not supported yet.
+    more than 2**26 rows a little less).
+
+    Sparse rows (SciPy's CSR matrices and arrays; other formats are converted to CSR) end in the bits of the dense rows,
+    which are never made whole, on the CPU and on the GPU.  They are float32 or float64 (integers are converted) and lie
+    on the host when they are given.  A callable `init` gets the CSR itself, not centered, as scikit-learn gives it.  Centers are dense, and "k-means||" holds about ten times as many dense rows as clusters.
 
     S. P. Lloyd, "Least squares quantization in PCM" (1982); D. Arthur and S. Vassilvitskii, "k-means++: the advantages
     of careful seeding" (2007); scikit-learn's `KMeans` for the interface.
@@ -163,7 +176,7 @@ class KMeans(BaseKMeans):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             uint8, float32 or float64 rows are read in place; others are converted to float64.  Or an array on a CUDA
             device, see the notes.
         y : ignored
@@ -178,9 +191,11 @@ class KMeans(BaseKMeans):
         ------
         ValueError
             If X is not a finite 2-D array with at least `n_clusters` rows, or a parameter or weight is not allowed, or
-            X lies on a device that the backend does not compute on.
+            X lies on a device that the backend does not compute on, or `sample_weight` or `init` on one that X does
+            not lie on.
         TypeError
-            If X lies on a device and is not uint8, float16, bfloat16, float32 or float64.
+            If X lies on a device and is not uint8, float16, bfloat16, float32 or float64, or is a bfloat16 tensor on
+            the host.
         gpukmeans.backends.BackendUnavailable
             If ``backend="cupy"`` cannot be used here, or X lies on a device and CuPy cannot be used.
         MemoryError
@@ -190,7 +205,7 @@ class KMeans(BaseKMeans):
             return self._fit(X, sample_weight)
 
     def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> KMeans:
-        backend, given = self._place(X)
+        backend, given = self._place(X, sample_weight=sample_weight, init=self.init)
         rows_in = check_rows(self, given, reset=True, backend=backend, accept_sparse=self._reads_sparse)
         n_samples, n_features = rows_in.shape
         self._check_enough(n_samples)
@@ -219,7 +234,7 @@ class KMeans(BaseKMeans):
                 watch=watch,
                 verbose=bool(self.verbose),
             )
-        n_distinct = int(np.count_nonzero(np.bincount(best.labels)))
+        n_distinct = rows.n_used(best.labels, self.n_clusters)
         if n_distinct < self.n_clusters:
             warnings.warn(
                 f"Number of distinct clusters ({n_distinct}) found smaller than n_clusters ({self.n_clusters}). "
@@ -227,9 +242,10 @@ class KMeans(BaseKMeans):
                 ConvergenceWarning,
                 stacklevel=4,
             )
-        self.cluster_centers_ = best.centers
+        kind = ArrayKind.of(X)
+        self.cluster_centers_ = kind.give(best.centers, backend)
         self._n_features_out = self.n_clusters
-        self.labels_ = best.labels
+        self.labels_ = kind.give(best.labels, backend)
         self.inertia_ = best.inertia
         self.n_iter_ = best.n_iter
         self.backend_ = backend.name
@@ -244,7 +260,7 @@ def fit(X: ArrayLike, n_clusters: int = 8, *, sample_weight: ArrayLike | None = 
     ----------
     X : array-like of shape (n_samples, n_features)
         uint8, float32 or float64 rows are read in place; others are converted to float64.  A CuPy array or another
-        array on a CUDA device is clustered there, in place.
+        array on a CUDA device is clustered there, in place.  Fitted arrays are as X is: see the notes of `KMeans`.
     n_clusters : int, default=8
     sample_weight : array-like of shape (n_samples,), default=None
     **params

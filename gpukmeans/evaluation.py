@@ -1,7 +1,7 @@
 """How well a clustering agrees with known classes, and how compact it is: the metric table.
 
 The metrics are scikit-learn's; only what it lacks is written here: the naming of clusters after classes and the
-accuracies that follow from it.
+accuracies that follow from it.  All is computed on the host: torch tensors and arrays on a device are copied there.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from scipy.optimize import linear_sum_assignment
 from sklearn import metrics
 from sklearn.metrics.cluster import contingency_matrix
 from sklearn.utils import check_random_state
+
+from gpukmeans.device_arrays import host_copy
 
 __all__ = ["Evaluation", "cluster_class_counts", "evaluate", "majority_classes", "matched_classes"]
 
@@ -160,7 +162,7 @@ def majority_classes(counts: ArrayLike, classes: ArrayLike) -> NDArray[Any]:
     >>> majority_classes([[5, 1], [0, 4], [3, 0]], [7, 8])
     array([7, 8, 7])
     """
-    return np.asarray(classes)[np.asarray(counts).argmax(axis=1)]
+    return np.asarray(host_copy(classes))[np.asarray(host_copy(counts)).argmax(axis=1)]
 
 
 def matched_classes(counts: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -188,7 +190,7 @@ def matched_classes(counts: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.int
     >>> clusters, columns
     (array([0, 1]), array([0, 1]))
     """
-    return linear_sum_assignment(np.asarray(counts), maximize=True)
+    return linear_sum_assignment(np.asarray(host_copy(counts)), maximize=True)
 
 
 def evaluate(
@@ -238,7 +240,7 @@ def evaluate(
     >>> round(table.inertia, 4)
     1.1667
     """
-    X = np.asarray(X)
+    X = np.asarray(host_copy(X))
     if X.ndim != 2:
         raise ValueError(f"X has shape {X.shape}, expected (n_samples, n_features)")
     clusters, n_clusters = _checked_labels(labels, n_clusters)
@@ -301,7 +303,7 @@ def _inertia_about_means(X: NDArray[Any], clusters: NDArray[np.int64], n_cluster
 
 
 def _checked_labels(labels: ArrayLike, n_clusters: int | None) -> tuple[NDArray[np.int64], int]:
-    array = np.asarray(labels)
+    array = np.asarray(host_copy(labels))
     if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "iu":
         raise ValueError(f"labels has shape {array.shape} and dtype {array.dtype}, expected (n_samples,) whole numbers")
     lowest, highest = int(array.min()), int(array.max())
@@ -312,7 +314,7 @@ def _checked_labels(labels: ArrayLike, n_clusters: int | None) -> tuple[NDArray[
 
 
 def _checked_classes(y: ArrayLike, n_samples: int) -> NDArray[Any]:
-    array = np.asarray(y)
+    array = np.asarray(host_copy(y))
     if array.shape != (n_samples,):
         raise ValueError(f"y has shape {array.shape}, expected ({n_samples},): one class for each label")
     return array

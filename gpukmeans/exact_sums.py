@@ -132,7 +132,11 @@ class Grid:
                 return np.array_equal(scaled, np.rint(scaled))
 
             # Most data show in their first rows that they need both limbs.
-            if on_first_limb(parts[0]) and all(pool.map(on_first_limb, parts[1:])):
+            if (
+                on_first_limb(slice(0, min(n, 16)))
+                and on_first_limb(parts[0])
+                and all(pool.map(on_first_limb, parts[1:]))
+            ):
                 return cls(grid.scale, grid.bits, 1)
         return grid
 
@@ -262,6 +266,13 @@ def exact_total(terms: F64) -> float:
     (4.0, 0.0)
     """
     return float(exact_totals(terms[:, None])[0]) if terms.size else 0.0
+
+
+def exact_totals_by_label(terms: F64, labels: NDArray[np.int32], n_clusters: int) -> F64:
+    """`exact_total` of the terms of each label."""
+    order = np.argsort(labels, kind="stable")
+    ends = np.cumsum(np.bincount(labels, minlength=n_clusters))
+    return np.array([exact_total(part) for part in np.split(terms[order], ends[:-1])])
 
 
 def exact_totals(terms: F64) -> F64:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,10 @@ class Watch(NamedTuple):
     at_a_time: int = 1  # iterations that may be told together
 
 
+#: ``project(centers, before)``: centers moved to where centers may be, given those that the labels belong to.
+Projection = Callable[[NDArray, NDArray], NDArray]
+
+
 @dataclass
 class LloydResult:
     """The outcome of one run: labels, centers and inertia of one and the same assignment.
@@ -76,7 +80,7 @@ class LloydResult:
     `stopped`: whether the watch ended it.
     """
 
-    labels: NDArray[np.int32]
+    labels: Any  # (n_samples,), int32, as of `Run.labels_there`
     centers: NDArray
     inertia: float
     n_iter: int
@@ -96,6 +100,7 @@ def lloyd(
     init: int = 0,
     watch: Watch | None = None,
     verbose: bool = False,
+    project: Projection | None = None,
 ) -> LloydResult:
     """Run Lloyd's algorithm from `centers` until labels or centers stay, or `max_iter` is reached, or `watch` ends it.
 
@@ -112,6 +117,8 @@ def lloyd(
     watch : Watch, optional
     verbose : bool
         Print the inertia of every iteration, and why the run ended, as scikit-learn does.
+    project : callable, optional
+        Puts new centers where centers may be: ``project(centers, before)``.  Those given must be there already.
     """
     run = rows.start(centers, precision=precision)
     iterations: list[Iteration] = []
@@ -119,7 +126,7 @@ def lloyd(
     with_inertia = verbose or (watch is not None and watch.inertia)
     while not (done or stopped) and len(iterations) < max_iter:
         steps: list[tuple[Step, dict[str, float], float | None]] = []
-        if not with_inertia:
+        if not with_inertia and project is None:
             limit = max_iter - len(iterations)
             limit = limit if watch is None else min(limit, watch.at_a_time)
             steps = [(step, {}, None) for step in run.advance(limit, cast(float, tol))]
@@ -131,6 +138,8 @@ def lloyd(
             if step.n_empty:  # the last of these steps
                 n_relocated, shifts = _fill_empty_clusters(rows, run, sample_weight)
                 shift = exact_total(shifts)
+            if project is not None:
+                shift = _project(run, project)
             filling = time.perf_counter() - started
             if "update" in stages:
                 stages["update"] += filling
@@ -156,7 +165,9 @@ def lloyd(
     started = time.perf_counter()
     inertia = run.inertia()
     inertia_seconds = time.perf_counter() - started
-    return LloydResult(run.labels(), run.centers(), inertia, len(iterations), iterations, inertia_seconds, stopped)
+    return LloydResult(
+        run.labels_there(), run.centers(), inertia, len(iterations), iterations, inertia_seconds, stopped
+    )
 
 
 def _one_step(run: Run, with_inertia: bool) -> tuple[Step, dict[str, float], float | None]:
@@ -170,6 +181,14 @@ def _one_step(run: Run, with_inertia: bool) -> tuple[Step, dict[str, float], flo
     shift = float("nan") if n_empty else exact_total(updated.shift_square)
     now = time.perf_counter()
     return Step(assigned, shift, n_empty, now - started), {**assigned.seconds, "update": now - updating}, inertia
+
+
+def _project(run: Run, project: Projection) -> float:
+    """Put the centers where they may be; returns their summed squared shift since the last assignment."""
+    before = run.assigned_centers()
+    centers = project(run.centers(), before)
+    run.set_centers(centers)
+    return exact_total(center_shift_square(centers, before))
 
 
 def _fill_empty_clusters(rows: Rows, run: Run, sample_weight: F64 | None) -> tuple[int, F64]:

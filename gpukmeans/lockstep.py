@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from gpukmeans.lloyd import Iteration, LloydResult, lloyd
 class _Ended:
     """A run that has ended, its inertia known within bounds."""
 
-    labels: NDArray[np.int32]
+    labels: Any
     centers: NDArray
     lowest: float
     highest: float

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gpukmeans.device_arrays import host_copy
 from gpukmeans.evaluation import majority_classes
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ def centroid_grid(
     5
     """
     require_matplotlib()
-    centers = np.asarray(centers, dtype=np.float64)
+    centers = np.asarray(host_copy(centers), dtype=np.float64)
+    sizes = None if sizes is None else np.asarray(host_copy(sizes)).tolist()
     height, width = image_shape
     if centers.ndim != 2 or centers.shape[0] == 0 or centers.shape[1] != height * width:
         raise ValueError(f"centers has shape {centers.shape}, expected (n_clusters, {height} * {width})")
@@ -345,10 +347,10 @@ def _by_majority(counts: np.ndarray) -> np.ndarray:
 
 
 def _checked_counts(counts: ArrayLike, classes: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
-    table = np.asarray(counts)
+    table = np.asarray(host_copy(counts))
     if table.ndim != 2 or table.size == 0:
         raise ValueError(f"counts has shape {table.shape}, expected (n_clusters, n_classes)")
-    class_of = np.arange(table.shape[1]) if classes is None else np.asarray(classes)
+    class_of = np.arange(table.shape[1]) if classes is None else np.asarray(host_copy(classes))
     if class_of.shape != (table.shape[1],):
         raise ValueError(f"classes has shape {class_of.shape}, expected ({table.shape[1]},): a class for each column")
     return table, class_of

@@ -15,7 +15,7 @@ from gpukmeans._validation import check_centers
 from gpukmeans.backends import Backend, Rows
 from gpukmeans.device_arrays import DeviceInput
 from gpukmeans.exact_sums import F64
-from gpukmeans.lloyd import Iteration, LloydResult, Tolerance, Watch, lloyd
+from gpukmeans.lloyd import Iteration, LloydResult, Projection, Tolerance, Watch, lloyd
 from gpukmeans.lockstep import lockstep
 from gpukmeans.seeding import draw_rows, many_kmeans_plusplus, probabilities
 from gpukmeans.sparse_input import is_sparse
@@ -64,6 +64,9 @@ class Restarts:
         Of the centers.
     report : FitReport
         Filled in by `best`.
+    project : callable, optional
+        As of `gpukmeans.lloyd.lloyd`.  A callable `init` then gets X as it is, and returns centers that are there
+        already.
     """
 
     X: NDArray | DeviceInput
@@ -76,6 +79,7 @@ class Restarts:
     random_state: np.random.RandomState
     dtype: np.dtype
     report: FitReport
+    project: Projection | None = None
 
     def best(
         self,
@@ -92,7 +96,8 @@ class Restarts:
         """
         theirs = watch is not None or callable(self.init)  # code that should not find BLAS held at one thread
         with nullcontext() if theirs else workers(0):
-            if watch is None and not verbose and self.rows.runs_at_a_time(self.n_clusters, self.n_init):
+            alone = watch is not None or verbose or self.project is not None
+            if not alone and self.rows.runs_at_a_time(self.n_clusters, self.n_init):
                 return self._best_of_all_at_once(max_iter, tol, precision)
             return self._best_of_each(max_iter, tol, precision, watch, verbose)
 
@@ -134,6 +139,7 @@ class Restarts:
                 init=restart,
                 watch=watch,
                 verbose=verbose,
+                project=self.project,
             )
             self._note(result, started)
             if best is None or result.inertia < best.inertia:
@@ -157,7 +163,7 @@ class Restarts:
             return self.rows.take(drawn).astype(self.dtype)
         if callable(self.init):
             X = self._host_rows
-            if is_sparse(X):  # as it is, for to center it would fill it
+            if self.project is not None or is_sparse(X):  # as it is: to center CSR rows would fill them
                 return check_centers(self.init(X, k, random_state=self.random_state), k, X.shape[1], self.dtype)
             mean = X.mean(axis=0, dtype=self.dtype)
             moved = self.init(X - mean, k, random_state=self.random_state)

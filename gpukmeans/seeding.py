@@ -292,6 +292,7 @@ class _ExactPotentials:
     def __init__(self, rows: Rows, sample_weight: F64 | None) -> None:
         self._rows = rows
         self._weight = sample_weight
+        self._entries: Callable[..., tuple[NDArray, NDArray, NDArray]] | None = getattr(rows, "entries", None)
 
     def locate(self, u: float, chosen: list[int]) -> int:
         seeds = self._rows.take(np.array(chosen))
@@ -329,16 +330,34 @@ class _ExactPotentials:
 
     def _closest(self, part: NDArray[np.int64], seeds: NDArray) -> NDArray[np.object_]:
         """weight * min |x - seed|^2 of some rows, as Python integers on one grid."""
-        x, s = self._integers(self._rows.take(part)), self._integers(seeds)
+        distances = self._of_dense if self._entries is None else self._of_entries
         closest = None
-        for seed in s:
-            difference = x - seed
-            distance = (difference * difference).sum(axis=1)
+        for distance in distances(part, seeds):
             closest = distance if closest is None else np.minimum(closest, distance)
         assert closest is not None
         if self._weight is not None:
             closest = closest * _whole(self._weight[part], -1074)
         return closest
+
+    def _of_dense(self, part: NDArray[np.int64], seeds: NDArray) -> Iterator[NDArray[np.object_]]:
+        """|x - seed|^2 of some rows, seed by seed."""
+        x = self._integers(self._rows.take(part))
+        for seed in self._integers(seeds):
+            difference = x - seed
+            yield (difference * difference).sum(axis=1)
+
+    def _of_entries(self, part: NDArray[np.int64], seeds: NDArray) -> Iterator[NDArray[np.object_]]:
+        """The same from the stored entries alone: |seed|^2 plus x (x - 2 seed) for each of a row's."""
+        assert self._entries is not None
+        owner, columns, values = self._entries(part)
+        x = self._integers(values)
+        for seed in seeds:
+            there = np.flatnonzero(seed)
+            s = np.zeros(len(seed), object)
+            s[there] = self._integers(seed[there])
+            distance = np.full(len(part), (s * s).sum())
+            np.add.at(distance, owner, x * (x - 2 * s[columns]))
+            yield distance
 
     def _integers(self, values: NDArray) -> NDArray[np.object_]:
         lowest = {"u": 0, "f": -149 if values.dtype == np.float32 else -1074}[values.dtype.kind]

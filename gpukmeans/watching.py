@@ -22,6 +22,7 @@ def watching(
     progress: bool | Callable[[Iteration], object],
     name: str,
     n_samples: int,
+    n_steps: int | None = None,
 ) -> Iterator[Watch | None]:
     """The watch of a fit, None where nobody looks on; a progress bar is closed at the end.
 
@@ -35,6 +36,8 @@ def watching(
         What the bar is labelled with.
     n_samples : int
         Rows, to judge by how far the labels have settled.
+    n_steps : int, optional
+        Of mini-batches at most: a bar then shows how many have been taken.
 
     Raises
     ------
@@ -45,11 +48,11 @@ def watching(
         yield None
         return
     show: Callable[[Iteration], object] | None = None
-    bar: Bar | None = None
+    bar: Bar | StepBar | None = None
     if callable(progress):
         show = progress
     elif progress:
-        show = bar = Bar(name, n_samples)
+        show = bar = Bar(name, n_samples) if n_steps is None else StepBar(name, n_steps)
 
     def tell(record: Iteration) -> bool:
         if show is not None:
@@ -81,14 +84,8 @@ class Bar:
     """
 
     def __init__(self, name: str, n_samples: int, **options: Any) -> None:
-        try:
-            from tqdm.auto import tqdm
-        except ImportError as error:
-            raise ImportError(
-                "progress=True needs tqdm: pip install 'gpukmeans[progress]', or pass a callable as progress"
-            ) from error
         layout = "{desc}: {percentage:3.0f}% settled |{bar}| {elapsed}{postfix}"
-        self._bar = tqdm(total=1.0, desc=name, bar_format=layout, **options)
+        self._bar = _tqdm()(total=1.0, desc=name, bar_format=layout, **options)
         self._n_samples = n_samples
         self._run = 0
 
@@ -107,3 +104,38 @@ class Bar:
         """Draw the last state and leave the bar there."""
         self._bar.refresh()
         self._bar.close()
+
+
+class StepBar:
+    """A tqdm bar over the mini-batches of a fit, of which there are seldom as many as there may be.
+
+    Parameters
+    ----------
+    name : str
+    n_steps : int
+    **options
+        For tqdm, such as `file`.
+    """
+
+    def __init__(self, name: str, n_steps: int, **options: Any) -> None:
+        self._bar = _tqdm()(total=n_steps, desc=name, unit="batch", **options)
+
+    def __call__(self, record: Iteration) -> None:
+        """Show a step."""
+        inertia = "" if record.inertia is None else f"inertia of the batch {record.inertia:.4g}"
+        self._bar.set_postfix_str(inertia, refresh=False)
+        self._bar.update()
+
+    def close(self) -> None:
+        """Leave the bar there."""
+        self._bar.close()
+
+
+def _tqdm() -> Any:
+    try:
+        from tqdm.auto import tqdm
+    except ImportError as error:
+        raise ImportError(
+            "progress=True needs tqdm: pip install 'gpukmeans[progress]', or pass a callable as progress"
+        ) from error
+    return tqdm

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.sparse import issparse
 
 from bench import gpu_check, results, roofline, table
 from bench.peers import systems_of
@@ -54,7 +55,18 @@ CPU = [
 
 
 @pytest.mark.parametrize(
-    "name", ["mnist-k10", "mnist-uint8-k10", "digits-k10", "china-k64", "noise-k256", "predict-k10", "seed-k10"]
+    "name",
+    [
+        "mnist-k10",
+        "mnist-uint8-k10",
+        "digits-k10",
+        "china-k64",
+        "noise-k256",
+        "texts-k20",
+        "predict-k10",
+        "seed-k10",
+        "minibatch-k10-b1024",
+    ],
 )
 def test_workloads_have_the_shapes_and_dtypes_they_state(name):
     workload = WORKLOADS[name]
@@ -65,8 +77,8 @@ def test_workloads_have_the_shapes_and_dtypes_they_state(name):
     problem = workload.load()
     assert problem.X.shape == workload.shape
     assert problem.X.dtype == workload.dtype
-    assert problem.X.flags.c_contiguous
-    if workload.task == "seed":
+    assert issparse(problem.X) or problem.X.flags.c_contiguous
+    if workload.task in ("seed", "minibatch"):
         assert problem.starts == []
         return
     assert len(problem.starts) == workload.n_init

@@ -5,18 +5,24 @@ The emulator stands in for a GPU where there is none, so that the tests themselv
 
 from __future__ import annotations
 
+import copy
 import functools
+import importlib.util
+import pickle
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 import gpukmeans
 from gpukmeans import KMeans
 from gpukmeans.backends import nvrtc
 from gpukmeans.backends.device import current_device, probe
+from gpukmeans.device_arrays import host_copy
 from gpukmeans.half_certificates import tensor_accumulation
 from tests.emulator import EmulatorDevice
 from tests.emulator.testing import skip_without_compiler
+from tests.small_fits import equal
 
 CHAIN = """
 /* sums (16,8) f32 INOUT = sums + A B, 16 columns of A (16,d) and rows of B (d,8), in halves, after another. */
@@ -120,8 +126,8 @@ def blobs(n, d, dtype, seed=0):
 
 
 def assert_same(a, b):
-    assert np.array_equal(a.labels_, b.labels_)
-    assert np.array_equal(a.cluster_centers_, b.cluster_centers_)
+    assert equal(a.labels_, b.labels_)
+    assert equal(a.cluster_centers_, b.cluster_centers_)
     assert (a.inertia_, a.n_iter_) == (b.inertia_, b.n_iter_)
 
 
@@ -135,9 +141,51 @@ def test_cupy_arrays_are_clustered_in_place_to_numpys_bits(cupy, dtype, k, d):
     used = cupy.get_default_memory_pool().used_bytes()
     model = gpukmeans.fit(on_device, k, random_state=0, max_iter=80, tol=0)
     assert model.backend_ == "cupy"
-    assert cupy.get_default_memory_pool().used_bytes() == used  # all came back
     assert_same(model, gpukmeans.fit(X, k, random_state=0, max_iter=80, tol=0, backend="numpy"))
-    assert np.array_equal(model.predict(on_device), model.labels_)
+    assert type(model.labels_) is type(model.cluster_centers_) is cupy.ndarray
+    assert equal(model.predict(on_device), model.labels_)
+    del model
+    assert cupy.get_default_memory_pool().used_bytes() == used  # all came back
+
+
+@pytest.mark.gpu
+def test_results_are_arrays_of_the_rows_kind_where_the_rows_are(cupy):
+    X = blobs(3000, 40, np.dtype(np.float32))
+    host = gpukmeans.fit(X, 12, random_state=0, backend="numpy")
+    kinds = [(cupy.asarray(X), cupy.ndarray)]
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        kinds.append((torch.from_numpy(X).cuda(), torch.Tensor))
+    for there, kind in kinds:
+        model = gpukmeans.fit(there, 12, random_state=0)
+        assert_same(model, host)
+        distances = model.transform(there)
+        for result in (model.labels_, model.cluster_centers_, model.predict(there), distances):
+            assert type(result) is kind
+            assert result.device == there.device
+        assert equal(model.predict(there), host.labels_)
+        exact = np.sqrt(((X[:, None].astype(np.float64) - host.cluster_centers_) ** 2).sum(axis=2))
+        np.testing.assert_allclose(host_copy(distances), exact, rtol=2**-23)  # rounded to float32 once
+        assert type(model.predict(X)) is np.ndarray
+        back = pickle.loads(pickle.dumps(model))
+        assert type(back.labels_) is np.ndarray
+        assert type(copy.deepcopy(model).labels_) is kind
+        assert_same(back, host)
+        if kind is cupy.ndarray:
+            assert equal(host.set_params(backend="auto").predict(there), host.labels_)
+
+
+@pytest.mark.gpu
+def test_torch_reads_results_on_any_stream(cupy):
+    torch = pytest.importorskip("torch")
+    X = torch.randn(200_000, 32, device="cuda")
+    model = gpukmeans.fit(X, 8, random_state=0, max_iter=3)
+    want = host_copy(model.predict(X))
+    torch.cuda.synchronize()
+    with torch.cuda.stream(torch.cuda.Stream()):
+        for _ in range(20):
+            assert equal(model.predict(X * 1.0).clone(), want)
 
 
 @pytest.mark.gpu
@@ -169,6 +217,21 @@ def test_rows_wait_for_the_stream_that_makes_them(cupy):
             X = X * 1.0
         model = gpukmeans.fit(X, 8, random_state=0, max_iter=3)
     assert_same(model, gpukmeans.fit(X.get(), 8, random_state=0, max_iter=3, backend="numpy"))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("k", "init"), [(1, "random"), (7, "k-means++"), (20, "k-means||"), (40, "k-means++"), (200, "random")]
+)
+def test_sparse_rows_end_in_numpys_bits(cupy, k, init, dtype):
+    X = sparse.random_array((5000, 3000), density=0.01, rng=np.random.default_rng(0), format="csr").astype(dtype)
+    weight = np.random.default_rng(1).uniform(0.1, 3, 5000)
+    params = {"init": init, "n_init": 1, "random_state": 0, "max_iter": 80, "tol": 0.0}
+    for given in (None, weight):
+        models = [KMeans(k, backend=name, **params).fit(X, sample_weight=given) for name in ("cupy", "numpy")]
+        assert_same(*models)
+        assert equal(models[0].predict(X[:99]), models[1].predict(X[:99]))
 
 
 @pytest.mark.gpu

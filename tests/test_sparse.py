@@ -21,6 +21,7 @@ from gpukmeans.backends.numpy_sparse_table import SparseTable, own_square_distan
 from gpukmeans.certificates import UNIT32, UNIT64
 from gpukmeans.exact_sums import Grid, row_square_distances
 from gpukmeans.lloyd import Tolerance, mean_variance
+from gpukmeans.seeding import _ExactPotentials
 from gpukmeans.sparse_input import canonical, is_sparse
 from gpukmeans.threads import Workers
 from gpukmeans.tie_break import first_of_equal_rows
@@ -323,6 +324,18 @@ def test_centers_are_ranked_by_what_rounding_hides_of_their_norms():
         got = ExactCenters(SparseTable(x), centers).nearest(np.zeros(1, np.int64), candidates)
         choices = np.flatnonzero(candidates[0])
         assert got[0] == choices[nearest(np.zeros((1, 180)), centers[choices])[0]]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_exact_potentials_of_entries_are_those_of_dense_rows(dtype):
+    X = table(150, 60, 0.1, dtype, kind="normalised")
+    weight = np.random.default_rng(0).random(150)
+    asked = [_ExactPotentials(NumpyBackend().load(rows, weight), weight) for rows in (X, X.toarray())]
+    got, want = (potentials._closest(np.arange(150), X[[3, 90, 5]].toarray()) for potentials in asked)
+    assert asked[0]._entries is not None
+    assert got.tolist() == want.tolist()
+    assert len({potentials.locate(0.37, [3, 90]) for potentials in asked}) == 1
+    assert len({potentials.smallest(np.array([8, 9, 10]), [3, 90]) for potentials in asked}) == 1
 
 
 def test_exact_parts_sum_up_to_the_values():

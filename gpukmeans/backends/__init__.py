@@ -96,6 +96,9 @@ class Run(Protocol):
     def labels(self) -> NDArray[np.int32]:
         """The labels, (n_samples,), on the host."""
 
+    def labels_there(self) -> Any:
+        """The labels where the caller has the rows: a copy on the device that they were loaded from, or on the host."""
+
     def farthest(self, count: int) -> NDArray[np.int64]:
         """Indices of the `count` rows farthest from their own centers (float64, warp order; ties: the lowest index).
 
@@ -104,6 +107,9 @@ class Run(Protocol):
 
     def inertia(self) -> float:
         """Sum over the rows of weight times |x - own center|^2 (float64, warp order), summed exactly, rounded once."""
+
+    def inertias(self) -> F64:
+        """The same of each cluster by itself, (n_clusters,)."""
 
 
 class Runs(Protocol):
@@ -118,14 +124,22 @@ class Runs(Protocol):
     def keep(self, which: NDArray[np.bool_]) -> None:
         """Go on with these runs only."""
 
-    def outcome(self, run: int) -> tuple[NDArray[np.int32], NDArray]:
-        """The labels of a run, and the centers of the last `assign`, to which they belong; on the host."""
+    def outcome(self, run: int) -> tuple[Any, NDArray]:
+        """The labels of a run, as `Run.labels_there`, and the centers of the last `assign`, to which they belong."""
 
     def inertia_bounds(self) -> tuple[F64, F64]:
         """Per run, a lower and an upper bound of the inertia as of the last `assign`."""
 
-    def inertia(self, labels: NDArray[np.int32], centers: NDArray) -> float:
+    def inertia(self, labels: Any, centers: NDArray) -> float:
         """As `Run.inertia`, of an outcome."""
+
+
+class BatchSums(NamedTuple):
+    """What a single assignment found: enough to move centers by."""
+
+    sums: F64  # (n_clusters, n_features) weighted sums of the rows of each cluster; exact, then rounded to float64
+    weights: F64  # (n_clusters,) their summed weights, likewise
+    inertia: float  # of the rows under the centers they were assigned to, see batch_inertia.py; NaN if not asked for
 
 
 class Drawn(NamedTuple):
@@ -174,7 +188,11 @@ class Seeding(Protocol):
 
 
 class Rows(Protocol):
-    """The rows of one fit, resident where the backend computes; restarts share them."""
+    """The rows of one fit, resident where the backend computes; restarts share them.
+
+    Sparse rows also have ``entries(indices)``: of some rows the stored entries, as the place of each one's row among
+    the indices, its column, and its value.
+    """
 
     n_samples: int
     n_features: int
@@ -201,11 +219,56 @@ class Rows(Protocol):
     def start_many(self, centers: NDArray) -> Runs:
         """New runs from `centers` (n_runs, n_clusters, n_features), where `runs_at_a_time` is not 0."""
 
+    def n_used(self, labels: Any, n_clusters: int) -> int:
+        """How many of the clusters have a row at all, by labels of `Run.labels_there`."""
+
     def take(self, indices: NDArray[np.int64]) -> NDArray:
         """Some rows, as stored, on the host (bfloat16 as float32)."""
 
     def unweighted(self) -> Rows:
         """The same rows, not copied, without weights, to be summed."""
+
+    def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> Rows:
+        """Some rows (one at least), in this order and as often as they are named: a copy where the backend computes.
+
+        They have the weights given here, (n_indices,), and none where none are given, whatever these rows weigh; and
+        the grid that the same values would have if they were loaded by themselves.
+        """
+
+    def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:
+        """Assign all rows to `centers` (n_clusters, n_features) once.  `inertia` of rows without weights only."""
+
+
+class Feed(Protocol):
+    """Batches of rows on their way to where the backend computes; close it when it has served (`with`)."""
+
+    ahead: bool  # whether the next batch had better be sent before the last one is worked on
+
+    def __enter__(self) -> Feed: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def send(self, indices: NDArray[np.int64]) -> None:
+        """Name the rows of the next batch.  One may be on its way while another is worked on."""
+
+    def receive(self) -> Rows:
+        """The batch on its way, without weights, to be summed.  It ends with the next call of `receive`."""
+
+    def drop(self) -> None:
+        """Forget the batch on its way, if there is one."""
+
+    def some(self, indices: NDArray[np.int64], sample_weight: F64 | None = None) -> Rows:
+        """Other rows, with these weights, not to be summed; they stay."""
+
+
+class RowsThere(Rows, Protocol):
+    """Rows that the caller has on a device."""
+
+    def center_distances(self, centers: NDArray) -> Any:
+        """The distances of every row to every center, (n_samples, n_clusters), as an array for the caller to keep.
+
+        float32 if rows and centers are, else float64: the square root, correctly rounded, of `row_square_distances`.
+        """
 
 
 class Backend(Protocol):
@@ -224,6 +287,18 @@ class Backend(Protocol):
         and seeded but not summed.  Raises a ValueError, in scikit-learn's words, where a value is not allowed (finite,
         at most `LARGEST_VALUE`) that this backend minds.
         """
+
+    def hand_out(self, values: NDArray) -> Any:
+        """A small array for the caller to keep, where this backend computes: on its device, or as it is."""
+
+    def unit_rows(self, X: NDArray | DeviceInput) -> tuple[NDArray | DeviceInput, F64]:
+        """`gpukmeans.unit_rows.unit_rows` of X, where X lies: a copy, to be loaded.
+
+        Of rows on the backend's own device nothing has been checked; the largest magnitudes tell what is not finite.
+        """
+
+    def feed(self, X: NDArray | DeviceInput, batch_size: int) -> Feed:
+        """Batches of at most `batch_size` rows of X, which stays where it is.  X and what it raises: see `load`."""
 
     def minds(self, dtype: np.dtype) -> bool:
         """Whether rows of this dtype are checked here, where they are loaded or labelled; others must be before."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.backends import CsrRows, Drawn, tuning
+from gpukmeans.backends.cupy_batches import HostFeed, ResidentFeed
 from gpukmeans.backends.cupy_facts import row_facts
 from gpukmeans.backends.cupy_plusplus import plusplus
 from gpukmeans.backends.cupy_rows import DeviceRows, Launcher
@@ -19,6 +20,7 @@ from gpukmeans.backends.device import CupyDevice, Device, current_device, explai
 from gpukmeans.device_arrays import BFLOAT16, DeviceInput, bfloat16_values, dtype_name
 from gpukmeans.exact_sums import F64, I64
 from gpukmeans.sparse_input import is_sparse
+from gpukmeans.unit_rows import unit_rows
 
 #: Row indices are int32 on the device.
 MOST_SAMPLES = 2**31 - 1
@@ -44,16 +46,16 @@ class CupyBackend:
     def load(
         self, X: NDArray | DeviceInput | CsrRows, sample_weight: F64 | None = None, *, sums: bool = True
     ) -> CupyRows | CupySparseRows:
-        n, d = X.shape
-        sparse = is_sparse(X)
-        if X.dtype not in tuning.ROW_DTYPES and not sparse:
-            raise TypeError(f"Rows of dtype {dtype_name(X.dtype)} cannot be loaded; {tuning.ROW_WORDS} can.")
-        if n > MOST_SAMPLES:
-            raise ValueError(
-                f"n_samples={n} should be at most {MOST_SAMPLES} on one device; split the rows or use backend='numpy'."
-            )
-        if sparse:
+        if is_sparse(X):
+            _check_count(X.shape[0])
             return CupySparseRows(Launcher(self._device), X, sample_weight, sums=sums)
+        return self._load_dense(X, sample_weight, sums=sums)
+
+    def _load_dense(self, X: NDArray | DeviceInput, sample_weight: F64 | None = None, *, sums: bool = True) -> CupyRows:
+        n, d = X.shape
+        if X.dtype not in tuning.ROW_DTYPES:
+            raise TypeError(f"Rows of dtype {dtype_name(X.dtype)} cannot be loaded; {tuning.ROW_WORDS} can.")
+        _check_count(n)
         if d > MOST_FEATURES:
             raise ValueError(f"n_features={d} should be at most {MOST_FEATURES} on a GPU; use backend='numpy'.")
         what = f"{n} rows of {d} {dtype_name(X.dtype)} features"
@@ -72,6 +74,34 @@ class CupyBackend:
             )
         return self._device.adopt(X.array, None if X.dtype == BFLOAT16 else X.dtype)
 
+    def hand_out(self, values: NDArray) -> Any:
+        with (
+            explained_memory_errors(self._device, "what a fit returns", values.nbytes),
+            self._device.for_caller(values.shape, values.dtype) as array,
+        ):
+            self._device.write(array, values)
+        return array
+
+    def unit_rows(self, X: NDArray | DeviceInput) -> tuple[NDArray | DeviceInput, F64]:
+        if not isinstance(X, DeviceInput):
+            return unit_rows(X)
+        n, d = X.shape
+        constants, dtype = tuning.row_center_constants(X.dtype), tuning.center_dtype(X.dtype)
+        with explained_memory_errors(self._device, f"{n} rows of unit length", n * (d * dtype.itemsize + 8)):
+            array, largest = self._adopted(X), self._device.empty(n, np.float64)
+            with self._device.for_caller((n, d), dtype) as unit:
+                args = (array, np.int64(n), np.int32(d), unit, largest)
+                Launcher(self._device)("unit_rows", constants, tuning.stride_blocks(n, 8), 256, args)
+        return DeviceInput(unit, (n, d), dtype, X.device), self._device.download(largest)
+
+    def feed(self, X: NDArray | DeviceInput, batch_size: int) -> ResidentFeed | HostFeed:
+        if isinstance(X, DeviceInput):
+            return ResidentFeed(self._load_dense(X, sums=False))
+        launch = Launcher(self._device)
+        return HostFeed(
+            self._device, X, batch_size, lambda batch: CupyRows(launch, batch, X.dtype, None), self._load_dense
+        )
+
     def minds(self, dtype: np.dtype) -> bool:
         """Every value is read while rows are loaded."""
         return True
@@ -79,6 +109,14 @@ class CupyBackend:
     def describe(self) -> str:
         versions = probe().versions if isinstance(self._device, CupyDevice) else {}
         return ", ".join([self._device.name, *(f"{name} {version}" for name, version in versions.items())])
+
+
+def _check_count(n_samples: int) -> None:
+    if n_samples > MOST_SAMPLES:
+        raise ValueError(
+            f"n_samples={n_samples} should be at most {MOST_SAMPLES} on one device; split the rows or use "
+            "backend='numpy'."
+        )
 
 
 class CupyRows(DeviceRows):
@@ -129,6 +167,39 @@ class CupyRows(DeviceRows):
         with explained_memory_errors(self.device, f"{self.n_samples} rows without weights", 8 * self.n_samples):
             return CupyRows(self.launch, self.X, self.dtype, None, source=self._source)
 
+    def labels_there(self, labels: Any) -> Any:
+        """A copy of labels, (n_samples,), for the caller, where the rows were loaded from."""
+        if self._source is None:
+            return super().labels_there(labels)
+        with (
+            explained_memory_errors(self.device, "the labels", labels.nbytes),
+            self.device.for_caller(labels.shape, labels.dtype) as array,
+        ):
+            self.device.copy(array, labels)
+        return array
+
+    def center_distances(self, centers: NDArray) -> Any:
+        constants = tuning.transform_constants(self.dtype, wide=centers.dtype != np.float32)
+        dtype = np.dtype(np.float32 if constants["CENTER"] == "float" else np.float64)
+        n, k = self.n_samples, len(centers)
+        with (
+            explained_memory_errors(self.device, f"{n} x {k} distances", n * k * dtype.itemsize),
+            self.device.for_caller((n, k), dtype) as distances,
+        ):
+            there = self.device.upload(np.ascontiguousarray(centers, dtype))
+            step = max(1, tuning.DISTANCE_TERMS // (k * self.n_features))
+            for start in range(0, n, step):
+                X, part = self.X[start : start + step], distances[start : start + step]
+                args = (X, there, np.int64(len(X)), np.int32(self.n_features), np.int32(k), part)
+                self.launch("center_distances", constants, tuning.stride_blocks(len(X), 8), 256, args)
+        return distances
+
+    def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> CupyRows:
+        n_bytes = len(indices) * (self.n_features * self.X.dtype.itemsize + (8 if sample_weight is None else 16))
+        with explained_memory_errors(self.device, f"a copy of {len(indices)} rows", n_bytes):
+            X = self._gathered(self.device.upload(np.asarray(indices, np.int32)), 0, len(indices))
+            return CupyRows(self.launch, X, self.dtype, sample_weight, sums=sums)
+
     def take(self, indices: NDArray[np.int64]) -> NDArray:
         if len(indices) == 0:
             return np.empty((0, self.n_features), self.dtype)
@@ -136,8 +207,12 @@ class CupyRows(DeviceRows):
 
     def gather(self, indices: Any, start: int, count: int) -> NDArray:
         """Rows on the host, by a device array of their indices."""
+        found = self.device.download(self._gathered(indices, start, count))
+        return bfloat16_values(found) if self.dtype == BFLOAT16 else found
+
+    def _gathered(self, indices: Any, start: int, count: int) -> Any:
+        """The same on the device."""
         target = self.device.empty((count, self.n_features), self.X.dtype)
         args = (self.X, indices, np.int64(start), np.int64(count), np.int32(self.n_features), target)
         self.launch("gather_rows", tuning.row_constants(self.dtype), tuning.stride_blocks(count, 8), 256, args)
-        found = self.device.download(target)
-        return bfloat16_values(found) if self.dtype == BFLOAT16 else found
+        return target

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.backends import tuning
+from gpukmeans import batch_inertia
+from gpukmeans.backends import BatchSums, tuning
 from gpukmeans.backends.cupy_run import CupyRun
 from gpukmeans.backends.cupy_workspace import Workspace
 from gpukmeans.backends.device import Device, explained_memory_errors
@@ -94,3 +95,32 @@ class DeviceRows:
 
     def start(self, centers: NDArray, *, precision: str = "exact") -> CupyRun:
         return CupyRun(self, centers, precision)
+
+    def labels_there(self, labels: Any) -> Any:
+        """A copy of labels, (n_samples,), for the caller, where the rows were loaded from: on the host."""
+        return self.device.download(labels)
+
+    def n_used(self, labels: Any, n_clusters: int) -> int:
+        if isinstance(labels, np.ndarray):
+            return int(np.count_nonzero(np.bincount(labels, minlength=n_clusters)))
+        used = self.device.empty(-(-n_clusters // 32), np.uint32)
+        self.device.fill(used, 0)
+        grid = (tuning.stride_blocks(self.n_samples, 256), -(-n_clusters // tuning.USED_CLUSTERS))
+        args = (labels, np.int64(self.n_samples), np.int32(n_clusters), used)
+        self.launch("used_clusters", {}, grid, 256, args)
+        return int(np.unpackbits(self.device.download(used).view(np.uint8)).sum())
+
+    def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:
+        run = self.start(centers, precision=precision)
+        run.assign()
+        found = float("nan")
+        if inertia:
+            close = batch_inertia.from_distances(run.inertia(), self.n_features)
+            if close is None:
+                close = batch_inertia.in_whole_numbers(self.take(np.arange(self.n_samples)), centers, run.labels())
+            found = close
+        sums, weights = run.batch_sums()
+        return BatchSums(sums, weights, found)
+
+    def take(self, indices: NDArray[np.int64]) -> NDArray:
+        raise NotImplementedError

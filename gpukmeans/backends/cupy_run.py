@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.backends import Assigned, Step, Updated
 from gpukmeans.backends.cupy_control import HISTORY, Control, History, Measure, Reason
-from gpukmeans.exact_sums import F64, I64, farthest_rows
+from gpukmeans.exact_sums import F64, I64, exact_totals_by_label, farthest_rows
 
 if TYPE_CHECKING:
     from gpukmeans.backends.cupy_rows import DeviceRows
@@ -177,11 +177,20 @@ class CupyRun:
         sums, weights = (self._device.download(array)[0] for array in (self._work.sums, self._work.weights))
         return sums[: grid.n_limbs], weights[: self._work.weight_grid.n_limbs]
 
+    def batch_sums(self) -> tuple[F64, F64]:
+        """The sums and weights of `Rows.batch_sums`, after an assignment."""
+        sums, weights = self.sums()
+        values = self._work.need_grid().value(sums)
+        return values, self._work.weight_grid.value(weights[:, :, None])[:, 0]
+
     def weights(self) -> F64:
         return self._device.download(self._work.measures)[0, Measure.WEIGHT]
 
     def labels(self) -> NDArray[np.int32]:
         return self._device.download(self._work.labels)[0]
+
+    def labels_there(self) -> Any:
+        return self._rows.labels_there(self._work.labels.reshape(-1))
 
     def farthest(self, count: int) -> NDArray[np.int64]:
         centers = self._work.previous if self._updated else self._work.centers
@@ -193,3 +202,8 @@ class CupyRun:
         distances = self._rows.distances
         largest = self._work.launch_distances(self._work.centers, self._rows.weights, distances)
         return self._work.total(distances, float(largest[0]))
+
+    def inertias(self) -> F64:
+        distances = self._rows.distances
+        self._work.launch_distances(self._work.centers, self._rows.weights, distances)
+        return exact_totals_by_label(self._device.download(distances), self.labels(), self._k)

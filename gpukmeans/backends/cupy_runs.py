@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,11 +73,10 @@ class CupyRuns:
     def keep(self, which: NDArray[np.bool_]) -> None:
         self._places = self._places[which]
 
-    def outcome(self, run: int) -> tuple[NDArray[np.int32], NDArray]:
+    def outcome(self, run: int) -> tuple[Any, NDArray]:
         place = self._places[run]
-        arrays = (self._work.labels, self._work.previous)
-        labels, centers = (self._device.download(array[place : place + 1])[0] for array in arrays)
-        return labels, centers
+        labels, centers = (array[place : place + 1] for array in (self._work.labels, self._work.previous))
+        return self._rows.labels_there(labels.reshape(-1)), self._device.download(centers)[0]
 
     def inertia_bounds(self) -> tuple[F64, F64]:
         work, n = self._work, self._rows.n_samples
@@ -86,10 +85,11 @@ class CupyRuns:
         inertias = np.array([work.total(distances[i : i + 1], float(largest[i])) for i in self._places.tolist()])
         return inertias, inertias  # exact
 
-    def inertia(self, labels: NDArray[np.int32], centers: NDArray) -> float:
+    def inertia(self, labels: Any, centers: NDArray) -> float:
         rows, device = self._rows, self._device
         work = rows.workspace(self._k, 1, True)
-        device.write(work.labels, labels[None])
+        put = device.write if isinstance(labels, np.ndarray) else device.copy
+        put(work.labels.reshape(-1), labels)
         device.write(work.centers, centers[None])
         largest = work.launch_distances(work.centers, rows.weights, rows.distances)
         inertia = work.total(rows.distances, float(largest[0]))

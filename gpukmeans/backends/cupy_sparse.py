@@ -13,7 +13,7 @@ from gpukmeans.backends.cupy_sparse_seeding import CupySparseSeeding
 from gpukmeans.backends.cupy_sparse_workspace import SparseWorkspace
 from gpukmeans.backends.device import explained_memory_errors
 from gpukmeans.backends.numpy_sparse_screen import SparseRowScreen
-from gpukmeans.backends.numpy_sparse_table import SparseTable
+from gpukmeans.backends.numpy_sparse_table import SparseTable, entry_rows
 from gpukmeans.exact_sums import F64, I64, power_of_two_above
 
 #: Column indices are int32 on the device, and centers are scaled by powers of two within 2**-450 and 2**450, whose
@@ -109,6 +109,11 @@ class CupySparseRows(DeviceRows):
 
     def take(self, indices: NDArray[np.int64]) -> NDArray:
         return self.table.dense(indices)
+
+    def entries(self, indices: NDArray[np.int64]) -> tuple[NDArray, NDArray, NDArray]:
+        """The stored entries of some rows: the place of each one's row among the indices, its column, its value."""
+        x = self.table.rows(indices)
+        return entry_rows(x), x.indices, x.data
 
     def unweighted(self) -> CupySparseRows:
         return CupySparseRows(self.launch, self.table, None, resident=self)

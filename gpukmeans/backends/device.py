@@ -9,7 +9,7 @@ import functools
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from gpukmeans.backends import nvrtc
+from gpukmeans.backends.stage import CupyStage, Stage
 
 Shape = int | tuple[int, ...]
 
@@ -59,8 +60,17 @@ class Device(Protocol):
         comes after all that the caller has queued for the array.
         """
 
+    def for_caller(self, shape: Shape, dtype: DTypeLike) -> AbstractContextManager[Any]:
+        """A new device array for the caller to keep, to be filled within.  Raises MemoryError.
+
+        What the caller queues for it afterwards comes after all that was launched within.
+        """
+
     def write(self, array: Any, host: NDArray) -> None:
         """Copy a host array into a device array of the same shape and dtype."""
+
+    def copy(self, array: Any, source: Any) -> None:
+        """Copy a device array into another of the same shape and dtype."""
 
     def download(self, array: Any) -> NDArray:
         """A host copy; waits for everything launched before."""
@@ -86,6 +96,9 @@ class Device(Protocol):
 
     def synchronize(self) -> None:
         """Wait for everything launched before."""
+
+    def stage(self, shape: tuple[int, ...], dtype: DTypeLike) -> Stage:
+        """Room on the host and on the device for copies beside the launches.  Raises MemoryError."""
 
     def memory(self) -> tuple[int, int]:
         """Free and total bytes."""
@@ -133,6 +146,7 @@ class CupyDevice:
             self._stream = cupy.cuda.Stream(non_blocking=True)
             self.index = int(self._device.id)
             self.name = _device_name(cupy, self.index)
+        self._copies: Any = None  # a second stream, once there are stages
         self._kernels: dict[tuple, Callable[..., None]] = {}
 
     @functools.cached_property
@@ -162,6 +176,24 @@ class CupyDevice:
                 if not isinstance(array, cupy.ndarray):
                     array = cupy.from_dlpack(array) if hasattr(array, "__dlpack__") else cupy.asarray(array)
                 return cupy.ascontiguousarray(array, dtype)
+
+    @contextmanager
+    def for_caller(self, shape: Shape, dtype: DTypeLike) -> Iterator[Any]:
+        with self._device:
+            theirs = self._cupy.cuda.get_current_stream()
+            # Memory of the pool of the caller's stream, where others get it as soon as the caller lets it go; what that
+            # stream still does with it comes first.
+            array = self._cupy.empty(shape, dtype)
+            self._stream.wait_event(theirs.record())
+        try:
+            yield array
+        finally:
+            with self._device:
+                theirs.wait_event(self._stream.record())
+
+    def copy(self, array: Any, source: Any) -> None:
+        with self._device:
+            array.data.copy_from_device_async(source.data, source.nbytes, self._stream)
 
     def write(self, array: Any, host: NDArray) -> None:
         with self._device:
@@ -226,6 +258,12 @@ class CupyDevice:
 
     def synchronize(self) -> None:
         self._stream.synchronize()
+
+    def stage(self, shape: tuple[int, ...], dtype: DTypeLike) -> CupyStage:
+        with self._device:
+            if self._copies is None:
+                self._copies = self._cupy.cuda.Stream(non_blocking=True)
+            return CupyStage(self._cupy, self._device, self._stream, self._copies, self.empty(shape, dtype))
 
     def memory(self) -> tuple[int, int]:
         with self._device:

@@ -15,7 +15,16 @@ from gpukmeans.backends.numpy_groups import GroupBounds
 from gpukmeans.backends.numpy_projection import Anchors
 from gpukmeans.backends.numpy_screen import FETCHED, FullScreen, Index, Screened, rows_to_screen
 from gpukmeans.backends.numpy_sums import ClusterSums
-from gpukmeans.exact_sums import F64, I64, WARP, Grid, exact_total, farthest_rows, row_square_distances
+from gpukmeans.exact_sums import (
+    F64,
+    I64,
+    WARP,
+    Grid,
+    exact_total,
+    exact_totals_by_label,
+    farthest_rows,
+    row_square_distances,
+)
 from gpukmeans.threads import Workers, parts_of, rows_of, workers
 from gpukmeans.tie_break import exact_squares, first_of_equal_rows, resolve
 
@@ -287,6 +296,13 @@ class NumpyRun:
         sums = self._need_sums()
         return sums.sums.copy(), sums.weights.copy()
 
+    def batch_sums(self) -> tuple[F64, F64]:
+        """The sums and weights of `Rows.batch_sums`, after an assignment."""
+        sums = self._need_sums()
+        assert self._rows.grid is not None
+        values = self._rows.grid.value(sums.sums)
+        return values, sums.total_weights()
+
     def centers(self) -> NDArray:
         return self._centers
 
@@ -303,13 +319,22 @@ class NumpyRun:
 
     # ---- distances to the own center ---------------------------------------------------------------------------
 
+    def labels_there(self) -> NDArray[np.int32]:
+        return self.labels()
+
     def farthest(self, count: int) -> NDArray[np.int64]:
         return farthest_rows(self._own_distances(self._assigned), count)
 
     def inertia(self) -> float:
+        return exact_total(self._inertia_terms())
+
+    def inertias(self) -> F64:
+        return exact_totals_by_label(self._inertia_terms(), self._labels, len(self._centers))
+
+    def _inertia_terms(self) -> F64:
         distances = self._own_distances(self._centers)
         weight = self._rows.sample_weight
-        return exact_total(distances if weight is None else distances * weight)
+        return distances if weight is None else distances * weight
 
     def _own_distances(self, centers: NDArray) -> F64:
         rows = self._rows

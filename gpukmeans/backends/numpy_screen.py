@@ -96,13 +96,16 @@ class Screened:
 
 
 class RowScreen:
-    """What the screens know of the rows: a shift, and norms once all rows have been looked at."""
+    """What the screens know of the rows: a shift, and norms once all rows have been looked at.
 
-    def __init__(self, X: NDArray) -> None:
+    `shift`: one that is known to be good, or None for none; "sampled" by default.
+    """
+
+    def __init__(self, X: NDArray, shift: NDArray | str | None = "sampled") -> None:
         self.X = X
         n = len(X)
         self.sample = np.linspace(0, n - 1, min(n, SAMPLE)).astype(np.int64)
-        self.shift = self._common_shift()
+        self.shift = self._common_shift() if isinstance(shift, str) else shift
         self.norms = np.empty(n)  # upper bounds of |x - shift|, infinite beyond float32's use
         self.measured = False
         self._room = local()

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.backends import Drawn, Runs
+from gpukmeans import batch_inertia
+from gpukmeans.backends import BatchSums, Drawn, Runs
 from gpukmeans.backends.numpy_sparse_run import SparseRun
 from gpukmeans.backends.numpy_sparse_screen import SparseRowScreen
 from gpukmeans.backends.numpy_sparse_seeding import SparseSeeding, SparseSeedScreen
-from gpukmeans.backends.numpy_sparse_table import SparseTable
+from gpukmeans.backends.numpy_sparse_table import SparseTable, entry_rows
 from gpukmeans.exact_sums import F64, I64
 
 if TYPE_CHECKING:
@@ -59,6 +60,28 @@ class SparseRows:
 
     def take(self, indices: NDArray[np.int64]) -> NDArray:
         return self.X.dense(indices)
+
+    def n_used(self, labels: NDArray[np.int32], n_clusters: int) -> int:
+        return int(np.count_nonzero(np.bincount(labels, minlength=n_clusters)))
+
+    def entries(self, indices: NDArray[np.int64]) -> tuple[NDArray, NDArray, NDArray]:
+        """The stored entries of some rows: the place of each one's row among the indices, its column, its value."""
+        x = self.X.rows(indices)
+        return entry_rows(x), x.indices, x.data
+
+    def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> SparseRows:
+        return SparseRows(self.options, self.X.rows(indices), sample_weight, sums=sums)
+
+    def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:
+        run = self.start(centers, precision=precision)
+        run.assign()
+        found = float("nan")
+        if inertia:
+            close = batch_inertia.from_distances(run.inertia(), self.n_features)
+            if close is None:
+                close = batch_inertia.in_whole_numbers(self.take(np.arange(self.n_samples)), centers, run.labels())
+            found = close
+        return BatchSums(*run.batch_sums(), found)
 
     def unweighted(self) -> SparseRows:
         rows = SparseRows(self.options, self.X, None, sums=True)

@@ -19,10 +19,10 @@ from gpukmeans.certificates import (
     SQUARE_UNDERFLOW,
     UNIT64,
     gamma,
-    sparse_score_radius,
     square_distance_radius,
 )
 from gpukmeans.exact_sums import F64, Grid
+from gpukmeans.sparse_certificates import sparse_score_radius
 from gpukmeans.threads import Workers, parts_of, workers
 from gpukmeans.tie_break import exact_squares
 

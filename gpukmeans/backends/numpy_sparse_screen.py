@@ -1,7 +1,7 @@
 """Scores of sparse rows with rigorous radii: products of CSR with all centers at once.
 
 Sparse rows cannot be shifted, so the scores are those about the origin: |c|^2 - 2 x.c.  Only stored entries are
-multiplied, and the radii grow with their number, not with the features' (certificates.sparse_score_radius).
+multiplied, and the radii grow with their number, not with the features' (sparse_certificates.py).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from gpukmeans.certificates import (
     SMALLEST_NORM32,
     UNIT32,
     UNIT64,
-    sparse_score_radius,
 )
 from gpukmeans.exact_sums import F64
+from gpukmeans.sparse_certificates import sparse_score_radius
 
 #: Columns whose squares are added up before they go on, so that |c|^2 of many features has few roundings.
 SQUARE_BLOCK = 256

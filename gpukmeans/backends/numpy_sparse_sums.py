@@ -6,9 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.backends.numpy_sparse_table import SparseTable, entry_rows, weighted_entries
-from gpukmeans.backends.numpy_sums import ClusterSums
+from gpukmeans.backends.numpy_sums import MEAN_VALUES, ClusterSums
 from gpukmeans.exact_sums import F64, Grid, center_shift_square, cluster_means
-from gpukmeans.threads import Workers
+from gpukmeans.threads import Workers, parts_of
+
+#: Centers whose shifts are summed at a time at least: a call for each step of the warp order serves them all.
+SHIFTED = 16
 
 
 class SparseSums(ClusterSums):
@@ -67,8 +70,10 @@ class SparseSums(ClusterSums):
             columns = np.flatnonzero(np.bitwise_or.reduce(self.sums[:, j], axis=0))  # other sums, and means, are zero
             sums = self.sums[:, j : j + 1, columns]
             centers[j, columns] = cluster_means(sums, weights[j : j + 1], self._grid.of_columns(columns), before.dtype)
-            shift[j] = center_shift_square(centers[j : j + 1], before[j : j + 1])[0]
 
-        pool.map(make, np.flatnonzero(self.touched).tolist())
+        new = np.flatnonzero(self.touched)
+        pool.map(make, new.tolist())
+        for part in parts_of(len(new), max(SHIFTED, MEAN_VALUES // before.shape[1])):
+            shift[new[part]] = center_shift_square(centers[new[part]], before[new[part]])
         self.touched[:] = False
         return centers, weights, shift

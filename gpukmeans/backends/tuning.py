@@ -50,6 +50,8 @@ SAMPLE_ROWS = 1024
 SEEDING_BLOCK = 256
 #: Seeds that one launch adds: it must end within the seconds that a display's driver allows.
 SEEDS_TOGETHER = 32
+#: Squares of differences that one launch of kernels/center_distances.cu adds, likewise.
+DISTANCE_TERMS = 1 << 36
 #: Candidates of a draw whose gains are taken at once; kernels/seed_gain.cu has a bit for each.
 MOST_TRIALS = 16
 #: Steps of k-means++ from which on rows are left out by the triangle inequality: few seeds keep few rows apart.
@@ -60,6 +62,8 @@ SPARSE_TOGETHER = 8
 SPARSE_ROWS = 128
 #: Element types of rows in CSR.
 SPARSE_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+#: CLUSTERS of kernels/used_clusters.cu.
+USED_CLUSTERS = 1 << 17
 #: Blocks of a grid-stride launch: several times what the largest device holds at once.
 STRIDE_BLOCKS = 4096
 
@@ -116,6 +120,12 @@ def center_constants(dtype: np.dtype) -> Constants:
 def row_center_constants(row_dtype: np.dtype) -> Constants:
     """For a kernel that reads both."""
     return {**row_constants(row_dtype), **center_constants(center_dtype(row_dtype))}
+
+
+def transform_constants(row_dtype: np.dtype, *, wide: bool) -> Constants:
+    """For kernels/center_distances.cu; `wide`: the centers are float64."""
+    narrow = row_dtype == np.float32 and not wide
+    return {**row_constants(row_dtype), **center_constants(np.dtype(np.float32 if narrow else np.float64))}
 
 
 def seeding_lanes(n_features: int) -> int:
@@ -217,7 +227,9 @@ def variants() -> list[tuple[str, Constants]]:
         for kernel in ("column_largest", "column_means", "row_facts", "gather_rows", "seed_reach", "seed_choose"):
             found.append((kernel, row_constants(row)))
         found += _seeding_variants(row)
-        found.append(("row_distance", row_center_constants(row)))
+        found += [(kernel, row_center_constants(row)) for kernel in ("row_distance", "unit_rows")]
+        widths = (True, False) if row == np.float32 else (True,)
+        found += [("center_distances", transform_constants(row, wide=wide)) for wide in widths]
         found += [("update_centers", update_constants(row, given=given)) for given in (False, True)]
         for n_features in (1, 16):
             found += [("nearest_of_few", few_constants(row, n_features, True, tiles)) for tiles in FEW_TILES]
@@ -225,7 +237,7 @@ def variants() -> list[tuple[str, Constants]]:
             found += [("move_sums", move_constants(row, n_features, True, *shape)) for shape in shapes]
     for row in SPARSE_DTYPES:
         found += _sparse_variants(row)
-    found += [(kernel, {}) for kernel in ("seed_locate", "exact_total", "settle_rows")]
+    found += [(kernel, {}) for kernel in ("seed_locate", "exact_total", "settle_rows", "used_clusters")]
     return found
 
 

@@ -6,7 +6,8 @@ Everything above this seam is the package's own code, and runs unchanged.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -112,18 +113,29 @@ class EmulatorDevice:
         self.write(array, host)
         return array
 
-    def adopt(self, array: DeviceArray, dtype: np.dtype[Any] | None) -> DeviceArray:
-        """The array itself; a copy where another dtype is asked for.  Such arrays are always C-contiguous."""
+    def adopt(self, array: Any, dtype: np.dtype[Any] | None) -> DeviceArray:
+        """The array itself; a copy where another dtype is asked for.  Such arrays are always C-contiguous.
+
+        Arrays of another kind hand theirs over by DLPack, as far as that goes here.
+        """
+        if not isinstance(array, DeviceArray):
+            array = array.__dlpack__()
         same = dtype is None or array.dtype == dtype
         return array if same else self.upload(array.host_view().astype(dtype))
 
+    @contextmanager
+    def for_caller(self, shape: int | Sequence[int], dtype: DTypeLike) -> Iterator[DeviceArray]:
+        """An array like any other: there is only one order here."""
+        yield self.empty(shape, dtype)
+
+    def copy(self, array: DeviceArray, source: DeviceArray) -> None:
+        """Copy a device array into another of the same shape and dtype."""
+        _like_to_like("copy", array, source, "source")
+        array.host_view()[...] = source.host_view()
+
     def write(self, array: DeviceArray, host: NDArray[Any]) -> None:
         """Copy a host array into an existing device array of the same shape and dtype."""
-        if array.shape != host.shape or array.dtype != host.dtype:
-            raise ValueError(
-                f"write copies like to like: the device array has shape {array.shape} and dtype {array.dtype}, "
-                f"the host array {host.shape} and {host.dtype}"
-            )
+        _like_to_like("write", array, host, "host")
         array.host_view()[...] = host
 
     def download(self, array: DeviceArray) -> NDArray[Any]:
@@ -143,6 +155,10 @@ class EmulatorDevice:
 
     def synchronize(self) -> None:
         """Nothing to wait for: launches return when they are done."""
+
+    def stage(self, shape: tuple[int, ...], dtype: DTypeLike) -> Stage:
+        """Room for copies that go on beside the launches."""
+        return Stage(self, shape, dtype)
 
     # ---- kernels ---------------------------------------------------------------------------------------------
 
@@ -165,3 +181,47 @@ class EmulatorDevice:
     def address(self, array: DeviceArray) -> int:
         """Where the array lies."""
         return array.address
+
+
+def _like_to_like(verb: str, array: Any, source: Any, what: str) -> None:
+    if array.shape != source.shape or array.dtype != source.dtype:
+        raise ValueError(
+            f"{verb} copies like to like: the device array has shape {array.shape} and dtype {array.dtype}, "
+            f"the {what} array {source.shape} and {source.dtype}"
+        )
+
+
+class Stage:
+    """Copies as late as they may be: none is done before `receive` asks for it.
+
+    Between two uses the array on the device holds 0xff, and verbs out of turn raise.
+    """
+
+    def __init__(self, device: EmulatorDevice, shape: tuple[int, ...], dtype: DTypeLike) -> None:
+        self._device = device
+        self._array = device.empty(shape, dtype)
+        self._host = np.zeros(shape, dtype)
+        self._sent = self._in_use = False
+
+    def host(self) -> NDArray[Any]:
+        """The array on the host; a copy under way would end first."""
+        self._sent = False
+        return self._host
+
+    def send(self) -> None:
+        """From here on the host's array is the copy's."""
+        assert not self._in_use, "a copy begins while launches may still read the array: release comes first"
+        self._sent = True
+
+    def receive(self) -> DeviceArray:
+        """Now the copy has arrived."""
+        assert self._sent, "nothing has been sent"
+        self._sent, self._in_use = False, True
+        self._device.write(self._array, self._host)
+        return self._array
+
+    def release(self) -> None:
+        """Nothing may be read from here on."""
+        assert self._in_use, "nothing has been received"
+        self._in_use = False
+        self._device.fill(self._array, 0xFF)

@@ -1,0 +1,67 @@
+"""Copies to the device that go on beside the launches: a part of the seam (device.py)."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Stage(Protocol):
+    """Room for one array on the host and on the device, copied beside what is launched.
+
+    Its verbs go round: `host`, `send`, `receive`, `release`.  The first two may be called from another thread.
+    """
+
+    def host(self) -> NDArray:
+        """The array on the host, to be written to: waits until the last copy has read it."""
+
+    def send(self) -> None:
+        """Begin to copy it, as soon as launches before the last `release` have read the array on the device."""
+
+    def receive(self) -> Any:
+        """The array on the device: what is launched from now on comes after the copy."""
+
+    def release(self) -> None:
+        """What has been launched so far is the last to read it."""
+
+
+class CupyStage:
+    """Page-locked memory and an array on the device, with copies on a stream of their own."""
+
+    def __init__(self, cupy: Any, device: Any, launches: Any, copies: Any, array: Any) -> None:
+        self._device, self._launches, self._copies, self._array = device, launches, copies, array
+        memory = cupy.cuda.alloc_pinned_memory(array.nbytes)
+        self._host = np.frombuffer(memory, array.dtype, array.size).reshape(array.shape)
+        # The array's memory may have been another's, whom launches before now still read.
+        self._read: Any = launches.record()
+        self._copied: Any = None
+
+    def host(self) -> NDArray:
+        if self._copied is not None:
+            with self._device:
+                self._copied.synchronize()
+        return self._host
+
+    def send(self) -> None:
+        with self._device:
+            self._copies.wait_event(self._read)
+            self._array.set(self._host, stream=self._copies)
+            self._copied = self._copies.record()
+
+    def receive(self) -> Any:
+        with self._device:
+            self._launches.wait_event(self._copied)
+        return self._array
+
+    def release(self) -> None:
+        with self._device:
+            self._read = self._launches.record()
+
+    def __del__(self) -> None:
+        # Neither memory may become another's while a copy is under way.
+        with contextlib.suppress(Exception):
+            self.host()
+            self._launches.wait_event(self._copied)
