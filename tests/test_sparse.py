@@ -494,7 +494,7 @@ def test_sparse_rows_on_a_device_are_refused_in_words(method):
 
     csr_matrix.__module__ = "cupyx.scipy.sparse._csr"
     model = fitted(table(50, 20, 0.2), 3)
-    with pytest.raises(TypeError, match=r"pass X.get\(\) .* or X.toarray\(\)"):
+    with pytest.raises(TypeError, match=r"pass X.get\(\), which .* or X.toarray\(\)"):
         getattr(model, method)(csr_matrix())
     assert not is_sparse(np.zeros((2, 2)))
 
