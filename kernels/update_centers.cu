@@ -194,7 +194,9 @@ update_centers(const long long* __restrict__ sums, const long long* __restrict__
   }
   if (tid < WARP) shift = warp_order_sum(shift);
   square = of_block(square, part, Sum());
+#if !SPARSE
   rest = of_block(rest, part, Sum());
+#endif
   most = of_block(most, part, Larger());
   hash = of_block(hash, hash_part, Sum());
   if (tid == 0) {
