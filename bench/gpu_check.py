@@ -7,6 +7,7 @@ own within its own share of the time, and what it found is on disk when it ends;
 environment.json    GPU, driver, CuPy, torch, what can be imported, the tools on PATH; bandwidth and arithmetic at best
 tests.json          the test suite with the real backend: counts, every failure
 bench.json          our fits and every importable peer (``bench.run gpu``)
+batch.json          many problems in one call, one by one, and by flash-kmeans (``bench.batch``)
 sanitizer.txt       compute-sanitizer memcheck and racecheck over small fits
 profile.txt         seconds per stage and iteration, early and late; ncu over the kernels of a fit
 sweep.json          tuning sweeps, where `bench.sweep` exists
@@ -39,7 +40,7 @@ from bench.machine import ROOT, commit_info, machine_info
 from bench.results import now, write_json
 
 NO_GPU = 3
-SHARES = {"tests": 0.30, "bench": 0.46, "sanitizer": 0.10, "profile": 0.09, "sweep": 0.05}
+SHARES = {"tests": 0.29, "bench": 0.43, "batch": 0.05, "sanitizer": 0.10, "profile": 0.08, "sweep": 0.05}
 TAIL = 4000  # characters of a failed command's output that are kept in the step's own file
 
 
@@ -166,6 +167,13 @@ class Check:
             said += f"; WRONG LABELS in {wrong}"
         return {"ok": status == 0 and not wrong, "said": said + ("" if status == 0 else f", last exit {status}")}
 
+    def batch(self, seconds: float) -> dict[str, Any]:
+        """``bench.batch``: many problems in one call."""
+        out = self.out / "batch.json"
+        command = [sys.executable, "-m", "bench.batch", "--out", str(out), "--seconds", f"{seconds / 2:.0f}"]
+        status, output = self.command(command, seconds)
+        return {"ok": status == 0, "said": f"exit {status}; " + "; ".join(output.strip().splitlines()[-8:])[:TAIL]}
+
     def sanitizer(self, seconds: float) -> dict[str, Any]:
         """Memory errors and races in small fits."""
         if not shutil.which("compute-sanitizer"):
@@ -282,7 +290,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.gpu_check", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, help="the folder to write to")
     parser.add_argument("--minutes", type=float, default=9, help="for all steps together")
-    parser.add_argument("--only", default=",".join(SHARES), help="of tests,bench,sanitizer,profile,sweep")
+    parser.add_argument("--only", default=",".join(SHARES), help=f"of {','.join(SHARES)}")
     parser.add_argument("--report", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.report:

@@ -14,7 +14,7 @@ import numpy as np
 
 def small() -> None:
     """Ragged sizes in each dtype, seeding, weights and prediction: a few launches of every kernel."""
-    from gpukmeans import KMeans
+    from gpukmeans import KMeans, fit_many
 
     random_state = np.random.RandomState(0)
     for dtype, n, d, k in (
@@ -27,6 +27,7 @@ def small() -> None:
         for weight in (None, random_state.rand(n)):
             model = KMeans(k, random_state=0, n_init=1, max_iter=4, tol=0.0, backend="cupy")
             model.fit(X, sample_weight=weight).predict(X[:100])
+        fit_many([X, X[::-1]], k, random_state=0, n_init=2, max_iter=4, tol=0.0, backend="cupy")
     print("small fits done")
 
 

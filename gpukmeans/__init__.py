@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gpukmeans.datasets import load_digits, load_mnist
     from gpukmeans.estimator import KMeans, fit
     from gpukmeans.functions import k_means, kmeans_plusplus
+    from gpukmeans.many import fit_many
     from gpukmeans.minibatch import MiniBatchKMeans
     from gpukmeans.patching import patch_sklearn, unpatch_sklearn
     from gpukmeans.spherical import SphericalKMeans
@@ -31,6 +32,7 @@ __all__ = [
     "SphericalKMeans",
     "__version__",
     "fit",
+    "fit_many",
     "k_means",
     "kmeans_plusplus",
     "load_digits",
@@ -45,6 +47,7 @@ _HOME = {
     "MiniBatchKMeans": "gpukmeans.minibatch",
     "SphericalKMeans": "gpukmeans.spherical",
     "fit": "gpukmeans.estimator",
+    "fit_many": "gpukmeans.many",
     "k_means": "gpukmeans.functions",
     "kmeans_plusplus": "gpukmeans.functions",
     "load_digits": "gpukmeans.datasets",

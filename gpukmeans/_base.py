@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self, cast
 
@@ -20,8 +21,9 @@ from sklearn.utils.validation import check_is_fitted
 from gpukmeans._validation import check_centers, check_rows, check_weights
 from gpukmeans.array_kinds import ArrayKind, check_places
 from gpukmeans.backends import Backend, Rows, RowsThere, get_backend
-from gpukmeans.device_arrays import DeviceInput, dtype_of, host_copy, host_view, on_device
+from gpukmeans.device_arrays import DeviceInput, center_dtype, dtype_of, host_copy, host_view, on_device
 from gpukmeans.restarts import Init
+from gpukmeans.seeding import draw_rows
 from gpukmeans.sparse_input import is_sparse
 
 
@@ -47,9 +49,6 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         "precision": [StrOptions({"exact", "fast"})],
     }
 
-    #: Whether rows may come as SciPy's sparse matrices; else they are refused in scikit-learn's words.
-    _reads_sparse: ClassVar[bool] = False
-
     n_clusters: int
     init: Init
     n_init: int | str
@@ -64,7 +63,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             On the host or on a device, wherever the model was fitted; the centers are brought there.
 
         Returns
@@ -82,7 +81,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
         y : ignored
         sample_weight : array-like of shape (n_samples,), default=None
 
@@ -104,7 +103,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
 
         Returns
         -------
@@ -115,7 +114,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         check_is_fitted(self)
         if is_sparse(X) or on_device(X) is None:
             given = X if is_sparse(X) else host_view(X)
-            checked = check_rows(self, given, reset=False, accept_sparse=self._reads_sparse)
+            checked = check_rows(self, given, reset=False)
             distances = euclidean_distances(checked, self._host_centers())
         else:
             backend, given = self._place(X)
@@ -170,7 +169,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         sparse = is_sparse(X)
         check_places(X, **others)
         if sparse:
-            return get_backend(self.backend, sparse=self._reads_sparse), X
+            return get_backend(self.backend, sparse=True), X
         found = on_device(X)
         if found is None:
             return get_backend(self.backend), host_view(X)
@@ -183,11 +182,38 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
     def _rows(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> Rows:
         """New rows on a backend, to be labelled by the fitted centers."""
         backend, given = self._place(X, sample_weight=sample_weight)
-        checked = check_rows(self, given, reset=False, backend=backend, accept_sparse=self._reads_sparse)
+        checked = check_rows(self, given, reset=False, backend=backend)
+        weight = check_weights(sample_weight, checked.shape[0], center_dtype(checked.dtype))  # rounded as by `fit`
         if dtype_of(self.cluster_centers_) == np.float64 and checked.dtype == np.float32:
             checked = checked.astype(np.float64)  # so that the centers are not rounded to float32
-        weight = check_weights(sample_weight, checked.shape[0], np.dtype(np.float64))
         return backend.load(checked, weight, sums=False)
+
+    def _init_centroids(
+        self,
+        X: Any,
+        x_squared_norms: object,
+        init: Init,
+        random_state: np.random.RandomState,
+        sample_weight: NDArray,
+        init_size: int | None = None,
+        n_centroids: int | None = None,
+    ) -> NDArray:
+        """Where a run starts, for those who call scikit-learn's private method of this name; the norms are not read."""
+        k = self.n_clusters if n_centroids is None else n_centroids
+        if init_size is not None and init_size < X.shape[0]:
+            drawn = random_state.randint(0, X.shape[0], init_size)
+            X, sample_weight = X[drawn], sample_weight[drawn]
+        dtype = center_dtype(X.dtype)
+        if callable(init):
+            return check_centers(init(X, k, random_state=random_state), k, X.shape[1], dtype)
+        if not isinstance(init, str):
+            return np.asarray(init)
+        backend, given = self._place(X, sample_weight=sample_weight)
+        checked = check_rows(copy.copy(self), given, reset=True)
+        weight = check_weights(sample_weight, X.shape[0], dtype)
+        load = partial(backend.load, sums=False)
+        rows = load(checked, weight)
+        return rows.take(draw_rows(init, rows, k, random_state, weight, dtype, load)).astype(dtype)
 
     def _check_enough(self, n_samples: int) -> None:
         if n_samples < self.n_clusters:
@@ -234,5 +260,5 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        tags.input_tags.sparse = self._reads_sparse
+        tags.input_tags.sparse = True
         return tags

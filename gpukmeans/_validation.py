@@ -27,11 +27,10 @@ def check_rows(
     *,
     reset: bool,
     backend: Backend | None = None,
-    accept_sparse: bool = False,
 ) -> NDArray | DeviceInput:
     """X as C-contiguous uint8, float32 or float64 rows (never a copy if it is), finite and not too large.
 
-    With `accept_sparse` a sparse X may come as CSR: float32 or float64, indices rising and not repeated.
+    A sparse X comes as CSR: float32 or float64, indices rising and not repeated.
 
     Values are not read here where the backend minds them itself, nor where they lie on a device.
     """
@@ -42,7 +41,7 @@ def check_rows(
             "X is a bfloat16 tensor on the host, where NumPy has no such numbers: pass X.double() (the same "
             "clustering) or X.float(), or move X to a CUDA device, where bfloat16 rows are read as stored."
         )
-    if accept_sparse and is_sparse(X):
+    if is_sparse(X):
         return _check_sparse_rows(estimator, X, reset=reset)
     dtypes = [np.float64, np.float32, np.uint8]
     checked = validate_data(estimator, X, reset=reset, dtype=dtypes, order="C", copy=False, ensure_all_finite=False)

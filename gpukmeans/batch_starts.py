@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from gpukmeans.backends import Backend, Rows
 from gpukmeans.exact_sums import F64, I64
 from gpukmeans.restarts import Init
 from gpukmeans.seeding import draw_rows
+from gpukmeans.sparse_input import is_sparse
 
 
 @dataclass
@@ -26,6 +28,8 @@ class BatchStarts:
     n_samples : int
         Of all rows.
     sample_weight : ndarray of shape (n_samples,), float64, or None
+    X : array-like or CSR of shape (n_samples, n_features)
+        The rows as they came; of CSR a callable `init` gets some rows in CSR.
     some : callable
         ``some(indices, weights)`` are some of the rows, where the backend computes.
     everything : callable
@@ -42,6 +46,7 @@ class BatchStarts:
     backend: Backend
     n_samples: int
     sample_weight: F64 | None
+    X: Any
     some: Callable[[I64, F64 | None], Rows]
     everything: Callable[[], Rows]
     init: Init
@@ -60,7 +65,10 @@ class BatchStarts:
         weight = self._weights(indices)
         rows = self.everything() if indices is None else self.some(indices, weight)
         if callable(self.init):
-            values = rows.take(np.arange(rows.n_samples)).astype(self.dtype, copy=False)
+            if is_sparse(self.X):
+                values = self.X if indices is None else self.X[indices]
+            else:
+                values = rows.take(np.arange(rows.n_samples)).astype(self.dtype, copy=False)
             theirs = self.init(values, self.n_clusters, random_state=self.random_state)
             return check_centers(theirs, self.n_clusters, values.shape[1], self.dtype)
         load = partial(self.backend.load, sums=False)

@@ -36,13 +36,23 @@ class Draws:
 
     def __init__(self, random_state: np.random.RandomState, p: NDArray, size: int) -> None:
         self.random_state, self.size = random_state, size
+        self._even = bool((p == p[0]).all())
         self._before: Any = None
         self._reach = p.astype(np.float64).cumsum()
         self._reach /= self._reach[-1]
 
     def __call__(self) -> I64:
         """The indices of the next batch, (size,)."""
-        return self._reach.searchsorted(self.random_state.random_sample(self.size), side="right")
+        values = self.random_state.random_sample(self.size)
+        if not self._even:
+            return self._reach.searchsorted(values, side="right")
+        # The first row whose reach exceeds the value: where all rows have one chance, a product all but finds it.
+        n = len(self._reach)
+        found = np.minimum((values * n).astype(np.int64), n - 1)
+        wrong = self._reach[found] <= values
+        wrong |= (found > 0) & (self._reach[found - 1] > values)
+        found[wrong] = self._reach.searchsorted(values[wrong], side="right")
+        return found
 
     def ahead(self) -> I64:
         """The same, to be taken back perhaps."""

@@ -22,11 +22,12 @@ from gpukmeans._base import BaseKMeans
 from gpukmeans._validation import WEIGHT_RANGE, check_centers, check_rows, check_weights
 from gpukmeans.array_kinds import ArrayKind
 from gpukmeans.backends import Backend, Rows
-from gpukmeans.device_arrays import DeviceInput
+from gpukmeans.device_arrays import DeviceInput, center_dtype
 from gpukmeans.exact_sums import F64, I64, exact_total
 from gpukmeans.lloyd import LloydResult, lloyd
 from gpukmeans.lockstep import lockstep
 from gpukmeans.seeding import draw_rows
+from gpukmeans.sparse_input import is_sparse
 from gpukmeans.threads import workers
 
 #: A further run of a bisection counts as better from here on, as in scikit-learn, whose inertias are rounded.
@@ -45,7 +46,7 @@ class BisectingKMeans(BaseKMeans):
     n_clusters : int, default=8
     init : {"k-means++", "random"} or callable, default="random"
         Where each split starts.  A callable gets ``(X, 2, random_state)``, with the rows of the cluster, from which
-        the mean of all rows is subtracted, and returns two centers in those coordinates.
+        the mean of all rows is subtracted (but not from sparse ones), and returns two centers in those coordinates.
     n_init : int, default=1
         Runs of k-means in each split; the one with the lowest inertia is kept.
     random_state : int, RandomState or None, default=None
@@ -164,7 +165,7 @@ class BisectingKMeans(BaseKMeans):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             As for `gpukmeans.KMeans.fit`.
         y : ignored
         sample_weight : array-like of shape (n_samples,), default=None
@@ -187,7 +188,7 @@ class BisectingKMeans(BaseKMeans):
         rows_in = check_rows(self, given, reset=True, backend=backend)
         n_samples = rows_in.shape[0]
         self._check_enough(n_samples)
-        dtype = np.dtype(np.float32 if rows_in.dtype == np.float32 else np.float64)
+        dtype = center_dtype(rows_in.dtype)
         weight = check_weights(sample_weight, n_samples, dtype)
         splitter = _Splitter(
             self, rows_in, backend, backend.load(rows_in, weight), weight, dtype, check_random_state(self.random_state)
@@ -247,7 +248,7 @@ class BisectingKMeans(BaseKMeans):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
 
         Returns
         -------
@@ -321,7 +322,8 @@ class _Splitter:
     def __post_init__(self) -> None:
         if callable(self.options.init):
             self._host = self.X.on_host() if isinstance(self.X, DeviceInput) else self.X
-            self._mean = self._host.mean(axis=0, dtype=self.dtype)
+            # To center sparse rows would fill them.
+            self._mean = None if is_sparse(self._host) else self._host.mean(axis=0, dtype=self.dtype)
 
     def split(self, indices: I64) -> tuple[NDArray[np.int32], NDArray, F64] | None:
         """Labels 0 and 1, the two centers and the two inertias; None where too few rows weigh anything."""
@@ -347,8 +349,10 @@ class _Splitter:
     def _start(self, rows: Rows, indices: I64, weight: F64 | None) -> NDArray:
         init = self.options.init
         if callable(init):
-            moved = init(self._host[indices] - self._mean, 2, random_state=self.random_state)
-            return check_centers(moved, 2, rows.n_features, self.dtype) + self._mean
+            mean, X = self._mean, self._host[indices]
+            moved = init(X if mean is None else X - mean, 2, random_state=self.random_state)
+            centers = check_centers(moved, 2, rows.n_features, self.dtype)
+            return centers if mean is None else centers + mean
         load = partial(self.backend.load, sums=False)
         drawn = draw_rows(str(init), rows, 2, self.random_state, weight, self.dtype, load)
         return rows.take(drawn).astype(self.dtype)

@@ -18,7 +18,8 @@ from gpukmeans._base import BaseKMeans
 from gpukmeans._validation import check_rows, check_weights
 from gpukmeans.array_kinds import ArrayKind
 from gpukmeans.backends import Backend
-from gpukmeans.lloyd import Iteration, scaled_tolerance
+from gpukmeans.device_arrays import center_dtype
+from gpukmeans.lloyd import Iteration, LloydResult, scaled_tolerance
 from gpukmeans.restarts import FitReport, Init, Restarts
 from gpukmeans.watching import Callback, watching
 
@@ -127,7 +128,6 @@ class KMeans(BaseKMeans):
            [ 1.,  2.]])
     """
 
-    _reads_sparse: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict] = {
         **BaseKMeans._parameter_constraints,
         "copy_x": ["boolean"],
@@ -207,19 +207,14 @@ class KMeans(BaseKMeans):
 
     def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> KMeans:
         backend, given = self._place(X, sample_weight=sample_weight, init=self.init)
-        rows_in = check_rows(self, given, reset=True, backend=backend, accept_sparse=self._reads_sparse)
+        rows_in = check_rows(self, given, reset=True, backend=backend)
         n_samples, n_features = rows_in.shape
         self._check_enough(n_samples)
         random_state = check_random_state(self.random_state)
-        dtype = np.dtype(np.float32 if rows_in.dtype == np.float32 else np.float64)
+        dtype = center_dtype(rows_in.dtype)
         weight = check_weights(sample_weight, n_samples, dtype)
         init, n_init = self._starts(n_features, dtype, default_n_init=10)
-        if self.algorithm == "elkan" and self.n_clusters == 1:
-            warnings.warn(
-                "algorithm='elkan' doesn't make sense for a single cluster. Using 'lloyd' instead.",
-                RuntimeWarning,
-                stacklevel=4,
-            )
+        self._check_algorithm()
         report = FitReport(backend.describe())
         started = time.perf_counter()
         rows = backend.load(rows_in, weight)
@@ -235,15 +230,34 @@ class KMeans(BaseKMeans):
                 watch=watch,
                 verbose=bool(self.verbose),
             )
-        n_distinct = rows.n_used(best.labels, self.n_clusters)
+        self._take(best, rows.n_used(best.labels, self.n_clusters), ArrayKind.of(X), backend, report)
+        return self
+
+    def _check_algorithm(self) -> None:
+        if self.algorithm == "elkan" and self.n_clusters == 1:
+            warnings.warn(
+                "algorithm='elkan' doesn't make sense for a single cluster. Using 'lloyd' instead.",
+                RuntimeWarning,
+                stacklevel=5,
+            )
+
+    def _take(
+        self,
+        best: LloydResult,
+        n_distinct: int,
+        kind: ArrayKind,
+        backend: Backend,
+        report: FitReport,
+        stacklevel: int = 5,
+    ) -> None:
+        """Make an outcome the fitted attributes; `stacklevel`: of the caller whom a warning is for."""
         if n_distinct < self.n_clusters:
             warnings.warn(
                 f"Number of distinct clusters ({n_distinct}) found smaller than n_clusters ({self.n_clusters}). "
                 "Possibly due to duplicate points in X.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=stacklevel,
             )
-        kind = ArrayKind.of(X)
         self.cluster_centers_ = kind.give(best.centers, backend)
         self._n_features_out = self.n_clusters
         self.labels_ = kind.give(best.labels, backend)
@@ -251,7 +265,6 @@ class KMeans(BaseKMeans):
         self.n_iter_ = best.n_iter
         self.backend_ = backend.name
         self.fit_report_ = report
-        return self
 
 
 def fit(X: ArrayLike, n_clusters: int = 8, *, sample_weight: ArrayLike | None = None, **params: Any) -> KMeans:
@@ -259,7 +272,7 @@ def fit(X: ArrayLike, n_clusters: int = 8, *, sample_weight: ArrayLike | None = 
 
     Parameters
     ----------
-    X : array-like of shape (n_samples, n_features)
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
         uint8, float32 or float64 rows are read in place; others are converted to float64.  A CuPy array or another
         array on a CUDA device is clustered there, in place.  Fitted arrays are as X is: see the notes of `KMeans`.
     n_clusters : int, default=8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Integral
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,7 +15,9 @@ from gpukmeans import seeding
 from gpukmeans._validation import check_rows, check_weights
 from gpukmeans.array_kinds import ArrayKind
 from gpukmeans.backends import Backend
+from gpukmeans.device_arrays import center_dtype
 from gpukmeans.estimator import KMeans
+from gpukmeans.sparse_input import is_sparse
 
 _BACKEND = [StrOptions({"auto", "numpy", "cupy"}), HasMethods(["load", "minds", "describe"])]
 
@@ -49,9 +51,9 @@ def kmeans_plusplus(
 
     Parameters
     ----------
-    X : array-like of shape (n_samples, n_features)
-        uint8, float32 or float64 rows are read in place; others are converted to float64.  Rows on a CUDA device stay
-        there; then uint8, float16, bfloat16, float32 or float64.
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        uint8, float32 or float64 rows are read in place; others are converted to float64.  Sparse rows (CSR) stay
+        sparse.  Rows on a CUDA device stay there; then uint8, float16, bfloat16, float32 or float64.
     n_clusters : int
         Rows to draw.
     sample_weight : array-like of shape (n_samples,), default=None
@@ -69,7 +71,8 @@ def kmeans_plusplus(
     Returns
     -------
     centers : ndarray of shape (n_clusters, n_features)
-        ``X[indices]``, in the dtype of X where it is a NumPy array, else as the rows are read (bfloat16: float32).
+        ``X[indices]``, dense, in the dtype of X where it is a NumPy array or sparse, else as the rows are read
+        (bfloat16: float32).
     indices : ndarray of shape (n_clusters,), int64
         In the order drawn.  Both are torch tensors or CuPy arrays where X is one.
 
@@ -101,7 +104,7 @@ def kmeans_plusplus(
     checked = check_rows(model, given, reset=True)
     n_samples = checked.shape[0]
     model._check_enough(n_samples)
-    dtype = np.dtype(np.float32 if checked.dtype == np.float32 else np.float64)
+    dtype = center_dtype(checked.dtype)
     weight = check_weights(sample_weight, n_samples, dtype)
     n_norms = n_samples if x_squared_norms is None else np.shape(x_squared_norms)[0]
     if n_norms != n_samples:
@@ -112,7 +115,10 @@ def kmeans_plusplus(
     p = seeding.probabilities(n_samples, weight, dtype)
     state = check_random_state(random_state)
     indices = seeding.kmeans_plusplus(rows, n_clusters, state, p, weight, n_local_trials)
-    centers = X[indices] if isinstance(X, np.ndarray) else rows.take(indices)
+    if is_sparse(X):  # in its own dtype, like a NumPy array
+        centers = cast(Any, X).tocsr()[indices].toarray()
+    else:
+        centers = X[indices] if isinstance(X, np.ndarray) else rows.take(indices)
     kind = ArrayKind.of(X)
     return kind.give(centers, place), kind.give(indices, place)
 
@@ -142,8 +148,8 @@ def k_means(
 
     Parameters
     ----------
-    X : array-like of shape (n_samples, n_features)
-        As for `gpukmeans.KMeans.fit`; rows on a CUDA device are clustered there.
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        As for `gpukmeans.KMeans.fit`: also CSR; rows on a CUDA device are clustered there.
     n_clusters : int
     sample_weight : array-like of shape (n_samples,), default=None
         Not negative, not all zero.  None weighs all rows equally.

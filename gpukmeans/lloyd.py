@@ -7,9 +7,9 @@ the relocation of empty clusters are scikit-learn's.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +73,39 @@ class Watch(NamedTuple):
 Projection = Callable[[NDArray, NDArray], NDArray]
 
 
+class Iterations(Sequence[Iteration]):
+    """The iterations of some runs, in order; told when somebody asks for them."""
+
+    def __init__(self) -> None:
+        self._runs: list[tuple[int, Sequence[Step | Iteration]]] = []
+        self._told: list[Iteration] | None = None
+
+    def add(self, init: int, steps: Sequence[Step] | Sequence[Iteration]) -> None:
+        """Those of one more run, the restart of this number."""
+        self._runs.append((init, steps))
+        self._told = None
+
+    def __len__(self) -> int:
+        return sum(len(steps) for _, steps in self._runs)
+
+    def __getstate__(self) -> dict[str, object]:
+        """For pickles and copies: all told."""
+        return {"_runs": [(0, list(self))], "_told": None}
+
+    @overload
+    def __getitem__(self, index: int) -> Iteration: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Iteration]: ...
+    def __getitem__(self, index: int | slice) -> Iteration | list[Iteration]:
+        if self._told is None:
+            self._told = [
+                step if isinstance(step, Iteration) else _iteration(init, number, step, 0, step.shift, step.seconds, {})
+                for init, steps in self._runs
+                for number, step in enumerate(steps, 1)
+            ]
+        return self._told[index]
+
+
 @dataclass
 class LloydResult:
     """The outcome of one run: labels, centers and inertia of one and the same assignment.
@@ -84,9 +117,10 @@ class LloydResult:
     centers: NDArray
     inertia: float
     n_iter: int
-    iterations: list[Iteration] = field(default_factory=list)
+    iterations: Sequence[Iteration] = field(default_factory=list)
     inertia_seconds: float = 0.0
     stopped: bool = False
+    n_used: int | None = None  # how many clusters have a row, where that is known already
 
 
 def lloyd(
@@ -143,16 +177,15 @@ def lloyd(
             filling = time.perf_counter() - started
             if "update" in stages:
                 stages["update"] += filling
-            a = step.assigned
-            counts = (a.n_skipped, a.n_certified, a.n_resolved, a.n_exact, a.n_uncertain, n_relocated)
-            number, seconds = len(iterations) + 1, step.seconds + filling
-            record = Iteration(init, number, a.n_moved, shift, *counts, seconds, stages, run_inertia)
+            number, moved = len(iterations) + 1, step.assigned.n_moved
+            spent = step.seconds + filling
+            record = _iteration(init, number, step, n_relocated, shift, spent, stages, run_inertia)
             iterations.append(record)
             if verbose:
                 print(f"Iteration {number - 1}, inertia {run_inertia}.")
             if watch is not None and watch.tell(record):
                 stopped = True  # at the end of these steps, if there are more
-            if a.n_moved == 0:
+            if moved == 0:
                 done, settled = True, step.n_empty == 0  # else centers were placed after the labels were given
                 if verbose:
                     print(f"Converged at iteration {number - 1}: strict convergence.")
@@ -168,6 +201,21 @@ def lloyd(
     return LloydResult(
         run.labels_there(), run.centers(), inertia, len(iterations), iterations, inertia_seconds, stopped
     )
+
+
+def _iteration(
+    init: int,
+    number: int,
+    step: Step,
+    n_relocated: int,
+    shift: float,
+    seconds: float,
+    stages: dict[str, float],
+    inertia: float | None = None,
+) -> Iteration:
+    a = step.assigned
+    counts = (a.n_skipped, a.n_certified, a.n_resolved, a.n_exact, a.n_uncertain, n_relocated)
+    return Iteration(init, number, a.n_moved, shift, *counts, seconds, stages, inertia)
 
 
 def _one_step(run: Run, with_inertia: bool) -> tuple[Step, dict[str, float], float | None]:

@@ -1,32 +1,117 @@
-"""Restarts that advance together: Lloyd's algorithm over several runs, with one call a step for all of them.
+"""Runs that advance together: restarts of one problem, or of several of one shape, and the best run of each.
 
-Each run takes the same steps as alone (see lloyd.py) and ends in the same bits.  It leaves when it ends.  A run that
-empties a cluster starts over alone, for relocation looks at single rows; so does one that the backend gives up.
+Each run takes the same steps as alone (see lloyd.py) and ends in the same bits.  A run that empties a cluster starts
+over alone, for relocation looks at single rows; so does one that the backend gives up.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.backends import ManyAssigned, Rows, Runs
-from gpukmeans.exact_sums import F64, exact_totals
-from gpukmeans.lloyd import Iteration, LloydResult, lloyd
+from gpukmeans.backends import Ended, Rows, Runs
+from gpukmeans.exact_sums import F64
+from gpukmeans.lloyd import Iterations, LloydResult, lloyd
 
 
 @dataclass
-class _Ended:
-    """A run that has ended, its inertia known within bounds."""
+class Contest:
+    """The runs of one problem, as they come: the best of them, and what all of them did.
 
-    labels: Any
-    centers: NDArray
-    lowest: float
-    highest: float
+    Attributes
+    ----------
+    rows : callable
+        Returns the problem's rows: runs that start over alone need them.
+    sample_weight, tol
+        As for `gpukmeans.lloyd.lloyd`.
+    best : LloydResult or None
+        The run with the lowest inertia so far, the first of equal ones.
+    n_runs : int
+        So far.
+    iterations : Iterations
+        Those of all runs.
+    inertia_seconds : float
+    """
+
+    rows: Callable[[], Rows]
+    sample_weight: F64 | None
+    tol: float
+    best: LloydResult | None = None
+    n_runs: int = 0
+    iterations: Iterations = field(default_factory=Iterations)
+    inertia_seconds: float = 0.0
+
+    def result(self) -> LloydResult:
+        """The best run, with the iterations of all runs."""
+        best = self.best
+        assert best is not None
+        # Arrays of many runs may share their memory: those that are kept are to hold no others.
+        labels = best.labels.copy() if isinstance(best.labels, np.ndarray) else best.labels
+        return replace(
+            best,
+            labels=labels,
+            centers=best.centers.copy(),
+            iterations=self.iterations,
+            inertia_seconds=self.inertia_seconds,
+        )
+
+    def judge(
+        self, runs: Runs, starts: NDArray, ended: Sequence[Ended | None], *, max_iter: int, precision: str
+    ) -> None:
+        """Go on with further runs: how they ended, and where from."""
+        alone: dict[int, LloydResult] = {}
+        for i, end in enumerate(ended):
+            number = self.n_runs + i
+            if end is None:
+                alone[i] = lloyd(
+                    self.rows(),
+                    starts[i],
+                    sample_weight=self.sample_weight,
+                    max_iter=max_iter,
+                    tol=self.tol,
+                    precision=precision,
+                    init=number,
+                )
+                self.iterations.add(number, alone[i].iterations)
+                self.inertia_seconds += alone[i].inertia_seconds
+            else:
+                self.iterations.add(number, end.steps)
+        self.n_runs += len(ended)
+        started = time.perf_counter()
+        reach = min(end.highest if end else alone[i].inertia for i, end in enumerate(ended))
+        for i, end in enumerate(ended):
+            if end is None:
+                result = alone[i]
+            elif end.lowest > reach or (self.best is not None and end.lowest > self.best.inertia):
+                continue
+            else:
+                known = end.lowest == end.highest
+                inertia = end.lowest if known else runs.inertia(end.labels, end.centers)
+                result = LloydResult(end.labels, end.centers, inertia, len(end.steps), n_used=end.n_used)
+            if self.best is None or result.inertia < self.best.inertia:
+                self.best = result
+        self.inertia_seconds += time.perf_counter() - started
+
+
+def contend(
+    runs: Runs, starts: NDArray, contests: Sequence[Contest], *, max_iter: int, precision: str = "exact"
+) -> None:
+    """Take runs to their ends, and let each contest have its own.
+
+    Parameters
+    ----------
+    runs : Runs
+        From ``starts.reshape(-1, n_clusters, n_features)``.
+    starts : ndarray of shape (n_contests, n_runs, n_clusters, n_features)
+    """
+    ended = runs.finish(max_iter, np.repeat([contest.tol for contest in contests], starts.shape[1]))
+    for i, contest in enumerate(contests):
+        own = ended[i * starts.shape[1] : (i + 1) * starts.shape[1]]
+        contest.judge(runs, starts[i], own, max_iter=max_iter, precision=precision)
 
 
 def lockstep(
@@ -49,112 +134,8 @@ def lockstep(
         As for `gpukmeans.lloyd.lloyd`; "fast" can only concern runs that start over alone.
     """
     at_a_time = rows.runs_at_a_time(len(starts[0]), len(starts))
-    best: LloydResult | None = None
-    iterations: list[Iteration] = []
-    inertia_seconds = 0.0
+    contest = Contest(lambda: rows, sample_weight, tol)
     for base in range(0, len(starts), at_a_time):
-        group = starts[base : base + at_a_time]
-        runs = rows.start_many(np.stack(group))
-        records: list[list[Iteration]] = [[] for _ in group]
-        ended = _advance(runs, base, records, max_iter, tol)
-        alone: dict[int, LloydResult] = {}
-        for i in range(len(group)):
-            if ended[i] is None:
-                alone[i] = lloyd(
-                    rows,
-                    group[i],
-                    sample_weight=sample_weight,
-                    max_iter=max_iter,
-                    tol=tol,
-                    precision=precision,
-                    init=base + i,
-                )
-                records[i] = alone[i].iterations
-                inertia_seconds += alone[i].inertia_seconds
-            iterations += records[i]
-        started = time.perf_counter()
-        reach = min(end.highest if end else alone[i].inertia for i, end in enumerate(ended))
-        for i, end in enumerate(ended):
-            if end is None:
-                result = alone[i]
-            elif end.lowest > reach or (best is not None and end.lowest > best.inertia):
-                continue
-            else:
-                inertia = runs.inertia(end.labels, end.centers)
-                result = LloydResult(end.labels, end.centers, inertia, len(records[i]))
-            if best is None or result.inertia < best.inertia:
-                best = result
-        inertia_seconds += time.perf_counter() - started
-    assert best is not None
-    return LloydResult(best.labels, best.centers, best.inertia, best.n_iter, iterations, inertia_seconds)
-
-
-class _Step(NamedTuple):
-    """What one iteration did, before it is told run by run."""
-
-    active: NDArray[np.intp]
-    counted: NDArray[np.bool_]
-    assigned: ManyAssigned
-    shift_square: F64
-    seconds: float
-
-
-def _advance(runs: Runs, base: int, records: list[list[Iteration]], max_iter: int, tol: float) -> list[_Ended | None]:
-    """Take all runs to their ends; None stands for a run that has to start over alone."""
-    ended: list[_Ended | None] = [None] * len(records)
-    active = np.arange(len(records))
-    closing = np.zeros(len(records), bool)  # to be labelled once more, by the last centers
-    steps: list[_Step] = []
-    while len(active):
-        started = time.perf_counter()
-        assigned = runs.assign()
-        if assigned is None:
-            break
-        updated = runs.update()
-        counted = updated.weights.all(axis=1) & ~closing
-        over = closing | (counted & (assigned.n_moved == 0))
-        if over.any():
-            lowest, highest = runs.inertia_bounds()
-            for i in np.flatnonzero(over).tolist():
-                labels, centers = runs.outcome(i)
-                ended[active[i]] = _Ended(labels, centers, float(lowest[i]), float(highest[i]))
-        steps.append(
-            _Step(active, counted, assigned, updated.shift_square, (time.perf_counter() - started) / len(active))
-        )
-        going = counted & ~over
-        closing = going.copy()
-        if len(steps) < max_iter:
-            closing &= _at_most(updated.shift_square, tol)
-        if not going.all():
-            if going.any():
-                runs.keep(going)
-            active, closing = active[going], closing[going]
-    _record(steps, base, records)
-    return ended
-
-
-def _at_most(shift_square: F64, tol: float) -> NDArray[np.bool_]:
-    """Whether the exact total of each row is at most `tol`; rows of empty clusters do not matter."""
-    totals = shift_square.sum(axis=1)
-    room = 2.0**-40 * totals + 2.0**-900  # beyond the roundings of the sum and of the exact total
-    decided = (totals - room > tol) | (totals + room <= tol) | (totals == 0.0) | np.isnan(totals)
-    if decided.all():
-        return totals <= tol
-    return exact_totals(np.nan_to_num(shift_square).T) <= tol
-
-
-def _record(steps: list[_Step], base: int, records: list[list[Iteration]]) -> None:
-    """Tell the iterations run by run; the runs share the time of a step."""
-    if not steps:
-        return
-    shifts = exact_totals(np.nan_to_num(np.concatenate([step.shift_square for step in steps])).T)
-    first = 0
-    for number, step in enumerate(steps, 1):
-        mine = shifts[first : first + len(step.active)].tolist()
-        first += len(step.active)
-        counts = zip(*(count.tolist() for count in step.assigned), strict=True)
-        columns = zip(step.active.tolist(), step.counted.tolist(), mine, counts, strict=True)
-        for run, counted, shift, (n_moved, n_certified, n_resolved, n_exact) in columns:
-            if counted:
-                done = (n_moved, shift, 0, n_certified, n_resolved, n_exact, 0, 0)
-                records[run].append(Iteration(base + run, number, *done, step.seconds))
+        group = np.stack(starts[base : base + at_a_time])
+        contend(rows.start_many(group), group[None], [contest], max_iter=max_iter, precision=precision)
+    return contest.result()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from numbers import Integral, Real
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,7 +22,7 @@ from gpukmeans.array_kinds import ArrayKind
 from gpukmeans.backends import Backend, Rows
 from gpukmeans.batch_starts import BatchStarts
 from gpukmeans.batch_steps import Draws, EarlyStopping, MovingCenters, take_steps
-from gpukmeans.device_arrays import dtype_of
+from gpukmeans.device_arrays import center_dtype, dtype_of
 from gpukmeans.exact_sums import F64, I64
 from gpukmeans.lloyd import Iteration, mean_variance
 from gpukmeans.restarts import FitReport, Init
@@ -44,7 +44,7 @@ class MiniBatchKMeans(BaseKMeans):
         Number of clusters.
     init : {"k-means++", "k-means||", "random"}, array-like (n_clusters, n_features) or callable, default="k-means++"
         Where to start.  Names draw among `init_size` random rows.  A callable gets ``(X, n_clusters, random_state)``
-        with these rows as they are, on the host, and returns centers.
+        with these rows as they are, on the host (CSR if X is sparse), and returns centers.
     max_iter : int, default=100
         As many times all rows are drawn at most.
     batch_size : int, default=1024
@@ -128,7 +128,7 @@ class MiniBatchKMeans(BaseKMeans):
     >>> for batch in (X[:4], X[2:]):
     ...     stream = stream.partial_fit(batch)
     >>> stream.n_steps_, stream.labels_.tolist()
-    (2, [1, 0, 0, 0])
+    (2, [0, 1, 1, 1])
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -192,9 +192,9 @@ class MiniBatchKMeans(BaseKMeans):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             uint8, float32 or float64 rows are read in place; others are converted to float64.  Or an array on a CUDA
-            device.
+            device, or CSR.
         y : ignored
         sample_weight : array-like of shape (n_samples,), default=None
             Not negative, not all zero: the chances of the rows to be drawn.
@@ -216,7 +216,7 @@ class MiniBatchKMeans(BaseKMeans):
         rows_in = check_rows(self, given, reset=True)  # at once: hardly any batch has all rows
         n_samples, n_features = rows_in.shape
         self._check_enough(n_samples)
-        dtype = np.dtype(np.float32 if rows_in.dtype == np.float32 else np.float64)
+        dtype = center_dtype(rows_in.dtype)
         init, n_init = self._starts(n_features, dtype, default_n_init=3)
         self._set_sizes(n_samples)
         random_state = check_random_state(self.random_state)
@@ -232,7 +232,7 @@ class MiniBatchKMeans(BaseKMeans):
             started = time.perf_counter()
             tol = float(self.tol) * mean_variance(backend.load(rows_in)) if self.tol > 0 else 0.0
             everything = partial(backend.load, rows_in, weight, sums=False)
-            starts = self._batch_starts(backend, n_samples, weight, feed.some, everything, init, random_state, dtype)
+            starts = self._batch_starts(backend, rows_in, weight, feed.some, everything, init, random_state, dtype)
             centers = starts.best(n_init, self.precision, verbose=bool(self.verbose))
             moving = MovingCenters(centers, np.zeros(self.n_clusters))
             stopping = EarlyStopping(
@@ -272,7 +272,7 @@ class MiniBatchKMeans(BaseKMeans):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             As for `fit`.
         y : ignored
         sample_weight : array-like of shape (n_samples,), default=None
@@ -308,7 +308,7 @@ class MiniBatchKMeans(BaseKMeans):
                 rows_in = rows_in.astype(np.float64)  # so that the centers are not rounded to float32
         else:
             self._check_enough(n_samples)
-            dtype = np.dtype(np.float32 if rows_in.dtype == np.float32 else np.float64)
+            dtype = center_dtype(rows_in.dtype)
         weight = check_weights(sample_weight, n_samples, dtype)
         rows = backend.load(rows_in, weight)
         if fitted:
@@ -317,7 +317,7 @@ class MiniBatchKMeans(BaseKMeans):
             init, _ = self._starts(n_features, dtype, default_n_init=3)
             self._set_sizes(n_samples)
             some = partial(rows.subset, sums=False)
-            starts = self._batch_starts(backend, n_samples, weight, some, lambda: rows, init, self._random_state, dtype)
+            starts = self._batch_starts(backend, rows_in, weight, some, lambda: rows, init, self._random_state, dtype)
             moving = MovingCenters(starts.draw(), np.zeros(self.n_clusters))
         due = moving.due(self._batch_size)
         moving.move(rows.batch_sums(moving.centers, precision=self.precision, inertia=False))
@@ -350,7 +350,7 @@ class MiniBatchKMeans(BaseKMeans):
     def _batch_starts(
         self,
         backend: Backend,
-        n_samples: int,
+        X: Any,
         weight: F64 | None,
         some: Callable[[I64, F64 | None], Rows],
         everything: Callable[[], Rows],
@@ -359,7 +359,7 @@ class MiniBatchKMeans(BaseKMeans):
         dtype: np.dtype,
     ) -> BatchStarts:
         size, k = self._init_size, self.n_clusters
-        return BatchStarts(backend, n_samples, weight, some, everything, init, k, size, random_state, dtype)
+        return BatchStarts(backend, X.shape[0], weight, X, some, everything, init, k, size, random_state, dtype)
 
     def _keep(self, moving: MovingCenters, kind: ArrayKind, backend: Backend) -> None:
         """Where the centers have come to, and what `partial_fit` goes on from."""

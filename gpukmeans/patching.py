@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 #: What is replaced, by its name in `sklearn.cluster` and here.
-NAMES = ("BisectingKMeans", "KMeans", "k_means", "kmeans_plusplus")
+NAMES = ("BisectingKMeans", "KMeans", "MiniBatchKMeans", "k_means", "kmeans_plusplus")
 
 #: (module, name) -> what scikit-learn has there.
 _replaced: dict[tuple[str, str], object] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -37,13 +37,13 @@ class FitReport:
         The machine and library versions that computed.
     stages : dict of str to float
         Seconds of wall time in "load", "seed", "lloyd" and "inertia", over all restarts.
-    iterations : list of Iteration
+    iterations : sequence of Iteration
         Every iteration of every restart, in order.
     """
 
     backend: str = ""
     stages: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("load", "seed", "lloyd", "inertia"), 0.0))
-    iterations: list[Iteration] = field(default_factory=list)
+    iterations: Sequence[Iteration] = field(default_factory=list)
 
 
 @dataclass
@@ -152,7 +152,8 @@ class Restarts:
     def _note(self, result: LloydResult, started: float) -> None:
         self.report.stages["lloyd"] += time.perf_counter() - started - result.inertia_seconds
         self.report.stages["inertia"] += result.inertia_seconds
-        self.report.iterations += result.iterations
+        before = self.report.iterations
+        self.report.iterations = [*before, *result.iterations] if before else result.iterations
 
     def _start(self) -> NDArray:
         """The centers that the next run starts from."""
@@ -163,7 +164,7 @@ class Restarts:
             return self.rows.take(drawn).astype(self.dtype)
         if callable(self.init):
             X = self._host_rows
-            if self.project is not None or is_sparse(X):  # as it is: to center CSR rows would fill them
+            if self.project is not None or is_sparse(X):  # to center sparse rows would fill them
                 return check_centers(self.init(X, k, random_state=self.random_state), k, X.shape[1], self.dtype)
             mean = X.mean(axis=0, dtype=self.dtype)
             moved = self.init(X - mean, k, random_state=self.random_state)

@@ -19,7 +19,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.backends import Rows, Seeding
+from gpukmeans.backends import Drawn, Rows, Seeding
 from gpukmeans.certificates import SLACK, SQUARE_UNDERFLOW, UNIT64, gamma
 from gpukmeans.exact_sums import F64
 from gpukmeans.tie_break import first_of_equal_rows
@@ -90,15 +90,33 @@ def many_kmeans_plusplus(
     No random value depends on what an earlier one hit, so all are drawn first.  The backend goes as far as it is
     certain, with all runs at once if it likes.
     """
+    first, draws = plusplus_draws(rows.n_samples, n_clusters, n_runs, random_state, p, n_local_trials)
+    return settled(rows.plusplus(first, draws), draws, lambda _: (rows, sample_weight))
+
+
+def plusplus_draws(
+    n_samples: int,
+    n_clusters: int,
+    n_runs: int,
+    random_state: np.random.RandomState,
+    p: NDArray,
+    n_local_trials: int | None = None,
+) -> tuple[NDArray[np.int64], F64]:
+    """The random values of `many_kmeans_plusplus`: the first rows (n_runs, 1), and (n_runs, n_steps, n_trials)."""
     if n_local_trials is None:
         n_local_trials = 2 + int(np.log(n_clusters))
     first = np.empty((n_runs, 1), np.int64)
     draws = np.empty((n_runs, n_clusters - 1, n_local_trials))
     for run in range(n_runs):
-        first[run] = random_state.choice(rows.n_samples, p=p)
+        first[run] = random_state.choice(n_samples, p=p)
         draws[run] = random_state.uniform(size=draws.shape[1:])
-    drawn = rows.plusplus(first, draws)
-    for run in np.flatnonzero(drawn.n_certain < n_clusters).tolist():
+    return first, draws
+
+
+def settled(drawn: Drawn, draws: F64, problem_of: Callable[[int], tuple[Rows, F64 | None]]) -> NDArray[np.int64]:
+    """All rows of the runs, of which a backend was certain of some; `problem_of` a run: its rows and their weights."""
+    for run in np.flatnonzero(drawn.n_certain < drawn.rows.shape[1]).tolist():
+        rows, sample_weight = problem_of(run)
         certain = drawn.rows[run, : drawn.n_certain[run]].tolist()
         drawn.rows[run] = _settled(rows, certain, draws[run], sample_weight)
     return drawn.rows
@@ -355,7 +373,7 @@ class _ExactPotentials:
             there = np.flatnonzero(seed)
             s = np.zeros(len(seed), object)
             s[there] = self._integers(seed[there])
-            distance = np.full(len(part), (s * s).sum())
+            distance = np.full(len(part), (s * s).sum(), object)
             np.add.at(distance, owner, x * (x - 2 * s[columns]))
             yield distance
 

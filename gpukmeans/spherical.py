@@ -19,10 +19,11 @@ from gpukmeans._base import BaseKMeans
 from gpukmeans._validation import check_centers, check_rows, check_weights
 from gpukmeans.array_kinds import ArrayKind
 from gpukmeans.backends import Backend, Run
-from gpukmeans.device_arrays import DeviceInput, dtype_of, host_copy, host_view
+from gpukmeans.device_arrays import DeviceInput, center_dtype, dtype_of, host_copy, host_view
 from gpukmeans.exact_sums import F64, I64, exact_total, refuse_values
-from gpukmeans.lloyd import Iteration, mean_variance
+from gpukmeans.lloyd import Iteration, scaled_tolerance
 from gpukmeans.restarts import FitReport, Init, Restarts
+from gpukmeans.sparse_input import is_sparse
 from gpukmeans.unit_rows import unit_centers, unit_rows
 from gpukmeans.watching import Callback, watching
 
@@ -153,7 +154,7 @@ class SphericalKMeans(BaseKMeans):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             As for `gpukmeans.KMeans.fit`; at least `n_clusters` rows must not be zero.
         y : ignored
         sample_weight : array-like of shape (n_samples,), default=None
@@ -191,7 +192,7 @@ class SphericalKMeans(BaseKMeans):
             weight = None if weight is None else weight[some]
             rows = backend.load(rows_in, sums=False).subset(some, weight)
             rows_in = host_rows(rows_in)[some] if callable(init) else rows_in
-        tol = float(self.tol) * mean_variance(rows if weight is None else rows.unweighted()) if self.tol > 0 else 0.0
+        tol = scaled_tolerance(rows if weight is None else rows.unweighted(), float(self.tol)) if self.tol > 0 else 0.0
         report.stages["load"] = time.perf_counter() - started
 
         restarts = Restarts(
@@ -230,7 +231,7 @@ class SphericalKMeans(BaseKMeans):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
 
         Returns
         -------
@@ -251,7 +252,7 @@ class SphericalKMeans(BaseKMeans):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
         y : ignored
         sample_weight : array-like of shape (n_samples,), default=None
 
@@ -271,7 +272,7 @@ class SphericalKMeans(BaseKMeans):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
 
         Returns
         -------
@@ -279,7 +280,8 @@ class SphericalKMeans(BaseKMeans):
             From 0 to 2.  Or a torch tensor or CuPy array, as X is, unless `set_output` asks for data frames.
         """
         check_is_fitted(self)
-        checked = check_rows(self, host_copy(host_view(X)), reset=False)
+        given = X if is_sparse(X) else host_copy(host_view(X))
+        checked = check_rows(self, given, reset=False)
         return self._given_back(X, cosine_distances(checked, self._host_centers()))
 
     # ---- rows of unit length -----------------------------------------------------------------------------------
@@ -288,7 +290,7 @@ class SphericalKMeans(BaseKMeans):
         """The rows of X, checked, of unit length."""
         backend, placed = self._place(X, sample_weight=sample_weight, **others)
         checked = check_rows(self, placed, reset=reset)
-        n_samples = checked.shape[0]
+        n_samples, dtype = checked.shape[0], center_dtype(checked.dtype)
         if reset:
             self._check_enough(n_samples)
         elif dtype_of(self.cluster_centers_) == np.float64 and checked.dtype == np.float32:
@@ -301,7 +303,7 @@ class SphericalKMeans(BaseKMeans):
                 f"Only {len(heading)} of {n_samples} rows of X have a direction, the others are zero; n_clusters="
                 f"{self.n_clusters} should be at most that."
             )
-        weight = check_weights(sample_weight, n_samples, unit.dtype if reset else np.dtype(np.float64))
+        weight = check_weights(sample_weight, n_samples, dtype)
         if reset and weight is not None and heading is not None and not weight[heading].any():
             raise ValueError("sample_weight is zero for all rows but those that are zero and have no direction.")
         return _Directions(backend, unit, weight, largest, heading)
@@ -320,7 +322,7 @@ class SphericalKMeans(BaseKMeans):
         """What a callable `init` returns, of unit length."""
         assert callable(self.init)
         centers = self.init(X, n_clusters, random_state=random_state)
-        dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
+        dtype = center_dtype(X.dtype)
         return _directed(check_centers(centers, n_clusters, X.shape[1], dtype), "the centers of init")
 
 

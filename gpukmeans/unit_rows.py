@@ -7,11 +7,18 @@ divided by that once.  A row of zeros has no direction and stays as it is.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.exact_sums import F64, blocks, warp_order_sum
-from gpukmeans.threads import workers
+from gpukmeans.device_arrays import center_dtype
+from gpukmeans.exact_sums import F64, WARP, blocks, warp_order_sum
+from gpukmeans.sparse_input import is_sparse
+from gpukmeans.threads import parts_of, workers
+
+#: Rows in CSR that are worked on at a time.
+CSR_ROWS = 1 << 14
 
 
 def unit_rows(X: NDArray) -> tuple[NDArray, F64]:
@@ -22,11 +29,11 @@ def unit_rows(X: NDArray) -> tuple[NDArray, F64]:
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features), uint8, float16, float32 or float64
-        Finite.
+        Finite.  Or CSR, float32 or float64, as `gpukmeans.sparse_input.canonical` gives it.
 
     Returns
     -------
-    unit : ndarray of shape (n_samples, n_features)
+    unit : ndarray, or CSR with the same entries, of shape (n_samples, n_features)
         float32 for float32 rows, else float64: each value is rounded to it at the end, so that lengths are one only to
         about a unit in the last place.
     largest : ndarray of shape (n_samples,), float64
@@ -43,8 +50,10 @@ def unit_rows(X: NDArray) -> tuple[NDArray, F64]:
     >>> int(np.flatnonzero(largest == 0.0)[0])
     1
     """
+    if is_sparse(X):
+        return _unit_csr(X)
     n, d = X.shape
-    unit = np.empty((n, d), np.float32 if X.dtype == np.float32 else np.float64)
+    unit = np.empty((n, d), center_dtype(X.dtype))
     largest = np.empty(n)
 
     def scale(part: slice) -> None:
@@ -59,6 +68,26 @@ def unit_rows(X: NDArray) -> tuple[NDArray, F64]:
     with workers(X.size) as pool:
         pool.map(scale, blocks(n, d))
     return unit, largest
+
+
+def _unit_csr(X: Any) -> tuple[Any, F64]:
+    """The same from the entries that are stored: those that are not add nothing to a lane."""
+    n, data = X.shape[0], np.empty(len(X.data), X.dtype)
+    largest = np.zeros(n)
+    for part in parts_of(n, CSR_ROWS):
+        ends = X.indptr[part.start : part.stop + 1]
+        entries = slice(ends[0], ends[-1])
+        values = X.data[entries].astype(np.float64)
+        n_rows = part.stop - part.start
+        rows = np.repeat(np.arange(n_rows), np.diff(ends))
+        np.maximum.at(largest[part], rows, np.abs(values))
+        np.ldexp(values, -np.frexp(largest[part])[1][rows], out=values)
+        lane = rows * WARP + X.indices[entries] % WARP
+        lanes = np.bincount(lane, values * values, n_rows * WARP).astype(np.float64)  # entry by entry, in order
+        lengths = np.sqrt(warp_order_sum(lanes.reshape(n_rows, WARP)))
+        lengths[lengths == 0.0] = 1.0  # of zeros that are stored
+        data[entries] = values / lengths[rows]
+    return type(X)((data, X.indices, X.indptr), shape=X.shape, copy=False), largest
 
 
 def unit_centers(centers: NDArray, before: NDArray) -> NDArray:

@@ -6,8 +6,9 @@
  * so neither can hide.
  *
  * X (n,d) ROW IN | weights (n) f64 IN or null (w_i = 1) | largest (d) f64 INOUT, 0 before          all C-contiguous
+ * Several problems (blockIdx.z): arrays hold one after another.
  * A block owns `rows_per_block` rows and blockDim.x columns; blockDim.y groups of threads take turns at its rows.
- * Launch grid (ceil(n/rows_per_block), ceil(d/blockDim.x)), block (F, THREADS/F).
+ * Launch grid (ceil(n/rows_per_block), ceil(d/blockDim.x), problems), block (F, THREADS/F).
  * Traffic: one read of X, 8n bytes of weights per column of blocks, one atomic per block and feature.
  * Accuracy: exact.
  */
@@ -18,6 +19,10 @@
 extern "C" __global__ void __launch_bounds__(THREADS)
 column_largest(const ROW* __restrict__ X, const double* __restrict__ weights, long long n, int d, int rows_per_block,
                double* __restrict__ largest) {
+  const long long problem = problem_index();
+  X += problem * n * d;
+  if (weights) weights += problem * n;
+  largest += problem * d;
   __shared__ double most_of[THREADS];
   const int F = int(blockDim.x), groups = int(blockDim.y), group = int(threadIdx.y);
   const int tid = group * F + int(threadIdx.x);

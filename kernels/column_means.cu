@@ -4,8 +4,10 @@
  *   spread     = max over f of the largest |x_if - means[f]| among them
  *
  * X (n,d) ROW IN | means (d) f64 OUT | spread (1) f64 INOUT, 0 before             all C-contiguous
+ * Several problems (blockIdx.z): arrays hold one after another.
  * A block owns 32 columns; 32 groups of threads take turns at the rows and are added in a fixed order.
- * Launch grid ceil(d/32), block (32, 32), shared 8.25 KiB (static).   Traffic: the sampled rows twice (mostly from cache).
+ * Launch grid (ceil(d/32), 1, problems), block (32, 32), shared 8.25 KiB (static).
+ * Traffic: the sampled rows twice (mostly from cache).
  * Accuracy: some rounding; screens measure what they make of these numbers (row_facts.cu).
  */
 #include "common.cuh"
@@ -16,6 +18,10 @@
 extern "C" __global__ void __launch_bounds__(COLUMNS * GROUPS)
 column_means(const ROW* __restrict__ X, long long n, int d, int n_sample, double* __restrict__ means,
              double* __restrict__ spread) {
+  const long long problem = problem_index();
+  X += problem * n * d;
+  means += problem * d;
+  spread += problem;
   __shared__ double part[GROUPS][COLUMNS + 1];
   const int column = int(threadIdx.x), group = int(threadIdx.y), f = int(blockIdx.x) * COLUMNS + column;
   const int own = min(f, d - 1);

@@ -32,6 +32,11 @@ static __device__ __forceinline__ double widen(double value) { return value; }
 static __device__ __forceinline__ void narrow(double value, float* target) { *target = double_to_float(value); }
 static __device__ __forceinline__ void narrow(double value, double* target) { *target = value; }
 
+/* Launches that several runs share: blockIdx.z is the problem, whose rows are the same for all of its runs, and blockIdx.y
+ * counts the runs of a problem.  Arrays hold the runs of the first problem, then those of the second, ... */
+static __device__ __forceinline__ int problem_index() { return int(blockIdx.z); }
+static __device__ __forceinline__ int run_index() { return int(blockIdx.z * gridDim.y + blockIdx.y); }
+
 static __device__ __forceinline__ int lane_index() { return int(threadIdx.x) & (WARP - 1); }
 
 /* The last half of the warp order (exact_sums.warp_order_sum): lanes are added in halves, l and l + 16, then l and l + 8,
@@ -65,6 +70,13 @@ static __device__ __forceinline__ double low_part(long long sum0, long long sum1
 }
 static __device__ __forceinline__ double scaled_value(long long sum0, long long sum1, bool two, double limb_unit) {
   return __dadd_rn(double(sum0), low_part(sum0, sum1, two, limb_unit));
+}
+
+// The scale of exact_sums.Grid.for_largest, which has `bits` bits in a limb.
+static __device__ __forceinline__ double scale_for(double largest, int bits) {
+  int exponent;
+  frexp(largest, &exponent);
+  return ldexp(1.0, bits - max(exponent, -900));
 }
 
 static __device__ __forceinline__ void atomic_add(long long* target, long long value) {

@@ -1,8 +1,8 @@
 /* control.cuh -- the words by which launches speak to the launches that follow, and to the host.
  *
- * control (CONTROL_WORDS) i32 and facts (FACT_WORDS) f32 lie on the device; gpukmeans/backends/cupy_control.py names the
- * same words.  A launch that finds control[STOP] set returns at once: the host, which looks every few iterations, will
- * clear it.
+ * control (CONTROL_WORDS) i32 and facts (FACT_WORDS) f32, of each run, and scales (SCALE_WORDS) f64, of each problem, lie on
+ * the device; gpukmeans/backends/cupy_control.py names the same words.  A launch that finds control[STOP] set returns at once:
+ * the host, which looks every few iterations, will clear it.
  */
 #pragma once
 
@@ -38,6 +38,14 @@ enum FactWord {
   CONSTANT,
   WHOLE,           // 1 if float64 distances carry no error, else 0
   FACT_WORDS
+};
+
+// Of the rows of a problem, in float64: the host has written them.
+enum ScaleWord {
+  HALF_SCALE,      // z = x HALF_SCALE + offset is what is rounded to halves: screen.cuh
+  WEIGHT_SCALE,    // of the grid that weights are added up on
+  LARGEST_WHOLE,   // the largest magnitude of the rows if every value is a whole number, else infinity
+  SCALE_WORDS
 };
 
 // Of one iteration, in float64: what the host reads.

@@ -2,16 +2,23 @@
  *
  *   total[l] += sum_i limb_l(terms[i])               limbs as in exact_sums.Grid.limbs, of one column
  *
- * terms (n) f64 IN | total (2) i64 INOUT, 0 before.   scale and limb_size = 2^bits are those of Grid.for_largest(max, n).
+ * terms (n) f64 IN | largest (1) f64 IN, of the terms | total (2) i64 INOUT, 0 before; on Grid.for_largest(largest, n)
+ * Several runs (blockIdx.y) of several problems (blockIdx.z): arrays hold one run after another.
  * Grid-stride; a warp adds its lanes' sums before one atomic per limb.
- * Launch grid any, block 256.   Traffic: 8n read.   Accuracy: exact on the grid, hence exact_sums.exact_total's bits.
+ * Launch grid (any, runs, problems), block 256.   Traffic: 8n read.
+ * Accuracy: exact on the grid, hence exact_sums.exact_total's bits.
  */
 #include "common.cuh"
 
 #define THREADS 256
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-exact_total(const double* __restrict__ terms, long long n, double scale, double limb_size, long long* __restrict__ total) {
+exact_total(const double* __restrict__ terms, const double* __restrict__ largest, long long n, int bits,
+            long long* __restrict__ total) {
+  const long long run = run_index();
+  terms += run * n;
+  total += run * 2;
+  const double scale = scale_for(largest[run], bits), limb_size = ldexp(1.0, bits);
   long long sum0 = 0, sum1 = 0;
   for (long long i = (long long)blockIdx.x * THREADS + threadIdx.x; i < n; i += (long long)gridDim.x * THREADS) {
     const double scaled = __dmul_rn(terms[i], scale);

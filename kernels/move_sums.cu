@@ -4,10 +4,11 @@
  *     sums[l, from, f] -= limb_l(y_if),   sums[l, to, f] += limb_l(y_if),   and the same for the weights, column by column
  *   y_if = x_if * weights[i] (one rounding), limbs as in exact_sums.Grid.limbs
  *
- * X (n,d) ROW IN | weights (n) f64 IN (WEIGHTED) or null (1) | scale (d) f64 IN | moved_rows, moved_from (n) i32 IN, of which
- * control[N_MOVED] count | labels (n) i32 IN | sums (LIMBS,k,d) i64 INOUT | weight_sums (LIMBS,k) i64 INOUT |
- * control IN                                                                      all C-contiguous
- * Several runs (blockIdx.z) over the same n rows: lists, labels, sums and control hold one run after another.
+ * X (n,d) ROW IN | weights (n) f64 IN (WEIGHTED) or null (1) | scale (d) f64 IN | scales (SCALE_WORDS) f64 IN, of which
+ * WEIGHT_SCALE | moved_rows, moved_from (n) i32 IN, of which control[N_MOVED] count | labels (n) i32 IN | sums (LIMBS,k,d) i64
+ * INOUT | weight_sums (LIMBS,k) i64 INOUT | control IN                            all C-contiguous
+ * Several runs (blockIdx.z), runs_per_problem of each problem: X, weights, scale and scales hold one problem after another,
+ * all else one run after another.  Lists number the rows through all problems.
  * A block takes up to CHUNK listed rows and blockDim.x quads of columns (the last quad of all is the weights).  It sorts the
  * rows by cluster, and a thread adds up a cluster's rows in registers before one atomic per limb: a cluster that takes in
  * every row costs one atomic per CHUNK rows and column, however many clusters there are.  blockDim.y groups of threads share
@@ -51,15 +52,18 @@ static __device__ __forceinline__ Quad load_quad(const ROW* __restrict__ row, in
 
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
 move_sums(const ROW* __restrict__ X, const double* __restrict__ weights, const double* __restrict__ scale,
-          double limb_size, double weight_scale, double weight_limb_size, int n, int k, int d,
-          const int* __restrict__ moved_rows, const int* __restrict__ moved_from, const int* __restrict__ labels,
+          const double* __restrict__ scales, double limb_size, double weight_limb_size, int n, int k, int d,
+          int runs_per_problem, const int* __restrict__ moved_rows, const int* __restrict__ moved_from,
+          const int* __restrict__ labels,
           long long* __restrict__ sums, long long* __restrict__ weight_sums, const int* __restrict__ control) {
-  const int run = int(blockIdx.z);
+  const int run = int(blockIdx.z), problem = run / runs_per_problem;
   control += run * CONTROL_WORDS;
   if (control[STOP] || control[N_OPEN]) return;
+  scale += (long long)problem * d;
+  const double weight_scale = scales[problem * SCALE_WORDS + WEIGHT_SCALE];
   moved_rows += (long long)run * n;
   moved_from += (long long)run * n;
-  labels += (long long)run * n;
+  labels += (long long)(run - problem) * n;  // rows are numbered through the problems
   sums += (long long)run * LIMBS * k * d;
   weight_sums += run * LIMBS * k;
   __shared__ unsigned long long entries[2 * CHUNK];  // cluster, then whether the row leaves it, then the row

@@ -8,14 +8,15 @@
  *   with `exact` 0 rows that are not certified keep the screen's word, where scores are numbers     (control[N_UNCERTAIN])
  *   Rows whose label changes are listed in moved_rows and moved_from                                (control[N_MOVED])
  *
- * X (n,d) ROW IN | norms, rests (n) f32 IN: row_facts.cu | offsets (16 n_steps) f32 IN, zeros beyond d | half_centers u16 IN:
- * screen.cuh | half_squares (8 TILES) f32 IN: -|z_j|^2/2, or -infinity for centers that are dead or beyond k | C (k,d)
- * CENTER IN | drift_so_far (k) f32 IN | facts IN | labels (n) i32 INOUT | limits (n) f32 INOUT, NaN where nothing is known |
- * moved_rows, moved_from, open_rows (n) i32 OUT | control INOUT                                   all C-contiguous
- * Several runs (blockIdx.y) over the same rows: all but X, norms, rests and offsets hold one run after another.
+ * X (n,d) ROW IN | norms, rests (n) f32 IN: row_facts.cu | scales (SCALE_WORDS) f64 IN | offsets (16 n_steps) f32 IN, zeros
+ * beyond d | half_centers u16 IN: screen.cuh | half_squares (8 TILES) f32 IN: -|z_j|^2/2, or -infinity for centers that are
+ * dead or beyond k | C (k,d) CENTER IN | drift_so_far (k) f32 IN | facts IN | labels (n) i32 INOUT | limits (n) f32 INOUT, NaN
+ * where nothing is known | moved_rows, moved_from, open_rows (n) i32 OUT | control INOUT          all C-contiguous
+ * Several runs (blockIdx.y) of several problems (blockIdx.z): X, norms, rests, scales and offsets hold one problem after
+ * another, all else one run after another.  Lists number the rows through all problems.
  * A warp owns 32 rows; those that are not skipped go 16 at a time straight from memory into the registers of the tensor
  * cores; no shared memory but for a list of rows, no barrier.  AHEAD groups of columns are on their way at a time.
- * Launch grid (ceil(n/128), runs), block 128.
+ * Launch grid (ceil(n/128), runs, problems), block 128.
  * Traffic: 8n bytes, and of rows not skipped their elements once (twice where not certified) and 16 bytes each; the centers
  * (2 k d bytes) from the first-level cache, 16 rows a reading.   Work: 2 n d k flop, k rounded up to 8 TILES.
  */
@@ -32,22 +33,25 @@
 static_assert(TILES >= 1 && TILES <= 8, "more than 64 centers need more registers than a thread has: nearest_of_many.cu");
 
 extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS)
-nearest_of_few(const ROW* __restrict__ X, const float* __restrict__ norms, const float* __restrict__ rests, double scale,
-               const float* __restrict__ offsets, const unsigned short* __restrict__ half_centers,
-               const float* __restrict__ half_squares, const CENTER* __restrict__ C,
+nearest_of_few(const ROW* __restrict__ X, const float* __restrict__ norms, const float* __restrict__ rests,
+               const double* __restrict__ scales, const float* __restrict__ offsets,
+               const unsigned short* __restrict__ half_centers, const float* __restrict__ half_squares,
+               const CENTER* __restrict__ C,
                const float* __restrict__ drift_so_far, const float* __restrict__ facts, int n, int k, int d, int n_steps,
                int exact, double radius64, double underflow, int* __restrict__ labels, float* __restrict__ limits,
                int* __restrict__ moved_rows, int* __restrict__ moved_from, int* __restrict__ open_rows, int* control) {
-  const int run = int(blockIdx.y);
+  const int run = run_index(), problem = problem_index();
   control += run * CONTROL_WORDS;
   if (control[STOP]) return;
+  offsets += (long long)problem * n_steps * (4 * QUAD);
+  const double scale = scales[problem * SCALE_WORDS + HALF_SCALE];
   half_centers += (long long)run * (TILES * n_steps * WARP * QUAD);
   half_squares += run * (8 * TILES);
   C += (long long)run * k * d;
   drift_so_far += run * k;
   facts += run * FACT_WORDS;
-  labels += (long long)run * n;
-  limits += (long long)run * n;
+  labels += (long long)(run - problem) * n;  // rows are numbered through the problems
+  limits += (long long)(run - problem) * n;
   moved_rows += (long long)run * n;
   moved_from += (long long)run * n;
   open_rows += (long long)run * n;
@@ -56,8 +60,9 @@ nearest_of_few(const ROW* __restrict__ X, const float* __restrict__ norms, const
   int* const own_rows = active_rows + int(threadIdx.x) - lane;
 
   // ---- skip
-  const long long row = (long long)blockIdx.x * THREADS + threadIdx.x;
-  bool active = row < n;
+  const long long place = (long long)blockIdx.x * THREADS + threadIdx.x;
+  const int row = problem * n + int(place);
+  bool active = place < n;
   if (active) {
     const int label = labels[row];
     active = !(label >= 0 && drift_so_far[label] < limits[row]);
@@ -65,10 +70,10 @@ nearest_of_few(const ROW* __restrict__ X, const float* __restrict__ norms, const
   const unsigned active_lanes = __ballot_sync(EVERY_LANE, active);
   const int n_active = __popc(active_lanes);
   if (lane == 0) {
-    const int n_skipped = int(min((long long)WARP, max(0LL, n - row))) - n_active;
+    const int n_skipped = int(min((long long)WARP, max(0LL, n - place))) - n_active;
     if (n_skipped) atomicAdd(control + N_SKIPPED, n_skipped);
   }
-  if (active) own_rows[__popc(active_lanes & ((1u << lane) - 1))] = int(row);
+  if (active) own_rows[__popc(active_lanes & ((1u << lane) - 1))] = row;
   __syncwarp();
 
   for (int first = 0; first < n_active; first += ROWS) {

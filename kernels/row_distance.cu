@@ -5,9 +5,10 @@
  *
  * X (n,d) ROW IN | C (k,d) CENTER IN | labels (n) i32 IN, >= 0 | weights (n) f64 IN or null (w_i = 1) |
  * distances (n) f64 OUT | largest (1) f64 INOUT, 0 before                         all C-contiguous
- * Several runs (blockIdx.y) over the same rows: all but X and weights hold one run after another.
+ * Several runs (blockIdx.y) of several problems (blockIdx.z): X and weights hold one problem after another, all else one run
+ * after another.
  * A warp owns a row, its lanes the columns; grid-stride over the rows.
- * Launch grid (any, runs), block 256.   Traffic: one read of X, 12n bytes besides.
+ * Launch grid (any, runs, problems), block 256.   Traffic: one read of X, 12n bytes besides.
  * Accuracy: exact_sums.row_square_distances operation by operation (no fused multiply-add): the same bits.
  */
 #include "common.cuh"
@@ -18,8 +19,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4)
 row_distance(const ROW* __restrict__ X, const CENTER* __restrict__ C, const int* __restrict__ labels,
              const double* __restrict__ weights, long long n, int d, double* __restrict__ distances,
              double* __restrict__ largest, int k) {
-  const int run = int(blockIdx.y);
-  C += (long long)run * k * d;
+  const long long problem = problem_index(), run = run_index();
+  X += problem * n * d;
+  if (weights) weights += problem * n;
+  C += run * k * d;
   labels += run * n;
   distances += run * n;
   largest += run;

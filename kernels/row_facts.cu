@@ -7,10 +7,13 @@
  *   facts[1]  = max |x_if|; infinity, and above it NaN, where there is one
  *   facts[2]  = 0 if every x_if * w_i * scale[f] is a whole number, else 1     (one limb holds every value: exact_sums.Grid)
  *
- * X (n,d) ROW IN | offsets (d) f32 IN | norms, rests (n) f32 OUT | facts (3) f64 INOUT, 0 before | weights (n) f64 IN or null
- * (w_i = 1) | scale (d) f64 IN or null (facts[2] stays)                           all C-contiguous
+ * X (n,d) ROW IN | scales (SCALE_WORDS) f64 IN, of which HALF_SCALE | offsets (16 n_steps) f32 IN | norms, rests (n) f32 OUT |
+ * facts (3) f64 INOUT, 0 before | weights (n) f64 IN or null (w_i = 1) | scale (d) f64 IN or null (facts[2] stays)
+ *                                                                                 all C-contiguous
+ * Several problems (blockIdx.z): arrays hold one after another.
  * A warp owns a row, its lanes the columns; grid-stride over the rows.
- * Launch grid any, block 256.   Traffic: one read of X, 8n written, 8n read of weights; offsets and scale from cache.
+ * Launch grid (any, 1, problems), block 256.
+ * Traffic: one read of X, 8n written, 8n read of weights; offsets and scale from cache.
  * Accuracy: in float64 z carries one rounding, 2^-53 |z|, which rests gets on top; sums of squares are within gamma(d + 1)
  * (d < 2^30: below 2^-22 relative), roots and conversions add 2^-23; the factor 1 + 2^-20 covers these and keeps both above.
  * The facts are exact: products are rounded as exact_sums.Grid.for_rows rounds them.
@@ -21,9 +24,18 @@
 #define INFINITE_64 __longlong_as_double(0x7ff0000000000000LL)
 
 extern "C" __global__ void __launch_bounds__(THREADS, 4)
-row_facts(const ROW* __restrict__ X, long long n, int d, double half_scale, const float* __restrict__ offsets,
-          float* __restrict__ norms, float* __restrict__ rests, double* __restrict__ facts,
-          const double* __restrict__ weights, const double* __restrict__ scale) {
+row_facts(const ROW* __restrict__ X, long long n, int d, const double* __restrict__ scales,
+          const float* __restrict__ offsets, int n_steps, float* __restrict__ norms, float* __restrict__ rests,
+          double* __restrict__ facts, const double* __restrict__ weights, const double* __restrict__ scale) {
+  const long long problem = problem_index();
+  X += problem * n * d;
+  norms += problem * n;
+  rests += problem * n;
+  offsets += problem * n_steps * (4 * QUAD);
+  facts += problem * 3;
+  if (weights) weights += problem * n;
+  if (scale) scale += problem * d;
+  const double half_scale = scales[problem * SCALE_WORDS + HALF_SCALE];
   const int lane = lane_index();
   const long long stride = (long long)gridDim.x * (THREADS / WARP);
   double most = 0.0, largest = 0.0;

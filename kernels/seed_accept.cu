@@ -6,9 +6,10 @@
  * X (n,d) ROW IN | weights (n) f64 IN or null (1) | seeds (n_runs,n_clusters) i32 IN | state (n_runs,4) i32 IN |
  * near (n_runs,n) u16 IN | gains (n_runs,2,n_trials,n_blocks) f64 IN, see seed_gain.cu | closest (n_runs,n) f64 INOUT |
  * owners (n_runs,n) i32 INOUT | sums (n_runs,n_blocks) f64 INOUT                  all C-contiguous
+ * Several problems (blockIdx.z), n_runs of each: X and weights hold one problem after another, all else one run.
  * A block owns 256 rows of one run; it returns at once where the seed is near to none of them, or no seed is wanted
  * any more.
- * Launch grid (ceil(n/256), n_runs), block 256, shared 3 KiB (static).
+ * Launch grid (ceil(n/256), n_runs, problems), block 256, shared 3 KiB (static).
  * Traffic: of the blocks with a row near the seed: 10 bytes a row, and the near rows of X.  Work: 3 d a near row, in
  * float64 (bytes in float32, exactly).
  * Accuracy: as seed_add.cu.
@@ -23,8 +24,10 @@ seed_accept(const ROW* __restrict__ X, const double* __restrict__ weights, const
   __shared__ int listed[THREADS];
   __shared__ double distance_of[THREADS], part[WARPS];
   const int tid = int(threadIdx.x), lane = lane_index(), base = tid - lane, group = lane / LANES;
-  const long long run = blockIdx.y, from = (long long)blockIdx.x * THREADS, i = from + tid;
+  const long long problem = problem_index(), run = run_index(), from = (long long)blockIdx.x * THREADS, i = from + tid;
   const int* __restrict__ own = state + run * STATE;
+  X += problem * n * d;
+  if (weights) weights += problem * n;
   if (!draws_on(own, n_clusters)) return;  // no further seed: nobody asks for distances to the last one
   if (gains[(run * 2 * n_trials + own[WINNER]) * gridDim.x + blockIdx.x] == 0.0) return;
 

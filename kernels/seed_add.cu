@@ -9,8 +9,9 @@
  *
  * X (n,d) ROW IN | weights (n) f64 IN or null (1) | seeds (n_runs,n_listed) i32 IN, row indices |
  * closest (n_runs,n) f64 INOUT | owners (n_runs,n) i32 INOUT | sums (n_runs,n_blocks) f64 OUT       all C-contiguous
+ * Several problems (blockIdx.z), n_runs of each: X and weights hold one problem after another, all else one run.
  * A block owns 256 rows of one run; LANES lanes share a row, TOGETHER seeds at a time, read where they lie.
- * Launch grid (ceil(n/256), n_runs), block 256, shared 4 KiB (static).
+ * Launch grid (ceil(n/256), n_runs, problems), block 256, shared 4 KiB (static).
  * Traffic: X once (again from cache for every TOGETHER seeds), 12n read and written.  Work: 3 n d count, in float32
  * (bytes, exactly) or float64, which is half rate on data-center GPUs and 1/32 or 1/64 on others.
  * Accuracy: seed_certificates.distance_roundings, besides 2^-1000 for squares that underflow; zero for a row equal to a
@@ -28,8 +29,10 @@ seed_add(const ROW* __restrict__ X, const double* __restrict__ weights, const in
   __shared__ int listed[THREADS], nearest_of[THREADS];
   __shared__ double smallest_of[THREADS], part[WARPS];
   const int tid = int(threadIdx.x), lane = lane_index(), base = tid - lane, group = lane / LANES;
-  const long long run = blockIdx.y, from = (long long)blockIdx.x * THREADS, i = from + tid;
+  const long long problem = problem_index(), run = run_index(), from = (long long)blockIdx.x * THREADS, i = from + tid;
   const int* __restrict__ own = seeds + run * n_listed + first;
+  X += problem * n * d;
+  if (weights) weights += problem * n;
 
   double value = i < n ? closest[run * n + i] : 0.0;
   const bool wanted = value > 0.0;

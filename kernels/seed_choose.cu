@@ -9,8 +9,9 @@
  *
  * X (n,d) ROW IN | candidates (n_runs,n_trials) i32 IN, -1: not found | sums (n_runs,2,n_trials,n_blocks) f64 IN |
  * seeds (n_runs,n_clusters) i32 INOUT | state (n_runs,4) i32 INOUT                 all C-contiguous
+ * Several problems (blockIdx.z), n_runs of each: X holds one problem after another, all else one run.
  * A block looks after a run, a warp after a sum.
- * Launch grid n_runs, block 1024, shared 300 bytes (static).   Traffic: 16 n_trials n_blocks a run.
+ * Launch grid (1, n_runs, problems), block 1024, shared 300 bytes (static).   Traffic: 16 n_trials n_blocks a run.
  * Accuracy: a sum rounds ceil(n_blocks/32) + 5 times at most.
  */
 #include "seeding.cuh"
@@ -20,16 +21,17 @@
 
 extern "C" __global__ void __launch_bounds__(CHOOSERS)
 seed_choose(const ROW* __restrict__ X, const int* __restrict__ candidates, int n_trials,
-            const double* __restrict__ sums, int n_blocks, int d, double per_far, double per_near, double floor,
+            const double* __restrict__ sums, int n_blocks, long long n, int d, double per_far, double per_near, double floor,
             double zero_floor, int n_clusters, int* __restrict__ seeds, int* __restrict__ state) {
   __shared__ double total[2 * MOST_TRIALS];
   __shared__ unsigned contenders;
   __shared__ int first, certain;
   const int tid = int(threadIdx.x), lane = lane_index(), warp = tid / WARP;
-  const long long run = blockIdx.x;
+  const long long run = run_index();
   const int* __restrict__ own = candidates + run * n_trials;
   int* __restrict__ progress = state + run * STATE;
   if (!draws_on(progress, n_clusters)) return;
+  X += problem_index() * n * d;
   const bool located = all_located(own, n_trials);
   if (located && warp < 2 * n_trials) {
     const double* __restrict__ of_warp = sums + (run * 2 * n_trials + warp) * n_blocks;

@@ -13,9 +13,10 @@
  * reach (n_runs,n_clusters) f64 IN or null (every row is read) | candidates (n_runs,n_trials) i32 IN |
  * state (n_runs,4) i32 IN or null (go on) | near (n_runs,n) u16 OUT | sums (n_runs,2,n_trials,n_blocks) f64 OUT
  *                                                                                 all C-contiguous
+ * Several problems (blockIdx.z), n_runs of each: X and weights hold one problem after another, all else one run.
  * A block owns 256 rows of one run, a warp 32 of them.  LANES lanes share a row, TOGETHER candidates at a time, whose
  * rows are read where they lie (from cache).  Nothing is done where the host must settle a draw first.
- * Launch grid (ceil(n/256), n_runs), block 256, shared 6 KiB (static).
+ * Launch grid (ceil(n/256), n_runs, problems), block 256, shared 6 KiB (static).
  * Traffic: at most one reading of X (again from cache for every TOGETHER candidates), 8n read (12n with reach), 2n
  * written.  Work: at most 3 n d n_trials, in float32 or (WIDE) in float64, which is half rate on data-center GPUs and
  * 1/32 or 1/64 on others.
@@ -36,13 +37,14 @@ seed_gain(const ROW* __restrict__ X, const double* __restrict__ closest, const i
   __shared__ unsigned near_of[THREADS];
   __shared__ double far_part[WARPS][MOST_TRIALS], near_part[WARPS][MOST_TRIALS];
   const int tid = int(threadIdx.x), lane = lane_index(), base = tid - lane, group = lane / LANES, member = lane % LANES;
-  const long long run = blockIdx.y, from = (long long)blockIdx.x * THREADS, i = from + tid;
+  const long long problem = problem_index(), run = run_index(), from = (long long)blockIdx.x * THREADS, i = from + tid;
   const int* __restrict__ own = candidates + run * n_trials;
   if (state && !draws_on(state + run * STATE, n_clusters)) return;
   if (!all_located(own, n_trials)) return;
+  const long long first = problem * n;  // of the problem's rows
 
   const double value = i < n ? closest[run * n + i] : 0.0;
-  const double weight = weights && i < n ? weights[i] : 1.0;
+  const double weight = weights && i < n ? weights[first + i] : 1.0;
   bool wanted = value > 0.0;
   if (wanted && reach) wanted = reach[run * n_clusters + owners[run * n + i]] < fma(skip_factor, value, skip_floor);
   near_of[tid] = 0;
@@ -51,14 +53,14 @@ seed_gain(const ROW* __restrict__ X, const double* __restrict__ closest, const i
     const ROW* seed[TOGETHER];
     double far_sum[SLOTS], near_sum[SLOTS];
 #pragma unroll
-    for (int t = 0; t < TOGETHER; ++t) seed[t] = X + (long long)own[min(t0 + t, n_trials - 1)] * d;
+    for (int t = 0; t < TOGETHER; ++t) seed[t] = X + (first + own[min(t0 + t, n_trials - 1)]) * d;
 #pragma unroll
     for (int s = 0; s < SLOTS; ++s) far_sum[s] = near_sum[s] = 0.0;
     for (int r = 0; r < n_wanted; r += GROUPS) {
       const bool mine = r + group < n_wanted;
       const int place = listed[base + (mine ? r + group : r)];
       double distance[TOGETHER];
-      square_distances<Kept>(X + (from + base + place) * d, seed, d, distance);
+      square_distances<Kept>(X + (first + from + base + place) * d, seed, d, distance);
       const double row_value = __shfl_sync(EVERY_LANE, value, place);
       const double row_weight = __shfl_sync(EVERY_LANE, weight, place);
       unsigned bits = 0;

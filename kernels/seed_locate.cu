@@ -6,12 +6,14 @@
  * sums (n_runs,n_blocks) f64 IN | closest (n_runs,n) f64 IN | weights (n) f64 IN or null (1) |
  * draws (n_runs,n_steps,n_trials) f64 IN, in [0, 1); step 0 follows n_given seeds | state (n_runs,4) i32 IN |
  * candidates (n_runs,n_trials) i32 OUT                                            all C-contiguous
+ * Several problems (blockIdx.z), n_runs of each: weights hold one problem after another, all else one run.
  * A block looks for one draw of one run: each thread adds a stretch of block sums, a scan puts the stretches together,
  * and then a scan runs over the 256 rows of the block that was hit.
  * An index is certain where its own sum surely reaches the value and the sum before it surely does not; each computed
  * sum P is within relative * P + floor of the true one (zero_floor where P is 0).  With `exact`, sums are exact, and so
  * is the comparison, by the error-free product of u and the total.
- * Launch grid (n_trials, n_runs), block 256, shared 200 bytes (static).   Traffic: 16 n_blocks a draw, mostly cached.
+ * Launch grid (n_trials, n_runs, problems), block 256, shared 200 bytes (static).
+ * Traffic: 16 n_blocks a draw, mostly cached.
  * Accuracy: a sum rounds 48 + 2 ceil(n_blocks/256) times at most, with what the comparison rounds.
  */
 #include "seeding.cuh"
@@ -62,7 +64,8 @@ seed_locate(const double* __restrict__ sums, const double* __restrict__ closest,
   __shared__ double block_part[WARPS], row_part[WARPS], before_block;
   __shared__ int first_block, first_row, sure;
   const int tid = int(threadIdx.x);
-  const long long run = blockIdx.y;
+  const long long run = run_index();
+  if (weights) weights += problem_index() * n;
   const int n_trials = int(gridDim.x);
   const int* __restrict__ own = state + run * STATE;
   if (!draws_on(own, n_clusters)) return;

@@ -4,9 +4,9 @@
  *   C[j, f]         = value of the sum limbs / weights[j], rounded to CENTER (exact_sums.cluster_means; NaN where 0 / 0)
  *   shift_square[j] = sum_f (C[j, f] - previous[j, f])^2 in float64, warp order   (exact_sums.center_shift_square)
  * with GIVEN the centers stay as they are, and only what follows is done:
- *   z_j = c_j grid_scale + offset, rounded to halves; half_squares[j] = -|z_j|^2 / 2       (screen.cuh)
+ *   z_j = c_j HALF_SCALE + offset, rounded to halves; half_squares[j] = -|z_j|^2 / 2       (screen.cuh)
  *   norms[j] >= |z_j| + rests[j], rests[j] >= |z_j - h_j|;  largest[j] = max |c_jf| if all are whole numbers, else infinity
- * with SPARSE, for rows in CSR (sparse_nearest.cu), z_j = c_j grid_scale is not rounded: columns[f, j] = C[j, f] instead of
+ * with SPARSE, for rows in CSR (sparse_nearest.cu), z_j = c_j HALF_SCALE is not rounded: columns[f, j] = C[j, f] instead of
  * half_centers, half_squares in float64, and offsets and n_steps are not looked at
  * and the last block to finish judges the whole:
  *   facts           what the radius of a score is made of                   (half_certificates.half_score_radius)
@@ -15,16 +15,17 @@
  *                      with j % (2 n_groups) / 2 == g                               (half_certificates.lower_limit)
  *   history, control: the iteration's counts; whether labels or centers stayed, a cluster is empty, two centers may be equal
  *
- * sums (n_limbs,k,d) i64 IN | weight_sums (n_limbs,k) i64 IN | unit (d) f64 IN, 1 / scale of the grid | C, previous
- * (k,d) CENTER INOUT, OUT | offsets (16 n_steps) f32 IN | half_centers u16 OUT: screen.cuh, zeros beyond k and d before
- * | half_squares (n_padded) f32 OUT, of which k (SPARSE: columns (d,n_padded) CENTER OUT, zeros beyond k before, and
+ * sums (n_limbs,k,d) i64 IN | weight_sums (n_limbs,k) i64 IN | unit (d) f64 IN, 1 / scale of the grid | scales (SCALE_WORDS) f64
+ * IN | C, previous (k,d) CENTER INOUT, OUT | offsets (16 n_steps) f32 IN | half_centers u16 OUT: screen.cuh, zeros beyond k and d
+ * before | half_squares (n_padded) f32 OUT, of which k (SPARSE: columns (d,n_padded) CENTER OUT, zeros beyond k before, and
  * half_squares f64) | measures (5,k) f64 OUT: weights, shift_square, norms, rests, largest
  * | facts OUT | drift_so_far (k + n_groups) f32 INOUT; 256 is a multiple of 2 n_groups | table (n_slots) u64 INOUT:
  * hashes of centers, of which only those of this EPOCH count | tolerance (1) f64 IN | history (n_history,HISTORY_WORDS)
  * f64 OUT, at control[N_DONE] | control INOUT                                                          all C-contiguous
- * Several runs (blockIdx.y): all but unit, offsets and tolerance hold one run after another.
+ * Several runs (blockIdx.y) of several problems (blockIdx.z): unit, scales and offsets hold one problem after another, all else
+ * one run after another.
  * A block owns a center, its threads the columns; warp 0 adds the shift in warp order, CHUNK columns at a time.
- * Launch grid (k, runs), block 256, shared 8.6 KiB (static).
+ * Launch grid (k, runs, problems), block 256, shared 8.6 KiB (static).
  * Traffic: 8 k d n_limbs read, k d centers read and written twice, 2 k d written; 5 numbers a center for the judgement.
  * Accuracy: centers and shifts by the same operations as NumPy's, one by one, for the same bits; the one fused
  * multiply-add among them is an error-free product's error, which NumPy finds by splitting.
@@ -101,23 +102,25 @@ static __device__ __forceinline__ float above(double value) { return double_to_f
 
 extern "C" __global__ void __launch_bounds__(THREADS, 3)
 update_centers(const long long* __restrict__ sums, const long long* __restrict__ weight_sums,
-               const double* __restrict__ unit, int n_limbs, double limb_unit, double weight_scale, double weight_unit,
-               int n_padded, int k, int d, CENTER* C, CENTER* __restrict__ previous, double grid_scale,
+               const double* __restrict__ unit, const double* __restrict__ scales, int n_limbs, double limb_unit,
+               double weight_unit, int n_padded, int k, int d, CENTER* C, CENTER* __restrict__ previous,
                const float* __restrict__ offsets, int n_steps, Copy* __restrict__ half_centers,
-               HalfSquare* __restrict__ half_squares, double* measures, double accumulation, double rows_largest,
+               HalfSquare* __restrict__ half_squares, double* measures, double accumulation,
                float* __restrict__ facts, float* __restrict__ drift_so_far, int n_groups, unsigned long long* table,
                int n_slots, const double* __restrict__ tolerance, double* __restrict__ history, int n_history, int* control) {
   __shared__ double square_differences[CHUNK];
   __shared__ double part[N_WARPS];
   __shared__ unsigned long long hash_part[N_WARPS];
   __shared__ int is_last;
-  const int tid = int(threadIdx.x), lane = lane_index(), j = int(blockIdx.x), run = int(blockIdx.y);
+  const int tid = int(threadIdx.x), lane = lane_index(), j = int(blockIdx.x), run = run_index();
   const long long plane = (long long)k * d;
   control += run * CONTROL_WORDS;
+  scales += problem_index() * SCALE_WORDS;
   C += run * plane;
 #if SPARSE
   half_centers += (long long)run * n_padded * d;
 #else
+  offsets += (long long)problem_index() * n_steps * (4 * QUAD);
   half_centers += (long long)run * n_padded * n_steps * (WARP * QUAD / 8);
 #endif
   half_squares += run * n_padded;
@@ -125,6 +128,8 @@ update_centers(const long long* __restrict__ sums, const long long* __restrict__
   facts += run * FACT_WORDS;
   table += (long long)run * n_slots;
 #if !GIVEN
+  unit += (long long)problem_index() * d;
+  tolerance += run;
   sums += run * n_limbs * plane;
   weight_sums += run * n_limbs * k;
   previous += run * plane;
@@ -149,8 +154,9 @@ update_centers(const long long* __restrict__ sums, const long long* __restrict__
 #if !GIVEN
   const bool two = n_limbs == 2;
   const double weight = __dmul_rn(scaled_value(weight_sums[j], two ? weight_sums[k + j] : 0, two, weight_unit),
-                                  __ddiv_rn(1.0, weight_scale));
+                                  __ddiv_rn(1.0, scales[WEIGHT_SCALE]));
 #endif
+  const double half_scale = scales[HALF_SCALE];
   double shift = 0.0, square = 0.0, rest = 0.0, most = 0.0;
   unsigned long long hash = 0;
   for (int f0 = 0; f0 < d; f0 += CHUNK) {
@@ -171,10 +177,10 @@ update_centers(const long long* __restrict__ sums, const long long* __restrict__
 #endif
       const double value = widen(center);
 #if SPARSE
-      const double z = __dmul_rn(value, grid_scale);
+      const double z = __dmul_rn(value, half_scale);
       half_centers[(long long)f * n_padded + j] = center;
 #else
-      const double z = fma(value, grid_scale, double(offsets[f]));
+      const double z = fma(value, half_scale, double(offsets[f]));
       const unsigned short half = float_to_half(double_to_float(z));
       const int within = f % GROUP;
       half_centers[fragment_place(j, n_steps, f / GROUP * RUN_STEPS + within % RUN / QUAD, within / RUN, f % QUAD)] = half;
@@ -224,7 +230,7 @@ update_centers(const long long* __restrict__ sums, const long long* __restrict__
   __threadfence();
 
   // ---- the last block judges
-  double norm = 0.0, largest = rows_largest;
+  double norm = 0.0, largest = scales[LARGEST_WHOLE];
   rest = 0.0;
   for (int c = tid; c < k; c += THREADS) {
     norm = fmax(norm, __ldcg(measures + NORM * k + c));
@@ -261,11 +267,8 @@ update_centers(const long long* __restrict__ sums, const long long* __restrict__
   // The largest but one, counting the largest once more if two share it.
   double second = 0.0, n_first = 0.0;
   long long sum0 = 0, sum1 = 0;
-  int exponent;  // exact_sums.Grid.for_largest(first, k)
-  frexp(first, &exponent);
-  exponent = max(exponent, -900);
-  const int bits = min(36, 62 - (32 - __clz(k)));
-  const double to_limbs = ldexp(1.0, bits - exponent), limb_size = ldexp(1.0, bits);
+  const int bits = min(36, 62 - (32 - __clz(k)));  // exact_sums.Grid.for_largest(first, k)
+  const double to_limbs = scale_for(first, bits), limb_size = ldexp(1.0, bits);
   for (int c = tid; c < k; c += THREADS) {
     const double shift_square = __ldcg(measures + SHIFT_SQUARE * k + c);
     if (shift_square == first)
@@ -288,7 +291,7 @@ update_centers(const long long* __restrict__ sums, const long long* __restrict__
     const double own = __ldcg(measures + SHIFT_SQUARE * k + c);
     // What underflow takes from a square, 2^-1000, comes back; an empty cluster's center is placed by the host.
     const double others = n_groups ? 0.0 : sqrt((own == first ? second : first) + 0x1p-1000);
-    const float step = above(__dmul_rn(sqrt(own + 0x1p-1000) + others, grid_scale));
+    const float step = above(__dmul_rn(sqrt(own + 0x1p-1000) + others, half_scale));
     farthest = fmaxf(farthest, step);
     drift_so_far[c] = __fmul_rn(drift_so_far[c] + step, 1.0f + 0x1p-22f);
   }

@@ -12,7 +12,7 @@ from gpukmeans.backends.cupy_control import HISTORY, Control, Fact, History, Mea
 from gpukmeans.certificates import SQUARE_UNDERFLOW, square_distance_radius
 from gpukmeans.exact_sums import Grid
 from gpukmeans.half_certificates import half_score_radius, tensor_accumulation
-from tests.kernel_launches import control_words, filled, launch
+from tests.kernel_launches import control_words, filled, launch, scale_words
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -119,7 +119,15 @@ def row_facts(device, kind, X, scaled):
     n, d = X.shape
     norms, rests = device.empty(n, np.float32), device.empty(n, np.float32)
     facts = filled(device, 3, np.float64)
-    args = (device.upload(X), np.int64(n), np.int32(d), np.float64(scaled.scale), device.upload(scaled.offsets))
+    scales = device.upload(scale_words(scaled.scale))
+    args = (
+        device.upload(X),
+        np.int64(n),
+        np.int32(d),
+        scales,
+        device.upload(scaled.offsets),
+        np.int32(kind.n_steps(d)),
+    )
     launch(device, "row_facts", {"ROW": kind.name, "VECTOR": 0}, 2, 256, *args, norms, rests, facts, None, None)
     return device.download(norms), device.download(rests), float(device.download(facts)[0])
 
@@ -181,7 +189,7 @@ def nearest_of_few(
         kind.constants(VECTOR=int(vector), TILES=tiles),
         -(-n // tuning.FEW_ROWS),
         128,
-        *(device.upload(X), device.upload(norms), device.upload(rests), np.float64(scaled.scale)),
+        *(device.upload(X), device.upload(norms), device.upload(rests), device.upload(scale_words(scaled.scale))),
         *(device.upload(scaled.offsets), halves, device.upload(half_squares), device.upload(C)),
         *(device.upload(drift), device.upload(facts), np.int32(n), np.int32(k), np.int32(d)),
         *(np.int32(kind.n_steps(d)), np.int32(exact), np.float64(radius64[0]), np.float64(radius64[1])),
@@ -244,12 +252,12 @@ class Centers:
             self.kind.constants(VECTOR=0, GIVEN=int(given)),
             self.k,
             256,
-            *(*upload, np.int32(n_limbs), np.float64(2.0**-grid.bits)),
-            *(np.float64(weight_grid.scale[0]), np.float64(2.0**-weight_grid.bits)),
+            *(*upload, device.upload(scale_words(self.scaled.scale, weight_grid.scale[0], self.rows_largest))),
+            *(np.int32(n_limbs), np.float64(2.0**-grid.bits), np.float64(2.0**-weight_grid.bits)),
             *(np.int32(self.n_padded), np.int32(self.k), np.int32(self.d)),
-            *(self.C, self.previous, np.float64(self.scaled.scale), device.upload(self.scaled.offsets)),
+            *(self.C, self.previous, device.upload(self.scaled.offsets)),
             *(np.int32(columns // 16), self.half_centers, self.half_squares, self.measures),
-            *(np.float64(tensor_accumulation(columns)), np.float64(self.rows_largest), self.facts, self.drift),
+            *(np.float64(tensor_accumulation(columns)), self.facts, self.drift),
             np.int32(0),  # no groups of centers
             *(self.table, np.int32(self.table.size), self.tolerance, self.history, np.int32(HISTORY), self.control),
         )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gpukmeans.backends import nvrtc, tuning
-from gpukmeans.backends.cupy_control import Control
+from gpukmeans.backends.cupy_control import Control, Scale
 from tests.emulator import EmulatorDevice
 
 ORDERS = [("forward", 0), ("random", 1), ("random", 2)]
@@ -70,7 +70,8 @@ def row_facts(device, X, weight=None, scale=None):
     norms, rests, facts = device.empty(n, np.float32), device.empty(n, np.float32), filled(device, 3, np.float64)
     offsets = device.upload(np.zeros(d, np.float32))
     others = [None if array is None else device.upload(array) for array in (weight, scale)]
-    args = (device.upload(X), np.int64(n), np.int32(d), np.float64(1.0), offsets, norms, rests, facts, *others)
+    args = (device.upload(X), np.int64(n), np.int32(d), device.upload(scale_words()), offsets, np.int32(0))
+    args = (*args, norms, rests, facts, *others)
     launch(device, "row_facts", tuning.row_constants(X.dtype), 3, 256, *args)
     return device.download(norms), *device.download(facts).tolist()
 
@@ -90,6 +91,13 @@ def control_words(**words):
     for name, value in {"EPOCH": 1, **words}.items():
         control[Control[name]] = value
     return control
+
+
+def scale_words(half_scale=1.0, weight_scale=1.0, largest_whole=np.inf):
+    """What kernels are told of a problem."""
+    words = np.empty(len(Scale))
+    words[[Scale.HALF_SCALE, Scale.WEIGHT_SCALE, Scale.LARGEST_WHOLE]] = half_scale, weight_scale, largest_whole
+    return words
 
 
 def limbs(value, scale, bits, n_limbs):
@@ -142,8 +150,16 @@ def move(device, X, weight, old, new, k, grid, weight_grid, *, vector=None, bloc
         (blocks, -(-(-(-d // tuning.QUAD) + 1) // width)),
         (width, tuning.MOVE_THREADS // width),
         *(device.upload(X), None if weight is None else device.upload(weight), device.upload(grid.scale)),
-        *(np.float64(2.0**grid.bits), np.float64(weight_grid.scale[0]), np.float64(2.0**weight_grid.bits)),
-        *(np.int32(n), np.int32(k), np.int32(d), *(device.upload(table) for table in lists), device.upload(new)),
+        device.upload(scale_words(weight_scale=weight_grid.scale[0])),
+        *(np.float64(2.0**grid.bits), np.float64(2.0**weight_grid.bits)),
+        *(
+            np.int32(n),
+            np.int32(k),
+            np.int32(d),
+            np.int32(1),
+            *(device.upload(table) for table in lists),
+            device.upload(new),
+        ),
         *(sums, weight_sums, device.upload(control_words(**{"N_MOVED": len(listed), **words}))),
     )
     sums, weight_sums = device.download(sums), device.download(weight_sums)

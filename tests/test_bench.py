@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.sparse import issparse
 
-from bench import gpu_check, results, roofline, table
+from bench import batch, gpu_check, results, roofline, table
 from bench.peers import systems_of
 from bench.quality import judge
 from bench.run import main as run_main
@@ -363,3 +363,28 @@ def test_the_counts_beside_the_kernels_are_those_of_the_kernels():
     assert few.operations == 2 * 70_000 * 16 * 784  # 16 centers of which 10 are real
     many = roofline.assignment(WORKLOADS["mnist-k1000"])
     assert (many.kernel, many.operations) == ("nearest_of_many", 2 * 70_000 * 1000 * 784)
+
+
+# ---- many problems in one call -------------------------------------------------------------------------------
+
+
+def test_a_batch_is_timed_beside_single_fits(tmp_path, capsys):
+    out = tmp_path / "batch.json"
+    assert batch.main(["--out", str(out), "--backend", "numpy", "--work", "tiny", "--seconds", "0"]) == 0
+    found = json.loads(out.read_text())["work"]["tiny"]
+    assert found["same_bits"]
+    assert set(found["seconds"]) >= {"gpukmeans fit_many", "gpukmeans one by one"}
+    assert all(seconds > 0 for seconds in found["seconds"]["gpukmeans fit_many"])
+    assert "in the loop's bits" in capsys.readouterr().out
+
+
+def test_a_batch_in_other_bits_is_told(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(batch, "_same", lambda one, other: False)
+    arguments = ["--out", str(tmp_path / "batch.json"), "--backend", "numpy", "--work", "tiny", "--seconds", "0"]
+    assert batch.main(arguments) == 1
+    assert "DOES NOT END" in capsys.readouterr().out
+
+
+def test_every_step_of_the_check_has_a_share_of_the_time():
+    assert sum(gpu_check.SHARES.values()) == pytest.approx(1)
+    assert all(callable(getattr(gpu_check.Check, name)) for name in gpu_check.SHARES)

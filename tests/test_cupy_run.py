@@ -8,11 +8,12 @@ from enum import IntEnum
 import numpy as np
 import pytest
 
-from gpukmeans.backends import cupy_control, cupy_run, nvrtc, tuning
+from gpukmeans.backends import cupy_control, cupy_workspace, nvrtc, tuning
 from gpukmeans.backends.cupy_backend import CupyBackend
-from gpukmeans.backends.cupy_control import HISTORY, LASTING, Control, Fact, History, Measure, Reason
+from gpukmeans.backends.cupy_control import HISTORY, LASTING, Control, Fact, History, Measure, Reason, Scale
 from gpukmeans.backends.numpy_backend import NumpyBackend
 from gpukmeans.datasets import near_ties
+from gpukmeans.device_arrays import center_dtype
 from gpukmeans.exact_sums import exact_total
 from tests.emulator import EmulatorDevice
 from tests.emulator.testing import skip_without_compiler
@@ -32,7 +33,7 @@ def load(X, weight=None, device=None):
 def case(n, k, d, dtype):
     """Noise: centers that begin at rows, and wander for long."""
     X, _ = rows_and_centers(n, 1, d, dtype)
-    return X, X[:: n // k][:k].astype(tuning.center_dtype(X.dtype))
+    return X, X[:: n // k][:k].astype(center_dtype(X.dtype))
 
 
 def slow_case():
@@ -249,7 +250,7 @@ def test_launches_beyond_the_last_iteration_are_few(monkeypatch):
     run = load(X, device=device).start(C)
     launches = device.n_launches
     n_steps = len(run.advance(1000, -1.0))
-    assert 3 * n_steps <= device.n_launches - launches <= 3 * (2 * n_steps + 2 * cupy_run.GRAPH_ITERATIONS)
+    assert 3 * n_steps <= device.n_launches - launches <= 3 * (2 * n_steps + 2 * cupy_workspace.GRAPH_ITERATIONS)
 
 
 def test_a_step_is_three_launches_and_three_small_downloads_and_allocates_nothing(monkeypatch):
@@ -279,7 +280,7 @@ def test_centers_and_rows_far_from_all_others_count(dtype):
     X[i], X[j] = far, far / 8
     C = np.array([[0, 0], [1, 1], [far, far], [far / 8, far]], dtype)
     rows = load(X)
-    assert np.isinf(rows.device.download(rows.norms)[[i, j]]).all()
+    assert np.isinf(rows.device.download(rows.facts.norms)[[i, j]]).all()
     run = rows.start(C)
     run.assign()
     assert np.array_equal(run.labels(), nearest(X, C))
@@ -303,6 +304,7 @@ def words_of(file, name):
         ("control.cuh", "ControlWord", Control, ["CONTROL_WORDS"]),
         ("control.cuh", "StopReason", Reason, []),
         ("control.cuh", "FactWord", Fact, ["FACT_WORDS"]),
+        ("control.cuh", "ScaleWord", Scale, ["SCALE_WORDS"]),
         ("control.cuh", "HistoryWord", History, ["HISTORY_WORDS"]),
         ("update_centers.cu", "Measure", Measure, ["N_MEASURES"]),
     ],
@@ -314,5 +316,12 @@ def test_words_are_those_of_the_kernels(file, name, words, end):
 
 def test_every_enumeration_is_compared():
     enums = [value for value in vars(cupy_control).values() if isinstance(value, type) and issubclass(value, IntEnum)]
-    assert {enum.__name__ for enum in enums if len(enum)} == {"Control", "Reason", "Fact", "History", "Measure"}
+    assert {enum.__name__ for enum in enums if len(enum)} == {
+        "Control",
+        "Reason",
+        "Fact",
+        "Scale",
+        "History",
+        "Measure",
+    }
     assert Control.EPOCH > Control.TICKETS > LASTING == Control.HAS_EQUAL > Control.N_LIMIT  # what a reset leaves alone

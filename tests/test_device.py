@@ -16,7 +16,7 @@ from gpukmeans import KMeans
 from gpukmeans.backends import device as seam
 from gpukmeans.backends import get_backend, nvrtc
 from gpukmeans.backends.cupy_backend import CupyBackend
-from gpukmeans.backends.cupy_run import GRAPH_ITERATIONS
+from gpukmeans.backends.cupy_workspace import GRAPH_ITERATIONS
 from gpukmeans.backends.device import CupyDevice, DeviceMemoryError, probe
 from gpukmeans.device_arrays import bfloat16_values, on_device
 from tests.emulator import EmulatorDevice, EmulatorError

@@ -309,7 +309,14 @@ def reach_of(device, X, seeds, candidates, n_seeds=None):
     state = np.tile(np.array([n_seeds or k - 1, 0, 0, 0], np.int32), (n_runs, 1))
     args = (
         *(device.upload(X), device.upload(seeds.astype(np.int32)), device.upload(candidates.astype(np.int32))),
-        *(np.int32(candidates.shape[1]), device.upload(state), np.int32(k), np.int32(X.shape[1]), reach),
+        *(
+            np.int32(candidates.shape[1]),
+            device.upload(state),
+            np.int32(k),
+            np.int64(len(X)),
+            np.int32(X.shape[1]),
+            reach,
+        ),
     )
     launch(device, "seed_reach", tuning.row_constants(X.dtype), (-(-k // 8), n_runs), 256, *args)
     return device.download(reach)
@@ -440,7 +447,7 @@ def choose(device, sums, candidates, *, X=None, radius=(1e-9, 1e-9, 0.0, 0.0), s
         1,
         1024,
         *(device.upload(X), device.upload(np.array([candidates], np.int32)), np.int32(n_trials)),
-        *(device.upload(sums[None]), np.int32(n_blocks), np.int32(X.shape[1])),
+        *(device.upload(sums[None]), np.int32(n_blocks), np.int64(len(X)), np.int32(X.shape[1])),
         *map(np.float64, radius),
         *(np.int32(k), table, state),
     )

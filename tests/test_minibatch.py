@@ -142,6 +142,27 @@ def test_verbose_lines_are_scikit_learns(params, capsys):
     assert len(lines[0]) > 5
 
 
+@pytest.mark.parametrize("even", [False, True])
+@pytest.mark.parametrize("n", [1, 500, 100_003])
+def test_every_value_draws_the_row_that_choice_draws(n, even):
+    """Also values that are, and lie beside, what the chances of the first rows add up to."""
+
+    class Values:
+        def __init__(self, values):
+            self.values = values
+
+        def random_sample(self, size):
+            return self.values
+
+    p = np.ones(n) if even else weights(n) + 1e-3
+    p /= p.sum()
+    reach = p.cumsum()
+    reach /= reach[-1]
+    some = reach[:-1][:: max(1, n // 1000)]
+    values = np.concatenate([[0.0, 0.5, np.nextafter(1, 0)], some, np.nextafter(some, 0), np.nextafter(some, 1)])
+    assert np.array_equal(Draws(Values(values), p, len(values))(), reach.searchsorted(values, side="right"))
+
+
 def test_draws_are_those_of_choice():
     p = weights(500)
     p /= p.sum()
@@ -373,7 +394,7 @@ def test_a_partial_fit_that_fails_half_way_changes_nothing(monkeypatch):
     state = pickle.dumps(a)
     right = MiniBatchKMeans._label
 
-    def fail(self, *_):
+    def fail(*arguments):
         raise MemoryError("planted")
 
     monkeypatch.setattr(MiniBatchKMeans, "_label", fail)

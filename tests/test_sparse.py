@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.cluster import KMeans as SklearnKMeans
+from sklearn.cluster import kmeans_plusplus as sklearn_plusplus
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics.pairwise import euclidean_distances
 
-from gpukmeans import KMeans
+from gpukmeans import KMeans, kmeans_plusplus
 from gpukmeans.backends import get_backend, numpy_sparse_screen, numpy_sparse_table
 from gpukmeans.backends.numpy_backend import NumpyBackend
 from gpukmeans.backends.numpy_sparse_exact import ExactCenters, exact_parts
@@ -329,6 +330,8 @@ def test_centers_are_ranked_by_what_rounding_hides_of_their_norms():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_exact_potentials_of_entries_are_those_of_dense_rows(dtype):
     X = table(150, 60, 0.1, dtype, kind="normalised")
+    X.data[slice(*X.indptr[5:7])] = 0.0  # an empty seed
+    X.eliminate_zeros()
     weight = np.random.default_rng(0).random(150)
     asked = [_ExactPotentials(NumpyBackend().load(rows, weight), weight) for rows in (X, X.toarray())]
     got, want = (potentials._closest(np.arange(150), X[[3, 90, 5]].toarray()) for potentials in asked)
@@ -530,3 +533,23 @@ def test_shapes_are_checked():
         fitted(X.astype(complex), 3)
     with pytest.raises(ValueError, match=r"Found array with 0 sample\(s\)"):
         fitted(X[:0], 3)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_functions_take_sparse_rows(weighted):
+    X = table(120, 40, 0.2)
+    weight = np.random.default_rng(0).random(120) if weighted else None
+    got, want = (
+        kmeans_plusplus(rows, 6, sample_weight=weight, random_state=2, backend="numpy") for rows in (X, X.toarray())
+    )
+    assert np.array_equal(got[1], want[1])
+    assert got[0].tobytes() == X[want[1]].toarray().tobytes()
+    assert np.array_equal(got[1], sklearn_plusplus(X, 6, sample_weight=weight, random_state=2)[1])
+
+
+def test_a_subset_is_loaded_as_by_itself():
+    X = table(120, 40, 0.2)
+    indices = np.array([5, 90, 5, 3, 17])
+    got, want = NumpyBackend().load(X).subset(indices), NumpyBackend().load(X[indices])
+    assert got.take(np.arange(5)).tobytes() == X[indices].toarray().tobytes()
+    assert got.grid.scale.tobytes() == want.grid.scale.tobytes()

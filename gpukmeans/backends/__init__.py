@@ -7,7 +7,7 @@ true nearest centers, and sums are exact.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -51,13 +51,16 @@ class Step(NamedTuple):
     seconds: float  # wall time
 
 
-class ManyAssigned(NamedTuple):
-    """As `Assigned`, of several runs: each of shape (n_runs,)."""
+@dataclass
+class Ended:
+    """How one of several runs ended: its labels, and the centers and inertia of the same assignment."""
 
-    n_moved: I64
-    n_certified: I64
-    n_resolved: I64
-    n_exact: I64
+    labels: Any  # (n_samples,), as of `Run.labels_there`
+    centers: NDArray
+    lowest: float  # bounds of the inertia; equal where it is known
+    highest: float
+    steps: Sequence[Step]  # the iterations, of which relocations are none
+    n_used: int | None = None  # how many clusters have a row, where that is known
 
 
 class Run(Protocol):
@@ -113,25 +116,17 @@ class Run(Protocol):
 
 
 class Runs(Protocol):
-    """Several runs that advance together: what `Run` does, in fewer calls."""
+    """Several runs that advance together."""
 
-    def assign(self) -> ManyAssigned | None:
-        """As `Run.assign`.  None, and nothing done, where the runs must go on one by one."""
+    def finish(self, max_iter: int, tols: F64) -> Sequence[Ended | None]:
+        """Take every run to its end, by the rules of `gpukmeans.lloyd.lloyd`; `tols` of shape (n_runs,).
 
-    def update(self) -> Updated:
-        """As `Run.update`; weights and shifts of shape (n_runs, n_clusters)."""
-
-    def keep(self, which: NDArray[np.bool_]) -> None:
-        """Go on with these runs only."""
-
-    def outcome(self, run: int) -> tuple[Any, NDArray]:
-        """The labels of a run, as `Run.labels_there`, and the centers of the last `assign`, to which they belong."""
-
-    def inertia_bounds(self) -> tuple[F64, F64]:
-        """Per run, a lower and an upper bound of the inertia as of the last `assign`."""
+        None stands for a run that has to start over alone: one that empties a cluster, and any that the backend gives
+        up.
+        """
 
     def inertia(self, labels: Any, centers: NDArray) -> float:
-        """As `Run.inertia`, of an outcome."""
+        """As `Run.inertia`, of the outcome of a run; asked only where its bounds differ."""
 
 
 class BatchSums(NamedTuple):
@@ -291,7 +286,7 @@ class Backend(Protocol):
     def hand_out(self, values: NDArray) -> Any:
         """A small array for the caller to keep, where this backend computes: on its device, or as it is."""
 
-    def unit_rows(self, X: NDArray | DeviceInput) -> tuple[NDArray | DeviceInput, F64]:
+    def unit_rows(self, X: NDArray | DeviceInput | CsrRows) -> tuple[Any, F64]:
         """`gpukmeans.unit_rows.unit_rows` of X, where X lies: a copy, to be loaded.
 
         Of rows on the backend's own device nothing has been checked; the largest magnitudes tell what is not finite.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -9,16 +10,17 @@ from numpy.typing import NDArray
 
 from gpukmeans.backends import CsrRows, Drawn, tuning
 from gpukmeans.backends.cupy_batches import HostFeed, ResidentFeed
-from gpukmeans.backends.cupy_facts import row_facts
+from gpukmeans.backends.cupy_control import Scale
+from gpukmeans.backends.cupy_facts import RowFacts, row_facts
 from gpukmeans.backends.cupy_plusplus import plusplus
 from gpukmeans.backends.cupy_rows import DeviceRows, Launcher
-from gpukmeans.backends.cupy_runs import CupyRuns, runs_at_a_time
+from gpukmeans.backends.cupy_runs import CupyRuns, variances
 from gpukmeans.backends.cupy_seeding import CupySeeding
-from gpukmeans.backends.cupy_sparse import CupySparseRows
+from gpukmeans.backends.cupy_sparse import CupySparseRows, SparseSource
 from gpukmeans.backends.cupy_workspace import DenseWorkspace, Workspace
 from gpukmeans.backends.device import CupyDevice, Device, current_device, explained_memory_errors, probe
-from gpukmeans.device_arrays import BFLOAT16, DeviceInput, bfloat16_values, dtype_name
-from gpukmeans.exact_sums import F64, I64
+from gpukmeans.device_arrays import BFLOAT16, DeviceInput, bfloat16_values, center_dtype, dtype_name
+from gpukmeans.exact_sums import F64, I64, Grid, weight_grid
 from gpukmeans.sparse_input import is_sparse
 from gpukmeans.unit_rows import unit_rows
 
@@ -63,7 +65,23 @@ class CupyBackend:
             array = self._adopted(X) if isinstance(X, DeviceInput) else self._device.upload(np.ascontiguousarray(X))
         with explained_memory_errors(self._device, f"what is kept of {what}", (8 if sample_weight is None else 16) * n):
             source = X if isinstance(X, DeviceInput) else None
-            return CupyRows(Launcher(self._device), array, X.dtype, sample_weight, sums=sums, source=source)
+            return CupyRows.read(Launcher(self._device), array, X.dtype, sample_weight, sums=sums, source=source)
+
+    def problems_at_a_time(
+        self, shape: tuple[int, int], dtype: np.dtype, n_clusters: int, n_runs: int, *, weighted: bool
+    ) -> int:
+        room = min(tuning.BATCH_BYTES, self._device.memory()[0] // 4)
+        return tuning.problems_at_a_time(shape, dtype, n_clusters, n_runs, room, weighted=weighted)
+
+    def load_many(self, X: NDArray | DeviceInput, sample_weight: F64 | None = None) -> CupyRows:
+        n_problems, n, d = X.shape
+        what = f"{n_problems} problems of {n} rows of {d} {dtype_name(X.dtype)} features"
+        with explained_memory_errors(self._device, what, n_problems * n * (d * X.dtype.itemsize + 8)):
+            array = self._adopted(X) if isinstance(X, DeviceInput) else self._device.upload(np.ascontiguousarray(X))
+            source = X if isinstance(X, DeviceInput) else None
+            array = array.reshape((n_problems * n, d))
+            launcher = Launcher(self._device)
+            return CupyRows.read(launcher, array, X.dtype, sample_weight, n_problems=n_problems, source=source)
 
     def _adopted(self, X: DeviceInput) -> Any:
         """The caller's array as ours, in place if it is C-contiguous."""
@@ -82,11 +100,11 @@ class CupyBackend:
             self._device.write(array, values)
         return array
 
-    def unit_rows(self, X: NDArray | DeviceInput) -> tuple[NDArray | DeviceInput, F64]:
+    def unit_rows(self, X: NDArray | DeviceInput | CsrRows) -> tuple[Any, F64]:
         if not isinstance(X, DeviceInput):
             return unit_rows(X)
         n, d = X.shape
-        constants, dtype = tuning.row_center_constants(X.dtype), tuning.center_dtype(X.dtype)
+        constants, dtype = tuning.row_center_constants(X.dtype), center_dtype(X.dtype)
         with explained_memory_errors(self._device, f"{n} rows of unit length", n * (d * dtype.itemsize + 8)):
             array, largest = self._adopted(X), self._device.empty(n, np.float64)
             with self._device.for_caller((n, d), dtype) as unit:
@@ -94,12 +112,14 @@ class CupyBackend:
                 Launcher(self._device)("unit_rows", constants, tuning.stride_blocks(n, 8), 256, args)
         return DeviceInput(unit, (n, d), dtype, X.device), self._device.download(largest)
 
-    def feed(self, X: NDArray | DeviceInput, batch_size: int) -> ResidentFeed | HostFeed:
+    def feed(self, X: NDArray | DeviceInput | CsrRows, batch_size: int) -> ResidentFeed | HostFeed:
         if isinstance(X, DeviceInput):
             return ResidentFeed(self._load_dense(X, sums=False))
         launch = Launcher(self._device)
+        if is_sparse(X):
+            return ResidentFeed(SparseSource(launch, X))
         return HostFeed(
-            self._device, X, batch_size, lambda batch: CupyRows(launch, batch, X.dtype, None), self._load_dense
+            self._device, X, batch_size, lambda batch: CupyRows.read(launch, batch, X.dtype, None), self._load_dense
         )
 
     def minds(self, dtype: np.dtype) -> bool:
@@ -120,39 +140,83 @@ def _check_count(n_samples: int) -> None:
 
 
 class CupyRows(DeviceRows):
-    """Dense rows, as they are stored."""
+    """Dense rows, as they are stored.
+
+    Or those of several fits of one shape, one after another (`gpukmeans.backends.Problems`): then kernels take every
+    problem as a third axis of the grid.
+    """
 
     def __init__(
         self,
         launcher: Launcher,
         X: Any,
         dtype: np.dtype,
-        sample_weight: F64 | None,
+        host_weight: F64 | None,
+        weights: Any,
+        facts: RowFacts,
         *,
-        sums: bool = True,
         source: object = None,
     ) -> None:
-        super().__init__(launcher, dtype, sample_weight)
-        device = self.device
+        super().__init__(launcher, dtype, host_weight, weights)
         self.X = X
         self._source = source  # whose memory X may be
-        self.n_samples, self.n_features = X.shape
-        facts = row_facts(device, launcher, X, dtype, self.weights, sums=sums)
-        self.grid, self.scale, self.unit = facts.grid, facts.scale, facts.unit
-        #: How rows become halves (kernels/screen.cuh), and what that leaves.
-        self.half_scale, self.offsets = facts.half_scale, facts.offsets
-        self.norms, self.rests = facts.norms, facts.rests
-        #: The largest magnitude if every value is a whole number, else infinity.
-        self.largest_integer = facts.largest_integer
-        self.largest = facts.largest
+        self.n_problems = len(facts.table)
+        self.n_samples, self.n_features = X.shape[0] // self.n_problems, X.shape[1]
+        self.facts, self.grid = facts, facts.grid
+        #: How the rows of the first problem become halves (kernels/screen.cuh).
+        self.half_scale = float(facts.table[0, Scale.HALF_SCALE])
+        #: The largest magnitude if every value is a whole number, else infinity; and the largest magnitude.
+        self.largest_integer = float(facts.table[:, Scale.LARGEST_WHOLE].max())
+        self.largest = float(facts.largest.max())
         #: Whether the rows begin where 16 bytes can be read at once.
-        self.aligned = device.address(X) % 16 == 0
+        self.aligned = self.device.address(X) % 16 == 0
+
+    @classmethod
+    def read(
+        cls,
+        launcher: Launcher,
+        X: Any,
+        dtype: np.dtype,
+        sample_weight: F64 | None,
+        *,
+        n_problems: int = 1,
+        sums: bool = True,
+        source: object = None,
+    ) -> CupyRows:
+        """Find out what is to be known of rows (n_problems * n_samples, n_features) on the device."""
+        device, n = launcher.device, X.shape[0] // n_problems
+        weights = None
+        if sample_weight is not None:
+            weights = device.upload(np.ascontiguousarray(sample_weight).reshape(-1))
+        scales = np.broadcast_to(_weight_grid(n, sample_weight).scale, n_problems)
+        facts = row_facts(device, launcher, X, dtype, weights, scales, sums=sums)
+        return cls(launcher, X, dtype, sample_weight, weights, facts, source=source)
+
+    def problem(self, number: int) -> CupyRows:
+        if self.n_problems == 1:
+            return self
+        n = self.n_samples
+        part = slice(number * n, (number + 1) * n)
+        weights = None if self.weights is None else self.weights[part]
+        host_weight = None if self.host_weight is None else self.host_weight[number]
+        facts = self.facts.of_problem(number, n)
+        return CupyRows(self.launch, self.X[part], self.dtype, host_weight, weights, facts, source=self._source)
+
+    @property
+    def is_callers(self) -> bool:
+        """Whether the rows came on the device, where labels are wanted then."""
+        return self._source is not None
+
+    @functools.cached_property
+    def weight_grid(self) -> Grid:
+        """The grid of the weights; that of several problems has a scale for each, and two limbs if one needs them."""
+        return _weight_grid(self.n_samples, self.host_weight)
 
     def _new_workspace(self, n_clusters: int, n_runs: int, exact: bool) -> Workspace:
         return DenseWorkspace(self, n_clusters, n_runs, exact)
 
     def runs_at_a_time(self, n_clusters: int, n_runs: int) -> int:
-        return runs_at_a_time(self.n_samples, n_clusters) if n_runs > 1 else 0
+        return tuning.runs_at_a_time(self.n_samples, n_clusters) if n_runs > 1 else 0
 
     def start_many(self, centers: NDArray) -> CupyRuns:
         return CupyRuns(self, centers)
@@ -165,7 +229,10 @@ class CupyRows(DeviceRows):
 
     def unweighted(self) -> CupyRows:
         with explained_memory_errors(self.device, f"{self.n_samples} rows without weights", 8 * self.n_samples):
-            return CupyRows(self.launch, self.X, self.dtype, None, source=self._source)
+            return CupyRows.read(self.launch, self.X, self.dtype, None, n_problems=self.n_problems, source=self._source)
+
+    def variances(self) -> F64:
+        return variances(self if self.weights is None else self.unweighted())
 
     def labels_there(self, labels: Any) -> Any:
         """A copy of labels, (n_samples,), for the caller, where the rows were loaded from."""
@@ -198,7 +265,7 @@ class CupyRows(DeviceRows):
         n_bytes = len(indices) * (self.n_features * self.X.dtype.itemsize + (8 if sample_weight is None else 16))
         with explained_memory_errors(self.device, f"a copy of {len(indices)} rows", n_bytes):
             X = self._gathered(self.device.upload(np.asarray(indices, np.int32)), 0, len(indices))
-            return CupyRows(self.launch, X, self.dtype, sample_weight, sums=sums)
+            return CupyRows.read(self.launch, X, self.dtype, sample_weight, sums=sums)
 
     def take(self, indices: NDArray[np.int64]) -> NDArray:
         if len(indices) == 0:
@@ -216,3 +283,10 @@ class CupyRows(DeviceRows):
         args = (self.X, indices, np.int64(start), np.int64(count), np.int32(self.n_features), target)
         self.launch("gather_rows", tuning.row_constants(self.dtype), tuning.stride_blocks(count, 8), 256, args)
         return target
+
+
+def _weight_grid(n_samples: int, sample_weight: F64 | None) -> Grid:
+    """`weight_grid`, of each problem where there are several: weights of shape (n_problems, n_samples)."""
+    if sample_weight is None or sample_weight.ndim == 1:
+        return weight_grid(n_samples, sample_weight)
+    return Grid.for_rows(np.ascontiguousarray(sample_weight.T))

@@ -56,6 +56,14 @@ class Fact(_Word):
     WHOLE = auto()
 
 
+class Scale(_Word):
+    """float64 words of a problem, that the host has written."""
+
+    HALF_SCALE = auto()
+    WEIGHT_SCALE = auto()
+    LARGEST_WHOLE = auto()
+
+
 class History(_Word):
     """float64 words of the record of an iteration."""
 

@@ -37,6 +37,8 @@ def plusplus(rows: CupyRows, seeds: I64, draws: F64) -> Drawn:
     n_runs, n_steps, n_trials = draws.shape
     if n_steps == 0 or n_trials > tuning.MOST_TRIALS:
         return Drawn.nothing(seeds, n_steps)
+    if rows.n_problems > 1:  # as many as the device was asked to hold at a time
+        return _Plusplus(rows, seeds, draws).drawn()
     n_bytes = rows.n_samples * rows.n_features * rows.dtype.itemsize
     together = max(1, min(MOST_RUNS, max(LITTLE, n_bytes // 8) // (14 * rows.n_samples)))
     parts = [_Plusplus(rows, seeds[part], draws[part]).drawn() for part in parts_of(n_runs, together)]
@@ -102,27 +104,27 @@ class _Plusplus:
             *(np.float64(located.relative), np.float64(located.floor), np.float64(located.zero_floor)),
             *(np.int32(located.exact), self._candidates),
         )
-        self._launch("seed_locate", {}, (self._n_trials, potentials.n_runs), 256, args)
+        self._launch("seed_locate", {}, (self._n_trials, *potentials.shared), 256, args)
 
     def _reach_out(self) -> None:
         rows = self._rows
         args = (
             *(rows.X, self._seeds, self._candidates, np.int32(self._n_trials)),
-            *(self._state, np.int32(self._k), np.int32(rows.n_features), self._reach),
+            *(self._state, np.int32(self._k), np.int64(rows.n_samples), np.int32(rows.n_features), self._reach),
         )
-        grid = (-(-self._k // 8), self._potentials.n_runs)
+        grid = (-(-self._k // 8), *self._potentials.shared)
         self._launch("seed_reach", tuning.row_constants(rows.dtype), grid, 256, args)
 
     def _choose(self) -> None:
         rows, potentials, radius = self._rows, self._potentials, self._choice
         args = (
             *(rows.X, self._candidates, np.int32(self._n_trials), self._gains),
-            *(np.int32(potentials.n_blocks), np.int32(rows.n_features)),
+            *(np.int32(potentials.n_blocks), np.int64(rows.n_samples), np.int32(rows.n_features)),
             *(np.float64(radius.per_far), np.float64(radius.per_near)),
             *(np.float64(radius.floor), np.float64(radius.zero_floor)),
             *(np.int32(self._k), self._seeds, self._state),
         )
-        self._launch("seed_choose", tuning.row_constants(rows.dtype), potentials.n_runs, 1024, args)
+        self._launch("seed_choose", tuning.row_constants(rows.dtype), (1, *potentials.shared), 1024, args)
 
     def _accept(self) -> None:
         rows, potentials = self._rows, self._potentials
@@ -132,4 +134,4 @@ class _Plusplus:
             *(np.int64(rows.n_samples), np.int32(rows.n_features)),
             *(potentials.closest, potentials.owners, potentials.sums),
         )
-        self._launch("seed_accept", potentials.kept_constants(), (potentials.n_blocks, potentials.n_runs), 256, args)
+        self._launch("seed_accept", potentials.kept_constants(), (potentials.n_blocks, *potentials.shared), 256, args)

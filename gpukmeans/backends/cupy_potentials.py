@@ -34,6 +34,8 @@ class Potentials:
 
     def __init__(self, rows: CupyRows, n_runs: int) -> None:
         self.rows, self.n_runs = rows, n_runs
+        #: How runs share a launch: those of a problem, and problems (kernels/common.cuh).
+        self.shared = (n_runs // rows.n_problems, rows.n_problems)
         self.launch, self.device = rows.launch, rows.device
         n, d = rows.n_samples, rows.n_features
         self.n_blocks = -(-n // tuning.SEEDING_BLOCK)
@@ -58,7 +60,7 @@ class Potentials:
     def add(self, seeds: Any, first: int, count: int) -> None:
         """Make rows seeds: `seeds` is a device array (n_runs, n_listed), of whose columns `count` are taken."""
         rows, n, d = self.rows, self.rows.n_samples, self.rows.n_features
-        constants = self.kept_constants()
+        constants, grid = self.kept_constants(), (self.n_blocks, *self.shared)
         screen = self.radii.of_gain(self.chosen_roundings, wide=False)
         screened = (np.int32(not self.wide_gains()), np.float64(screen.shrink), np.float64(screen.margin))
         for part in parts_of(count, tuning.SEEDS_TOGETHER):
@@ -67,7 +69,7 @@ class Potentials:
                 *(np.int32(first + part.start), np.int32(part.stop - part.start), np.int64(n), np.int32(d)),
                 *(*screened, self.closest, self.owners, self.sums),
             )
-            self.launch("seed_add", constants, (self.n_blocks, self.n_runs), 256, args)
+            self.launch("seed_add", constants, grid, 256, args)
 
     def kept_constants(self) -> tuning.Constants:
         """For kernels that take distances to be kept."""
@@ -101,4 +103,4 @@ class Potentials:
             *(np.float64(SKIP_FACTOR), np.float64(SKIP_FLOOR), self.near, sums),
         )
         constants = tuning.gain_constants(rows.dtype, d, rows.aligned, n_trials, wide=wide)
-        self.launch("seed_gain", constants, (self.n_blocks, self.n_runs), 256, args)
+        self.launch("seed_gain", constants, (self.n_blocks, *self.shared), 256, args)

@@ -14,6 +14,7 @@ from gpukmeans.backends import BatchSums, tuning
 from gpukmeans.backends.cupy_run import CupyRun
 from gpukmeans.backends.cupy_workspace import Workspace
 from gpukmeans.backends.device import Device, explained_memory_errors
+from gpukmeans.device_arrays import center_dtype
 from gpukmeans.exact_sums import F64, Grid
 
 
@@ -40,34 +41,30 @@ class DeviceRows:
 
     Attributes
     ----------
-    weights : device array of shape (n_samples,), float64, or None
-    scale, unit : device arrays of shape (n_features,), float64, or None
-        That of the grid, and one over it.
+    host_weight, weights : ndarray and device array of shape (n_samples,), float64, or None
+        Of several problems the former is (n_problems, n_samples), the latter has no axis of the problems.
+    facts : RowFacts or SparseFacts
     half_scale : float
         A power of two: screens, limits and drifts are about rows times this.
-    offsets : device array or None
-        What is added before rows become halves: see `cupy_facts.RowFacts`.
     largest_integer : float
         The largest magnitude if every value is a whole number, else infinity.
     """
 
+    n_problems: int = 1
     n_samples: int
     n_features: int
     grid: Grid | None
-    dtype: np.dtype
-    scale: Any
-    unit: Any
+    weight_grid: Any
+    facts: Any
     half_scale: float
-    offsets: Any
     largest_integer: float
 
-    def __init__(self, launcher: Launcher, dtype: np.dtype, sample_weight: F64 | None) -> None:
+    def __init__(self, launcher: Launcher, dtype: np.dtype, host_weight: F64 | None, weights: Any) -> None:
         self.launch = launcher
         self.device = launcher.device
         self.dtype = dtype
-        self.center_dtype = tuning.center_dtype(dtype)
-        self.host_weight = sample_weight
-        self.weights = None if sample_weight is None else self.device.upload(np.ascontiguousarray(sample_weight))
+        self.center_dtype = center_dtype(dtype)
+        self.host_weight, self.weights = host_weight, weights
         self._idle: list[Workspace] = []
 
     @functools.cached_property

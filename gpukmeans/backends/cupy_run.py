@@ -11,18 +11,11 @@ from numpy.typing import NDArray
 
 from gpukmeans.backends import Assigned, Step, Updated
 from gpukmeans.backends.cupy_control import HISTORY, Control, History, Measure, Reason
+from gpukmeans.backends.cupy_workspace import REPLAYS
 from gpukmeans.exact_sums import F64, I64, exact_totals_by_label, farthest_rows
 
 if TYPE_CHECKING:
     from gpukmeans.backends.cupy_rows import DeviceRows
-
-#: Iterations that are launched one by one, and then those of a recorded graph: while the device is busy with the
-#: former, the host records the latter.
-FIRST_ITERATIONS = 4
-GRAPH_ITERATIONS = 4
-#: Replays of the graph between two looks at the device: each look waits for it, and iterations that are launched after
-#: the last one cost some microseconds each.
-REPLAYS = (1, 2, 4, 8)
 
 _FINAL = (Reason.LABELS_STAYED, Reason.CENTERS_STAYED, Reason.EMPTY_CLUSTER, Reason.ITERATIONS_DONE)
 
@@ -83,7 +76,7 @@ class CupyRun:
         replays = iter(REPLAYS)
         reason = done = 0
         while reason not in _FINAL:
-            self._launch_some(limit - done, next(replays, REPLAYS[-1]))
+            work.launch_some(limit - done, next(replays, REPLAYS[-1]))
             reason, done, n_open = self._look()
             if reason == Reason.ROWS_LEFT_OPEN:
                 n_exact[done] = work.decide_exactly(n_open)
@@ -98,36 +91,14 @@ class CupyRun:
         history = self._device.download(work.history)[0, :done]
         self._finite = not history[-1, History.EMPTY]
         seconds = (time.perf_counter() - started) / done
-        return [self._step(record, int(exact), seconds) for record, exact in zip(history, n_exact, strict=False)]
-
-    def _launch_some(self, most: int, replays: int) -> None:
-        """Launch some iterations: those beyond `most`, or beyond the last, do nothing."""
-        work = self._work
-        if most <= GRAPH_ITERATIONS:
-            work.launch_iterations(most)
-            return
-        if work.replay is None:
-            work.launch_iterations(FIRST_ITERATIONS)
-            work.record(GRAPH_ITERATIONS)
-        assert work.replay is not None
-        for _ in range(min(replays, -(-most // GRAPH_ITERATIONS))):
-            work.replay()
+        n = self._rows.n_samples
+        return [step_of(record, n, int(exact), seconds) for record, exact in zip(history, n_exact, strict=False)]
 
     def _look(self) -> tuple[int, int, int]:
         """Why the device stopped (0 if it did not), iterations done, rows left open."""
         control = self._device.download(self._work.control)[0]
         self._may_have_equals = bool(control[Control.HAS_EQUAL])
         return int(control[Control.STOP]), int(control[Control.N_DONE]), int(control[Control.N_OPEN])
-
-    def _step(self, record: F64, n_exact: int, seconds: float) -> Step:
-        words = (History.MOVED, History.SKIPPED, History.UNDECIDED, History.UNCERTAIN)
-        assigned = self._counted([int(record[word]) for word in words], n_exact)
-        return Step(assigned, float(record[History.SHIFT]), int(record[History.EMPTY]), seconds)
-
-    def _counted(self, counts: list[int], n_exact: int) -> Assigned:
-        moved, skipped, undecided, uncertain = counts
-        certified = self._rows.n_samples - skipped - undecided - uncertain
-        return Assigned(moved, certified, undecided - n_exact, n_exact, uncertain, skipped)
 
     def _ready(self) -> None:
         if not self._finite:
@@ -159,7 +130,7 @@ class CupyRun:
         if move:
             work.launch_move()
         words = (Control.N_MOVED, Control.N_SKIPPED, Control.N_UNDECIDED, Control.N_UNCERTAIN)
-        return self._counted([int(control[word]) for word in words], n_exact)
+        return _counted([int(control[word]) for word in words], self._rows.n_samples, n_exact)
 
     def update(self) -> Updated:
         work = self._work
@@ -201,9 +172,22 @@ class CupyRun:
     def inertia(self) -> float:
         distances = self._rows.distances
         largest = self._work.launch_distances(self._work.centers, self._rows.weights, distances)
-        return self._work.total(distances, float(largest[0]))
+        return float(self._work.totals(distances, largest)[0])
 
     def inertias(self) -> F64:
         distances = self._rows.distances
         self._work.launch_distances(self._work.centers, self._rows.weights, distances)
         return exact_totals_by_label(self._device.download(distances), self.labels(), self._k)
+
+
+def step_of(record: F64, n_samples: int, n_exact: int, seconds: float) -> Step:
+    """An iteration, by the record that the device keeps of it."""
+    words = (History.MOVED, History.SKIPPED, History.UNDECIDED, History.UNCERTAIN)
+    assigned = _counted([int(record[word]) for word in words], n_samples, n_exact)
+    return Step(assigned, float(record[History.SHIFT]), int(record[History.EMPTY]), seconds)
+
+
+def _counted(counts: list[int], n_samples: int, n_exact: int) -> Assigned:
+    moved, skipped, undecided, uncertain = counts
+    certified = n_samples - skipped - undecided - uncertain
+    return Assigned(moved, certified, undecided - n_exact, n_exact, uncertain, skipped)

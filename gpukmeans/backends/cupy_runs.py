@@ -1,97 +1,147 @@
-"""Several runs of Lloyd's algorithm side by side on the device: restarts of problems too small to fill it."""
+"""Several runs of Lloyd's algorithm side by side on the device: restarts, and runs of several problems of one shape."""
 
 from __future__ import annotations
 
+import time
 import weakref
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.backends import ManyAssigned, Updated, tuning
-from gpukmeans.backends.cupy_control import HISTORY, LASTING, Control, History, Measure, Reason
+from gpukmeans.backends import Ended, Step
+from gpukmeans.backends.cupy_control import HISTORY, LASTING, Control, Reason
+from gpukmeans.backends.cupy_run import step_of
+from gpukmeans.backends.cupy_workspace import REPLAYS
 from gpukmeans.exact_sums import F64
 
 if TYPE_CHECKING:
     from gpukmeans.backends.cupy_backend import CupyRows
 
-#: Rows of all runs together: enough to keep a device busy, few enough for their labels and lists to be small change.
-ROWS_TOGETHER = 1 << 18
-#: Most runs side by side.
-RUNS_TOGETHER = 16
-
-
-def runs_at_a_time(n_samples: int, n_clusters: int) -> int:
-    """How many runs advance together; 0 where one fills the device, or where the few-center kernel does not reach."""
-    most = min(RUNS_TOGETHER, ROWS_TOGETHER // n_samples)
-    return most if most > 1 and n_clusters <= tuning.FEW_CENTERS else 0
+_NEEDS_HOST = (Reason.EMPTY_CLUSTER, Reason.EQUAL_CENTERS, Reason.ROWS_LEFT_OPEN)
 
 
 class CupyRuns:
-    """Runs that share every launch, and one look at the device per iteration.
+    """Runs that share every launch, and the looks at the device.
 
-    A run that is over stays where it is, and launches pass it by.
+    Each run stops on the device by itself, as a single one does (`CupyRun.advance`), and launches pass by those that
+    have stopped.  A run that needs the host is given up.
     """
 
     def __init__(self, rows: CupyRows, centers: NDArray) -> None:
         self._rows, self._device = rows, rows.device
-        self._k = centers.shape[1]
-        self._work = rows.workspace(self._k, len(centers), True)
-        weakref.finalize(self, rows.leave, self._work).atexit = False
-        self._work.begin(np.ascontiguousarray(centers, rows.center_dtype))
-        self._device.write(self._work.tolerance, np.full(1, -1.0))
-        #: What the device's control is after the last launch.
-        self._control = self._device.download(self._work.control)
-        #: Where the runs are that still go on.
-        self._places = np.arange(len(centers))
-        self._updated: Updated | None = None
+        self._work = work = rows.workspace(centers.shape[1], len(centers), True)
+        weakref.finalize(self, rows.leave, work).atexit = False
+        work.need_grid()
+        work.begin(np.ascontiguousarray(centers, rows.center_dtype))
 
-    def assign(self) -> ManyAssigned | None:
+    def finish(self, max_iter: int, tols: F64) -> list[Ended | None]:
         work, device = self._work, self._device
-        control = self._control
-        if control[self._places, Control.HAS_EQUAL].any():
-            return None
-        control[:, :LASTING] = 0
-        control[:, Control.N_LIMIT] = HISTORY
-        control[:, Control.STOP] = Reason.ITERATIONS_DONE
-        control[self._places, Control.STOP] = Reason.GO_ON
-        device.write(work.control, control)
-        work.launch_iterations(1)  # the update that follows is not waited for
-        self._control = device.download(work.control)
-        if (self._control[self._places, Control.STOP] == Reason.ROWS_LEFT_OPEN).any():
-            return None
-        record = device.download(work.history)[self._places, 0].astype(np.int64, casting="unsafe")
-        measures = device.download(work.measures)[self._places]
-        self._updated = Updated(measures[:, Measure.WEIGHT], measures[:, Measure.SHIFT_SQUARE])
-        moved, undecided = record[:, History.MOVED], record[:, History.UNDECIDED]
-        return ManyAssigned(moved, self._rows.n_samples - undecided, undecided, np.zeros_like(moved))
-
-    def update(self) -> Updated:
-        assert self._updated is not None
-        return self._updated
-
-    def keep(self, which: NDArray[np.bool_]) -> None:
-        self._places = self._places[which]
-
-    def outcome(self, run: int) -> tuple[Any, NDArray]:
-        place = self._places[run]
-        labels, centers = (array[place : place + 1] for array in (self._work.labels, self._work.previous))
-        return self._rows.labels_there(labels.reshape(-1)), self._device.download(centers)[0]
-
-    def inertia_bounds(self) -> tuple[F64, F64]:
-        work, n = self._work, self._rows.n_samples
-        distances = self._device.empty((work.n_runs, n), np.float64)
-        largest = work.launch_distances(work.previous, self._rows.weights, distances)
-        inertias = np.array([work.total(distances[i : i + 1], float(largest[i])) for i in self._places.tolist()])
-        return inertias, inertias  # exact
+        started = time.perf_counter()
+        device.write(work.tolerance, np.array(tols, np.float64))
+        control = device.download(work.control)
+        given_up = control[:, Control.HAS_EQUAL] != 0
+        going, closing = ~given_up, np.zeros_like(given_up)
+        n_iter, records = np.zeros(len(tols), np.int64), []
+        for first in range(0, max_iter, HISTORY):
+            if not going.any():
+                break
+            limit = min(HISTORY, max_iter - first)
+            control = self._advance(control, going, limit)
+            records.append(device.download(work.history))
+            n_iter[going] += control[going, Control.N_DONE]
+            given_up |= going & np.isin(control[:, Control.STOP], _NEEDS_HOST)
+            closing |= going & (control[:, Control.STOP] == Reason.CENTERS_STAYED)
+            going &= control[:, Control.STOP] == Reason.ITERATIONS_DONE
+        closing |= going
+        given_up |= self._close(control, closing)
+        inertias = self._inertias(given_up)
+        labels, centers = device.download(work.labels), device.download(work.centers)
+        used = np.zeros(centers.shape[:2], bool)
+        used[np.arange(len(labels))[:, None], labels] = True
+        n_used = used.sum(axis=1).tolist()
+        there = self._rows.labels_there(work.labels) if self._rows.is_callers else labels
+        seconds = (time.perf_counter() - started) / max(1, int(n_iter.sum()))
+        ended: list[Ended | None] = [None] * len(tols)
+        for i in np.flatnonzero(~given_up).tolist():
+            history = np.concatenate([part[i] for part in records])[: n_iter[i]].copy()
+            steps = Record(history, self._rows.n_samples, seconds)
+            inertia, own = float(inertias[i]), there[i : i + 1].reshape(-1)
+            ended[i] = Ended(own, centers[i], inertia, inertia, steps, n_used[i])
+        return ended
 
     def inertia(self, labels: Any, centers: NDArray) -> float:
-        rows, device = self._rows, self._device
-        work = rows.workspace(self._k, 1, True)
-        put = device.write if isinstance(labels, np.ndarray) else device.copy
-        put(work.labels.reshape(-1), labels)
-        device.write(work.centers, centers[None])
-        largest = work.launch_distances(work.centers, rows.weights, rows.distances)
-        inertia = work.total(rows.distances, float(largest[0]))
-        rows.leave(work)
-        return inertia
+        raise NotImplementedError("The bounds of the inertia are equal here.")
+
+    def _restart(self, control: NDArray[np.int32], going: NDArray[np.bool_], limit: int) -> None:
+        """Let some runs go on for `limit` iterations at most, and no others."""
+        control[:, :LASTING] = 0
+        control[:, Control.N_LIMIT] = limit
+        control[:, Control.STOP] = np.where(going, Reason.GO_ON, Reason.ITERATIONS_DONE)
+        self._device.write(self._work.control, control)
+
+    def _advance(self, control: NDArray[np.int32], going: NDArray[np.bool_], limit: int) -> NDArray[np.int32]:
+        """Iterations, until all of these runs have stopped; returns what the device's control is then."""
+        self._restart(control, going, limit)
+        replays, done = iter(REPLAYS), 0
+        while True:
+            self._work.launch_some(limit - done, next(replays, REPLAYS[-1]))
+            control = self._device.download(self._work.control)
+            on = going & (control[:, Control.STOP] == Reason.GO_ON)
+            if not on.any():
+                return control
+            done = int(control[on, Control.N_DONE].max())
+
+    def _close(self, control: NDArray[np.int32], closing: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Label the rows of these runs by their last centers; returns which of them need the host for that."""
+        if not closing.any():
+            return closing
+        equal = closing & (control[:, Control.HAS_EQUAL] != 0)
+        self._restart(control, closing & ~equal, HISTORY)
+        self._work.launch_assign()
+        n_open = self._device.download(self._work.control)[:, Control.N_OPEN]
+        return equal | (closing & (n_open > 0))
+
+    def _inertias(self, given_up: NDArray[np.bool_]) -> F64:
+        """Of all runs but those given up, whose rows may have no labels."""
+        work, device = self._work, self._device
+        for i in np.flatnonzero(given_up).tolist():
+            device.fill(work.labels[i : i + 1], 0)
+        distances = device.empty((work.n_runs, self._rows.n_samples), np.float64)
+        largest = work.launch_distances(work.centers, self._rows.weights, distances)
+        return work.totals(distances, largest)
+
+
+class Record(Sequence[Step]):
+    """The iterations of a run, as the device has recorded them."""
+
+    def __init__(self, history: F64, n_samples: int, seconds: float) -> None:
+        self._history, self._n_samples, self._seconds = history, n_samples, seconds
+
+    def __len__(self) -> int:
+        return len(self._history)
+
+    @overload
+    def __getitem__(self, index: int) -> Step: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Step]: ...
+    def __getitem__(self, index: int | slice) -> Step | list[Step]:
+        if isinstance(index, slice):
+            return [step_of(record, self._n_samples, 0, self._seconds) for record in self._history[index]]
+        return step_of(self._history[index], self._n_samples, 0, self._seconds)
+
+
+def variances(rows: CupyRows) -> F64:
+    """The mean over the features of the population variance, of each problem: its only cluster's inertia."""
+    device, n_problems = rows.device, rows.n_problems
+    work = rows.workspace(1, n_problems, True)
+    work.need_grid()
+    work.begin(np.zeros((n_problems, 1, rows.n_features), rows.center_dtype))
+    device.write(work.tolerance, np.full(n_problems, -1.0))
+    work.launch_iterations(1)
+    distances = device.empty((n_problems, rows.n_samples), np.float64)
+    largest = work.launch_distances(work.centers, None, distances)
+    inertias = work.totals(distances, largest)
+    rows.leave(work)
+    return inertias / (rows.n_samples * rows.n_features)

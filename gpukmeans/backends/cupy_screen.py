@@ -30,14 +30,14 @@ class FewCenters:
         """Bring labels, limits and lists up to date with the centers."""
         rows, d = self.rows, self.rows.n_features
         args = (
-            *(rows.X, rows.norms, rows.rests, np.float64(rows.half_scale), rows.offsets),
+            *(rows.X, rows.facts.norms, rows.facts.rests, rows.facts.scales, rows.facts.offsets),
             *(work.half_centers, work.half_squares, work.centers, work.drift, work.facts),
             *(np.int32(rows.n_samples), np.int32(self._k), np.int32(d), np.int32(tuning.n_steps(d, rows.dtype))),
             *(np.int32(self._exact), np.float64(square_distance_radius(d)), np.float64(SQUARE_UNDERFLOW)),
             *(work.labels, work.limits, work.moved_rows, work.moved_from, work.open_rows, work.control),
         )
         constants = tuning.few_constants(rows.dtype, d, rows.aligned, self._tiles)
-        rows.launch("nearest_of_few", constants, (-(-rows.n_samples // tuning.FEW_ROWS), work.n_runs), 128, args)
+        rows.launch("nearest_of_few", constants, (-(-rows.n_samples // tuning.FEW_ROWS), *work.shared), 128, args)
 
 
 class ManyCenters:
@@ -73,7 +73,8 @@ class ManyCenters:
         rows, n, d, device = self.rows, self.rows.n_samples, self.rows.n_features, self.rows.device
         steps = tuning.n_steps(d, rows.dtype)
         shape = np.int32(self._k), np.int32(d), np.int32(steps)
-        given: tuple[Any, ...] = (rows.X, rows.norms, rows.rests, np.float64(rows.half_scale), rows.offsets)
+        facts = rows.facts
+        given: tuple[Any, ...] = (rows.X, facts.norms, facts.rests, np.float64(rows.half_scale), facts.offsets)
         given = (*given, work.half_centers, work.half_squares)
         moved, control = (work.moved_rows, work.moved_from), work.control
 

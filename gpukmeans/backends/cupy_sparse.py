@@ -2,24 +2,56 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.backends import Drawn, Runs, tuning
+from gpukmeans.backends.cupy_control import Scale
 from gpukmeans.backends.cupy_rows import DeviceRows, Launcher
 from gpukmeans.backends.cupy_sparse_seeding import CupySparseSeeding
 from gpukmeans.backends.cupy_sparse_workspace import SparseWorkspace
 from gpukmeans.backends.device import explained_memory_errors
 from gpukmeans.backends.numpy_sparse_screen import SparseRowScreen
 from gpukmeans.backends.numpy_sparse_table import SparseTable, entry_rows
-from gpukmeans.exact_sums import F64, I64, power_of_two_above
+from gpukmeans.exact_sums import F64, I64, power_of_two_above, weight_grid
 
 #: Column indices are int32 on the device, and centers are scaled by powers of two within 2**-450 and 2**450, whose
 #: squares are normal numbers.
 MOST_FEATURES = 2**31 - 1
 LARGEST_EXPONENT = 450
+
+
+@dataclass(frozen=True)
+class SparseFacts:
+    """What kernels that all rows share ask of rows in CSR.
+
+    Attributes
+    ----------
+    scales : device array of shape (len(Scale),), float64
+        See `Scale`.
+    scale, unit : device arrays of shape (n_features,), float64, or None
+        The scale of the grid, and one over it.
+    """
+
+    scales: Any
+    scale: Any
+    unit: Any
+    offsets: None = None
+
+
+class SparseSource:
+    """Sparse rows on the host, of which batches go to the device."""
+
+    def __init__(self, launcher: Launcher, X: Any) -> None:
+        self._launch, self._table = launcher, SparseTable(X)
+
+    def subset(
+        self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True
+    ) -> CupySparseRows:
+        return CupySparseRows(self._launch, self._table.rows(indices), sample_weight, sums=sums)
 
 
 class CupySparseRows(DeviceRows):
@@ -59,15 +91,21 @@ class CupySparseRows(DeviceRows):
         device = launcher.device
         n_bytes = table.size * (4 + table.dtype.itemsize) + 32 * n
         with explained_memory_errors(device, f"{n} sparse rows with {table.size} entries", n_bytes):
-            super().__init__(launcher, table.dtype, sample_weight)
+            weights = None if sample_weight is None else device.upload(np.ascontiguousarray(sample_weight))
+            super().__init__(launcher, table.dtype, sample_weight, weights)
             if resident is not None:
                 self._share(resident)
             else:
                 self._upload()
             self.grid = table.grid(sample_weight) if sums else None
-            self.scale = self.unit = self.offsets = None
+            self.weight_grid = weight_grid(n, sample_weight)
+            words = np.empty(len(Scale))
+            words[Scale.HALF_SCALE], words[Scale.LARGEST_WHOLE] = self.half_scale, self.largest_integer
+            words[Scale.WEIGHT_SCALE] = self.weight_grid.scale[0]
+            scale = unit = None
             if self.grid is not None:
-                self.scale, self.unit = device.upload(self.grid.scale), device.upload(1.0 / self.grid.scale)
+                scale, unit = device.upload(self.grid.scale), device.upload(1.0 / self.grid.scale)
+            self.facts = SparseFacts(device.upload(words), scale, unit)
 
     def _upload(self) -> None:
         device, table = self.device, self.table

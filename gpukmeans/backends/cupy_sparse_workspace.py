@@ -12,7 +12,6 @@ from gpukmeans.backends.numpy_screen import rows_to_screen
 from gpukmeans.backends.numpy_sparse_exact import ExactCenters
 from gpukmeans.backends.numpy_sparse_screen import SparseFullScreen
 from gpukmeans.certificates import UNIT64, gamma
-from gpukmeans.exact_sums import F64
 from gpukmeans.threads import parts_of
 from gpukmeans.tie_break import exact_squares
 
@@ -70,7 +69,7 @@ class SparseWorkspace(Workspace):
     def launch_move(self) -> None:
         rows, grid, weights = self._rows, self.need_grid(), self.weight_grid
         args = (
-            *(rows.indptr, rows.indices, rows.data, rows.weights, rows.scale, np.float64(2.0**grid.bits)),
+            *(rows.indptr, rows.indices, rows.data, rows.weights, rows.facts.scale, np.float64(2.0**grid.bits)),
             *(np.float64(weights.scale[0]), np.float64(2.0**weights.bits)),
             *(np.int32(self.n_clusters), np.int32(rows.n_features)),
             *(self.moved_rows, self.moved_from, self.labels, self.sums, self.weights, self.control),
@@ -78,7 +77,7 @@ class SparseWorkspace(Workspace):
         constants = tuning.sparse_move_constants(rows.dtype, self.n_limbs, rows.weights is not None)
         rows.launch("sparse_move_sums", constants, tuning.stride_blocks(rows.n_samples, 8), 256, args)
 
-    def launch_distances(self, centers: Any, weights: Any, distances: Any) -> F64:
+    def launch_distances(self, centers: Any, weights: Any, distances: Any) -> Any:
         rows = self._rows
         largest = self._device.empty(1, np.float64)
         self._device.fill(largest, 0)
@@ -88,7 +87,7 @@ class SparseWorkspace(Workspace):
         )
         constants = tuning.row_center_constants(rows.dtype)
         rows.launch("sparse_row_distance", constants, tuning.stride_blocks(rows.n_samples, 8), 256, args)
-        return self._device.download(largest)
+        return largest
 
     def decide_exactly(self, n_open: int) -> int:
         rows, device = self._rows, self._device

@@ -15,7 +15,7 @@ from gpukmeans.backends.cupy_control import HISTORY, LASTING, Control, Fact, His
 from gpukmeans.backends.cupy_screen import FewCenters, ManyCenters, screen_for
 from gpukmeans.backends.device import explained_memory_errors
 from gpukmeans.certificates import exact_in_float64
-from gpukmeans.exact_sums import F64, I64, Grid, weight_grid
+from gpukmeans.exact_sums import F64, I64, Grid
 from gpukmeans.half_certificates import tensor_accumulation
 
 if TYPE_CHECKING:
@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from gpukmeans.backends.cupy_rows import DeviceRows
     from gpukmeans.backends.cupy_sparse_workspace import SparseCenters
 
+#: Iterations that are launched one by one, and then those of a recorded graph: while the device is busy with the
+#: former, the host records the latter.
+FIRST_ITERATIONS = 4
+GRAPH_ITERATIONS = 4
+#: Replays of the graph between two looks at the device: each look waits for it, and iterations that are launched after
+#: the last one cost some microseconds each.
+REPLAYS = (1, 2, 4, 8)
 #: Bytes of rows that come to the host at a time to be decided exactly.
 EXACT_BYTES = 1 << 26
 
@@ -64,7 +71,9 @@ class Workspace:
         self._device = rows.device
         self.n_runs, self.n_clusters, self.exact = n_runs, n_clusters, exact
         r, k, n, d = n_runs, n_clusters, rows.n_samples, rows.n_features
-        self.weight_grid = weight_grid(n, rows.host_weight)
+        self.weight_grid = rows.weight_grid
+        #: How runs share a launch: those of a problem, and problems (kernels/common.cuh).
+        self.shared = (n_runs // rows.n_problems, rows.n_problems)
         self._screen = screen
         #: Sums and weights have as many limbs as either needs.
         self.n_limbs = 0 if rows.grid is None else max(rows.grid.n_limbs, self.weight_grid.n_limbs)
@@ -86,7 +95,7 @@ class Workspace:
             self.facts = empty((r, len(Fact)), np.float32)
             self.drift = empty((r, k + screen.n_groups), np.float32)
             self._table = empty((r, tuning.hash_slots(k)), np.uint64)
-            self.tolerance = empty(1, np.float64)
+            self.tolerance = empty(r, np.float64)
             self.history = empty((r, HISTORY, len(History)), np.float64)
             self.control = empty((r, len(Control)), np.int32)
             self.sums = empty((r, self.n_limbs, k, d), np.int64) if self.n_limbs else None
@@ -142,19 +151,17 @@ class Workspace:
         """Centers follow the sums (unless `given`), and the device judges whether to go on."""
         rows, grid, weights = self._rows, self._rows.grid, self.weight_grid
         args = (
-            *(self.sums, self.weights, rows.unit),
-            *(np.int32(self.n_limbs), np.float64(2.0**-grid.bits if grid else 0.0)),
-            *(np.float64(weights.scale[0]), np.float64(2.0**-weights.bits)),
+            *(self.sums, self.weights, rows.facts.unit, rows.facts.scales, np.int32(self.n_limbs)),
+            *(np.float64(2.0**-grid.bits if grid else 0.0), np.float64(2.0**-weights.bits)),
             *(np.int32(self._screen.n_padded), np.int32(self.n_clusters), np.int32(rows.n_features)),
-            *(self.centers, self.previous, np.float64(rows.half_scale), rows.offsets, np.int32(self._n_steps)),
+            *(self.centers, self.previous, rows.facts.offsets, np.int32(self._n_steps)),
             *(self.half_centers, self.half_squares, self.measures),
-            *(np.float64(self._accumulation()), np.float64(rows.largest_integer)),
-            *(self.facts, self.drift, np.int32(self._screen.n_groups)),
+            *(np.float64(self._accumulation()), self.facts, self.drift, np.int32(self._screen.n_groups)),
             *(self._table, np.int32(tuning.hash_slots(self.n_clusters))),
             *(self.tolerance, self.history, np.int32(HISTORY), self.control),
         )
         constants = self._update_constants(given)
-        rows.launch("update_centers", constants, (self.n_clusters, self.n_runs), 256, args)
+        rows.launch("update_centers", constants, (self.n_clusters, *self.shared), 256, args)
 
     def _update_constants(self, given: bool) -> tuning.Constants:
         return tuning.update_constants(self._rows.dtype, given=given)
@@ -162,6 +169,18 @@ class Workspace:
     def _accumulation(self) -> float:
         """What the radius of a score has for each |c|^2 / 2."""
         return tensor_accumulation(tuning.STEP_COLUMNS * self._n_steps)
+
+    def launch_some(self, most: int, replays: int) -> None:
+        """Launch some iterations: those beyond `most`, or beyond the last, do nothing."""
+        if most <= GRAPH_ITERATIONS:
+            self.launch_iterations(most)
+            return
+        if self.replay is None:
+            self.launch_iterations(FIRST_ITERATIONS)
+            self.record(GRAPH_ITERATIONS)
+        assert self.replay is not None
+        for _ in range(min(replays, -(-most // GRAPH_ITERATIONS))):
+            self.replay()
 
     def launch_iterations(self, count: int) -> None:
         """So many iterations."""
@@ -181,9 +200,19 @@ class Workspace:
 
         self.replay = self._device.record(launches)
 
-    def launch_distances(self, centers: Any, weights: Any, distances: Any) -> F64:
-        """Squared distances of the rows to their own centers; returns the largest of each run."""
+    def launch_distances(self, centers: Any, weights: Any, distances: Any) -> Any:
+        """Squared distances of the rows to their own centers; returns the largest of each run, on the device."""
         raise NotImplementedError
+
+    def totals(self, terms: Any, largest: Any) -> F64:
+        """The exact sums of non-negative terms, one for each row, by the largest of them: of each run."""
+        n, bits = self._rows.n_samples, Grid.limb_bits(self._rows.n_samples)
+        totals = self._device.empty((self.n_runs, 2), np.int64)
+        self._device.fill(totals, 0)
+        args = (terms, largest, np.int64(n), np.int32(bits), totals)
+        self._rows.launch("exact_total", {}, (min(512, -(-n // 256)), *self.shared), 256, args)
+        found = self._device.download(totals).T
+        return Grid.for_largest(self._device.download(largest), n).value(found)
 
     # ---- what the host has to do -------------------------------------------------------------------------------
 
@@ -222,16 +251,6 @@ class Workspace:
         self.put_word(Control.N_OPEN, 0)
         self.put_word(Control.STOP, 0)
 
-    def total(self, terms: Any, largest: float) -> float:
-        """The exact sum of non-negative terms, one for each row, by the largest of them."""
-        n = self._rows.n_samples
-        grid = Grid.for_largest(largest, n)
-        total = self._device.empty((2, 1), np.int64)
-        self._device.fill(total, 0)
-        args = (terms, np.int64(n), np.float64(grid.scale[0]), np.float64(2.0**grid.bits), total)
-        self._rows.launch("exact_total", {}, min(512, -(-n // 256)), 256, args)
-        return float(grid.value(self._device.download(total))[0])
-
 
 class DenseWorkspace(Workspace):
     """Of dense rows, whose screens read halves."""
@@ -248,24 +267,25 @@ class DenseWorkspace(Workspace):
         rows, grid, weights = self._rows, self.need_grid(), self.weight_grid
         shape = tuning.move_shape(rows.n_samples, rows.n_features)
         args = (
-            *(rows.X, rows.weights, rows.scale, np.float64(2.0**grid.bits)),
-            *(np.float64(weights.scale[0]), np.float64(2.0**weights.bits)),
+            *(rows.X, rows.weights, rows.facts.scale, rows.facts.scales),
+            *(np.float64(2.0**grid.bits), np.float64(2.0**weights.bits)),
             *(np.int32(rows.n_samples), np.int32(self.n_clusters), np.int32(rows.n_features)),
+            np.int32(self.shared[0]),
             *(self.moved_rows, self.moved_from, self.labels, self.sums, self.weights, self.control),
         )
         weighted = rows.weights is not None
         constants = tuning.move_constants(rows.dtype, rows.n_features, rows.aligned, self.n_limbs, weighted)
         rows.launch("move_sums", constants, (*shape.grid, self.n_runs), shape.block, args)
 
-    def launch_distances(self, centers: Any, weights: Any, distances: Any) -> F64:
+    def launch_distances(self, centers: Any, weights: Any, distances: Any) -> Any:
         rows = self._rows
         largest = self._device.empty(self.n_runs, np.float64)
         self._device.fill(largest, 0)
         args = (rows.X, centers, self.labels, weights, np.int64(rows.n_samples), np.int32(rows.n_features))
-        grid = (tuning.stride_blocks(rows.n_samples, 8), self.n_runs)
+        grid = (tuning.stride_blocks(rows.n_samples, 8), *self.shared)
         constants = tuning.row_center_constants(rows.dtype)
         rows.launch("row_distance", constants, grid, 256, (*args, distances, largest, np.int32(self.n_clusters)))
-        return self._device.download(largest)
+        return largest
 
     def decide_exactly(self, n_open: int) -> int:
         rows, device = self._rows, self._device

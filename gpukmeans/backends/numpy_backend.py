@@ -17,6 +17,7 @@ numpy_lockstep      small problems, all restarts together; numpy_runs assigns an
 from __future__ import annotations
 
 import platform
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ from gpukmeans.backends.numpy_screen import RowScreen
 from gpukmeans.backends.numpy_seed_screen import SeedScreen
 from gpukmeans.backends.numpy_seeding import NumpySeeding
 from gpukmeans.backends.numpy_sparse import SparseRows
-from gpukmeans.device_arrays import DeviceInput, out_of_reach
+from gpukmeans.device_arrays import DeviceInput, center_dtype, out_of_reach
 from gpukmeans.exact_sums import F64, Grid
 from gpukmeans.sparse_input import is_sparse
 from gpukmeans.threads import workers
@@ -74,17 +75,23 @@ class NumpyBackend:
             raise ValueError(out_of_reach(X.device))
         if is_sparse(X):
             return SparseRows(self, X, sample_weight, sums=sums)
+        return self.load_dense(X, sample_weight, sums=sums)
+
+    def load_dense(self, X: NDArray, sample_weight: F64 | None = None, *, sums: bool = True) -> NumpyRows:
+        """`load` of rows in an array."""
         return NumpyRows(self, X, sample_weight, _grid_of(X, sample_weight) if sums else None)
 
     def hand_out(self, values: NDArray) -> NDArray:
         return values
 
-    def unit_rows(self, X: NDArray | DeviceInput) -> tuple[NDArray, F64]:
+    def unit_rows(self, X: NDArray | DeviceInput | CsrRows) -> tuple[Any, F64]:
         if isinstance(X, DeviceInput):
             raise ValueError(out_of_reach(X.device))
         return unit_rows(X)
 
     def feed(self, X: NDArray | DeviceInput, batch_size: int) -> NumpyFeed:
+        if isinstance(X, DeviceInput):
+            raise ValueError(out_of_reach(X.device))
         return NumpyFeed(self.load(X, sums=False))
 
     def minds(self, dtype: np.dtype) -> bool:
@@ -116,7 +123,7 @@ class NumpyRows(LockstepRows):
         self.sample_weight = sample_weight
         self.grid = grid
         self.n_samples, self.n_features = X.shape
-        self.center_dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
+        self.center_dtype = center_dtype(X.dtype)
         self._largest_integer: float | None = None
         self._seed_screen: SeedScreen | None = None
         self._screen: RowScreen | None = None
@@ -138,8 +145,7 @@ class NumpyRows(LockstepRows):
         return NumpyRows(self.options, self.X, None, _grid_of(self.X, None))
 
     def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> NumpyRows:
-        X = gathered(self.X, indices)
-        return NumpyRows(self.options, X, sample_weight, _grid_of(X, sample_weight) if sums else None)
+        return self.options.load_dense(gathered(self.X, indices), sample_weight, sums=sums)
 
     def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:
         return batch_sums(self, centers, precision, inertia)

@@ -29,6 +29,7 @@ def batch_sums(rows: NumpyRows, centers: NDArray, precision: str, inertia: bool)
     k = len(centers)
     alive = np.flatnonzero(first_of_equal_rows(centers) == np.arange(k))
     lean = rows.sample_weight is None and rows.grid is not None and rows.options.screen
+    lean = lean and isinstance(rows.X, np.ndarray)
     if not lean or len(alive) == 1 or rows.n_samples > EXACT_FLOAT64_ROWS:
         run = rows.start(centers, precision=precision)
         run.assign()
@@ -49,7 +50,7 @@ def batch_sums(rows: NumpyRows, centers: NDArray, precision: str, inertia: bool)
                 run.assign(move=False)
                 found = batch_inertia.from_distances(run.inertia(), rows.n_features)
     if found is None:
-        found = batch_inertia.in_whole_numbers(rows.X, centers, labels)
+        found = batch_inertia.in_whole_numbers(rows.take(np.arange(rows.n_samples)), centers, labels)
     return BatchSums(sums, weights, found)
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from gpukmeans.backends import ManyAssigned, Updated
+from gpukmeans.backends import Ended, Updated
+from gpukmeans.backends.numpy_steps import ManyAssigned, finish_in_steps
 from gpukmeans.certificates import (
     LARGEST_NORM32,
     SMALLEST_NORM32,
@@ -125,6 +126,10 @@ class NumpyRuns:
         self._largest = 0.0
         self._summands = rows.summands(grid)
         self._sums = np.zeros((n_runs * k, self._summands.shape[1]))
+
+    def finish(self, max_iter: int, tols: F64) -> list[Ended | None]:
+        """See `gpukmeans.backends.Runs`."""
+        return finish_in_steps(self, max_iter, tols)
 
     def assign(self) -> ManyAssigned | None:
         """Give every row its true nearest center in every run, and bring the sums along.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gpukmeans.device_arrays import BFLOAT16
+from gpukmeans.device_arrays import BFLOAT16, center_dtype
 
 #: What kernels call the element types.
 C_TYPES: dict[np.dtype, str] = {
@@ -67,12 +67,17 @@ USED_CLUSTERS = 1 << 17
 #: Blocks of a grid-stride launch: several times what the largest device holds at once.
 STRIDE_BLOCKS = 4096
 
+#: Rows of all restarts of a problem together: enough to keep a device busy, few enough for their labels and lists to
+#: be small change; and most restarts side by side.
+ROWS_TOGETHER = 1 << 18
+RUNS_TOGETHER = 16
+#: Bytes of the problems that are solved together.  Most problems end long before the last one, which then has the
+#: device to itself: the more problems wait for it, the less it matters, so that memory is the limit, not a number.
+BATCH_BYTES = 1 << 30
+#: Most blocks along the second and the third axis of a grid.
+GRID_ROWS = 65535
+
 Constants = dict[str, int | str]
-
-
-def center_dtype(row_dtype: np.dtype) -> np.dtype:
-    """float32 for float32 rows, else float64 (so does scikit-learn, which makes float64 of float16 rows)."""
-    return np.dtype(np.float32 if row_dtype == np.float32 else np.float64)
 
 
 def run_length(row_dtype: np.dtype) -> int:
@@ -99,6 +104,31 @@ def is_vector(row_dtype: np.dtype, n_features: int, aligned: bool) -> bool:
 def stride_blocks(n_items: int, items_per_block: int) -> int:
     """Blocks of a grid-stride launch."""
     return min(STRIDE_BLOCKS, -(-n_items // items_per_block))
+
+
+def runs_at_a_time(n_samples: int, n_clusters: int) -> int:
+    """How many runs advance together; 0 where one fills the device, or where the few-center kernel does not reach."""
+    most = min(RUNS_TOGETHER, ROWS_TOGETHER // n_samples)
+    return most if most > 1 and n_clusters <= FEW_CENTERS else 0
+
+
+def problems_at_a_time(
+    shape: tuple[int, int], row_dtype: np.dtype, n_clusters: int, n_runs: int, room: int, *, weighted: bool
+) -> int:
+    """How many problems of `shape` (n_samples, n_features) advance together in `room` bytes, with all of their runs.
+
+    At most 1 where a run has the device to itself, as for `runs_at_a_time`; more centers than those of the few-center
+    kernel keep a device busy from a few thousand rows on.
+    """
+    n, d = shape
+    if not runs_at_a_time(n, n_clusters):
+        return 0
+    rows = n * (d * row_dtype.itemsize + (16 if weighted else 8))
+    # Labels, limits and lists, distances, and what k-means++ keeps of a row; centers, sums and halves of a cluster.
+    per_run = n * (20 + 8 + 14) + 16 * MOST_TRIALS * -(-n // SEEDING_BLOCK)
+    per_run += n_clusters * (40 * d + 80) + 16 * STEP_COLUMNS * n_steps(d, row_dtype) * few_tiles(n_clusters) + 4096
+    most = min(room // (rows + n_runs * per_run), GRID_ROWS // n_runs, (2**31 - 1) // (n + FEW_ROWS))
+    return int(most)
 
 
 def few_constants(row_dtype: np.dtype, n_features: int, aligned: bool, tiles: int) -> Constants:
