@@ -7,7 +7,7 @@ import pytest
 from scipy import sparse
 from sklearn.utils import check_random_state
 
-from gpukmeans import KMeans, seeding
+from gpukmeans import BisectingKMeans, KMeans, MiniBatchKMeans, SphericalKMeans, seeding
 from gpukmeans.backends import cupy_backend, tuning
 from gpukmeans.backends.cupy_backend import CupyBackend
 from gpukmeans.backends.device import DeviceMemoryError
@@ -285,3 +285,14 @@ def test_memory_comes_back_when_the_rows_go():
 def test_the_shapes_of_the_screen():
     shapes = [tuning.sparse_lanes(k) for k in (1, 8, 9, 16, 17, 32, 33, 64, 65, 128, 1000)]
     assert shapes == [(8, 1)] * 2 + [(16, 1)] * 2 + [(32, 1)] * 2 + [(32, 2)] * 2 + [(32, 4)] * 3
+
+
+@DTYPES
+@pytest.mark.parametrize("model", [MiniBatchKMeans, SphericalKMeans, BisectingKMeans], ids=lambda m: m.__name__)
+def test_relatives_end_in_the_bits_of_numpy(model, dtype):
+    X = rows_of(150, 30, 0.3, dtype)
+    batches = {"batch_size": 40, "max_iter": 4} if model is MiniBatchKMeans else {}
+    got, want = (model(4, random_state=0, backend=b, **batches).fit(X) for b in (on_the_device(), NumpyBackend()))
+    assert np.array_equal(got.labels_, want.labels_)
+    assert np.array_equal(got.cluster_centers_, want.cluster_centers_)
+    assert got.inertia_ == want.inertia_
