@@ -106,9 +106,9 @@ class KMeans(BaseKMeans):
     more than 2**26 rows a little less).
 
     Sparse rows (SciPy's CSR matrices and arrays; other formats are converted to CSR) end in the bits of the dense rows,
-    which are never made whole.  They are float32 or float64 (integers are converted), and NumPy clusters them:
-    ``backend="auto"`` takes it, ``backend="cupy"`` is refused.  A callable `init` gets the CSR itself, not centered, as
-    scikit-learn gives it.  Centers are dense, and "k-means||" holds about ten times as many dense rows as clusters.
+    which are never made whole, on the CPU and on the GPU.  They are float32 or float64 (integers are converted) and lie
+    on the host when they are given.  A callable `init` gets the CSR itself, not centered, as scikit-learn gives it.
+    Centers are dense, and "k-means||" holds about ten times as many dense rows as clusters.
 
     S. P. Lloyd, "Least squares quantization in PCM" (1982); D. Arthur and S. Vassilvitskii, "k-means++: the advantages
     of careful seeding" (2007); scikit-learn's `KMeans` for the interface.

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from gpukmeans.certificates import SLACK, SQUARE_UNDERFLOW, TINY32, UNIT32, UNIT64, exact_in_float64, gamma
+from gpukmeans.exact_sums import F64
 
 #: What `separated` asks of the squared distance from a candidate to a row's seed, in terms of the row's own.
 SKIP_FACTOR = 4.0 * (1.0 + 2.0**-8)
@@ -194,3 +197,69 @@ class SeedRadii:
         floor = of_sum.floor + SLACK * 2.0 * self.n_samples * largest_weight * margin
         near = of_sum.relative + SLACK * error
         return GainRadius(shrink, margin, of_sum.relative, near, floor, of_sum.zero_floor)
+
+
+@dataclass(frozen=True)
+class SparseSeedRadii:
+    """The radii of k-means++ over rows in CSR: kernels/sparse_seed.cu.
+
+    Attributes
+    ----------
+    n_samples, n_features : int
+    n_entries : int
+        The most stored entries of a row.
+    whole : float
+        The largest magnitude if every value is a whole number, else infinity.
+    weights : (float, float) or None
+        The smallest and the largest of the positive sample weights; None where there are none.
+
+    Notes
+    -----
+    With m entries a row, x.s is within gamma(m) |x||s| of exact in any order, so twice that is within
+    gamma(m) (|x|^2 + |s|^2); the squares are given within gamma(m); their sum and the last operation round three times
+    at most, the latter by 2 |x.s| more.  So D is within g (|x|^2 + |s|^2) of the true distance D* for
+    g = gamma(2 m + 8).  As |s|^2 <= 2 |x|^2 + 2 D*,
+
+        |D - D*| <= g (3 |x|^2 + 2 D*) <= g (3 |x|^2 + 2 D) / (1 - 2 g).
+
+    The same bounds the error of min(v, D) by the smaller of the two, where v is the distance to another row with this
+    error: if D > v, then D* >= D (1 - 2 g) - 3 g |x|^2 >= v - g (3 |x|^2 + 2 v).  Distances from differences are within
+    gamma(2 m + 4) of themselves: less.  They alone can be zero, and then are exact, as squares that underflow are
+    lifted to 2**-1000.
+    """
+
+    n_samples: int
+    n_features: int
+    n_entries: int
+    whole: float
+    weights: tuple[float, float] | None = None
+
+    @property
+    def _n_terms(self) -> int:
+        return max(1, min(self.n_features, 2 * self.n_entries))
+
+    @property
+    def _per_distance(self) -> float:
+        """g of the notes; zero where float64 holds every step of a distance between whole numbers."""
+        return 0.0 if exact_in_float64(self._n_terms, self.whole) else gamma(2.0 * self.n_entries + 8.0, UNIT64)
+
+    def of_sums(self, sums: F64, squares: F64, roundings: float, n_rows: int) -> F64:
+        """Error bounds of sums over at most `n_rows` rows, in which each term rounds `roundings` times.
+
+        Parameters
+        ----------
+        sums : ndarray of float64
+            Of weight * value.
+        squares : ndarray of float64
+            Of weight * |x|^2 over the rows whose value is not zero.
+        """
+        if self.weights is None and exact_in_float64(self._n_terms * n_rows, self.whole):
+            return np.zeros(np.shape(sums))
+        g = self._per_distance
+        smallest, largest = self.weights or (1.0, 1.0)
+        lost = n_rows * 2.0 * SQUARE_UNDERFLOW * (1.0 + largest)
+        per_sum = gamma(roundings + 1.0, UNIT64)
+        # Sums of squares are rounded, too: a relative 2**-10, by far, in the slack.
+        errors = SLACK * ((2.0 * g + per_sum) * sums + 3.0 * g * squares)
+        vanishes = smallest < 2.0**-70  # products with the weights do: a computed zero may be none
+        return errors + np.where((sums > 0.0) | vanishes, lost, 0.0)

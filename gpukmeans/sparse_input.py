@@ -23,8 +23,8 @@ def is_sparse(X: object) -> bool:
     """
     if type(X).__module__.startswith("cupyx.scipy.sparse"):
         raise TypeError(
-            "X is a sparse matrix on a CUDA device, where only dense rows are clustered: pass X.get() (sparse rows on "
-            "the host, clustered by NumPy) or X.toarray() (dense rows on the device)."
+            "X is a sparse matrix on a CUDA device; sparse rows are taken from the host only: pass X.get(), which "
+            "backend='auto' and 'cupy' cluster on the GPU all the same, or X.toarray() (dense rows on the device)."
         )
     scipy_sparse = sys.modules.get("scipy.sparse")  # who has such a matrix has loaded it
     return scipy_sparse is not None and scipy_sparse.issparse(X)

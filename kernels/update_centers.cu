@@ -6,6 +6,8 @@
  * with GIVEN the centers stay as they are, and only what follows is done:
  *   z_j = c_j HALF_SCALE + offset, rounded to halves; half_squares[j] = -|z_j|^2 / 2       (screen.cuh)
  *   norms[j] >= |z_j| + rests[j], rests[j] >= |z_j - h_j|;  largest[j] = max |c_jf| if all are whole numbers, else infinity
+ * with SPARSE, for rows in CSR (sparse_nearest.cu), z_j = c_j HALF_SCALE is not rounded: columns[f, j] = C[j, f] instead of
+ * half_centers, half_squares in float64, and offsets and n_steps are not looked at
  * and the last block to finish judges the whole:
  *   facts           what the radius of a score is made of                   (half_certificates.half_score_radius)
  *   drift_so_far[j] += shift_j + the largest shift of another center, scaled, rounded up     (certificates.gap_after_move)
@@ -15,7 +17,8 @@
  *
  * sums (n_limbs,k,d) i64 IN | weight_sums (n_limbs,k) i64 IN | unit (d) f64 IN, 1 / scale of the grid | scales (SCALE_WORDS) f64
  * IN | C, previous (k,d) CENTER INOUT, OUT | offsets (16 n_steps) f32 IN | half_centers u16 OUT: screen.cuh, zeros beyond k and d
- * before | half_squares (n_padded) f32 OUT, of which k | measures (5,k) f64 OUT: weights, shift_square, norms, rests, largest
+ * before | half_squares (n_padded) f32 OUT, of which k (SPARSE: columns (d,n_padded) CENTER OUT, zeros beyond k before, and
+ * half_squares f64) | measures (5,k) f64 OUT: weights, shift_square, norms, rests, largest
  * | facts OUT | drift_so_far (k + n_groups) f32 INOUT; 256 is a multiple of 2 n_groups | table (n_slots) u64 INOUT:
  * hashes of centers, of which only those of this EPOCH count | tolerance (1) f64 IN | history (n_history,HISTORY_WORDS)
  * f64 OUT, at control[N_DONE] | control INOUT                                                          all C-contiguous
@@ -34,6 +37,14 @@
 #define CHUNK 1024
 #define INFINITE_64 __longlong_as_double(0x7ff0000000000000LL)
 #define NOT_A_NUMBER_64 __longlong_as_double(0x7fffffffffffffffLL)
+
+#if SPARSE
+typedef CENTER Copy;                   // how the screen reads centers,
+typedef double HalfSquare;             // and what its scores start from
+#else
+typedef unsigned short Copy;
+typedef float HalfSquare;
+#endif
 
 static_assert(CHUNK % WARP == 0, "a chunk must end where a lane's turn begins again");
 
@@ -93,8 +104,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3)
 update_centers(const long long* __restrict__ sums, const long long* __restrict__ weight_sums,
                const double* __restrict__ unit, const double* __restrict__ scales, int n_limbs, double limb_unit,
                double weight_unit, int n_padded, int k, int d, CENTER* C, CENTER* __restrict__ previous,
-               const float* __restrict__ offsets, int n_steps, unsigned short* __restrict__ half_centers,
-               float* __restrict__ half_squares, double* measures, double accumulation,
+               const float* __restrict__ offsets, int n_steps, Copy* __restrict__ half_centers,
+               HalfSquare* __restrict__ half_squares, double* measures, double accumulation,
                float* __restrict__ facts, float* __restrict__ drift_so_far, int n_groups, unsigned long long* table,
                int n_slots, const double* __restrict__ tolerance, double* __restrict__ history, int n_history, int* control) {
   __shared__ double square_differences[CHUNK];
@@ -105,9 +116,13 @@ update_centers(const long long* __restrict__ sums, const long long* __restrict__
   const long long plane = (long long)k * d;
   control += run * CONTROL_WORDS;
   scales += problem_index() * SCALE_WORDS;
-  offsets += (long long)problem_index() * n_steps * (4 * QUAD);
   C += run * plane;
+#if SPARSE
+  half_centers += (long long)run * n_padded * d;
+#else
+  offsets += (long long)problem_index() * n_steps * (4 * QUAD);
   half_centers += (long long)run * n_padded * n_steps * (WARP * QUAD / 8);
+#endif
   half_squares += run * n_padded;
   measures += run * N_MEASURES * k;
   facts += run * FACT_WORDS;
@@ -160,13 +175,19 @@ update_centers(const long long* __restrict__ sums, const long long* __restrict__
       C[at] = center;
       square_differences[f - f0] = square_difference(widen(center), before);
 #endif
-      const double value = widen(center), z = fma(value, half_scale, double(offsets[f]));
+      const double value = widen(center);
+#if SPARSE
+      const double z = __dmul_rn(value, half_scale);
+      half_centers[(long long)f * n_padded + j] = center;
+#else
+      const double z = fma(value, half_scale, double(offsets[f]));
       const unsigned short half = float_to_half(double_to_float(z));
       const int within = f % GROUP;
       half_centers[fragment_place(j, n_steps, f / GROUP * RUN_STEPS + within % RUN / QUAD, within / RUN, f % QUAD)] = half;
       const double left = z - double(half_to_float(half));
-      square = fma(z, z, square);
       rest = fma(left, left, rest);
+#endif
+      square = fma(z, z, square);
       most = fmax(most, value == rint(value) ? fabs(value) : INFINITE_64);
       hash += hash_of(value, f);
     }
@@ -179,14 +200,20 @@ update_centers(const long long* __restrict__ sums, const long long* __restrict__
   }
   if (tid < WARP) shift = warp_order_sum(shift);
   square = of_block(square, part, Sum());
+#if !SPARSE
   rest = of_block(rest, part, Sum());
+#endif
   most = of_block(most, part, Larger());
   hash = of_block(hash, hash_part, Sum());
   if (tid == 0) {
     // Halves end at 2^16 and float64 ends, too: what is no number then is infinite, and a center so far away lives.
     const double norm = square < INFINITE_64 ? sqrt(square) : INFINITE_64;
     const double above_rest = rest < INFINITE_64 ? fma(norm, 0x1p-50, sqrt(rest)) : INFINITE_64;
+#if SPARSE
+    half_squares[j] = fmax(__dmul_rn(-0.5, square), -0x1.fffffffffffffp1023);
+#else
     half_squares[j] = double_to_float(fmax(__dmul_rn(-0.5, square), -0x1.fffffep127));
+#endif
 #if !GIVEN
     measures[WEIGHT * k + j] = weight;
     measures[SHIFT_SQUARE * k + j] = shift;
@@ -218,7 +245,12 @@ update_centers(const long long* __restrict__ sums, const long long* __restrict__
     const double both = __dadd_rn(__dmul_rn(accumulation, norm), rest);
     facts[PER_REST] = sound ? above(norm) : INFINITE;
     facts[PER_NORM] = sound ? above(both) : INFINITE;
-    facts[CONSTANT] = sound ? above(fma(__dmul_rn(accumulation + 0x1p-24, 0.5 * norm), norm, 0x1p-100)) : INFINITE;
+#if SPARSE
+    const double per_square = accumulation;  // half squares are not rounded to float32
+#else
+    const double per_square = accumulation + 0x1p-24;
+#endif
+    facts[CONSTANT] = sound ? above(fma(__dmul_rn(per_square, 0.5 * norm), norm, 0x1p-100)) : INFINITE;
     // certificates.exact_in_float64
     facts[WHOLE] = __dmul_rn(__dmul_rn(4.0 * largest, largest), double(d)) <= 0x1p53 ? 1.0f : 0.0f;
     control[TICKETS] = 0;

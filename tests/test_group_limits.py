@@ -10,7 +10,7 @@ import pytest
 
 from gpukmeans.backends.cupy_backend import CupyBackend
 from gpukmeans.backends.cupy_control import Control
-from gpukmeans.backends.cupy_workspace import Workspace
+from gpukmeans.backends.cupy_workspace import DenseWorkspace
 from gpukmeans.backends.numpy_backend import NumpyBackend
 from gpukmeans.backends.screen_tiles import ScoreTile
 from gpukmeans.half_certificates import lower_limit, upper_limit
@@ -258,7 +258,7 @@ def check_counts(device, k=300, d=3):
     run = rows.start(means)
     run.assign()
     sums, weights = run.sums()
-    work = Workspace(rows, k, 2, True)
+    work = DenseWorkspace(rows, k, 2, True)
     starts = means + rng.standard_normal((2, k, d)) * np.exp(rng.uniform(-9, 2, (1, k, 1)))
     work.begin(starts)
     n_groups = device.download(work.drift).shape[1] - k

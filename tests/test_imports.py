@@ -79,6 +79,8 @@ LAYERS = [
     ["lloyd", "batch_steps", "streaming", "distributed", "_validation"],
     ["seeding"],
     ["backends.cupy_backend", "backends.numpy_backend"],
+    ["backends.cupy_sparse"],
+    ["backends.cupy_rows"],
     [
         "backends.cupy_batches",
         "backends.cupy_run",
@@ -90,6 +92,7 @@ LAYERS = [
     ],
     ["backends.numpy_sparse_run", "backends.numpy_sparse_seeding"],
     ["backends.numpy_run", "backends.numpy_seeding"],
+    ["backends.cupy_sparse_workspace", "backends.cupy_sparse_seeding"],
     ["backends.cupy_workspace"],
     ["backends.cupy_potentials", "backends.cupy_screen", "backends.numpy_lockstep", "backends.cupy_facts"],
     ["backends.numpy_draws", "backends.numpy_seed_screen"],

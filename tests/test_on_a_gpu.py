@@ -12,6 +12,7 @@ import pickle
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 import gpukmeans
 from gpukmeans import KMeans
@@ -216,6 +217,21 @@ def test_rows_wait_for_the_stream_that_makes_them(cupy):
             X = X * 1.0
         model = gpukmeans.fit(X, 8, random_state=0, max_iter=3)
     assert_same(model, gpukmeans.fit(X.get(), 8, random_state=0, max_iter=3, backend="numpy"))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("k", "init"), [(1, "random"), (7, "k-means++"), (20, "k-means||"), (40, "k-means++"), (200, "random")]
+)
+def test_sparse_rows_end_in_numpys_bits(cupy, k, init, dtype):
+    X = sparse.random_array((5000, 3000), density=0.01, rng=np.random.default_rng(0), format="csr").astype(dtype)
+    weight = np.random.default_rng(1).uniform(0.1, 3, 5000)
+    params = {"init": init, "n_init": 1, "random_state": 0, "max_iter": 80, "tol": 0.0}
+    for given in (None, weight):
+        models = [KMeans(k, backend=name, **params).fit(X, sample_weight=given) for name in ("cupy", "numpy")]
+        assert_same(*models)
+        assert equal(models[0].predict(X[:99]), models[1].predict(X[:99]))
 
 
 @pytest.mark.gpu

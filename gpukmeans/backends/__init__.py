@@ -307,7 +307,8 @@ class BackendUnavailable(RuntimeError):
 
 
 _NO_SPARSE = (
-    "X is sparse, and {} reads dense rows only. Pass backend='auto' or 'numpy', which read sparse rows, or X.toarray()."
+    "X is sparse, and {} reads dense rows only. Pass backend='auto', 'numpy' or 'cupy', which read sparse rows, or "
+    "X.toarray()."
 )
 
 
@@ -323,14 +324,14 @@ def get_backend(backend: str | Backend = "auto", device: int | None = None, *, s
         The CUDA device that the rows lie on, for which CuPy is the only choice.  None: they lie on the host, and CuPy
         computes on its current device.
     sparse : bool, default=False
-        Whether the rows are sparse, which only NumPy reads: "auto" chooses it.
+        Whether the rows are sparse, which both of them read, but not every Backend object.
 
     Raises
     ------
     BackendUnavailable
         If CuPy is asked for, or is the only choice, and cannot be used.
     ValueError
-        If the name is none of these, or "numpy" for rows on a device, or the backend does not read sparse rows.
+        If the name is none of these, or "numpy" for rows on a device, or the object does not read sparse rows.
 
     Examples
     --------
@@ -346,9 +347,7 @@ def get_backend(backend: str | Backend = "auto", device: int | None = None, *, s
         raise ValueError(f"backend={backend!r} is not one of 'auto', 'numpy', 'cupy'.")
     if backend == "numpy" and device is not None:
         raise ValueError(out_of_reach(device))
-    if sparse and backend == "cupy":
-        raise ValueError(_NO_SPARSE.format("backend='cupy'"))
-    if backend != "numpy" and not sparse:
+    if backend != "numpy":
         from gpukmeans.backends.device import numbered_device, probe
 
         found = probe()

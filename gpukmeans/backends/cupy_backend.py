@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans import batch_inertia
-from gpukmeans.backends import BatchSums, Drawn, tuning
+from gpukmeans.backends import CsrRows, Drawn, tuning
 from gpukmeans.backends.cupy_batches import HostFeed, ResidentFeed
 from gpukmeans.backends.cupy_control import Scale
 from gpukmeans.backends.cupy_facts import RowFacts, row_facts
 from gpukmeans.backends.cupy_plusplus import plusplus
-from gpukmeans.backends.cupy_run import CupyRun
+from gpukmeans.backends.cupy_rows import DeviceRows, Launcher
 from gpukmeans.backends.cupy_runs import CupyRuns, variances
 from gpukmeans.backends.cupy_seeding import CupySeeding
-from gpukmeans.backends.cupy_workspace import Workspace
+from gpukmeans.backends.cupy_sparse import CupySparseRows, SparseSource
+from gpukmeans.backends.cupy_workspace import DenseWorkspace, Workspace
 from gpukmeans.backends.device import CupyDevice, Device, current_device, explained_memory_errors, probe
 from gpukmeans.device_arrays import BFLOAT16, DeviceInput, bfloat16_values, center_dtype, dtype_name
 from gpukmeans.exact_sums import F64, I64, Grid, weight_grid
+from gpukmeans.sparse_input import is_sparse
 from gpukmeans.unit_rows import unit_rows
 
 #: Row indices are int32 on the device.
@@ -40,19 +40,24 @@ class CupyBackend:
     """
 
     name = "cupy"
-    reads_sparse = False
+    reads_sparse = True
 
     def __init__(self, device: Device | None = None) -> None:
         self._device: Device = current_device() if device is None else device
 
-    def load(self, X: NDArray | DeviceInput, sample_weight: F64 | None = None, *, sums: bool = True) -> CupyRows:
+    def load(
+        self, X: NDArray | DeviceInput | CsrRows, sample_weight: F64 | None = None, *, sums: bool = True
+    ) -> CupyRows | CupySparseRows:
+        if is_sparse(X):
+            _check_count(X.shape[0])
+            return CupySparseRows(Launcher(self._device), X, sample_weight, sums=sums)
+        return self._load_dense(X, sample_weight, sums=sums)
+
+    def _load_dense(self, X: NDArray | DeviceInput, sample_weight: F64 | None = None, *, sums: bool = True) -> CupyRows:
         n, d = X.shape
         if X.dtype not in tuning.ROW_DTYPES:
             raise TypeError(f"Rows of dtype {dtype_name(X.dtype)} cannot be loaded; {tuning.ROW_WORDS} can.")
-        if n > MOST_SAMPLES:
-            raise ValueError(
-                f"n_samples={n} should be at most {MOST_SAMPLES} on one device; split the rows or use backend='numpy'."
-            )
+        _check_count(n)
         if d > MOST_FEATURES:
             raise ValueError(f"n_features={d} should be at most {MOST_FEATURES} on a GPU; use backend='numpy'.")
         what = f"{n} rows of {d} {dtype_name(X.dtype)} features"
@@ -95,7 +100,7 @@ class CupyBackend:
             self._device.write(array, values)
         return array
 
-    def unit_rows(self, X: NDArray | DeviceInput) -> tuple[Any, F64]:
+    def unit_rows(self, X: NDArray | DeviceInput | CsrRows) -> tuple[Any, F64]:
         if not isinstance(X, DeviceInput):
             return unit_rows(X)
         n, d = X.shape
@@ -107,12 +112,14 @@ class CupyBackend:
                 Launcher(self._device)("unit_rows", constants, tuning.stride_blocks(n, 8), 256, args)
         return DeviceInput(unit, (n, d), dtype, X.device), self._device.download(largest)
 
-    def feed(self, X: NDArray | DeviceInput, batch_size: int) -> ResidentFeed | HostFeed:
+    def feed(self, X: NDArray | DeviceInput | CsrRows, batch_size: int) -> ResidentFeed | HostFeed:
         if isinstance(X, DeviceInput):
-            return ResidentFeed(self.load(X, sums=False))
+            return ResidentFeed(self._load_dense(X, sums=False))
         launch = Launcher(self._device)
+        if is_sparse(X):
+            return ResidentFeed(SparseSource(launch, X))
         return HostFeed(
-            self._device, X, batch_size, lambda batch: CupyRows.read(launch, batch, X.dtype, None), self.load
+            self._device, X, batch_size, lambda batch: CupyRows.read(launch, batch, X.dtype, None), self._load_dense
         )
 
     def minds(self, dtype: np.dtype) -> bool:
@@ -124,29 +131,19 @@ class CupyBackend:
         return ", ".join([self._device.name, *(f"{name} {version}" for name, version in versions.items())])
 
 
-class Launcher:
-    """Kernels by name; each file holds one kernel of the file's name."""
-
-    def __init__(self, device: Device) -> None:
-        self.device = device
-
-    def __call__(
-        self,
-        name: str,
-        constants: tuning.Constants,
-        grid: int | tuple[int, ...],
-        block: int | tuple[int, ...],
-        args: Sequence[Any],
-        shared_mem: int = 0,
-    ) -> None:
-        self.device.kernel(name, name, constants)(grid, block, args, shared_mem=shared_mem)
+def _check_count(n_samples: int) -> None:
+    if n_samples > MOST_SAMPLES:
+        raise ValueError(
+            f"n_samples={n_samples} should be at most {MOST_SAMPLES} on one device; split the rows or use "
+            "backend='numpy'."
+        )
 
 
-class CupyRows:
-    """The rows of one fit on the device, as they are stored, and the buffers that its runs share.
+class CupyRows(DeviceRows):
+    """Dense rows, as they are stored.
 
-    Or of several fits of one shape, one after another (`gpukmeans.backends.Problems`): then kernels take every problem
-    as a third axis of the grid.
+    Or those of several fits of one shape, one after another (`gpukmeans.backends.Problems`): then kernels take every
+    problem as a third axis of the grid.
     """
 
     def __init__(
@@ -160,16 +157,11 @@ class CupyRows:
         *,
         source: object = None,
     ) -> None:
-        self.launch = launcher
-        self.device = launcher.device
+        super().__init__(launcher, dtype, host_weight, weights)
         self.X = X
         self._source = source  # whose memory X may be
-        self.dtype = dtype
         self.n_problems = len(facts.table)
         self.n_samples, self.n_features = X.shape[0] // self.n_problems, X.shape[1]
-        self.center_dtype = center_dtype(dtype)
-        #: (n_samples,), of several problems (n_problems, n_samples); on the device without the axis of the problems.
-        self.host_weight, self.weights = host_weight, weights
         self.facts, self.grid = facts, facts.grid
         #: How the rows of the first problem become halves (kernels/screen.cuh).
         self.half_scale = float(facts.table[0, Scale.HALF_SCALE])
@@ -178,7 +170,6 @@ class CupyRows:
         self.largest = float(facts.largest.max())
         #: Whether the rows begin where 16 bytes can be read at once.
         self.aligned = self.device.address(X) % 16 == 0
-        self._idle: list[Workspace] = []
 
     @classmethod
     def read(
@@ -221,28 +212,8 @@ class CupyRows:
         """The grid of the weights; that of several problems has a scale for each, and two limbs if one needs them."""
         return _weight_grid(self.n_samples, self.host_weight)
 
-    @functools.cached_property
-    def distances(self) -> Any:
-        """(n_samples,) float64: scratch for `inertia` and `farthest`."""
-        with explained_memory_errors(self.device, "the rows' distances", 8 * self.n_samples):
-            return self.device.empty(self.n_samples, np.float64)
-
-    def workspace(self, n_clusters: int, n_runs: int, exact: bool) -> Workspace:
-        """What runs need; what an earlier one of the same kind has left, if there is one."""
-        wanted = (n_clusters, n_runs, exact)
-        fitting = [work for work in self._idle if (work.n_clusters, work.n_runs, work.exact) == wanted]
-        self._idle = fitting[1:]  # others give their memory back
-        work = fitting[0] if fitting else Workspace(self, *wanted)
-        work.attach(self)
-        return work
-
-    def leave(self, work: Workspace) -> None:
-        """A run has ended."""
-        work.attach(None)
-        self._idle.append(work)
-
-    def start(self, centers: NDArray, *, precision: str = "exact") -> CupyRun:
-        return CupyRun(self, centers, precision)
+    def _new_workspace(self, n_clusters: int, n_runs: int, exact: bool) -> Workspace:
+        return DenseWorkspace(self, n_clusters, n_runs, exact)
 
     def runs_at_a_time(self, n_clusters: int, n_runs: int) -> int:
         return tuning.runs_at_a_time(self.n_samples, n_clusters) if n_runs > 1 else 0
@@ -266,23 +237,13 @@ class CupyRows:
     def labels_there(self, labels: Any) -> Any:
         """A copy of labels, (n_samples,), for the caller, where the rows were loaded from."""
         if self._source is None:
-            return self.device.download(labels)
+            return super().labels_there(labels)
         with (
             explained_memory_errors(self.device, "the labels", labels.nbytes),
             self.device.for_caller(labels.shape, labels.dtype) as array,
         ):
             self.device.copy(array, labels)
         return array
-
-    def n_used(self, labels: Any, n_clusters: int) -> int:
-        if isinstance(labels, np.ndarray):
-            return int(np.count_nonzero(np.bincount(labels, minlength=n_clusters)))
-        used = self.device.empty(-(-n_clusters // 32), np.uint32)
-        self.device.fill(used, 0)
-        grid = (tuning.stride_blocks(self.n_samples, 256), -(-n_clusters // tuning.USED_CLUSTERS))
-        args = (labels, np.int64(self.n_samples), np.int32(n_clusters), used)
-        self.launch("used_clusters", {}, grid, 256, args)
-        return int(np.unpackbits(self.device.download(used).view(np.uint8)).sum())
 
     def center_distances(self, centers: NDArray) -> Any:
         constants = tuning.transform_constants(self.dtype, wide=centers.dtype != np.float32)
@@ -305,18 +266,6 @@ class CupyRows:
         with explained_memory_errors(self.device, f"a copy of {len(indices)} rows", n_bytes):
             X = self._gathered(self.device.upload(np.asarray(indices, np.int32)), 0, len(indices))
             return CupyRows.read(self.launch, X, self.dtype, sample_weight, sums=sums)
-
-    def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:
-        run = self.start(centers, precision=precision)
-        run.assign()
-        found = float("nan")
-        if inertia:
-            close = batch_inertia.from_distances(run.inertia(), self.n_features)
-            if close is None:
-                close = batch_inertia.in_whole_numbers(self.take(np.arange(self.n_samples)), centers, run.labels())
-            found = close
-        sums, weights = run.batch_sums()
-        return BatchSums(sums, weights, found)
 
     def take(self, indices: NDArray[np.int64]) -> NDArray:
         if len(indices) == 0:

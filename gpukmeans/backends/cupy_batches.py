@@ -15,14 +15,15 @@ from gpukmeans.exact_sums import F64, I64
 
 if TYPE_CHECKING:
     from gpukmeans.backends.cupy_backend import CupyRows
+    from gpukmeans.backends.cupy_sparse import CupySparseRows, SparseSource
 
 
 class ResidentFeed:
-    """Batches of rows that lie on the device as a whole."""
+    """Batches of rows that lie on the device as a whole, or in CSR on the host."""
 
     ahead = False
 
-    def __init__(self, rows: CupyRows) -> None:
+    def __init__(self, rows: CupyRows | SparseSource) -> None:
         self._rows = rows
         self._sent: list[I64] = []
 
@@ -35,13 +36,13 @@ class ResidentFeed:
     def send(self, indices: I64) -> None:
         self._sent.append(indices)
 
-    def receive(self) -> CupyRows:
+    def receive(self) -> CupyRows | CupySparseRows:
         return self._rows.subset(self._sent.pop(0))
 
     def drop(self) -> None:
         self._sent.clear()
 
-    def some(self, indices: I64, sample_weight: F64 | None = None) -> CupyRows:
+    def some(self, indices: I64, sample_weight: F64 | None = None) -> CupyRows | CupySparseRows:
         return self._rows.subset(indices, sample_weight, sums=False)
 
 

@@ -15,7 +15,7 @@ from gpukmeans.backends.cupy_workspace import REPLAYS
 from gpukmeans.exact_sums import F64, I64, exact_totals_by_label, farthest_rows
 
 if TYPE_CHECKING:
-    from gpukmeans.backends.cupy_backend import CupyRows
+    from gpukmeans.backends.cupy_rows import DeviceRows
 
 _FINAL = (Reason.LABELS_STAYED, Reason.CENTERS_STAYED, Reason.EMPTY_CLUSTER, Reason.ITERATIONS_DONE)
 
@@ -28,7 +28,7 @@ class CupyRun:
     `advance` launches iteration after iteration and looks at the device every few of them.
     """
 
-    def __init__(self, rows: CupyRows, centers: NDArray, precision: str) -> None:
+    def __init__(self, rows: DeviceRows, centers: NDArray, precision: str) -> None:
         if precision not in ("exact", "fast"):
             raise ValueError(f"precision={precision!r} should be 'exact' or 'fast'.")
         self._rows, self._device = rows, rows.device

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gpukmeans import tie_break
 from gpukmeans.backends import tuning
 from gpukmeans.backends.cupy_control import HISTORY, LASTING, Control, Fact, History, Measure
-from gpukmeans.backends.cupy_screen import screen_for
+from gpukmeans.backends.cupy_screen import FewCenters, ManyCenters, screen_for
 from gpukmeans.backends.device import explained_memory_errors
 from gpukmeans.certificates import exact_in_float64
 from gpukmeans.exact_sums import F64, I64, Grid
@@ -20,6 +20,8 @@ from gpukmeans.half_certificates import tensor_accumulation
 
 if TYPE_CHECKING:
     from gpukmeans.backends.cupy_backend import CupyRows
+    from gpukmeans.backends.cupy_rows import DeviceRows
+    from gpukmeans.backends.cupy_sparse_workspace import SparseCenters
 
 #: Iterations that are launched one by one, and then those of a recorded graph: while the device is busy with the
 #: former, the host records the latter.
@@ -36,22 +38,47 @@ class Workspace:
     """Centers, labels, exact sums and all that kernels tell each other, of one run or of several side by side.
 
     Arrays begin with the axis of the runs.  Restarts of a fit come one after the other and use the same workspace.
+    How rows are stored is the business of subclasses: `DenseWorkspace` and `cupy_sparse_workspace.SparseWorkspace`.
+
+    Parameters
+    ----------
+    rows : DeviceRows
+    screen : FewCenters, ManyCenters or SparseCenters
+        The kernels that assign.
+    n_clusters, n_runs : int
+    exact : bool
+        Whether labels are exact, or the screen's word is taken.
+    copy_size : int
+        Elements of the copy of a run's centers that the screen reads, `half_centers`.
     """
 
-    def __init__(self, rows: CupyRows, n_clusters: int, n_runs: int, exact: bool) -> None:
-        self._rows: CupyRows = rows
+    #: Of the copies of the centers, and of their half squares.
+    _copy_dtype: np.dtype = np.dtype(np.uint16)
+    _half_dtype: np.dtype = np.dtype(np.float32)
+    #: Tensor products along a row.
+    _n_steps = 0
+
+    def __init__(
+        self,
+        rows: DeviceRows,
+        screen: FewCenters | ManyCenters | SparseCenters,
+        n_clusters: int,
+        n_runs: int,
+        exact: bool,
+        copy_size: int,
+    ) -> None:
+        self._rows: DeviceRows = rows
         self._device = rows.device
         self.n_runs, self.n_clusters, self.exact = n_runs, n_clusters, exact
         r, k, n, d = n_runs, n_clusters, rows.n_samples, rows.n_features
         self.weight_grid = rows.weight_grid
         #: How runs share a launch: those of a problem, and problems (kernels/common.cuh).
         self.shared = (n_runs // rows.n_problems, rows.n_problems)
-        self._screen = screen_for(rows, k, exact)
-        self._n_steps = tuning.n_steps(d, rows.dtype)
+        self._screen = screen
         #: Sums and weights have as many limbs as either needs.
         self.n_limbs = 0 if rows.grid is None else max(rows.grid.n_limbs, self.weight_grid.n_limbs)
-        padded, columns = self._screen.n_padded, tuning.STEP_COLUMNS * self._n_steps
-        per_run = 20 * n + k * d * (8 * self.n_limbs + 2 * rows.center_dtype.itemsize) + 2 * padded * columns
+        per_run = 20 * n + k * d * (8 * self.n_limbs + 2 * rows.center_dtype.itemsize)
+        per_run += copy_size * self._copy_dtype.itemsize
         with explained_memory_errors(self._device, f"{r * k} clusters of {n} rows", r * per_run):
             empty, upload = self._device.empty, self._device.upload
             self.labels = empty((r, n), np.int32)
@@ -62,11 +89,11 @@ class Workspace:
             self.centers = empty((r, k, d), rows.center_dtype)
             #: The centers before the last update.
             self.previous = empty((r, k, d), rows.center_dtype)
-            self.half_centers = empty((r, padded * columns), np.uint16)
-            self.half_squares = upload(np.full((r, padded), -np.inf, np.float32))
+            self.half_centers = empty((r, copy_size), self._copy_dtype)
+            self.half_squares = upload(np.full((r, screen.n_padded), -np.inf, self._half_dtype))
             self.measures = empty((r, len(Measure), k), np.float64)
             self.facts = empty((r, len(Fact)), np.float32)
-            self.drift = empty((r, k + self._screen.n_groups), np.float32)
+            self.drift = empty((r, k + screen.n_groups), np.float32)
             self._table = empty((r, tuning.hash_slots(k)), np.uint64)
             self.tolerance = empty(r, np.float64)
             self.history = empty((r, HISTORY, len(History)), np.float64)
@@ -77,7 +104,7 @@ class Workspace:
         #: Iterations recorded as a graph, if that has been done.
         self.replay: Callable[[], None] | None = None
 
-    def attach(self, rows: CupyRows | None) -> None:
+    def attach(self, rows: DeviceRows | None) -> None:
         """Work for `rows`; None while nobody does, so that these do not keep each other alive."""
         self._rows = self._screen.rows = rows  # type: ignore[assignment]
 
@@ -118,18 +145,7 @@ class Workspace:
 
     def launch_move(self) -> None:
         """Sums and weights follow the listed rows."""
-        rows, grid, weights = self._rows, self.need_grid(), self.weight_grid
-        shape = tuning.move_shape(rows.n_samples, rows.n_features)
-        args = (
-            *(rows.X, rows.weights, rows.facts.scale, rows.facts.scales),
-            *(np.float64(2.0**grid.bits), np.float64(2.0**weights.bits)),
-            *(np.int32(rows.n_samples), np.int32(self.n_clusters), np.int32(rows.n_features)),
-            np.int32(self.shared[0]),
-            *(self.moved_rows, self.moved_from, self.labels, self.sums, self.weights, self.control),
-        )
-        weighted = rows.weights is not None
-        constants = tuning.move_constants(rows.dtype, rows.n_features, rows.aligned, self.n_limbs, weighted)
-        rows.launch("move_sums", constants, (*shape.grid, self.n_runs), shape.block, args)
+        raise NotImplementedError
 
     def launch_update(self, *, given: bool = False) -> None:
         """Centers follow the sums (unless `given`), and the device judges whether to go on."""
@@ -140,13 +156,19 @@ class Workspace:
             *(np.int32(self._screen.n_padded), np.int32(self.n_clusters), np.int32(rows.n_features)),
             *(self.centers, self.previous, rows.facts.offsets, np.int32(self._n_steps)),
             *(self.half_centers, self.half_squares, self.measures),
-            *(np.float64(tensor_accumulation(tuning.STEP_COLUMNS * self._n_steps)), self.facts),
-            *(self.drift, np.int32(self._screen.n_groups)),
+            *(np.float64(self._accumulation()), self.facts, self.drift, np.int32(self._screen.n_groups)),
             *(self._table, np.int32(tuning.hash_slots(self.n_clusters))),
             *(self.tolerance, self.history, np.int32(HISTORY), self.control),
         )
-        constants = tuning.update_constants(rows.dtype, given=given)
+        constants = self._update_constants(given)
         rows.launch("update_centers", constants, (self.n_clusters, *self.shared), 256, args)
+
+    def _update_constants(self, given: bool) -> tuning.Constants:
+        return tuning.update_constants(self._rows.dtype, given=given)
+
+    def _accumulation(self) -> float:
+        """What the radius of a score has for each |c|^2 / 2."""
+        return tensor_accumulation(tuning.STEP_COLUMNS * self._n_steps)
 
     def launch_some(self, most: int, replays: int) -> None:
         """Launch some iterations: those beyond `most`, or beyond the last, do nothing."""
@@ -180,14 +202,7 @@ class Workspace:
 
     def launch_distances(self, centers: Any, weights: Any, distances: Any) -> Any:
         """Squared distances of the rows to their own centers; returns the largest of each run, on the device."""
-        rows = self._rows
-        largest = self._device.empty(self.n_runs, np.float64)
-        self._device.fill(largest, 0)
-        args = (rows.X, centers, self.labels, weights, np.int64(rows.n_samples), np.int32(rows.n_features))
-        grid = (tuning.stride_blocks(rows.n_samples, 8), *self.shared)
-        constants = tuning.row_center_constants(rows.dtype)
-        rows.launch("row_distance", constants, grid, 256, (*args, distances, largest, np.int32(self.n_clusters)))
-        return largest
+        raise NotImplementedError
 
     def totals(self, terms: Any, largest: Any) -> F64:
         """The exact sums of non-negative terms, one for each row, by the largest of them: of each run."""
@@ -221,6 +236,58 @@ class Workspace:
 
         Returns how many needed exact arithmetic.
         """
+        raise NotImplementedError
+
+    def settle(self, start: int, labels: NDArray[np.int32]) -> None:
+        """The host's word on some open rows, from number `start` on."""
+        count = len(labels)
+        open_rows = self.open_rows.reshape(-1)[start : start + count]
+        args = (open_rows, self._device.upload(labels), np.int32(count))
+        lists = (self.labels, self.moved_rows, self.moved_from, self.control)
+        self._rows.launch("settle_rows", {}, -(-count // 256), 256, (*args, *lists))
+
+    def all_settled(self) -> None:
+        """No row is open any more: launches go on."""
+        self.put_word(Control.N_OPEN, 0)
+        self.put_word(Control.STOP, 0)
+
+
+class DenseWorkspace(Workspace):
+    """Of dense rows, whose screens read halves."""
+
+    _rows: CupyRows
+
+    def __init__(self, rows: CupyRows, n_clusters: int, n_runs: int, exact: bool) -> None:
+        self._n_steps = tuning.n_steps(rows.n_features, rows.dtype)
+        screen = screen_for(rows, n_clusters, exact)
+        size = screen.n_padded * tuning.STEP_COLUMNS * self._n_steps
+        super().__init__(rows, screen, n_clusters, n_runs, exact, size)
+
+    def launch_move(self) -> None:
+        rows, grid, weights = self._rows, self.need_grid(), self.weight_grid
+        shape = tuning.move_shape(rows.n_samples, rows.n_features)
+        args = (
+            *(rows.X, rows.weights, rows.facts.scale, rows.facts.scales),
+            *(np.float64(2.0**grid.bits), np.float64(2.0**weights.bits)),
+            *(np.int32(rows.n_samples), np.int32(self.n_clusters), np.int32(rows.n_features)),
+            np.int32(self.shared[0]),
+            *(self.moved_rows, self.moved_from, self.labels, self.sums, self.weights, self.control),
+        )
+        weighted = rows.weights is not None
+        constants = tuning.move_constants(rows.dtype, rows.n_features, rows.aligned, self.n_limbs, weighted)
+        rows.launch("move_sums", constants, (*shape.grid, self.n_runs), shape.block, args)
+
+    def launch_distances(self, centers: Any, weights: Any, distances: Any) -> Any:
+        rows = self._rows
+        largest = self._device.empty(self.n_runs, np.float64)
+        self._device.fill(largest, 0)
+        args = (rows.X, centers, self.labels, weights, np.int64(rows.n_samples), np.int32(rows.n_features))
+        grid = (tuning.stride_blocks(rows.n_samples, 8), *self.shared)
+        constants = tuning.row_center_constants(rows.dtype)
+        rows.launch("row_distance", constants, grid, 256, (*args, distances, largest, np.int32(self.n_clusters)))
+        return largest
+
+    def decide_exactly(self, n_open: int) -> int:
         rows, device = self._rows, self._device
         centers = device.download(self.centers)[0]
         alive = living(centers)
@@ -234,11 +301,8 @@ class Workspace:
             values = rows.gather(open_rows, start, count)
             labels, n = tie_break.resolve(values, centers, alive, whole)
             n_exact += n
-            args = (open_rows[start : start + count], device.upload(labels), np.int32(count))
-            lists = (self.labels, self.moved_rows, self.moved_from, self.control)
-            rows.launch("settle_rows", {}, -(-count // 256), 256, (*args, *lists))
-        self.put_word(Control.N_OPEN, 0)
-        self.put_word(Control.STOP, 0)
+            self.settle(start, labels)
+        self.all_settled()
         return n_exact
 
 

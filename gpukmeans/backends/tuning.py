@@ -56,6 +56,12 @@ DISTANCE_TERMS = 1 << 36
 MOST_TRIALS = 16
 #: Steps of k-means++ from which on rows are left out by the triangle inequality: few seeds keep few rows apart.
 SEEDS_TO_SKIP = 32
+#: Rows that kernels/sparse_seed.cu takes as seeds or candidates at a time.
+SPARSE_TOGETHER = 8
+#: Rows of a block of kernels/sparse_nearest.cu.
+SPARSE_ROWS = 128
+#: Element types of rows in CSR.
+SPARSE_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 #: CLUSTERS of kernels/used_clusters.cu.
 USED_CLUSTERS = 1 << 17
 #: Blocks of a grid-stride launch: several times what the largest device holds at once.
@@ -212,6 +218,33 @@ def update_constants(row_dtype: np.dtype, *, given: bool) -> Constants:
     return {**row_center_constants(row_dtype), "GIVEN": int(given)}
 
 
+def sparse_lanes(n_clusters: int) -> tuple[int, int]:
+    """LANES and EACH of kernels/sparse_nearest.cu: as few as hold all centers, and at most 32 times 4."""
+    lanes = next((lanes for lanes in (8, 16) if n_clusters <= lanes), 32)
+    return lanes, next((each for each in (1, 2) if n_clusters <= lanes * each), 4)
+
+
+def sparse_nearest_constants(row_dtype: np.dtype, n_clusters: int) -> Constants:
+    """For kernels/sparse_nearest.cu."""
+    lanes, each = sparse_lanes(n_clusters)
+    return {**row_center_constants(row_dtype), "LANES": lanes, "EACH": each}
+
+
+def sparse_move_constants(row_dtype: np.dtype, n_limbs: int, weighted: bool) -> Constants:
+    """For kernels/sparse_move_sums.cu; `n_limbs` as for `move_constants`."""
+    return {**row_constants(row_dtype), "LIMBS": n_limbs, "WEIGHTED": int(weighted)}
+
+
+def sparse_update_constants(row_dtype: np.dtype, *, given: bool) -> Constants:
+    """For kernels/update_centers.cu where rows are in CSR."""
+    return {**update_constants(row_dtype, given=given), "SPARSE": 1}
+
+
+def sparse_seed_constants(row_dtype: np.dtype, *, keep: bool) -> Constants:
+    """For kernels/sparse_seed.cu; `keep`: the rows become seeds."""
+    return {**row_constants(row_dtype), "KEEP": int(keep)}
+
+
 def hash_slots(n_clusters: int) -> int:
     """Words of the hash table of centers: a power of two, four for each at least."""
     return 1 << (4 * n_clusters - 1).bit_length()
@@ -232,8 +265,20 @@ def variants() -> list[tuple[str, Constants]]:
             found += [("nearest_of_few", few_constants(row, n_features, True, tiles)) for tiles in FEW_TILES]
             shapes = [(1, False), (1, True), (2, True), *([] if row == np.uint8 else [(2, False)])]
             found += [("move_sums", move_constants(row, n_features, True, *shape)) for shape in shapes]
+    for row in SPARSE_DTYPES:
+        found += _sparse_variants(row)
     found += [(kernel, {}) for kernel in ("seed_locate", "exact_total", "settle_rows", "used_clusters")]
     return found
+
+
+def _sparse_variants(row: np.dtype) -> list[tuple[str, Constants]]:
+    found: list[tuple[str, Constants]] = [("sparse_lookup", row_constants(row))]
+    found.append(("sparse_row_distance", row_center_constants(row)))
+    found += [("sparse_nearest", sparse_nearest_constants(row, k)) for k in (8, 16, 32, 64, 128)]
+    shapes = [(n_limbs, weighted) for n_limbs in (1, 2) for weighted in (False, True)]
+    found += [("sparse_move_sums", sparse_move_constants(row, *shape)) for shape in shapes]
+    found += [("update_centers", sparse_update_constants(row, given=given)) for given in (False, True)]
+    return found + [("sparse_seed", sparse_seed_constants(row, keep=keep)) for keep in (False, True)]
 
 
 def _seeding_variants(row: np.dtype) -> list[tuple[str, Constants]]:

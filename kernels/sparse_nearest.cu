@@ -1,0 +1,163 @@
+/* sparse_nearest.cu -- one assignment of rows in CSR: skip, screen and relabel in one pass.
+ *
+ *   rows with drift_so_far[label] < limits[i] keep their label                                      (control[N_SKIPPED])
+ *   for the others   v_ij = scale^2 x_i.c_j - |z_j|^2 / 2   in float64, over the stored entries;  z = scale * c, larger is
+ *                    nearer:   |v_ij - true v_ij| <= radius_i = reach_i PER_REST + CONSTANT, reach_i = gamma(m_i + 4) norms[i],
+ *                    m_i the entries of row i                         (certificates.sparse_score_radius: these are -1/2 of
+ *                    the scores there, of scaled rows and centers, on which rows and starts are rounded once less)
+ *   labels[i] = argmax_j v_ij where the two best differ by more than twice the radius: limits[i] says how long that holds;
+ *               with facts[WHOLE] scores carry no error: equal ones are ties, and the lowest index has it (control[N_UNDECIDED])
+ *   else        open_rows lists them for the host                                    (control[N_OPEN], control[N_UNDECIDED])
+ *   with `exact` 0 rows that are not certified keep the screen's word, where scores are numbers     (control[N_UNCERTAIN])
+ *   Rows whose label changes are listed in moved_rows and moved_from                                (control[N_MOVED])
+ *
+ * indptr (n+1) i64 IN | indices (nnz) i32 IN, rising in each row | data (nnz) ROW IN | norms (n) f64 IN, >= scale |x_i| |
+ * columns (d,n_padded) CENTER IN: columns[f,j] = c_jf | half_squares (n_padded) f64 IN: -|z_j|^2/2, or -infinity for dead
+ * centers | drift_so_far (k) f32 IN, scaled | facts IN | labels (n) i32 INOUT | limits (n) f32 INOUT, NaN where nothing is
+ * known | moved_rows, moved_from, open_rows (n) i32 OUT | control INOUT                           all C-contiguous
+ * A warp owns 32 rows and takes those that are not skipped one by one: LANES of its lanes are centers, which read what a
+ * column holds of them side by side, EACH such stretches of centers at a time; where LANES < 32 the entries are dealt out to
+ * groups of lanes.  More than LANES EACH centers: the row is read again for the next ones.
+ * Launch grid ceil(n/128), block 128.
+ * Traffic: 8n bytes, and of rows not skipped 4 + sizeof(ROW) bytes an entry (again, from cache, for every LANES EACH
+ * centers) and k elements of a row of columns for each entry, mostly from the second-level cache.   Work: 2 nnz k in float64.
+ * Accuracy: products are added in some order with fused operations, m_i roundings at most; the scale is a power of two, and
+ * the start is added with the last rounding.
+ *
+ * Constants: ROW, CENTER, LANES, EACH.
+ */
+#include "screen.cuh"
+
+#define THREADS 128
+#define INFINITE_64 __longlong_as_double(0x7ff0000000000000LL)
+#define GROUPS (WARP / LANES)
+
+static_assert(LANES <= WARP && WARP % LANES == 0, "a warp is made of whole groups of lanes");
+
+struct WideBest {
+  double first, second;  // the largest values of v, of two different centers
+  int index;             // of the first; of equal ones the lowest
+};
+
+// Centers come in rising order.
+static __device__ __forceinline__ void consider(WideBest& best, double value, int center) {
+  if (value > best.first) {
+    best.second = best.first;
+    best.first = value;
+    best.index = center;
+  } else {
+    best.second = fmax(best.second, value);
+  }
+}
+
+// The best of the lanes of a group, which have no center in common; the same in every lane.
+static __device__ __forceinline__ WideBest best_of_group(WideBest best) {
+#pragma unroll
+  for (int half = LANES / 2; half > 0; half /= 2) {
+    const double first = __shfl_xor_sync(EVERY_LANE, best.first, half);
+    const double second = __shfl_xor_sync(EVERY_LANE, best.second, half);
+    const int index = __shfl_xor_sync(EVERY_LANE, best.index, half);
+    const bool wins = best.first > first || (best.first == first && best.index < index);
+    best.second = fmax(fmin(best.first, first), fmax(best.second, second));
+    best.first = wins ? best.first : first;
+    best.index = wins ? best.index : index;
+  }
+  return best;
+}
+
+/* half_certificates.drift_limit of scaled scores, a float32 just below it: roots in float64 within 2^-40, and 2^-22 of all
+ * that is added up, which pays for the conversion; 2^-60 for the subnormal drifts that are flushed to zero. */
+static __device__ __forceinline__ float wide_drift_limit(const WideBest& best, double radius, double norm,
+                                                         double drift_so_far) {
+  if (best.second == -INFINITE_64) return INFINITE;  // there is no other center
+  const double square = __dmul_rn(norm, norm);
+  const double slack = fma(2.0, radius, __dmul_rn(0x1p-40, square + fabs(best.first) + fabs(best.second)));
+  const double own = __dmul_rn(sqrt(fmax(fma(-2.0, best.first, square) + slack, 0.0)), 1.0 + 0x1p-40);
+  const double other = __dmul_rn(sqrt(fmax(fma(-2.0, best.second, square) - slack, 0.0)), 1.0 - 0x1p-40);
+  const double limit = fma(-0x1p-22, own + other + drift_so_far, (other - own) + drift_so_far);
+  return double_to_float(limit - 0x1p-60);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, EACH > 2 ? 6 : 8)
+sparse_nearest(const long long* __restrict__ indptr, const int* __restrict__ indices, const ROW* __restrict__ data,
+               const double* __restrict__ norms, double scale, const CENTER* __restrict__ columns,
+               const double* __restrict__ half_squares, const float* __restrict__ drift_so_far,
+               const float* __restrict__ facts, int n, int k, int n_padded, int exact, int* __restrict__ labels,
+               float* __restrict__ limits, int* __restrict__ moved_rows, int* __restrict__ moved_from,
+               int* __restrict__ open_rows, int* control) {
+  if (control[STOP]) return;
+  __shared__ int active_rows[THREADS];
+  const int lane = lane_index(), group = lane / LANES, member = lane % LANES;
+  int* const own_rows = active_rows + int(threadIdx.x) - lane;
+
+  // ---- skip
+  const long long row = (long long)blockIdx.x * THREADS + threadIdx.x;
+  bool active = row < n;
+  if (active) {
+    const int label = labels[row];
+    active = !(label >= 0 && drift_so_far[label] < limits[row]);
+  }
+  const unsigned active_lanes = __ballot_sync(EVERY_LANE, active);
+  const int n_active = __popc(active_lanes);
+  if (lane == 0) {
+    const int n_skipped = int(min((long long)WARP, max(0LL, n - row))) - n_active;
+    if (n_skipped) atomicAdd(control + N_SKIPPED, n_skipped);
+  }
+  if (active) own_rows[__popc(active_lanes & ((1u << lane) - 1))] = int(row);
+  __syncwarp();
+
+  const double square_of_scale = __dmul_rn(scale, scale);
+  const bool whole = facts[WHOLE] != 0.0f;
+  for (int a = 0; a < n_active; ++a) {
+    // ---- screen
+    const int i = own_rows[a];
+    const long long begin = indptr[i], end = indptr[i + 1];
+    WideBest best = {-INFINITE_64, -INFINITE_64, 0x7fffffff};
+#pragma unroll 1
+    for (int j0 = member; j0 < k + member; j0 += LANES * EACH) {
+      double dot[EACH];
+#pragma unroll
+      for (int t = 0; t < EACH; ++t) dot[t] = 0.0;
+#pragma unroll 1
+      for (long long e0 = begin; e0 < end; e0 += WARP) {
+        const int left = int(min((long long)WARP, end - e0));
+        const int column = lane < left ? indices[e0 + lane] : 0;
+        const double value = lane < left ? widen(data[e0 + lane]) : 0.0;  // beyond the last: zero times column 0
+#pragma unroll 1
+        for (int e = group; e < left + group; e += GROUPS) {
+          const CENTER* const centers = columns + (long long)__shfl_sync(EVERY_LANE, column, e) * n_padded;
+          const double x = __shfl_sync(EVERY_LANE, value, e);
+#pragma unroll
+          for (int t = 0; t < EACH; ++t)
+            if (j0 + t * LANES < k) dot[t] = fma(x, widen(centers[j0 + t * LANES]), dot[t]);
+        }
+      }
+#pragma unroll
+      for (int step = LANES; step < WARP; step *= 2)
+#pragma unroll
+        for (int t = 0; t < EACH; ++t) dot[t] += __shfl_xor_sync(EVERY_LANE, dot[t], step);
+#pragma unroll
+      for (int t = 0; t < EACH; ++t) {
+        const int j = j0 + t * LANES;
+        const double start = j < k ? half_squares[j] : -INFINITE_64;
+        if (start > -INFINITE_64) consider(best, fma(dot[t], square_of_scale, start), j);
+      }
+    }
+    best = best_of_group(best);
+
+    // ---- certify
+    const int label = min(best.index, k - 1);  // only scores that are no numbers leave none
+    const double norm = norms[i], reach = __dmul_rn(__dmul_rn(double(end - begin) + 4.0, 0x1.02p-53), norm);
+    const double radius = whole ? 0.0 : fma(reach, double(facts[PER_REST]), double(facts[CONSTANT]));
+    const bool certain = best.first - best.second > 2.0 * radius;
+    const bool tied = whole && !certain;  // what is not certain without an error is a tie
+    const bool trusted = !certain && !tied && !exact && radius < INFINITE_64;
+    relabel(lane == 0 && (certain || tied || trusted), i, label, labels, moved_rows, moved_from, control);
+    if (lane == 0) {
+      limits[i] = certain ? wide_drift_limit(best, radius, norm, double(drift_so_far[label])) : NOT_A_NUMBER;
+      if (trusted) atomicAdd(control + N_UNCERTAIN, 1);
+      if (!certain && !trusted) atomicAdd(control + N_UNDECIDED, 1);
+      if (!certain && !trusted && !tied) open_rows[atomicAdd(control + N_OPEN, 1)] = i;
+    }
+  }
+}
