@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from gpukmeans._validation import check_centers, check_rows, check_weights
 from gpukmeans.array_kinds import ArrayKind, check_places
 from gpukmeans.backends import Backend, Rows, RowsThere, get_backend
-from gpukmeans.device_arrays import DeviceInput, dtype_of, host_copy, host_view, on_device
+from gpukmeans.device_arrays import DeviceInput, center_dtype, dtype_of, host_copy, host_view, on_device
 from gpukmeans.restarts import Init
 from gpukmeans.seeding import draw_rows
 from gpukmeans.sparse_input import is_sparse
@@ -183,9 +183,9 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         """New rows on a backend, to be labelled by the fitted centers."""
         backend, given = self._place(X, sample_weight=sample_weight)
         checked = check_rows(self, given, reset=False, backend=backend)
+        weight = check_weights(sample_weight, checked.shape[0], center_dtype(checked.dtype))  # rounded as by `fit`
         if dtype_of(self.cluster_centers_) == np.float64 and checked.dtype == np.float32:
             checked = checked.astype(np.float64)  # so that the centers are not rounded to float32
-        weight = check_weights(sample_weight, checked.shape[0], np.dtype(np.float64))
         return backend.load(checked, weight, sums=False)
 
     def _init_centroids(
@@ -203,7 +203,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         if init_size is not None and init_size < X.shape[0]:
             drawn = random_state.randint(0, X.shape[0], init_size)
             X, sample_weight = X[drawn], sample_weight[drawn]
-        dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
+        dtype = center_dtype(X.dtype)
         if callable(init):
             return check_centers(init(X, k, random_state=random_state), k, X.shape[1], dtype)
         if not isinstance(init, str):

@@ -22,7 +22,7 @@ from gpukmeans._base import BaseKMeans
 from gpukmeans._validation import WEIGHT_RANGE, check_centers, check_rows, check_weights
 from gpukmeans.array_kinds import ArrayKind
 from gpukmeans.backends import Backend, Rows
-from gpukmeans.device_arrays import DeviceInput
+from gpukmeans.device_arrays import DeviceInput, center_dtype
 from gpukmeans.exact_sums import F64, I64, exact_total
 from gpukmeans.lloyd import LloydResult, lloyd
 from gpukmeans.lockstep import lockstep
@@ -188,7 +188,7 @@ class BisectingKMeans(BaseKMeans):
         rows_in = check_rows(self, given, reset=True, backend=backend)
         n_samples = rows_in.shape[0]
         self._check_enough(n_samples)
-        dtype = np.dtype(np.float32 if rows_in.dtype == np.float32 else np.float64)
+        dtype = center_dtype(rows_in.dtype)
         weight = check_weights(sample_weight, n_samples, dtype)
         splitter = _Splitter(
             self, rows_in, backend, backend.load(rows_in, weight), weight, dtype, check_random_state(self.random_state)

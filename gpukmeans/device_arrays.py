@@ -26,6 +26,11 @@ def dtype_name(dtype: np.dtype) -> str:
     return "bfloat16" if dtype == BFLOAT16 else str(dtype)
 
 
+def center_dtype(row_dtype: np.dtype) -> np.dtype:
+    """float32 for float32 rows, else float64 (so does scikit-learn, which makes float64 of float16 rows)."""
+    return np.dtype(np.float32 if row_dtype == np.float32 else np.float64)
+
+
 def dtype_of(array: Any) -> np.dtype:
     """The dtype of an array of any library, as NumPy has it."""
     return np.dtype(str(array.dtype).rpartition(".")[2])  # "torch.float32" is float32

@@ -18,6 +18,7 @@ from gpukmeans._base import BaseKMeans
 from gpukmeans._validation import check_rows, check_weights
 from gpukmeans.array_kinds import ArrayKind
 from gpukmeans.backends import Backend
+from gpukmeans.device_arrays import center_dtype
 from gpukmeans.lloyd import Iteration, LloydResult, scaled_tolerance
 from gpukmeans.restarts import FitReport, Init, Restarts
 from gpukmeans.watching import Callback, watching
@@ -210,7 +211,7 @@ class KMeans(BaseKMeans):
         n_samples, n_features = rows_in.shape
         self._check_enough(n_samples)
         random_state = check_random_state(self.random_state)
-        dtype = np.dtype(np.float32 if rows_in.dtype == np.float32 else np.float64)
+        dtype = center_dtype(rows_in.dtype)
         weight = check_weights(sample_weight, n_samples, dtype)
         init, n_init = self._starts(n_features, dtype, default_n_init=10)
         self._check_algorithm()

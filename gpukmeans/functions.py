@@ -15,6 +15,7 @@ from gpukmeans import seeding
 from gpukmeans._validation import check_rows, check_weights
 from gpukmeans.array_kinds import ArrayKind
 from gpukmeans.backends import Backend
+from gpukmeans.device_arrays import center_dtype
 from gpukmeans.estimator import KMeans
 from gpukmeans.sparse_input import is_sparse
 
@@ -103,7 +104,7 @@ def kmeans_plusplus(
     checked = check_rows(model, given, reset=True)
     n_samples = checked.shape[0]
     model._check_enough(n_samples)
-    dtype = np.dtype(np.float32 if checked.dtype == np.float32 else np.float64)
+    dtype = center_dtype(checked.dtype)
     weight = check_weights(sample_weight, n_samples, dtype)
     n_norms = n_samples if x_squared_norms is None else np.shape(x_squared_norms)[0]
     if n_norms != n_samples:

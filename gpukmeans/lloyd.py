@@ -88,6 +88,10 @@ class Iterations(Sequence[Iteration]):
     def __len__(self) -> int:
         return sum(len(steps) for _, steps in self._runs)
 
+    def __getstate__(self) -> dict[str, object]:
+        """For pickles and copies: all told."""
+        return {"_runs": [(0, list(self))], "_told": None}
+
     @overload
     def __getitem__(self, index: int) -> Iteration: ...
     @overload

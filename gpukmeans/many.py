@@ -23,7 +23,7 @@ from gpukmeans._validation import check_rows, check_weights
 from gpukmeans.array_kinds import ArrayKind, check_places
 from gpukmeans.backends import Rows, get_backend
 from gpukmeans.backends.problems import BatchBackend, ProblemError, Problems
-from gpukmeans.device_arrays import DeviceInput, host_copy, host_view, is_torch, on_device
+from gpukmeans.device_arrays import DeviceInput, center_dtype, host_copy, host_view, is_torch, on_device
 from gpukmeans.estimator import KMeans
 from gpukmeans.exact_sums import F64
 from gpukmeans.lockstep import Contest, contend
@@ -306,7 +306,7 @@ def _jobs(
             if len(part) == 1:
                 jobs.append((first, first))
             else:
-                centers = np.dtype(np.float32 if dtype == np.float32 else np.float64)
+                centers = center_dtype(dtype)
                 jobs.append((first, _Job(part, stack, centers)))
     return [job for _, job in sorted(jobs, key=lambda pair: pair[0])]
 
@@ -335,7 +335,7 @@ def _checked(
         assert not isinstance(checked, DeviceInput)
         rows, shape, dtype = checked, checked.shape, checked.dtype
     model._check_enough(shape[0])
-    centers = np.dtype(np.float32 if dtype == np.float32 else np.float64)
+    centers = center_dtype(dtype)
     own_weight = check_weights(weight, shape[0], centers)
     init, n_init = model._starts(shape[1], centers, default_n_init=10)
     model._check_algorithm()

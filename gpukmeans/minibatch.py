@@ -22,7 +22,7 @@ from gpukmeans.array_kinds import ArrayKind
 from gpukmeans.backends import Backend, Rows
 from gpukmeans.batch_starts import BatchStarts
 from gpukmeans.batch_steps import Draws, EarlyStopping, MovingCenters, take_steps
-from gpukmeans.device_arrays import dtype_of
+from gpukmeans.device_arrays import center_dtype, dtype_of
 from gpukmeans.exact_sums import F64, I64
 from gpukmeans.lloyd import Iteration, mean_variance
 from gpukmeans.restarts import FitReport, Init
@@ -216,7 +216,7 @@ class MiniBatchKMeans(BaseKMeans):
         rows_in = check_rows(self, given, reset=True)  # at once: hardly any batch has all rows
         n_samples, n_features = rows_in.shape
         self._check_enough(n_samples)
-        dtype = np.dtype(np.float32 if rows_in.dtype == np.float32 else np.float64)
+        dtype = center_dtype(rows_in.dtype)
         init, n_init = self._starts(n_features, dtype, default_n_init=3)
         self._set_sizes(n_samples)
         random_state = check_random_state(self.random_state)
@@ -308,7 +308,7 @@ class MiniBatchKMeans(BaseKMeans):
                 rows_in = rows_in.astype(np.float64)  # so that the centers are not rounded to float32
         else:
             self._check_enough(n_samples)
-            dtype = np.dtype(np.float32 if rows_in.dtype == np.float32 else np.float64)
+            dtype = center_dtype(rows_in.dtype)
         weight = check_weights(sample_weight, n_samples, dtype)
         rows = backend.load(rows_in, weight)
         if fitted:

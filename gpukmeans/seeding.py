@@ -373,7 +373,7 @@ class _ExactPotentials:
             there = np.flatnonzero(seed)
             s = np.zeros(len(seed), object)
             s[there] = self._integers(seed[there])
-            distance = np.full(len(part), (s * s).sum())
+            distance = np.full(len(part), (s * s).sum(), object)
             np.add.at(distance, owner, x * (x - 2 * s[columns]))
             yield distance
 

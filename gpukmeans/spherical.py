@@ -19,7 +19,7 @@ from gpukmeans._base import BaseKMeans
 from gpukmeans._validation import check_centers, check_rows, check_weights
 from gpukmeans.array_kinds import ArrayKind
 from gpukmeans.backends import Backend, Run
-from gpukmeans.device_arrays import DeviceInput, dtype_of, host_copy, host_view
+from gpukmeans.device_arrays import DeviceInput, center_dtype, dtype_of, host_copy, host_view
 from gpukmeans.exact_sums import F64, I64, exact_total, refuse_values
 from gpukmeans.lloyd import Iteration, scaled_tolerance
 from gpukmeans.restarts import FitReport, Init, Restarts
@@ -290,7 +290,7 @@ class SphericalKMeans(BaseKMeans):
         """The rows of X, checked, of unit length."""
         backend, placed = self._place(X, sample_weight=sample_weight, **others)
         checked = check_rows(self, placed, reset=reset)
-        n_samples = checked.shape[0]
+        n_samples, dtype = checked.shape[0], center_dtype(checked.dtype)
         if reset:
             self._check_enough(n_samples)
         elif dtype_of(self.cluster_centers_) == np.float64 and checked.dtype == np.float32:
@@ -303,7 +303,7 @@ class SphericalKMeans(BaseKMeans):
                 f"Only {len(heading)} of {n_samples} rows of X have a direction, the others are zero; n_clusters="
                 f"{self.n_clusters} should be at most that."
             )
-        weight = check_weights(sample_weight, n_samples, unit.dtype if reset else np.dtype(np.float64))
+        weight = check_weights(sample_weight, n_samples, dtype)
         if reset and weight is not None and heading is not None and not weight[heading].any():
             raise ValueError("sample_weight is zero for all rows but those that are zero and have no direction.")
         return _Directions(backend, unit, weight, largest, heading)
@@ -322,7 +322,7 @@ class SphericalKMeans(BaseKMeans):
         """What a callable `init` returns, of unit length."""
         assert callable(self.init)
         centers = self.init(X, n_clusters, random_state=random_state)
-        dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
+        dtype = center_dtype(X.dtype)
         return _directed(check_centers(centers, n_clusters, X.shape[1], dtype), "the centers of init")
 
 

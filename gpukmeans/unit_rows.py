@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpukmeans.device_arrays import center_dtype
 from gpukmeans.exact_sums import F64, WARP, blocks, warp_order_sum
 from gpukmeans.sparse_input import is_sparse
 from gpukmeans.threads import parts_of, workers
@@ -52,7 +53,7 @@ def unit_rows(X: NDArray) -> tuple[NDArray, F64]:
     if is_sparse(X):
         return _unit_csr(X)
     n, d = X.shape
-    unit = np.empty((n, d), np.float32 if X.dtype == np.float32 else np.float64)
+    unit = np.empty((n, d), center_dtype(X.dtype))
     largest = np.empty(n)
 
     def scale(part: slice) -> None:

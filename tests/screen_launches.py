@@ -11,7 +11,7 @@ from gpukmeans.backends import screen_tiles, tuning
 from gpukmeans.backends.cupy_control import Control, Fact
 from gpukmeans.backends.screen_tiles import ScoreTile
 from gpukmeans.certificates import SQUARE_UNDERFLOW, square_distance_radius
-from gpukmeans.device_arrays import BFLOAT16, bfloat16_values
+from gpukmeans.device_arrays import BFLOAT16, bfloat16_values, center_dtype
 from tests.kernel_launches import filled, launch
 
 #: Small tiles: every part of them is ragged soon.
@@ -257,7 +257,7 @@ def problem(device, n, k, d, dtype, seed=0, **options):
     noise = rng.standard_normal((n, d)) * np.where(between, 1e-5, 3.0 if wide else 0.05)[:, None]
     values = C[own] * (1 - share) + C[near] * share + noise
     X = stored(np.clip(np.rint(values), 0, 255) if wide else values, dtype)
-    return Screen(device, dtype, X, C.astype(tuning.center_dtype(dtype)), **options)
+    return Screen(device, dtype, X, C.astype(center_dtype(dtype)), **options)
 
 
 def plain_top_two(scores):

@@ -16,7 +16,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
-from gpukmeans import KMeans
+from gpukmeans import BisectingKMeans, KMeans, MiniBatchKMeans, SphericalKMeans
 from gpukmeans.array_kinds import ArrayKind
 from gpukmeans.backends import tuning
 from gpukmeans.backends.cupy_backend import CupyBackend, CupyRows
@@ -166,7 +166,7 @@ try:
     import torch
 except ImportError:
     torch = sys.modules["torch"] = torch_stand_in.module()
-from gpukmeans import KMeans
+from gpukmeans import BisectingKMeans, KMeans, MiniBatchKMeans, SphericalKMeans
 from tests.small_fits import equal, rows, same
 X, plain = rows(), KMeans(3, random_state=0, backend="numpy")
 want, weight = plain.fit(X, sample_weight=X[:, 0]), X[:, 0].copy()
@@ -184,6 +184,28 @@ with sklearn.config_context(array_api_dispatch=True):
 
 
 # ---- on a device -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("estimator", [BisectingKMeans, MiniBatchKMeans, SphericalKMeans])
+def test_the_other_estimators_do_the_same(device, tensors, torch, estimator):
+    """On a device and on the host; NumPy's bits."""
+    X = rows(np.float32)
+    want = estimator(3, random_state=0, backend="numpy").fit(X)
+    there, on_host = CupyBackend(device), torch.from_numpy(X.copy())
+    for given, backend in ((device.upload(X), there), (tensors(device.upload(X)), there), (on_host, "numpy")):
+        got = estimator(3, random_state=0, backend=backend).fit(given)
+        for result, wanted in (
+            (got.labels_, want.labels_),
+            (got.cluster_centers_, want.cluster_centers_),
+            (got.predict(given), want.predict(X)),
+        ):
+            assert type(result) is type(given)
+            assert equal(result, wanted)
+        assert type(got.transform(given)) is type(given)
+        assert got.inertia_ == want.inertia_
+        again = pickle.loads(pickle.dumps(got.set_params(backend="numpy")))
+        assert isinstance(again.cluster_centers_, np.ndarray)
+        assert equal(again.predict(X), want.predict(X))
 
 
 @pytest.mark.parametrize("params", [{}, {"init": "random", "n_init": 3}, {"init": "k-means||"}, {"precision": "fast"}])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 
 import numpy as np
 import pytest
+from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 
 from gpukmeans import KMeans, fit_many
@@ -117,7 +119,6 @@ def test_rows_on_the_device_are_read_in_place(dtype):
         wide = stored.astype(np.float64)
     device = backend._device
     array = device.upload(stored)
-    array.dtype = dtype if dtype == np.float16 else array.dtype
     before = device.bytes_in_use
     if dtype == np.float16:
         got = fit_many(array, 4, backend=backend, random_state=0)
@@ -143,6 +144,21 @@ def test_sequences_may_mix_shapes_dtypes_and_weights():
     weights = [None, local.random(140), None, np.ones(90), None, None, local.random(140), None]
     got = fit_many(X, 4, sample_weight=weights, backend=emulated(), random_state=1, n_init=2)
     assert_same(got, one_by_one(X, 4, weights, random_state=1, n_init=2))
+
+
+def test_sparse_rows_are_fitted_as_they_are_alone():
+    """On a backend that reads none, the error is that of a fit."""
+    X = [*problems(np.float32, 2), sparse.csr_matrix(problems(np.float32, 1)[0])]
+    got = fit_many(X, 4, backend="numpy", random_state=1)
+    assert_same(got, one_by_one(X, 4, random_state=1))
+    backend = emulated()
+    try:
+        want = KMeans(4, backend=backend, random_state=1).fit(X[2])
+    except (TypeError, ValueError) as error:
+        with pytest.raises(type(error), match=re.escape(f"problem 2: {error}")):
+            fit_many(X, 4, backend=backend, random_state=1)
+    else:
+        assert_same(fit_many(X, 4, backend=backend, random_state=1)[2:], [want])
 
 
 @pytest.mark.parametrize("init", ["k-means++", "random", "k-means||"])

@@ -12,6 +12,7 @@ from gpukmeans.backends.cupy_backend import CupyBackend
 from gpukmeans.backends.cupy_control import HISTORY, History
 from gpukmeans.backends.device import DeviceMemoryError
 from gpukmeans.datasets import exact_ties, near_ties
+from gpukmeans.device_arrays import center_dtype
 from gpukmeans.exact_sums import Grid, cluster_means, exact_total, weight_grid
 from tests.emulator import EmulatorDevice
 from tests.emulator.testing import skip_without_compiler
@@ -32,7 +33,7 @@ def load(X, weight=None, device=None, *, sums=True):
 
 def case(n, k, d, dtype):
     X, C = rows_and_centers(n, k, d, dtype)
-    return X, C.astype(tuning.center_dtype(X.dtype))
+    return X, C.astype(center_dtype(X.dtype))
 
 
 def weights_of(n):

@@ -13,6 +13,7 @@ from gpukmeans.backends.cupy_backend import CupyBackend
 from gpukmeans.backends.cupy_control import HISTORY, LASTING, Control, Fact, History, Measure, Reason, Scale
 from gpukmeans.backends.numpy_backend import NumpyBackend
 from gpukmeans.datasets import near_ties
+from gpukmeans.device_arrays import center_dtype
 from gpukmeans.exact_sums import exact_total
 from tests.emulator import EmulatorDevice
 from tests.emulator.testing import skip_without_compiler
@@ -32,7 +33,7 @@ def load(X, weight=None, device=None):
 def case(n, k, d, dtype):
     """Noise: centers that begin at rows, and wander for long."""
     X, _ = rows_and_centers(n, 1, d, dtype)
-    return X, X[:: n // k][:k].astype(tuning.center_dtype(X.dtype))
+    return X, X[:: n // k][:k].astype(center_dtype(X.dtype))
 
 
 def slow_case():

@@ -10,6 +10,7 @@ import pytest
 from sklearn.metrics.pairwise import euclidean_distances
 
 from gpukmeans.backends import tuning
+from gpukmeans.device_arrays import center_dtype
 from tests.emulator import EmulatorError
 from tests.emulator.testing import skip_without_compiler
 from tests.kernel_launches import (
@@ -49,8 +50,8 @@ def check_distances(device, dtype, center_dtype, k, d, n=21):
 @ROW_DTYPES
 @pytest.mark.parametrize(("k", "d"), [(1, 1), (3, 33), (9, 100)])
 def test_distances_to_every_center_are_the_plain_ones(dtype, k, d):
-    for center_dtype in {np.dtype(np.float64), tuning.center_dtype(np.dtype(dtype))}:
-        check_distances(watched("random", 1), dtype, center_dtype, k, d)
+    for their_dtype in {np.dtype(np.float64), center_dtype(np.dtype(dtype))}:
+        check_distances(watched("random", 1), dtype, their_dtype, k, d)
 
 
 def test_close_rows_far_from_the_origin_keep_their_distances():

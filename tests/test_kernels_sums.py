@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gpukmeans.backends import tuning
+from gpukmeans.device_arrays import center_dtype
 from gpukmeans.exact_sums import Grid, exact_total
 from tests.emulator.testing import skip_without_compiler
 from tests.kernel_launches import (
@@ -34,7 +35,7 @@ def _compiler():
 @pytest.mark.parametrize("d", [1, 33, 100])
 def test_distances_are_added_in_warp_order(dtype, d):
     X, C = rows_and_centers(60, 4, d, dtype)
-    C = C.astype(tuning.center_dtype(X.dtype))
+    C = C.astype(center_dtype(X.dtype))
     labels = np.random.default_rng(5).integers(0, 4, 60).astype(np.int32)
     weight = np.random.default_rng(6).uniform(0, 2, 60)
     plain = [

@@ -165,13 +165,27 @@ def test_layouts_and_dtypes_give_one_clustering(make):
 
 
 def test_warnings_name_the_callers_line(make):
-    X = np.repeat(np.arange(3.0), 4)[:, None]
+    X = np.repeat(np.arange(1.0, 4.0), 4)[:, None]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         make(5).fit(X)
-        make(3, init=np.arange(3.0)[:, None], n_init=4).fit(X)
+        if not isinstance(make(), BisectingKMeans):  # which takes no centers
+            make(3, init=X[::4], n_init=4).fit(X)
     assert caught
     assert {warning.filename for warning in caught} == {__file__}
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_the_score_of_what_was_fitted_is_minus_its_inertia(make, dtype):
+    """To the bit, also where weights are rounded to float32 first; bisections go by the nearest of all centers."""
+    X = load_digits().data[:400].astype(dtype)
+    for weight in (None, np.random.default_rng(4).random(len(X))):
+        model = make(5).fit(X, sample_weight=weight)
+        score = model.score(X, sample_weight=weight)
+        if isinstance(model, BisectingKMeans):
+            assert score > -model.inertia_
+        else:
+            assert score == -model.inertia_
 
 
 def test_a_function_transformer_after_it(make):

@@ -11,6 +11,7 @@ import pytest
 
 from gpukmeans import unit_rows as module
 from gpukmeans.backends import tuning
+from gpukmeans.device_arrays import center_dtype
 from gpukmeans.unit_rows import unit_centers, unit_rows
 from tests.emulator import EmulatorError
 from tests.emulator.testing import skip_without_compiler
@@ -80,7 +81,7 @@ def test_a_center_of_length_zero_stays():
 
 
 def by_the_kernel(device, X, blocks=2):
-    unit, largest = device.empty(X.shape, tuning.center_dtype(X.dtype)), device.empty(len(X), np.float64)
+    unit, largest = device.empty(X.shape, center_dtype(X.dtype)), device.empty(len(X), np.float64)
     args = (device.upload(X), np.int64(len(X)), np.int32(X.shape[1]), unit, largest)
     launch(device, "unit_rows", tuning.row_center_constants(X.dtype), blocks, 256, *args)
     return device.download(unit), device.download(largest)

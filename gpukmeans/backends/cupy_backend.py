@@ -20,7 +20,7 @@ from gpukmeans.backends.cupy_runs import CupyRuns, variances
 from gpukmeans.backends.cupy_seeding import CupySeeding
 from gpukmeans.backends.cupy_workspace import Workspace
 from gpukmeans.backends.device import CupyDevice, Device, current_device, explained_memory_errors, probe
-from gpukmeans.device_arrays import BFLOAT16, DeviceInput, bfloat16_values, dtype_name
+from gpukmeans.device_arrays import BFLOAT16, DeviceInput, bfloat16_values, center_dtype, dtype_name
 from gpukmeans.exact_sums import F64, I64, Grid, weight_grid
 from gpukmeans.unit_rows import unit_rows
 
@@ -99,7 +99,7 @@ class CupyBackend:
         if not isinstance(X, DeviceInput):
             return unit_rows(X)
         n, d = X.shape
-        constants, dtype = tuning.row_center_constants(X.dtype), tuning.center_dtype(X.dtype)
+        constants, dtype = tuning.row_center_constants(X.dtype), center_dtype(X.dtype)
         with explained_memory_errors(self._device, f"{n} rows of unit length", n * (d * dtype.itemsize + 8)):
             array, largest = self._adopted(X), self._device.empty(n, np.float64)
             with self._device.for_caller((n, d), dtype) as unit:
@@ -167,7 +167,7 @@ class CupyRows:
         self.dtype = dtype
         self.n_problems = len(facts.table)
         self.n_samples, self.n_features = X.shape[0] // self.n_problems, X.shape[1]
-        self.center_dtype = tuning.center_dtype(dtype)
+        self.center_dtype = center_dtype(dtype)
         #: (n_samples,), of several problems (n_problems, n_samples); on the device without the axis of the problems.
         self.host_weight, self.weights = host_weight, weights
         self.facts, self.grid = facts, facts.grid

@@ -31,7 +31,7 @@ from gpukmeans.backends.numpy_screen import RowScreen
 from gpukmeans.backends.numpy_seed_screen import SeedScreen
 from gpukmeans.backends.numpy_seeding import NumpySeeding
 from gpukmeans.backends.numpy_sparse import SparseRows
-from gpukmeans.device_arrays import DeviceInput, out_of_reach
+from gpukmeans.device_arrays import DeviceInput, center_dtype, out_of_reach
 from gpukmeans.exact_sums import F64, Grid
 from gpukmeans.sparse_input import is_sparse
 from gpukmeans.threads import workers
@@ -123,7 +123,7 @@ class NumpyRows(LockstepRows):
         self.sample_weight = sample_weight
         self.grid = grid
         self.n_samples, self.n_features = X.shape
-        self.center_dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
+        self.center_dtype = center_dtype(X.dtype)
         self._largest_integer: float | None = None
         self._seed_screen: SeedScreen | None = None
         self._screen: RowScreen | None = None

@@ -13,6 +13,7 @@ from gpukmeans.backends.numpy_sparse_run import SparseRun
 from gpukmeans.backends.numpy_sparse_screen import SparseRowScreen
 from gpukmeans.backends.numpy_sparse_seeding import SparseSeeding, SparseSeedScreen
 from gpukmeans.backends.numpy_sparse_table import SparseTable, entry_rows
+from gpukmeans.device_arrays import center_dtype
 from gpukmeans.exact_sums import F64, I64
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class SparseRows:
         self.sample_weight = sample_weight
         self.grid = self.X.grid(sample_weight) if sums else None
         self.n_samples, self.n_features = self.X.shape
-        self.center_dtype = np.dtype(np.float32 if self.X.dtype == np.float32 else np.float64)
+        self.center_dtype = center_dtype(self.X.dtype)
         self._largest_integer: float | None = None
         self._screen: SparseRowScreen | None = None
         self._seed_screen: SparseSeedScreen | None = None

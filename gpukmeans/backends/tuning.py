@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gpukmeans.device_arrays import BFLOAT16
+from gpukmeans.device_arrays import BFLOAT16, center_dtype
 
 #: What kernels call the element types.
 C_TYPES: dict[np.dtype, str] = {
@@ -72,11 +72,6 @@ BATCH_BYTES = 1 << 30
 GRID_ROWS = 65535
 
 Constants = dict[str, int | str]
-
-
-def center_dtype(row_dtype: np.dtype) -> np.dtype:
-    """float32 for float32 rows, else float64 (so does scikit-learn, which makes float64 of float16 rows)."""
-    return np.dtype(np.float32 if row_dtype == np.float32 else np.float64)
 
 
 def run_length(row_dtype: np.dtype) -> int:
