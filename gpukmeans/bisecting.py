@@ -91,8 +91,8 @@ class BisectingKMeans(BaseKMeans):
     Notes
     -----
     `predict` goes down the splits, so ``predict(X)`` equals ``labels_``; `score` and `transform` take all centers, as
-    scikit-learn's do.  Rows may be as for `KMeans`; on a CUDA device the rows of a cluster are gathered there, which
-    takes as much memory again as they have.
+    scikit-learn's do.  Rows may be as for `KMeans`, sparse ones too; on a CUDA device the rows of a cluster are
+    gathered there, which takes as much memory again as they have.
 
     Exact ties between the two centers of a split go to the first; scikit-learn's rounding decides them.  Where a
     cluster is to be split of which fewer than two rows weigh anything, scikit-learn's ``init="random"`` fails; here a

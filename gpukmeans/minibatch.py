@@ -109,6 +109,9 @@ class MiniBatchKMeans(BaseKMeans):
     scikit-learn rounds these to float32, too, and may come to other decisions.  Clusters of equal weight are replaced
     in the order of their index where not all may be.
 
+    Sparse rows (CSR) end in the bits of the dense rows, of which none but those that become centers are made.  Calls of
+    `partial_fit` may be given dense and sparse batches in turn.
+
     X may be a `numpy.memmap`: `fit` reads it once to see that all values are finite, then batch by batch, and once more
     for the labels.  On a GPU rows of the host's memory are gathered and copied batch by batch, beside what the GPU
     does; only the labels of all rows in the end (`compute_labels`) need room for all of them there.

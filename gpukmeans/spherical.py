@@ -39,7 +39,8 @@ class SphericalKMeans(BaseKMeans):
     n_clusters : int, default=8
     init : {"k-means++", "k-means||", "random"}, array-like (n_clusters, n_features) or callable, default="k-means++"
         Where to start, among the rows of unit length.  Given centers are scaled to unit length.  A callable gets
-        ``(X, n_clusters, random_state)``, X with rows of unit length, and returns centers of any length but zero.
+        ``(X, n_clusters, random_state)``, X with rows of unit length (CSR if X is sparse), and returns centers of any
+        length but zero.
     n_init : "auto" or int, default="auto"
         Restarts; the one with the lowest inertia is kept.  "auto": 10 for "random" and callables, else 1.
     max_iter : int, default=300
@@ -89,9 +90,9 @@ class SphericalKMeans(BaseKMeans):
     rows cancel out keeps the center that it had.  Empty clusters get the row farthest from its own center, as in
     `KMeans`.
 
-    Rows may be as for `KMeans`.  A copy of unit length is made of them, in float32 for float32 rows and float64
-    otherwise, where they lie; a GPU computes the centers' lengths on the host, an exchange of the centers for each
-    iteration.
+    Rows may be as for `KMeans`.  A copy of unit length is made of them (of sparse rows a copy of their values), in
+    float32 for float32 rows and float64 otherwise, where they lie; a GPU computes the centers' lengths on the host, an
+    exchange of the centers for each iteration.
 
     I. S. Dhillon and D. S. Modha, "Concept decompositions for large sparse text data using clustering", Machine
     Learning 42 (2001).

@@ -7,9 +7,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from gpukmeans import batch_inertia
-from gpukmeans.batch_inertia import BITS, from_distances, from_sums, in_whole_numbers, rounded, settled
+from gpukmeans.batch_inertia import BITS, from_distances, from_entries, from_sums, in_whole_numbers, rounded, settled
 from gpukmeans.exact_sums import exact_total, row_square_distances
 from tests.oracles import nearest
 
@@ -83,14 +84,57 @@ def test_every_evaluation_rounds_the_true_sum(case):
     sums = sums.reshape(C.shape)
     weights = np.bincount(labels, minlength=len(C)).astype(float)
     cheap = from_sums(np.vecdot(wide, wide), centers, sums, weights)
+    assert of_entries(X, C, labels) == want
     assert cheap in (None, want)
     if abs(X).max() < 100 and true:
         assert want in (close, cheap)  # rows that lie near the origin, beside their spread, leave hardly anything open
 
 
+def of_entries(X, C, labels):
+    """Of the values that are not zero, with a cluster without rows beside, whose center is not looked at."""
+    stored = sparse.coo_array(X)
+    C = np.vstack([C, np.full(C.shape[1], np.nan, C.dtype)])
+    counts = np.bincount(labels, minlength=len(C)).astype(float)
+    return from_entries(stored.data, labels[stored.coords[0]], stored.coords[1], C, counts)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_entries_of_sparse_rows_tell_where_a_sum_in_floats_does_not(dtype):
+    """Far from the origin, beside their spread; the other evaluations leave some of these open."""
+    rng = np.random.default_rng(0)
+    n_open = 0
+    for offset in (0.0, 1e3, 1e6):
+        for _ in range(20):
+            C = np.where(rng.random((3, 20)) < 0.5, 0.0, offset + rng.standard_normal((3, 20))).astype(dtype)
+            labels = rng.integers(0, 3, 30)
+            X = (C[labels] + (C[labels] != 0) * rng.standard_normal((30, 20))).astype(dtype)
+            want = in_whole_numbers(X, C, labels)
+            assert of_entries(X, C, labels) == want
+            sums = np.stack([X[labels == j].sum(axis=0, dtype=np.float64) for j in range(3)])
+            squares = np.vecdot(X.astype(np.float64), X.astype(np.float64))
+            n_open += from_sums(squares, C.astype(np.float64), sums, np.bincount(labels, minlength=3) * 1.0) is None
+    assert n_open > 10
+
+
+@pytest.mark.parametrize("scale", [2.0**-460, 2.0**480])
+def test_entries_of_extreme_size_are_left_to_whole_numbers(scale):
+    X = np.array([[0.0, scale], [scale, 0.0]])
+    assert of_entries(X, X[:1] / 2, np.zeros(2, np.int32)) is None
+    assert of_entries(np.zeros((2, 2)), np.zeros((1, 2)), np.zeros(2, np.int32)) == 0.0
+
+
 def test_equal_rows_have_no_inertia():
     X = np.full((5, 3), 0.1)
     assert in_whole_numbers(X, X[:1], np.zeros(5, np.int32)) == 0.0
+
+
+def test_the_smaller_halves_of_products_matter(monkeypatch):
+    X = 1e8 + np.random.default_rng(0).standard_normal((30, 4))
+    C, labels = X[:1] + 0.5, np.zeros(30, np.int32)
+    want = in_whole_numbers(X, C, labels)
+    assert of_entries(X, C, labels) == want
+    monkeypatch.setattr(batch_inertia, "two_product", lambda a, b: (a * b, 0.0 * (a * b)))
+    assert of_entries(X, C, labels) != want
 
 
 @pytest.mark.parametrize("error", [2.0**-30, -(2.0**-30)])

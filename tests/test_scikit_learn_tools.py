@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import sklearn
+from scipy.sparse import csr_array, csr_matrix, issparse
 from sklearn.base import clone
 from sklearn.cluster import KMeans as SklearnKMeans
 from sklearn.compose import ColumnTransformer, make_column_transformer
@@ -19,6 +20,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.extmath import row_norms
 
 from gpukmeans import BisectingKMeans, KMeans, MiniBatchKMeans, SphericalKMeans
 
@@ -137,6 +139,31 @@ def test_clones_and_parameters(make):
         model.set_params(clusters=2)
     assert "n_clusters=2" in repr(model)
     assert "<div" in model._repr_html_()
+
+
+def drawn(rows, n_clusters, random_state):
+    rows = rows[random_state.permutation(rows.shape[0])[:n_clusters]]
+    return rows.toarray() if issparse(rows) else rows
+
+
+@pytest.mark.parametrize("init", ["k-means++", "random", "callable", "array"])
+@pytest.mark.parametrize("container", [np.asarray, csr_array, csr_matrix])
+def test_a_private_method_that_others_call_draws_scikit_learns_starts(make, init, container):
+    X = container(load_iris().data)
+    weight = np.random.default_rng(0).random(150)
+    weight[:50] = 0.0
+    model = make(4)
+    init = drawn if init == "callable" else init
+    for seed in range(4):
+        for sizes in ({}, {"init_size": 60}, {"n_centroids": 2}, {"init_size": 1000}):
+            k = sizes.get("n_centroids", 4)
+            given = load_iris().data[:k] if isinstance(init, str) and init == "array" else init
+            got, want = (
+                one._init_centroids(X, row_norms(X, squared=True), given, np.random.RandomState(seed), weight, **sizes)
+                for one in (model, SklearnKMeans(4, init=given))
+            )
+            assert np.array_equal(got, want)
+    assert not hasattr(model, "n_features_in_")
 
 
 def test_layouts_and_dtypes_give_one_clustering(make):

@@ -76,13 +76,18 @@ class SparseRows:
     def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:
         run = self.start(centers, precision=precision)
         run.assign()
-        found = float("nan")
-        if inertia:
-            close = batch_inertia.from_distances(run.inertia(), self.n_features)
-            if close is None:
-                close = batch_inertia.in_whole_numbers(self.take(np.arange(self.n_samples)), centers, run.labels())
-            found = close
-        return BatchSums(*run.batch_sums(), found)
+        sums, weights = run.batch_sums()
+        return BatchSums(sums, weights, self._batch_inertia(run, sums, weights) if inertia else float("nan"))
+
+    def _batch_inertia(self, run: SparseRun, sums: F64, weights: F64) -> float:
+        """The cheapest evaluation that tells; the last one, over dense rows, is left to values of extreme size."""
+        centers, labels, x = run.assigned_centers(), run.labels(), self.X.X
+        found = batch_inertia.from_sums(self.X.squares(), centers.astype(np.float64), sums, weights)
+        if found is None:
+            found = batch_inertia.from_distances(run.inertia(), self.n_features)
+        if found is None:
+            found = batch_inertia.from_entries(x.data, labels[entry_rows(x)], x.indices, centers, weights)
+        return batch_inertia.in_whole_numbers(self.X.dense(slice(None)), centers, labels) if found is None else found
 
     def unweighted(self) -> SparseRows:
         rows = SparseRows(self.options, self.X, None, sums=True)
