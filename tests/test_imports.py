@@ -109,6 +109,7 @@ LAYERS = [
     ["backends.cupy_control", "backends.tuning"],
     ["backends.problems"],
     ["backends", "batch_inertia", "tie_break"],
+    ["backends.choice"],
     ["half_certificates", "seed_certificates", "sparse_certificates", "unit_rows"],
     ["certificates", "exact_sums", "device_arrays", "sparse_input"],
     ["threads"],

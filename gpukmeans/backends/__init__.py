@@ -1,4 +1,4 @@
-"""Where the arithmetic runs: the Backend protocol, and the choice of a backend.
+"""Where the arithmetic runs: the Backend protocol; choice.py has how one is chosen.
 
 The engine (lloyd.py, seeding.py) speaks a few coarse verbs and imports no array library but NumPy.  A backend keeps the
 rows where it computes, as they are stored, and ends every verb in the same bits as every other backend: labels are the
@@ -15,7 +15,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.device_arrays import DeviceInput, out_of_reach
+from gpukmeans.backends.choice import BackendUnavailable as BackendUnavailable
+from gpukmeans.backends.choice import explain as explain
+from gpukmeans.backends.choice import get_backend as get_backend
+from gpukmeans.device_arrays import DeviceInput
 from gpukmeans.exact_sums import F64, I64, Grid
 
 #: SciPy's csr_array or csr_matrix, which the protocol does not import.
@@ -300,92 +303,3 @@ class Backend(Protocol):
 
     def describe(self) -> str:
         """The machine and library versions, in one line."""
-
-
-class BackendUnavailable(RuntimeError):
-    """The backend that was asked for cannot run here; the message says why and what to do."""
-
-
-_NO_SPARSE = (
-    "X is sparse, and {} reads dense rows only. Pass backend='auto', 'numpy' or 'cupy', which read sparse rows, or "
-    "X.toarray()."
-)
-
-
-def get_backend(backend: str | Backend = "auto", device: int | None = None, *, sparse: bool = False) -> Backend:
-    """The backend of a name: "numpy", "cupy", or "auto" (CuPy where an NVIDIA GPU is usable, else NumPy).
-
-    A Backend object is returned as it is.
-
-    Parameters
-    ----------
-    backend : {"auto", "numpy", "cupy"} or Backend, default="auto"
-    device : int, optional
-        The CUDA device that the rows lie on, for which CuPy is the only choice.  None: they lie on the host, and CuPy
-        computes on its current device.
-    sparse : bool, default=False
-        Whether the rows are sparse, which both of them read, but not every Backend object.
-
-    Raises
-    ------
-    BackendUnavailable
-        If CuPy is asked for, or is the only choice, and cannot be used.
-    ValueError
-        If the name is none of these, or "numpy" for rows on a device, or the object does not read sparse rows.
-
-    Examples
-    --------
-    >>> from gpukmeans.backends import get_backend
-    >>> get_backend("numpy").name
-    'numpy'
-    """
-    if not isinstance(backend, str):
-        if sparse and not getattr(backend, "reads_sparse", False):
-            raise ValueError(_NO_SPARSE.format(f"The backend {backend.name!r}"))
-        return backend
-    if backend not in ("auto", "numpy", "cupy"):
-        raise ValueError(f"backend={backend!r} is not one of 'auto', 'numpy', 'cupy'.")
-    if backend == "numpy" and device is not None:
-        raise ValueError(out_of_reach(device))
-    if backend != "numpy":
-        from gpukmeans.backends.device import numbered_device, probe
-
-        found = probe()
-        if found.usable:
-            from gpukmeans.backends.cupy_backend import CupyBackend
-
-            return CupyBackend(None if device is None else numbered_device(device))
-        if device is not None:
-            raise BackendUnavailable(
-                f"X lies on CUDA device {device}, where only CuPy computes, but {found.reason} Bring X to the host "
-                "(X.cpu() for torch), or see `gpukmeans info`."
-            )
-        if backend == "cupy":
-            raise BackendUnavailable(
-                f"backend='cupy' needs an NVIDIA GPU and CuPy, but {found.reason} "
-                "Use backend='numpy' or 'auto', or see `gpukmeans info`."
-            )
-    from gpukmeans.backends.numpy_backend import NumpyBackend
-
-    return NumpyBackend()
-
-
-def explain() -> dict[str, dict[str, object]]:
-    """What was found for each backend and which one "auto" chooses, for `gpukmeans info`.
-
-    Returns
-    -------
-    dict
-        ``{"numpy": {"usable", "reason"}, "cupy": {"usable", "reason"}, "auto": {"chosen", "reason"}}``
-    """
-    from gpukmeans.backends.device import probe
-    from gpukmeans.backends.numpy_backend import NumpyBackend
-
-    found = probe()
-    chosen = "cupy" if found.usable else "numpy"
-    why = "an NVIDIA GPU is usable." if found.usable else f"no usable NVIDIA GPU: {found.reason}"
-    return {
-        "numpy": {"usable": True, "reason": NumpyBackend().describe()},
-        "cupy": {"usable": found.usable, "reason": found.reason},
-        "auto": {"chosen": chosen, "reason": why},
-    }
