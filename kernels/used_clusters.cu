@@ -1,10 +1,10 @@
-/* used_clusters.cu -- which clusters have a row at all.
+/* used_clusters.cu -- which clusters have a row at all, run by run.
  *
- *   bit j % 32 of used[j / 32] is set if labels[i] = j for some i
+ *   bit j % 32 of used[run][j / 32] is set if labels[run][i] = j for some i
  *
- * labels (n) i32 IN, 0 <= label < k | used (ceil(k/32)) u32 INOUT, 0 before       both C-contiguous
+ * labels (runs, n) i32 IN, 0 <= label < k | used (runs, ceil(k/32)) u32 INOUT, 0 before       both C-contiguous
  * A block marks its rows in shared memory, for CLUSTERS clusters (blockIdx.y of them before), and adds that to `used`.
- * Launch grid (any, ceil(k/CLUSTERS)), block 256, shared 16 KiB (static).   Traffic: labels once for each CLUSTERS.
+ * Launch grid (any, ceil(k/CLUSTERS), runs), block 256, shared 16 KiB (static).   Traffic: labels once for each CLUSTERS.
  * Accuracy: exact, in any order.
  */
 #include "common.cuh"
@@ -15,6 +15,8 @@
 extern "C" __global__ void __launch_bounds__(THREADS)
 used_clusters(const int* __restrict__ labels, long long n, int k, unsigned* __restrict__ used) {
   __shared__ unsigned seen[CLUSTERS / 32];
+  labels += (long long)blockIdx.z * n;
+  used += (long long)blockIdx.z * ((k + 31) / 32);
   const int first = int(blockIdx.y) * CLUSTERS;
   const int words = (min(k - first, CLUSTERS) + 31) / 32;
   for (int w = int(threadIdx.x); w < words; w += THREADS) seen[w] = 0u;

@@ -69,19 +69,24 @@ def test_close_rows_far_from_the_origin_keep_their_distances():
 
 
 def used(device, labels, k):
-    words = filled(device, -(-k // 32), np.uint32)
-    grid = (2, -(-k // tuning.USED_CLUSTERS))
-    launch(device, "used_clusters", {}, grid, 256, device.upload(labels), np.int64(len(labels)), np.int32(k), words)
-    return np.flatnonzero(np.unpackbits(device.download(words).view(np.uint8), bitorder="little")).tolist()
+    """Of each run, labels (n_runs, n)."""
+    words = filled(device, (len(labels), -(-k // 32)), np.uint32)
+    grid = (2, -(-k // tuning.USED_CLUSTERS), len(labels))
+    args = (device.upload(labels), np.int64(labels.shape[1]), np.int32(k), words)
+    launch(device, "used_clusters", {}, grid, 256, *args)
+    return [
+        np.flatnonzero(np.unpackbits(run.view(np.uint8), bitorder="little")).tolist() for run in device.download(words)
+    ]
 
 
 @IN_ORDER
 @pytest.mark.parametrize("k", [1, 31, 32, 33, 1000, (1 << 17) + 40])
 def test_every_cluster_with_a_row_is_seen(order, seed, k):
     rng = np.random.default_rng(k)
-    labels = np.append(rng.integers(0, k, 600), k - 1).astype(np.int32)
-    assert used(watched(order, seed), labels, k) == sorted(set(labels.tolist()))
-    assert used(watched(order, seed), labels[-1:], k) == [k - 1]
+    labels = rng.integers(0, k, (3, 601)).astype(np.int32)
+    labels[:, -1] = k - 1
+    assert used(watched(order, seed), labels, k) == [sorted(set(run.tolist())) for run in labels]
+    assert used(watched(order, seed), labels[:1, -1:].copy(), k) == [[k - 1]]
 
 
 # ---- the checks can fail ---------------------------------------------------------------------------------------------
@@ -93,8 +98,9 @@ def distances_of_seven(device):
 
 def many_clusters(device):
     k = (1 << 17) + 40
-    labels = np.arange(0, k, 7, dtype=np.int32)
-    assert used(device, labels, k) == labels.tolist()
+    labels = np.arange(0, 2 * (k - k % 14), 7, dtype=np.int32).reshape(2, -1)
+    labels[1] //= 2
+    assert used(device, labels, k) == [sorted(set(run.tolist())) for run in labels]
 
 
 FAULTS = {
@@ -113,6 +119,7 @@ FAULTS = {
         "seen[j / 32] |= 1u << (j % 32);",
     ),
     "all parts go to the first": (many_clusters, "used + first / 32 + w", "used + w"),
+    "all runs go to the first": (many_clusters, "used += (long long)blockIdx.z * ((k + 31) / 32);", ""),
 }
 
 

@@ -202,11 +202,6 @@ class CupyRows(DeviceRows):
         facts = self.facts.of_problem(number, n)
         return CupyRows(self.launch, self.X[part], self.dtype, host_weight, weights, facts, source=self._source)
 
-    @property
-    def is_callers(self) -> bool:
-        """Whether the rows came on the device, where labels are wanted then."""
-        return self._source is not None
-
     @functools.cached_property
     def weight_grid(self) -> Grid:
         """The grid of the weights; that of several problems has a scale for each, and two limbs if one needs them."""

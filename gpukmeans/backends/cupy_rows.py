@@ -100,12 +100,17 @@ class DeviceRows:
     def n_used(self, labels: Any, n_clusters: int) -> int:
         if isinstance(labels, np.ndarray):
             return int(np.count_nonzero(np.bincount(labels, minlength=n_clusters)))
-        used = self.device.empty(-(-n_clusters // 32), np.uint32)
+        return self.n_used_by_each(labels.reshape(1, -1), n_clusters)[0]
+
+    def n_used_by_each(self, labels: Any, n_clusters: int) -> list[int]:
+        """`n_used` of several runs, labels (n_runs, n_samples) on the device."""
+        n_runs = len(labels)
+        used = self.device.empty((n_runs, -(-n_clusters // 32)), np.uint32)
         self.device.fill(used, 0)
-        grid = (tuning.stride_blocks(self.n_samples, 256), -(-n_clusters // tuning.USED_CLUSTERS))
+        grid = (tuning.stride_blocks(self.n_samples, 256), -(-n_clusters // tuning.USED_CLUSTERS), n_runs)
         args = (labels, np.int64(self.n_samples), np.int32(n_clusters), used)
         self.launch("used_clusters", {}, grid, 256, args)
-        return int(np.unpackbits(self.device.download(used).view(np.uint8)).sum())
+        return np.unpackbits(self.device.download(used).view(np.uint8), axis=1).sum(axis=1).tolist()
 
     def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:
         run = self.start(centers, precision=precision)

@@ -57,17 +57,14 @@ class CupyRuns:
         closing |= going
         given_up |= self._close(control, closing)
         inertias = self._inertias(given_up)
-        labels, centers = device.download(work.labels), device.download(work.centers)
-        used = np.zeros(centers.shape[:2], bool)
-        used[np.arange(len(labels))[:, None], labels] = True
-        n_used = used.sum(axis=1).tolist()
-        there = self._rows.labels_there(work.labels) if self._rows.is_callers else labels
+        labels, centers = self._rows.labels_there(work.labels), device.download(work.centers)
+        n_used = self._rows.n_used_by_each(work.labels, work.n_clusters)
         seconds = (time.perf_counter() - started) / max(1, int(n_iter.sum()))
         ended: list[Ended | None] = [None] * len(tols)
         for i in np.flatnonzero(~given_up).tolist():
             history = np.concatenate([part[i] for part in records])[: n_iter[i]].copy()
             steps = Record(history, self._rows.n_samples, seconds)
-            inertia, own = float(inertias[i]), there[i : i + 1].reshape(-1)
+            inertia, own = float(inertias[i]), labels[i : i + 1].reshape(-1)
             ended[i] = Ended(own, centers[i], inertia, inertia, steps, n_used[i])
         return ended
 
