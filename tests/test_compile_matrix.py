@@ -39,11 +39,11 @@ def spilling(rows: list[KernelResources]) -> list[str]:
 
 
 def architectures_of(constants) -> tuple[int, ...]:
-    """All of them for float32 rows, the oldest, the newest and two between for others: what all others say takes long.
+    """All of them for float32 rows, the oldest, the newest and one between for others: what all others say takes long.
 
     `python -m tests.nvrtc_compiler` goes through everything.
     """
-    return ARCHITECTURES if constants.get("ROW", "float") == "float" else (75, 80, 90, 120)
+    return ARCHITECTURES if constants.get("ROW", "float") == "float" else (75, 90, 120)
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=name_of)
