@@ -7,7 +7,7 @@ import pytest
 from scipy import sparse
 from sklearn.utils import check_random_state
 
-from gpukmeans import BisectingKMeans, KMeans, MiniBatchKMeans, SphericalKMeans, seeding
+from gpukmeans import BisectingKMeans, KMeans, MiniBatchKMeans, SphericalKMeans, batch_inertia, seeding
 from gpukmeans.backends import cupy_backend, tuning
 from gpukmeans.backends.cupy_backend import CupyBackend
 from gpukmeans.backends.device import DeviceMemoryError
@@ -27,6 +27,19 @@ DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda t
 @pytest.fixture(scope="module", autouse=True)
 def _compiler():
     skip_without_compiler()
+
+
+def test_a_batchs_inertia_is_settled_from_the_stored_entries(monkeypatch):
+    """Where distances leave it open: whole numbers of dense rows would take long."""
+    X = sparse.random_array((40, 300), density=0.05, format="csr", rng=np.random.default_rng(2))
+    centers = X[:4].toarray()
+    want = NumpyBackend().load(X.toarray()).batch_sums(centers).inertia
+    rows = CupyBackend(EmulatorDevice()).load(X)
+    with monkeypatch.context() as patch:
+        patch.setattr(batch_inertia, "from_distances", lambda *given: None)
+        patch.setattr(rows, "take", None)
+        assert rows.batch_sums(centers).inertia == want
+    assert rows.batch_sums(centers).inertia == want
 
 
 def weights_of(n):

@@ -115,14 +115,17 @@ class DeviceRows:
     def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:
         run = self.start(centers, precision=precision)
         run.assign()
-        found = float("nan")
-        if inertia:
-            close = batch_inertia.from_distances(run.inertia(), self.n_features)
-            if close is None:
-                close = batch_inertia.in_whole_numbers(self.take(np.arange(self.n_samples)), centers, run.labels())
-            found = close
         sums, weights = run.batch_sums()
+        if not inertia:
+            return BatchSums(sums, weights, float("nan"))
+        found = batch_inertia.from_distances(run.inertia(), self.n_features)
+        if found is None:
+            found = self._batch_inertia(centers, run.labels(), weights)
         return BatchSums(sums, weights, found)
+
+    def _batch_inertia(self, centers: NDArray, labels: NDArray[np.int32], weights: F64) -> float:
+        """Of an assignment whose distances leave it open."""
+        return batch_inertia.in_whole_numbers(self.take(np.arange(self.n_samples)), centers, labels)
 
     def take(self, indices: NDArray[np.int64]) -> NDArray:
         raise NotImplementedError

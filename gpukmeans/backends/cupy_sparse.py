@@ -145,6 +145,9 @@ class CupySparseRows(DeviceRows):
     def seeding(self) -> CupySparseSeeding:
         return CupySparseSeeding(self)
 
+    def _batch_inertia(self, centers: NDArray, labels: NDArray[np.int32], weights: F64) -> float:
+        return self.table.batch_inertia(centers, labels, weights)
+
     def take(self, indices: NDArray[np.int64]) -> NDArray:
         return self.table.dense(indices)
 

@@ -80,14 +80,12 @@ class SparseRows:
         return BatchSums(sums, weights, self._batch_inertia(run, sums, weights) if inertia else float("nan"))
 
     def _batch_inertia(self, run: SparseRun, sums: F64, weights: F64) -> float:
-        """The cheapest evaluation that tells; the last one, over dense rows, is left to values of extreme size."""
-        centers, labels, x = run.assigned_centers(), run.labels(), self.X.X
+        """The cheapest evaluation that tells."""
+        centers = run.assigned_centers()
         found = batch_inertia.from_sums(self.X.squares(), centers.astype(np.float64), sums, weights)
         if found is None:
             found = batch_inertia.from_distances(run.inertia(), self.n_features)
-        if found is None:
-            found = batch_inertia.from_entries(x.data, labels[entry_rows(x)], x.indices, centers, weights)
-        return batch_inertia.in_whole_numbers(self.X.dense(slice(None)), centers, labels) if found is None else found
+        return self.X.batch_inertia(centers, run.labels(), weights) if found is None else found
 
     def unweighted(self) -> SparseRows:
         rows = SparseRows(self.options, self.X, None, sums=True)

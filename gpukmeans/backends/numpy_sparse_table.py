@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from gpukmeans import batch_inertia
 from gpukmeans.backends.numpy_screen import Index
 from gpukmeans.exact_sums import F64, WARP, Grid
 from gpukmeans.threads import Workers, parts_of
@@ -93,6 +94,12 @@ class SparseTable:
     def largest_integer(self) -> float:
         """The largest magnitude if every value is a whole number, else infinity."""
         return largest_integer(self.X.data[:, None]) if self.size else 0.0
+
+    def batch_inertia(self, centers: NDArray, labels: NDArray[np.int32], weights: F64) -> float:
+        """What cheaper evaluations leave open: from the entries; over dense rows only for values of extreme size."""
+        x = self.X
+        found = batch_inertia.from_entries(x.data, labels[entry_rows(x)], x.indices, centers, weights)
+        return batch_inertia.in_whole_numbers(self.dense(slice(None)), centers, labels) if found is None else found
 
     def grid(self, sample_weight: F64 | None) -> Grid:
         """``Grid.for_rows`` of the same rows in float64."""
