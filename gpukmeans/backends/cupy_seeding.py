@@ -21,12 +21,45 @@ if TYPE_CHECKING:
 BLOCK_ROUNDINGS = 14.0
 
 
-class CupySeeding:
-    """Squared distances to the closest seed, taken directly from the differences in float64."""
+class DeviceSeeding:
+    """What seeding on a device has in common, with rows dense or in CSR: all that follows from `add` and `propose`.
+
+    A subclass keeps its last proposal, and has the terms of some rows.
+    """
 
     block_size = tuning.SEEDING_BLOCK
 
+    def __init__(self, n_samples: int) -> None:
+        self._n_samples = n_samples
+        self._candidates: NDArray[np.int64] = np.empty(0, np.int64)
+        self._proposal: tuple[F64, F64] = (np.empty(0), np.empty(0))
+
+    def add(self, indices: NDArray[np.int64]) -> tuple[F64, F64]:
+        raise NotImplementedError
+
+    def _terms(self, part: slice) -> tuple[F64, F64]:
+        raise NotImplementedError
+
+    def refine(self, indices: NDArray[np.int64]) -> tuple[F64, F64]:
+        """Proposals are as good as they get from the start."""
+        potentials, errors = self._proposal
+        return potentials[indices], errors[indices]
+
+    def accept(self, index: int) -> tuple[F64, F64]:
+        return self.add(self._candidates[index : index + 1])
+
+    def block(self, block: int) -> tuple[F64, F64]:
+        return self._terms(slice(block * self.block_size, min(self._n_samples, (block + 1) * self.block_size)))
+
+    def terms(self) -> tuple[F64, F64]:
+        return self._terms(slice(0, self._n_samples))
+
+
+class CupySeeding(DeviceSeeding):
+    """Squared distances to the closest seed, taken directly from the differences in float64."""
+
     def __init__(self, rows: CupyRows) -> None:
+        super().__init__(rows.n_samples)
         self._rows, self._device = rows, rows.device
         self._potentials = potentials = Potentials(rows, 1)
         # Whether float64 is asked for makes no difference to bytes, whose float32 distances are exact.
@@ -34,8 +67,6 @@ class CupySeeding:
         self._gain = potentials.radii.of_gain(potentials.chosen_roundings, wide=self._wide)
         self._term = potentials.radii.of_term()
         self._block = potentials.radii.of_sum(BLOCK_ROUNDINGS, self.block_size)
-        self._candidates: NDArray[np.int64] = np.empty(0, np.int64)
-        self._proposal: tuple[F64, F64] = (np.empty(0), np.empty(0))
 
     def add(self, indices: NDArray[np.int64]) -> tuple[F64, F64]:
         # Which seed is the closest is not asked here, so these may be counted from zero every time.
@@ -66,20 +97,6 @@ class CupySeeding:
         self._candidates = candidates
         self._proposal = left, SLACK * (error + radii)
         return self._proposal
-
-    def refine(self, indices: NDArray[np.int64]) -> tuple[F64, F64]:
-        """Proposals are as good as they get from the start."""
-        potentials, errors = self._proposal
-        return potentials[indices], errors[indices]
-
-    def accept(self, index: int) -> tuple[F64, F64]:
-        return self.add(self._candidates[index : index + 1])
-
-    def block(self, block: int) -> tuple[F64, F64]:
-        return self._terms(slice(block * self.block_size, min(self._rows.n_samples, (block + 1) * self.block_size)))
-
-    def terms(self) -> tuple[F64, F64]:
-        return self._terms(slice(0, self._rows.n_samples))
 
     def _terms(self, part: slice) -> tuple[F64, F64]:
         terms = self._device.download(self._potentials.closest[part])

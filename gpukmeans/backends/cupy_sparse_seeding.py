@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.backends import tuning
+from gpukmeans.backends.cupy_seeding import DeviceSeeding
 from gpukmeans.backends.device import explained_memory_errors
 from gpukmeans.exact_sums import F64
 from gpukmeans.seed_certificates import SparseSeedRadii
@@ -20,12 +21,11 @@ if TYPE_CHECKING:
 BLOCK_ROUNDINGS = 14.0
 
 
-class CupySparseSeeding:
+class CupySparseSeeding(DeviceSeeding):
     """Squared distances to the closest seed in float64: kernels/sparse_seed.cu."""
 
-    block_size = tuning.SEEDING_BLOCK
-
     def __init__(self, rows: CupySparseRows) -> None:
+        super().__init__(rows.n_samples)
         self._rows, self._device = rows, rows.device
         n, d, width = rows.n_samples, rows.n_features, tuning.SPARSE_TOGETHER
         self._n_blocks = -(-n // self.block_size)
@@ -39,8 +39,6 @@ class CupySparseSeeding:
         weights = None if weight is None else (float(weight[weight > 0].min()), float(weight.max()))
         most = int(rows.table.counts.max(initial=0))
         self._radii = SparseSeedRadii(n, d, most, rows.largest_integer, weights)
-        self._candidates: NDArray[np.int64] = np.empty(0, np.int64)
-        self._proposal: tuple[F64, F64] = (np.empty(0), np.empty(0))
 
     def add(self, indices: NDArray[np.int64]) -> tuple[F64, F64]:
         sums: Any = None
@@ -57,20 +55,6 @@ class CupySparseSeeding:
         self._candidates = candidates
         self._proposal = values, self._radii.of_sums(values, squares, roundings, self._rows.n_samples)
         return self._proposal
-
-    def refine(self, indices: NDArray[np.int64]) -> tuple[F64, F64]:
-        """Proposals are as good as they get from the start."""
-        potentials, errors = self._proposal
-        return potentials[indices], errors[indices]
-
-    def accept(self, index: int) -> tuple[F64, F64]:
-        return self.add(self._candidates[index : index + 1])
-
-    def block(self, block: int) -> tuple[F64, F64]:
-        return self._terms(slice(block * self.block_size, min(self._rows.n_samples, (block + 1) * self.block_size)))
-
-    def terms(self) -> tuple[F64, F64]:
-        return self._terms(slice(0, self._rows.n_samples))
 
     def _terms(self, part: slice) -> tuple[F64, F64]:
         terms = self._device.download(self._closest[part])

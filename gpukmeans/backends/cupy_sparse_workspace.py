@@ -8,12 +8,8 @@ import numpy as np
 
 from gpukmeans.backends import tuning
 from gpukmeans.backends.cupy_workspace import Workspace, living
-from gpukmeans.backends.numpy_screen import rows_to_screen
-from gpukmeans.backends.numpy_sparse_exact import ExactCenters
-from gpukmeans.backends.numpy_sparse_screen import SparseFullScreen
+from gpukmeans.backends.numpy_sparse_exact import settled_rows
 from gpukmeans.certificates import UNIT64, gamma
-from gpukmeans.threads import parts_of
-from gpukmeans.tie_break import exact_squares
 
 if TYPE_CHECKING:
     from gpukmeans.backends.cupy_sparse import CupySparseRows
@@ -92,19 +88,12 @@ class SparseWorkspace(Workspace):
     def decide_exactly(self, n_open: int) -> int:
         rows, device = self._rows, self._device
         centers = device.download(self.centers)[0]
-        alive = living(centers)
-        exact = exact_squares(rows.largest_integer, centers)
-        screen = SparseFullScreen(rows.screen, centers[alive], np.dtype(np.float64), exact=exact)
-        last = ExactCenters(rows.table, centers[alive])
         index = device.download(self.open_rows.reshape(-1)[:n_open]).astype(np.int64)
         n_exact = 0
-        for part in parts_of(n_open, rows_to_screen(len(alive))):
-            some = index[part]
-            candidates, best = screen.candidates(some)
-            open_ = np.flatnonzero(candidates.sum(axis=1) > 1) if not exact else np.zeros(0, np.int64)
-            if len(open_):
-                best[open_] = last.nearest(some[open_], candidates[open_])
-            self.settle(part.start, alive[best].astype(np.int32))
-            n_exact += len(open_)
+        for part, labels, n in settled_rows(
+            rows.screen, rows.table, centers, living(centers), rows.largest_integer, index
+        ):
+            self.settle(part.start, labels)
+            n_exact += n
         self.all_settled()
         return n_exact

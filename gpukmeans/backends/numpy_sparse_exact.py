@@ -11,14 +11,18 @@ distances are nearly the same, or the very same.  Such centers are ranked once f
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gpukmeans.backends.numpy_screen import rows_to_screen
+from gpukmeans.backends.numpy_sparse_screen import SparseFullScreen, SparseRowScreen
 from gpukmeans.backends.numpy_sparse_table import SparseTable
-from gpukmeans.exact_sums import F64, two_product
-from gpukmeans.tie_break import nearest_exactly
+from gpukmeans.exact_sums import F64, I64, two_product
+from gpukmeans.threads import parts_of
+from gpukmeans.tie_break import exact_squares, nearest_exactly
 
 #: Magnitudes between which no product, nor its error, under- or overflows.
 RANGE = (2.0**-450, 2.0**480)
@@ -98,6 +102,44 @@ class ExactCenters:
             if math.fsum(difference) < 0.0:
                 best = other
         return int(choices[best])
+
+
+def settled_rows(
+    screen: SparseRowScreen, table: SparseTable, centers: NDArray, alive: I64, largest_integer: float, index: I64
+) -> Iterator[tuple[slice, NDArray[np.int32], int]]:
+    """The nearest center of rows that a screen leaves open: by float64 products, and exactly where these cannot tell.
+
+    Parameters
+    ----------
+    screen : SparseRowScreen
+        Of the rows of `table`.
+    centers : ndarray of shape (n_clusters, n_features)
+    alive : ndarray of int64
+        The centers that no equal one stands before.
+    largest_integer : float
+        The largest magnitude of the rows if every value is a whole number, else infinity.
+    index : ndarray of int64
+        The rows.
+
+    Yields
+    ------
+    part : slice
+        Of `index`; some rows at a time.
+    labels : ndarray of int32
+        Of these rows.
+    n_exact : int
+        How many of them needed exact arithmetic.
+    """
+    exact = exact_squares(largest_integer, centers)
+    wide = SparseFullScreen(screen, centers[alive], np.dtype(np.float64), exact=exact)
+    last = ExactCenters(table, centers[alive])
+    for part in parts_of(len(index), rows_to_screen(len(alive))):
+        some = index[part]
+        candidates, best = wide.candidates(some)
+        open_ = np.flatnonzero(candidates.sum(axis=1) > 1) if not exact else np.zeros(0, np.int64)
+        if len(open_):
+            best[open_] = last.nearest(some[open_], candidates[open_])
+        yield part, alive[best].astype(np.int32), len(open_)
 
 
 def _in_range(values: F64) -> bool:

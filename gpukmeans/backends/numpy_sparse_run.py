@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from gpukmeans.backends.numpy_groups import GroupBounds
 from gpukmeans.backends.numpy_projection import Anchors
 from gpukmeans.backends.numpy_run import NumpyRun
-from gpukmeans.backends.numpy_screen import FullScreen, Index, rows_to_screen
-from gpukmeans.backends.numpy_sparse_exact import ExactCenters
+from gpukmeans.backends.numpy_screen import FullScreen, Index
+from gpukmeans.backends.numpy_sparse_exact import settled_rows
 from gpukmeans.backends.numpy_sparse_screen import SparseFullScreen, block_squares, square_roundings
 from gpukmeans.backends.numpy_sparse_sums import SparseSums
 from gpukmeans.backends.numpy_sparse_table import own_products, own_square_distances
@@ -23,8 +23,7 @@ from gpukmeans.certificates import (
 )
 from gpukmeans.exact_sums import F64, Grid
 from gpukmeans.sparse_certificates import sparse_score_radius
-from gpukmeans.threads import Workers, parts_of, workers
-from gpukmeans.tie_break import exact_squares
+from gpukmeans.threads import Workers, workers
 
 if TYPE_CHECKING:
     from gpukmeans.backends.numpy_sparse import SparseRows
@@ -64,23 +63,13 @@ class SparseRun(NumpyRun):
         """Label rows by float64 products and exact arithmetic; returns how many needed the latter."""
         rows = self._rows
         index = np.arange(rows.n_samples) if undecided is None else undecided
-        centers = self._centers[alive]
-        exact = exact_squares(rows.largest_integer(), self._centers)
-        wide = SparseFullScreen(rows.screen(), centers, np.dtype(np.float64), exact=exact)
-        last = ExactCenters(rows.X, centers)
-
-        def settle(part: slice) -> int:
-            some = index[part]
-            candidates, best = wide.candidates(some)
-            open_ = np.flatnonzero(candidates.sum(axis=1) > 1) if not exact else np.zeros(0, np.int64)
-            if len(open_):
-                best[open_] = last.nearest(some[open_], candidates[open_])
-            self._labels[some] = alive[best]
+        n_exact = 0
+        for part, labels, n in settled_rows(rows.screen(), rows.X, self._centers, alive, rows.largest_integer(), index):
+            self._labels[index[part]] = labels
             if self._bounds is not None:
-                self._bounds.void(some)
-            return len(open_)
-
-        return sum(settle(part) for part in parts_of(len(index), rows_to_screen(len(alive))))
+                self._bounds.void(index[part])
+            n_exact += n
+        return n_exact
 
     def inertia_bounds(self) -> tuple[float, float]:
         """A lower and an upper bound of `inertia`, from the stored entries alone and without the warp order.
