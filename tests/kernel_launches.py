@@ -9,7 +9,7 @@ import pytest
 
 from gpukmeans.backends import nvrtc, tuning
 from gpukmeans.backends.cupy_control import Control, Scale
-from tests.emulator import EmulatorDevice
+from tests.emulator import EmulatorDevice, EmulatorError
 
 ORDERS = [("forward", 0), ("random", 1), ("random", 2)]
 DTYPES = [np.uint8, np.float32, np.float64]
@@ -28,6 +28,21 @@ def watched(order="forward", seed=0, faults=()):
         return text
 
     return EmulatorDevice(mode="check", order=order, seed=seed, source=source)
+
+
+def assert_fault_is_seen(name, run, good, bad):
+    """`run(device)` passes, and in some order of threads not with `bad` in the place of `good`."""
+    run(watched())
+    for order, seed in ORDERS:
+        try:
+            run(watched(order, seed, [(good, bad)]))
+        except AssertionError:
+            return
+        except EmulatorError as caught:
+            if "does not compile" in str(caught):  # that would be no feat
+                raise
+            return
+    raise AssertionError(f"nobody noticed that {name}")
 
 
 def launch(device, name, constants, grid, block, *args, shared_mem=0):

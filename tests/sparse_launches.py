@@ -71,6 +71,11 @@ def move(device, X, weight, old, new, k, grid, weight_grid, *, blocks=3, **words
     return sums[: grid.n_limbs], weight_sums[: weight_grid.n_limbs]
 
 
+def weights_of(n):
+    """Some of them zero."""
+    return np.random.default_rng(7).uniform(0.1, 3, n) * (np.arange(n) % 5 != 4)
+
+
 def row_distance(device, X, C, labels, weight=None):
     n, d = X.shape
     distances, largest = device.empty(n, np.float64), filled(device, 1, np.float64)

@@ -18,7 +18,7 @@ from gpukmeans.seeding import draw_rows
 from tests.emulator import EmulatorDevice
 from tests.emulator.testing import skip_without_compiler
 from tests.oracles import nearest, rational_lloyd, rational_plusplus
-from tests.sparse_launches import load, rows_of
+from tests.sparse_launches import load, rows_of, weights_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda t: t.__name__)
@@ -40,10 +40,6 @@ def test_a_batchs_inertia_is_settled_from_the_stored_entries(monkeypatch):
         patch.setattr(rows, "take", None)
         assert rows.batch_sums(centers).inertia == want
     assert rows.batch_sums(centers).inertia == want
-
-
-def weights_of(n):
-    return np.random.default_rng(7).uniform(0.1, 3, n) * (np.arange(n) % 5 != 4)
 
 
 def fitted(X, k, backend, weight=None, **params):

@@ -12,9 +12,16 @@ from gpukmeans.backends import nvrtc
 from gpukmeans.backends.cupy_control import Control, Fact
 from gpukmeans.certificates import UNIT64
 from gpukmeans.exact_sums import Grid, weight_grid
-from tests.emulator import EmulatorError
 from tests.emulator.testing import skip_without_compiler
-from tests.kernel_launches import IN_ORDER, ORDERS, moves, plain_square_distance, rational_sums, watched
+from tests.kernel_launches import (
+    IN_ORDER,
+    ORDERS,
+    assert_fault_is_seen,
+    moves,
+    plain_square_distance,
+    rational_sums,
+    watched,
+)
 from tests.oracles import nearest, square_distances
 from tests.sparse_launches import (
     halfway,
@@ -25,6 +32,7 @@ from tests.sparse_launches import (
     row_distance,
     rows_of,
     true_scores,
+    weights_of,
 )
 
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda t: t.__name__)
@@ -33,10 +41,6 @@ DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda t
 @pytest.fixture(scope="module", autouse=True)
 def _compiler():
     skip_without_compiler()
-
-
-def weights_of(n):
-    return np.random.default_rng(7).uniform(0.1, 3, n) * (np.arange(n) % 5 != 4)
 
 
 # ---- sums ---------------------------------------------------------------------------------------------------------
@@ -447,17 +451,7 @@ FAULTS = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_planted_faults_are_caught(name):
     run, good, bad = FAULTS[name]
-    run(watched())
-    for order, seed in ORDERS:
-        try:
-            run(watched(order, seed, [(good, bad)]))
-        except AssertionError:
-            return
-        except EmulatorError as caught:
-            if "does not compile" in str(caught):  # that would be no feat
-                raise
-            return
-    raise AssertionError(f"nobody noticed that {name}")
+    assert_fault_is_seen(name, run, good, bad)
 
 
 def test_planted_faults_are_really_planted():
