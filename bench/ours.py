@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.systems import Outcome, System, Timed, Unsupported
 from bench.workloads import Problem
-from gpukmeans.device_arrays import host_copy
+from gpukmeans.arrays.on_device import host_copy
 
 # Read as stored; others would be converted first, which is other work.
 ROW_DTYPES = {"numpy": ("uint8", "float32", "float64"), "cupy": ("uint8", "float16", "bfloat16", "float32", "float64")}
@@ -73,7 +73,8 @@ def _predict(problem: Problem, backend: str, precision: str, X: Any) -> Timed:
 
 def _seed(problem: Problem, backend: str) -> Timed:
     from gpukmeans.backends import get_backend
-    from gpukmeans.seeding import kmeans_plusplus, probabilities
+    from gpukmeans.engine.seeding.draws import probabilities
+    from gpukmeans.engine.seeding.plusplus import kmeans_plusplus
 
     place, X = get_backend(backend), problem.X
     on_device = place.load(X) if backend == "cupy" else None

@@ -16,8 +16,8 @@ import numpy as np
 
 from bench.machine import ROOT
 from bench.workloads import WORKLOADS, Workload
-from gpukmeans.backends import screen_tiles, tuning
-from gpukmeans.device_arrays import BFLOAT16
+from gpukmeans.arrays.on_device import BFLOAT16
+from gpukmeans.backends.cuda import screen_tiles, tuning
 
 #: NVIDIA H200 SXM by its data sheet: bytes a second of memory, half-precision operations a second on tensor cores.
 BYTES_PER_SECOND, OPERATIONS_PER_SECOND = 4.8e12, 989e12

@@ -15,14 +15,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gpukmeans.bisecting import BisectingKMeans
     from gpukmeans.datasets import load_digits, load_mnist
-    from gpukmeans.estimator import KMeans, fit
-    from gpukmeans.functions import k_means, kmeans_plusplus
-    from gpukmeans.many import fit_many
-    from gpukmeans.minibatch import MiniBatchKMeans
+    from gpukmeans.estimators.bisecting import BisectingKMeans
+    from gpukmeans.estimators.functions import k_means, kmeans_plusplus
+    from gpukmeans.estimators.kmeans import KMeans, fit
+    from gpukmeans.estimators.many import fit_many
+    from gpukmeans.estimators.minibatch import MiniBatchKMeans
+    from gpukmeans.estimators.spherical import SphericalKMeans
     from gpukmeans.patching import patch_sklearn, unpatch_sklearn
-    from gpukmeans.spherical import SphericalKMeans
 
 __version__ = "0.1.0"
 __all__ = [
@@ -42,14 +42,14 @@ __all__ = [
 ]
 
 _HOME = {
-    "BisectingKMeans": "gpukmeans.bisecting",
-    "KMeans": "gpukmeans.estimator",
-    "MiniBatchKMeans": "gpukmeans.minibatch",
-    "SphericalKMeans": "gpukmeans.spherical",
-    "fit": "gpukmeans.estimator",
-    "fit_many": "gpukmeans.many",
-    "k_means": "gpukmeans.functions",
-    "kmeans_plusplus": "gpukmeans.functions",
+    "BisectingKMeans": "gpukmeans.estimators.bisecting",
+    "KMeans": "gpukmeans.estimators.kmeans",
+    "MiniBatchKMeans": "gpukmeans.estimators.minibatch",
+    "SphericalKMeans": "gpukmeans.estimators.spherical",
+    "fit": "gpukmeans.estimators.kmeans",
+    "fit_many": "gpukmeans.estimators.many",
+    "k_means": "gpukmeans.estimators.functions",
+    "kmeans_plusplus": "gpukmeans.estimators.functions",
     "load_digits": "gpukmeans.datasets",
     "load_mnist": "gpukmeans.datasets",
     "patch_sklearn": "gpukmeans.patching",

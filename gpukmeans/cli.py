@@ -78,8 +78,8 @@ def _run(argv: Sequence[str] | None) -> int:
         print(json.dumps(found, indent=2) if arguments.json else _info_text(found))
         return 0
 
-    from gpukmeans._job import Options, check_ahead, report, run_job
-    from gpukmeans._progress import Progress
+    from gpukmeans.study.job import Options, check_ahead, report, run_job
+    from gpukmeans.study.progress import Progress
 
     options = Options(
         command=arguments.command,
@@ -256,7 +256,7 @@ def _tolerance(text: str) -> float:
 def _info() -> dict[str, Any]:
     from threadpoolctl import threadpool_info
 
-    from gpukmeans.backends import explain
+    from gpukmeans.backends.choice import explain
 
     backends = explain()  # loads what the backends use, so that their threads are seen
     affinity = getattr(os, "sched_getaffinity", None)

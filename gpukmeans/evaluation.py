@@ -16,7 +16,7 @@ from sklearn import metrics
 from sklearn.metrics.cluster import contingency_matrix
 from sklearn.utils import check_random_state
 
-from gpukmeans.device_arrays import host_copy
+from gpukmeans.arrays.on_device import host_copy
 
 __all__ = ["Evaluation", "cluster_class_counts", "evaluate", "majority_classes", "matched_classes"]
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gpukmeans.device_arrays import host_copy
+from gpukmeans.arrays.on_device import host_copy
 from gpukmeans.evaluation import majority_classes
 
 if TYPE_CHECKING:

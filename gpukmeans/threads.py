@@ -141,3 +141,31 @@ def rows_of(rows: slice | Indices, part: slice) -> slice | Indices:
 def parts_of(n_rows: int, step: int) -> list[slice]:
     """Slices of at most `step` rows that cover `n_rows`."""
     return [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
+
+
+#: Bytes of a block that is worked on at a time: small enough for the shared cache, and large enough that threads seldom
+#: wait for one another between NumPy calls.
+BLOCK_BYTES = 1 << 21
+
+
+def blocks(n_rows: int, n_columns: int, bytes_per_value: int = 8) -> list[slice]:
+    """Slices that cut `n_rows` into blocks of about `BLOCK_BYTES`."""
+    return parts_of(n_rows, max(32, BLOCK_BYTES // max(1, n_columns * bytes_per_value)))
+
+
+#: Scores that a thread works on at a time.
+SCORES = 1 << 18
+
+
+#: Values of rows that are fetched at a time; more would make the allocator ask the system for fresh pages each time.
+FETCHED = 1 << 20
+
+
+def rows_to_screen(n_centers: int) -> int:
+    """Rows that a thread screens at a time: enough to multiply fast, few enough to keep their scores in a cache."""
+    return max(64, SCORES // n_centers, min(2048, 8 * SCORES // n_centers))
+
+
+def rows_to_fetch(n_features: int) -> int:
+    """Rows that are fetched at a time."""
+    return max(64, FETCHED // n_features)

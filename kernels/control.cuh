@@ -1,7 +1,7 @@
 /* control.cuh -- the words by which launches speak to the launches that follow, and to the host.
  *
  * control (CONTROL_WORDS) i32 and facts (FACT_WORDS) f32, of each run, and scales (SCALE_WORDS) f64, of each problem, lie on
- * the device; gpukmeans/backends/cupy_control.py names the same words.  A launch that finds control[STOP] set returns at once:
+ * the device; gpukmeans/backends/cuda/control.py names the same words.  A launch that finds control[STOP] set returns at once:
  * the host, which looks every few iterations, will clear it.
  */
 #pragma once

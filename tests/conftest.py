@@ -18,12 +18,12 @@ if str(ROOT) not in sys.path:
 def _backend_or_reason(name):
     """A backend, or the sentence that says why it cannot run here."""
     if name == "numpy":
-        from gpukmeans.backends.numpy_backend import NumpyBackend
+        from gpukmeans.backends.cpu.backend import NumpyBackend
 
         return NumpyBackend()
     try:
-        from gpukmeans.backends.cupy_backend import CupyBackend
-        from gpukmeans.backends.device import probe
+        from gpukmeans.backends.cuda.backend import CupyBackend
+        from gpukmeans.backends.cuda.device.probe import probe
     except ModuleNotFoundError as error:
         if not str(error.name).startswith("gpukmeans"):
             raise

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gpukmeans.device_arrays import out_of_reach
+from gpukmeans.arrays.on_device import out_of_reach
 
 if TYPE_CHECKING:
-    from gpukmeans.backends import Backend
+    from gpukmeans.backends.protocol import Backend
 
 
 class BackendUnavailable(RuntimeError):
@@ -56,11 +56,12 @@ def get_backend(backend: str | Backend = "auto", device: int | None = None, *, s
     if backend == "numpy" and device is not None:
         raise ValueError(out_of_reach(device))
     if backend != "numpy":
-        from gpukmeans.backends.device import numbered_device, probe
+        from gpukmeans.backends.cuda.device.cupy_device import numbered_device
+        from gpukmeans.backends.cuda.device.probe import probe
 
         found = probe()
         if found.usable:
-            from gpukmeans.backends.cupy_backend import CupyBackend
+            from gpukmeans.backends.cuda.backend import CupyBackend
 
             return CupyBackend(None if device is None else numbered_device(device))
         if device is not None:
@@ -73,7 +74,7 @@ def get_backend(backend: str | Backend = "auto", device: int | None = None, *, s
                 f"backend='cupy' needs an NVIDIA GPU and CuPy, but {found.reason} "
                 "Use backend='numpy' or 'auto', or see `gpukmeans info`."
             )
-    from gpukmeans.backends.numpy_backend import NumpyBackend
+    from gpukmeans.backends.cpu.backend import NumpyBackend
 
     return NumpyBackend()
 
@@ -86,8 +87,8 @@ def explain() -> dict[str, dict[str, object]]:
     dict
         ``{"numpy": {"usable", "reason"}, "cupy": {"usable", "reason"}, "auto": {"chosen", "reason"}}``
     """
-    from gpukmeans.backends.device import probe
-    from gpukmeans.backends.numpy_backend import NumpyBackend
+    from gpukmeans.backends.cpu.backend import NumpyBackend
+    from gpukmeans.backends.cuda.device.probe import probe
 
     found = probe()
     chosen = "cupy" if found.usable else "numpy"

@@ -7,9 +7,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.backends import Backend, Drawn, Rows, Runs
-from gpukmeans.device_arrays import DeviceInput
-from gpukmeans.exact_sums import F64, I64
+from gpukmeans.arrays.on_device import DeviceInput
+from gpukmeans.arrays.types import F64, I64
+from gpukmeans.backends.protocol import Backend, Drawn, Rows, Runs
 
 
 class Problems(Protocol):
@@ -26,7 +26,7 @@ class Problems(Protocol):
         """One of them, not copied."""
 
     def variances(self) -> F64:
-        """`gpukmeans.lloyd.mean_variance` of each problem, (n_problems,), weights left out."""
+        """`gpukmeans.engine.tolerance.mean_variance` of each problem, (n_problems,), weights left out."""
 
     def plusplus(self, seeds: I64, draws: F64) -> Drawn:
         """As `Rows.plusplus`; row indices count within a problem."""

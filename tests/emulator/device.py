@@ -1,4 +1,4 @@
-"""The emulated device: stands in for gpukmeans.backends.device.CupyDevice below the CuPy backend.
+"""The emulated device: stands in for gpukmeans.backends.cuda.device.cupy_device.CupyDevice below the CuPy backend.
 
 Everything above this seam is the package's own code, and runs unchanged.
 """
@@ -21,7 +21,7 @@ DEFAULT_MEMORY = 16 << 30  # bytes that memory() reports; nothing is reserved
 
 
 def _package_source(file: str, constants: Mapping[str, int | str]) -> str:
-    from gpukmeans.backends import nvrtc  # here: the emulator's own tests need no package
+    from gpukmeans.backends.cuda.device import nvrtc  # here: the emulator's own tests need no package
 
     return nvrtc.source(file, constants)
 

@@ -1,4 +1,4 @@
-/* arithmetic.cu -- one output row per intrinsic, for tests/test_emulator.py to compare with NumPy and fractions.
+/* arithmetic.cu -- one output row per intrinsic, for tests/emulator/test_emulator.py to compare with NumPy and fractions.
  *
  * a, b, c (n) IN | out (n_functions, n) OUT.  One thread per element.
  */

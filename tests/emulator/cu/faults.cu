@@ -1,4 +1,4 @@
-/* faults.cu -- small kernels, each with one fault that `fault` switches on; tests/test_emulator_faults.py.
+/* faults.cu -- small kernels, each with one fault that `fault` switches on; tests/emulator/test_faults.py.
  *
  * All have the form (x f32 IN, n i32, fault i32, y f32 OUT); blocks of 64 unless the kernel says otherwise.
  */

@@ -1,0 +1,1 @@
+"""Arrays as they come: on a device, sparse, their types and limits."""

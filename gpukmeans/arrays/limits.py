@@ -1,0 +1,27 @@
+"""The largest value that is accepted, and the errors for values that are not."""
+
+from __future__ import annotations
+
+import numpy as np
+
+#: Largest magnitude of a value: its square, summed over any number of features, must stay finite in float64.
+LARGEST_VALUE = 2.0**480
+
+
+def refuse_values(largest: float, dtype: object, name: str = "X") -> None:
+    """Raise unless a largest magnitude (NaN where there is one) is allowed; scikit-learn's words where it has some.
+
+    Raises
+    ------
+    ValueError
+        If it is NaN or infinite, or above `LARGEST_VALUE`.
+    """
+    if np.isnan(largest):
+        raise ValueError(f"Input {name} contains NaN.")
+    if np.isinf(largest):
+        raise ValueError(f"Input {name} contains infinity or a value too large for {dtype!r}.")
+    if largest > LARGEST_VALUE:
+        raise ValueError(
+            f"{name} has values up to {largest:.3g} in magnitude; squared distances need at most 2**480 "
+            f"({LARGEST_VALUE:.3g}). Scale the data down first."
+        )

@@ -1,0 +1,12 @@
+"""Names of array types in annotations."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+#: Some rows: a slice, or their indices.
+Index = slice | NDArray[np.int64]

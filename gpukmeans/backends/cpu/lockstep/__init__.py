@@ -1,0 +1,1 @@
+"""Small problems on the CPU, whose restarts advance together."""

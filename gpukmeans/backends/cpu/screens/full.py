@@ -1,0 +1,188 @@
+"""Scores of whole rows in float32, shifted by a common vector where the data lie far from the origin.
+
+The screens give each row a score per center whose order is the order of the distances, up to a radius that the
+certificates derive.  components.py has the screen that reads a few components only.
+"""
+
+from __future__ import annotations
+
+from threading import local
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpukmeans.arrays.types import F64
+from gpukmeans.certificates.rounding import LARGEST_NORM32, SMALLEST_NORM32, UNIT32, gamma
+from gpukmeans.certificates.scores import score_radius
+from gpukmeans.threads import Workers, parts_of, rows_of
+
+if TYPE_CHECKING:
+    from gpukmeans.backends.cpu.screens.components import Projection
+from gpukmeans.arrays.types import F32, Index
+from gpukmeans.certificates.verdicts import Screened, lowest_scores, verdict
+from gpukmeans.threads import rows_to_fetch
+
+#: Rows from which the common shift and the basis are taken, evenly spaced.
+SAMPLE = 1024
+
+
+#: Multiply-adds up to which OpenBLAS multiplies without packing first, where it can: twice as fast for a few columns.
+UNPACKED = 900_000
+
+
+#: Rows at a time from which that pays.
+UNPACKED_ROWS = 16
+
+
+def product(x: NDArray, columns: NDArray, out: NDArray | None = None) -> NDArray:
+    """``x @ columns`` for many rows and few columns, in batches so small that BLAS reads them where they are."""
+    n, d = x.shape
+    if out is None:
+        out = np.empty((n, columns.shape[1]), np.result_type(x, columns))
+    step = UNPACKED // max(1, columns.size)
+    if not UNPACKED_ROWS <= step < n or not (x.flags.c_contiguous and out.flags.c_contiguous):
+        return np.matmul(x, columns, out=out)
+    even = n - n % step
+    np.matmul(x[:even].reshape(-1, step, d), columns, out=out[:even].reshape(-1, step, columns.shape[1]))
+    np.matmul(x[even:], columns, out=out[even:])
+    return out
+
+
+class RowScreen:
+    """What the screens know of the rows: a shift, and norms once all rows have been looked at.
+
+    `shift`: one that is known to be good, or None for none; "sampled" by default.
+    """
+
+    def __init__(self, X: NDArray, shift: NDArray | str | None = "sampled") -> None:
+        self.X = X
+        n = len(X)
+        self.sample = np.linspace(0, n - 1, min(n, SAMPLE)).astype(np.int64)
+        self.shift = self._common_shift() if isinstance(shift, str) else shift
+        self.norms = np.empty(n)  # upper bounds of |x - shift|, infinite beyond float32's use
+        self.measured = False
+        self._room = local()
+        self.group_projections: list[Projection] = []  # see numpy_grouping.py
+        self.group_basis_tried = False
+
+    def _common_shift(self) -> NDArray | None:
+        """A vector near the mean, where it is worth subtracting: if it halves the norms of the sample at least."""
+        sample = self.X[self.sample].astype(np.float64)
+        if not np.isfinite(sample).all():
+            return None
+        mean = sample.mean(axis=0)
+        square = float(np.einsum("ij,ij->", sample, sample))
+        if square < 4.0 * (square - len(sample) * float(mean @ mean)):
+            return None
+        if self.X.dtype == np.float64:
+            return mean
+        return np.rint(mean).astype(np.float32) if self.X.dtype == np.uint8 else mean.astype(np.float32)
+
+    def block(self, rows: Index) -> F32:
+        """Rows in float32, shifted: at most two roundings of relative size 2**-24 of the result."""
+        x = self.X[rows] if isinstance(rows, slice) else np.take(self.X, rows, axis=0)
+        if self.shift is None:
+            with np.errstate(over="ignore"):
+                return x.astype(np.float32, copy=False)
+        if x.dtype == np.uint8:
+            x = x.astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # infinite scores certify nothing
+            return np.subtract(x, self.shift).astype(np.float32, copy=False)
+
+    def shifted(self, centers: NDArray) -> F64:
+        """Centers in float64, shifted like the rows."""
+        wide = centers.astype(np.float64)
+        return wide if self.shift is None else wide - self.shift
+
+    def products(self, rows: Index, columns: F32) -> F32:
+        """Float32 products of rows with some columns, (n_rows, n_columns); the norms of these rows are known then.
+
+        They stay until the thread asks for others.
+        """
+        n_rows, d = rows.stop - rows.start if isinstance(rows, slice) else len(rows), self.X.shape[1]
+        size = n_rows * columns.shape[1]
+        room = getattr(self._room, "products", None)
+        if room is None or len(room) < size:
+            room = self._room.products = np.empty(size, np.float32)
+        out = room[:size].reshape(n_rows, columns.shape[1])
+        for part in parts_of(n_rows, rows_to_fetch(d)):
+            some = rows_of(rows, part)
+            x = self.block(some)
+            if not self.measured:
+                self._measure(some, x)
+            product(x, columns, out[part])
+        return out
+
+    def _measure(self, rows: Index, x: F32) -> None:
+        """Know the norms of rows whose `block` is `x`."""
+        d = x.shape[1]
+        norms = np.vecdot(x, x).astype(np.float64)
+        norms *= 1.0 + 2.0 * gamma(d + 6.0, UNIT32)
+        norms += d * 2.0**-120
+        np.sqrt(norms, out=norms)
+        norms[~(norms < LARGEST_NORM32)] = np.inf
+        self.norms[rows] = norms
+
+    def measure(self, pool: Workers) -> None:
+        """Have all norms."""
+        if not self.measured:
+            n, d = self.X.shape
+
+            def look(rows: slice) -> None:
+                with np.errstate(over="ignore", invalid="ignore"):  # infinite norms certify nothing
+                    self._measure(rows, self.block(rows))
+
+            pool.map(look, pool.share(n, rows_to_fetch(d), 1024))
+            self.measured = True
+
+
+class FullScreen:
+    """Scores |c|^2 - 2 x.c from whole rows in float32."""
+
+    def __init__(self, rows: RowScreen, centers: NDArray) -> None:
+        self.rows = rows
+        wide = rows.shifted(centers)
+        squares = np.einsum("ij,ij->i", wide, wide)
+        self.largest = float(np.sqrt(squares.max())) * (1.0 + 2.0**-20)
+        self.radius = score_radius(wide.shape[1], self.largest)
+        with np.errstate(over="ignore"):
+            self.minus_two = np.ascontiguousarray((-2.0 * wide).astype(np.float32).T)
+            self.squares = squares.astype(np.float32)
+
+    @property
+    def in_range(self) -> bool:
+        """Whether float32 reaches from the smallest to the largest of these scores (once all rows are measured)."""
+        return SMALLEST_NORM32 <= self.largest < LARGEST_NORM32 and bool(np.isfinite(self.rows.norms).all())
+
+    def scores(self, rows: Index) -> F32:
+        """(n_rows, n_centers)"""
+        return self.from_products(self.rows.products(rows, self.minus_two))
+
+    def from_products(self, products: F32) -> F32:
+        """Scores from products with `minus_two`, which are overwritten."""
+        products += self.squares
+        return products
+
+    def labels(self, rows: Index) -> tuple[NDArray[np.integer], NDArray[np.bool_]]:
+        """The best center, and whether it is certified."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            lowest = lowest_scores(self.scores(rows), count=2)
+            reach = self.rows.norms[rows] * (2.0 * self.radius.per_norm) + 2.0 * self.radius.constant
+            return lowest.best, lowest.second_score.astype(np.float64) - lowest.best_score > reach
+
+    def __call__(self, rows: Index) -> Screened:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self.judge(rows, self.scores(rows))
+
+    def judge(self, rows: Index, scores: F32) -> Screened:
+        """The verdict on rows whose scores are known (and lost hereby)."""
+        lowest = lowest_scores(scores)
+        return verdict(self.rows.norms[rows], lowest, lowest.best_score, self.radius)
+
+    def candidates(self, rows: Index) -> NDArray[np.bool_]:
+        """(n_rows, n_centers): the centers that may be nearest."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            scores = self.scores(rows)
+            reach = self.rows.norms[rows] * self.radius.per_norm + self.radius.constant
+            return ~(scores > (np.fmin.reduce(scores, axis=1) + 2.0 * reach)[:, None])

@@ -1,0 +1,1 @@
+"""Distances to seeds on the CPU."""

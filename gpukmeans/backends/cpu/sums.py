@@ -1,0 +1,129 @@
+"""The exact sums of the clusters on the CPU, kept up to date by the rows that change sides."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from gpukmeans.arrays.types import F64, I64
+from gpukmeans.exact.sums import EXACT_FLOAT64_ROWS, Grid, cluster_means, weight_grid, weighted_rows
+from gpukmeans.exact.warp_order import center_shift_square
+from gpukmeans.threads import Workers, parts_of
+
+#: Rows that are summed at a time: few enough to stay in a shared cache, enough to pay for a sparse matrix.
+MOVE_ROWS = 1024
+#: Fewer rows are not worth a second thread.
+LEAST = 512
+#: Multiply-adds up to which a dense product costs less than making a sparse matrix.
+DENSE_PRODUCT = 1 << 20
+#: Values of centers that are made at a time.
+MEAN_VALUES = 1 << 16
+
+
+class ClusterSums:
+    """Sums of rows and weights per cluster, as limbs (see exact_sums.py)."""
+
+    def __init__(self, X: NDArray, sample_weight: F64 | None, grid: Grid, n_clusters: int) -> None:
+        self._X, self._weight, self._grid = X, sample_weight, grid
+        self._weight_grid = weight_grid(len(X), sample_weight)
+        self.sums = np.zeros((grid.n_limbs, n_clusters, X.shape[1]), np.int64)
+        self.weights = np.zeros((self._weight_grid.n_limbs, n_clusters), np.int64)
+        #: Clusters whose sums are newer than their centers.
+        self.touched = np.ones(n_clusters, bool)
+
+    def move(
+        self, rows: NDArray[np.int64], old: NDArray[np.int32], new: NDArray[np.int32], all_new: NDArray, pool: Workers
+    ) -> None:
+        """Rows left the clusters `old` (-1: none) for the clusters `new`; `all_new` are the labels of all rows."""
+        grid = self._grid
+        if 2 * len(rows) > len(all_new):  # cheaper afresh than by differences
+            self.sums[:] = 0
+            self.weights[:] = 0
+            self.touched[:] = True
+            rows, new = np.arange(len(all_new)), all_new
+            old = np.full(len(new), -1, np.int32)
+        touched = np.union1d(new, old[old >= 0])
+        place = np.zeros(len(self.touched), np.int32)
+        place[touched] = np.arange(len(touched))
+
+        def add(part: slice) -> tuple[I64, I64]:
+            total = np.zeros((grid.n_limbs, len(touched), self._X.shape[1]))
+            weights = np.zeros((len(self.weights), len(touched)))
+            room = np.empty((2, min(MOVE_ROWS, part.stop - part.start), self._X.shape[1]))
+            for block in parts_of(part.stop - part.start, MOVE_ROWS):
+                index = rows[part][block]
+                leaving, entering = old[part][block], new[part][block]
+                dense = len(touched) * len(index) * self._X.shape[1] <= DENSE_PRODUCT
+                signs = _incidence(leaving, entering, place, len(touched), dense)
+                values, more = room[:, : len(index)]
+                weighted_rows(self._X, self._weight, _as_slice(index), out=values)
+                if grid.n_limbs == 1:  # on the grid already: a power of two apart from whole numbers
+                    total[0] += signs @ values
+                else:
+                    for limb, sums in zip(grid.limbs(values, (values, more)), total, strict=True):
+                        sums += signs @ limb
+                if self._weight is not None:
+                    for limb, sums in zip(self._weight_grid.limbs(self._weight[index, None]), weights, strict=True):
+                        sums += (signs @ limb)[:, 0]
+            if grid.n_limbs == 1:
+                total *= grid.scale
+            return total.astype(np.int64), weights.astype(np.int64)
+
+        # Sums of whole numbers up to 2**36 over so many rows are exact in float64.
+        parts = pool.share(len(rows), EXACT_FLOAT64_ROWS // 2, LEAST)
+        for first in range(0, len(parts), pool.threads):
+            for total, weights in pool.map(add, parts[first : first + pool.threads]):
+                self.sums[:, touched] += total
+                self.weights[:, touched] += weights
+        if self._weight is None:
+            k = len(self.touched)
+            self.weights[0] += np.bincount(new, minlength=k) - np.bincount(old[old >= 0], minlength=k)
+        self.touched[touched] = True
+
+    def total_weights(self) -> F64:
+        """(n_clusters,) float64."""
+        return self._weight_grid.value(self.weights[:, :, None])[:, 0]
+
+    def means(self, before: NDArray, pool: Workers) -> tuple[NDArray, F64, F64]:
+        """New centers (those of untouched clusters are the ones before), summed weights, |new - before|^2."""
+        weights = self.total_weights()
+        centers = before.copy()
+        shift = np.zeros(len(before))
+        new = np.flatnonzero(self.touched)
+
+        def make(part: slice) -> None:
+            some = new[part]
+            centers[some] = cluster_means(self.sums[:, some], weights[some], self._grid, before.dtype)
+            shift[some] = center_shift_square(centers[some], before[some])
+
+        pool.map(make, parts_of(len(new), max(1, MEAN_VALUES // before.shape[1])))
+        self.touched[:] = False
+        return centers, weights, shift
+
+
+def _as_slice(index: NDArray[np.int64]) -> slice | NDArray[np.int64]:
+    """A run of neighbouring rows as a slice, which NumPy reads without a copy."""
+    if len(index) and index[-1] - index[0] + 1 == len(index):
+        return slice(int(index[0]), int(index[-1]) + 1)
+    return index
+
+
+def _incidence(
+    old: NDArray[np.int32], new: NDArray[np.int32], place: NDArray[np.int32], n_places: int, dense: bool
+) -> NDArray | sparse.csc_array:
+    """(n_places, n_rows): +1 where a row arrives, -1 where it leaves (old labels of -1 leave nothing)."""
+    n = len(new)
+    first = bool((old < 0).all())
+    assert first or (old >= 0).all(), "either all rows of an update are new or none"
+    if dense:
+        signs = np.zeros((n_places, n))
+        signs[place[new], np.arange(n)] = 1.0
+        if not first:
+            signs[place[old], np.arange(n)] = -1.0
+        return signs
+    if first:
+        return sparse.csc_array((np.ones(n), place[new], np.arange(n + 1, dtype=np.int32)), shape=(n_places, n))
+    both = place[np.stack([new, old], axis=1).ravel()]
+    starts = np.arange(0, 2 * n + 1, 2, dtype=np.int32)
+    return sparse.csc_array((np.tile([1.0, -1.0], n), both, starts), shape=(n_places, n))

@@ -1,0 +1,1 @@
+"""The CUDA backend: raw kernels, launched through the seam in `device`."""

@@ -1,0 +1,103 @@
+"""Mini-batches for the device: gathered there, or gathered on the host and copied while the device is busy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpukmeans.arrays.types import F64, I64
+from gpukmeans.backends.cuda.device.seam import Device, explained_memory_errors
+from gpukmeans.backends.cuda.device.stage import Stage
+
+if TYPE_CHECKING:
+    from gpukmeans.backends.cuda.backend import CupyRows
+    from gpukmeans.backends.cuda.sparse.rows import CupySparseRows, SparseSource
+
+
+class ResidentFeed:
+    """Batches of rows that lie on the device as a whole, or in CSR on the host."""
+
+    ahead = False
+
+    def __init__(self, rows: CupyRows | SparseSource) -> None:
+        self._rows = rows
+        self._sent: list[I64] = []
+
+    def __enter__(self) -> ResidentFeed:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.drop()
+
+    def send(self, indices: I64) -> None:
+        self._sent.append(indices)
+
+    def receive(self) -> CupyRows | CupySparseRows:
+        return self._rows.subset(self._sent.pop(0))
+
+    def drop(self) -> None:
+        self._sent.clear()
+
+    def some(self, indices: I64, sample_weight: F64 | None = None) -> CupyRows | CupySparseRows:
+        return self._rows.subset(indices, sample_weight, sums=False)
+
+
+class HostFeed:
+    """Batches of rows in the host's memory, or in a file that is mapped to it, of which the device never holds more.
+
+    A thread of its own gathers a batch into memory that the device can read and has it copied, while the batch before
+    is worked on.
+    """
+
+    ahead = True
+
+    def __init__(
+        self,
+        device: Device,
+        X: NDArray,
+        batch_size: int,
+        rows_of: Callable[[Any], CupyRows],
+        load: Callable[..., CupyRows],
+    ) -> None:
+        shape = (batch_size, X.shape[1])
+        with explained_memory_errors(device, "two batches", 2 * batch_size * X.shape[1] * X.itemsize):
+            self._free = [device.stage(shape, X.dtype) for _ in range(2)]
+        self._X, self._rows_of, self._load = X, rows_of, load
+        self._sent: list[tuple[Stage, int, Future[None]]] = []
+        self._current: Stage | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="gpukmeans-feed")
+
+    def __enter__(self) -> HostFeed:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._thread.shutdown()  # after the last gather: its memory must not go before
+
+    def send(self, indices: I64) -> None:
+        stage = self._free.pop()
+        self._sent.append((stage, len(indices), self._thread.submit(self._fill, stage, indices)))
+
+    def _fill(self, stage: Stage, indices: I64) -> None:
+        np.take(self._X, indices, axis=0, out=stage.host()[: len(indices)], mode="clip")  # the other modes copy twice
+        stage.send()
+
+    def receive(self) -> CupyRows:
+        if self._current is not None:
+            self._current.release()
+            self._free.append(self._current)
+        self._current, count, filled = self._sent.pop(0)
+        filled.result()
+        return self._rows_of(self._current.receive()[:count])
+
+    def drop(self) -> None:
+        for stage, _, filled in self._sent:
+            filled.result()
+            self._free.append(stage)
+        self._sent.clear()
+
+    def some(self, indices: I64, sample_weight: F64 | None = None) -> CupyRows:
+        return self._load(self._X[indices], sample_weight, sums=False)

@@ -1,0 +1,194 @@
+"""The CUDA device through CuPy."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from gpukmeans.backends.cuda.device import nvrtc
+from gpukmeans.backends.cuda.device.seam import Shape, error_sentence
+from gpukmeans.backends.cuda.device.stage import CupyStage
+
+#: Host arrays up to this size are copied by the driver before a copy to the device returns (CUDA's API synchronization
+#: behaviour for pageable memory).
+STAGED_BYTES = 1 << 16
+
+
+#: Dynamic shared memory that a kernel gets without asking.
+PLAIN_SHARED_BYTES = 48 * 1024
+
+
+class CupyDevice:
+    """The current CUDA device, through CuPy, on a stream of its own.
+
+    Parameters
+    ----------
+    index : int, optional
+        The device's number; the current one by default.
+    """
+
+    def __init__(self, index: int | None = None) -> None:
+        import cupy
+
+        self._cupy = cupy
+        self._device = cupy.cuda.Device(index)
+        with self._device:
+            self._stream = cupy.cuda.Stream(non_blocking=True)
+            self.index = int(self._device.id)
+            self.name = _device_name(cupy, self.index)
+        self._copies: Any = None  # a second stream, once there are stages
+        self._kernels: dict[tuple, Callable[..., None]] = {}
+
+    @functools.cached_property
+    def shared_bytes(self) -> int:
+        return int(self._device.attributes["MaxSharedMemoryPerBlockOptin"])
+
+    @functools.cached_property
+    def multiprocessors(self) -> int:
+        return int(self._device.attributes["MultiProcessorCount"])
+
+    def empty(self, shape: Shape, dtype: DTypeLike) -> Any:
+        with self._device, self._stream:
+            return self._cupy.empty(shape, dtype)
+
+    def upload(self, host: NDArray) -> Any:
+        array = self.empty(host.shape, host.dtype)
+        self.write(array, host)
+        return array
+
+    def adopt(self, array: Any, dtype: np.dtype | None) -> Any:
+        cupy = self._cupy
+        with self._device:
+            # Behind CuPy's current stream; other libraries are told our stream by __dlpack__ and make it wait for
+            # theirs, and for the stream that an array interface names CuPy waits.
+            self._stream.wait_event(cupy.cuda.get_current_stream().record())
+            with self._stream:
+                if not isinstance(array, cupy.ndarray):
+                    array = cupy.from_dlpack(array) if hasattr(array, "__dlpack__") else cupy.asarray(array)
+                return cupy.ascontiguousarray(array, dtype)
+
+    @contextmanager
+    def for_caller(self, shape: Shape, dtype: DTypeLike) -> Iterator[Any]:
+        with self._device:
+            theirs = self._cupy.cuda.get_current_stream()
+            # Memory of the pool of the caller's stream, where others get it as soon as the caller lets it go; what that
+            # stream still does with it comes first.
+            array = self._cupy.empty(shape, dtype)
+            self._stream.wait_event(theirs.record())
+        try:
+            yield array
+        finally:
+            with self._device:
+                theirs.wait_event(self._stream.record())
+
+    def copy(self, array: Any, source: Any) -> None:
+        with self._device:
+            array.data.copy_from_device_async(source.data, source.nbytes, self._stream)
+
+    def write(self, array: Any, host: NDArray) -> None:
+        with self._device:
+            array.set(np.ascontiguousarray(host), stream=self._stream)
+            if host.nbytes > STAGED_BYTES:  # the driver may still be reading; smaller ones it has copied for itself
+                self._stream.synchronize()
+
+    def download(self, array: Any) -> NDArray:
+        with self._device:
+            return array.get(stream=self._stream)
+
+    def fill(self, array: Any, byte: int) -> None:
+        with self._device:
+            array.data.memset_async(byte, array.nbytes, self._stream)
+
+    def kernel(self, file: str, name: str, constants: Mapping[str, int | str]) -> Callable[..., None]:
+        key = (file, name, *sorted(constants.items()))
+        if key not in self._kernels:
+            with self._device:
+                module = self._cupy.RawModule(code=nvrtc.source(file, constants), options=nvrtc.OPTIONS)
+                self._kernels[key] = self._launcher(module.get_function(name))
+        return self._kernels[key]
+
+    def _launcher(self, function: Any) -> Callable[..., None]:
+        granted = PLAIN_SHARED_BYTES
+
+        def launch(grid: Shape, block: Shape, args: Sequence[Any], shared_mem: int = 0) -> None:
+            nonlocal granted
+            values = tuple(np.uint64(0) if arg is None else arg for arg in args)
+            with self._device, self._stream:
+                if shared_mem > granted:
+                    function.max_dynamic_shared_size_bytes = granted = shared_mem
+                function(_as_tuple(grid), _as_tuple(block), values, shared_mem=shared_mem)
+
+        return launch
+
+    def record(self, launches: Callable[[], None]) -> Callable[[], None]:
+        try:
+            with self._device:
+                self._stream.begin_capture()
+                try:
+                    launches()
+                finally:
+                    graph = self._stream.end_capture()
+        except RuntimeError as error:  # CUDA's errors are
+            warnings.warn(
+                f"Launches could not be recorded as a graph ({error_sentence(error)}) They go one by one, which is "
+                "slower for small problems.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return launches
+
+        def replay() -> None:
+            with self._device:
+                graph.launch(self._stream)
+
+        return replay
+
+    def address(self, array: Any) -> int:
+        return int(array.data.ptr)
+
+    def synchronize(self) -> None:
+        self._stream.synchronize()
+
+    def stage(self, shape: tuple[int, ...], dtype: DTypeLike) -> CupyStage:
+        with self._device:
+            if self._copies is None:
+                self._copies = self._cupy.cuda.Stream(non_blocking=True)
+            return CupyStage(self._cupy, self._device, self._stream, self._copies, self.empty(shape, dtype))
+
+    def memory(self) -> tuple[int, int]:
+        with self._device:
+            free, total = self._cupy.cuda.runtime.memGetInfo()
+            return free + self._cupy.get_default_memory_pool().free_bytes(), total
+
+
+def current_device() -> CupyDevice:
+    """CuPy's current device, with the kernels that it has compiled so far."""
+    import cupy
+
+    return numbered_device(cupy.cuda.Device().id)
+
+
+def numbered_device(index: int) -> CupyDevice:
+    """The CUDA device of a number, likewise."""
+    return cached_device(index)
+
+
+@functools.cache
+def cached_device(index: int) -> CupyDevice:
+    """One object for each device, with the kernels that it has compiled."""
+    return CupyDevice(index)
+
+
+def _as_tuple(extent: Shape) -> tuple[int, ...]:
+    return extent if isinstance(extent, tuple) else (extent,)
+
+
+def _device_name(cupy: Any, index: int) -> str:
+    name = cupy.cuda.runtime.getDeviceProperties(index)["name"]
+    return name.decode() if isinstance(name, bytes) else str(name)

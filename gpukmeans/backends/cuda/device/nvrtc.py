@@ -1,0 +1,68 @@
+"""Kernel sources: kernels/<file>.cu with its headers inlined and its constants in front, ready for NVRTC.
+
+Headers are inlined because CuPy's kernel cache does not look at the contents of included files.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from gpukmeans.backends.cuda import screen_tiles, tuning
+
+#: CuPy adds -ftz=true, which no option of ours can take back: kernels/ptx.cuh keeps subnormals where they matter.
+OPTIONS = ("--std=c++17",)
+
+_INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"\s*$')
+_ONCE = re.compile(r"^\s*#\s*pragma\s+once\s*$")
+
+
+@functools.cache
+def kernels_folder() -> Path:
+    """Where the .cu files are: inside an installed package, or beside it in a checkout or editable install."""
+    package = Path(__file__).resolve().parents[3]
+    for folder in (package / "kernels", package.parent / "kernels"):
+        if (folder / "common.cuh").is_file():
+            return folder
+    raise FileNotFoundError(f"The CUDA sources are in neither {package / 'kernels'} nor {package.parent / 'kernels'}.")
+
+
+def source(file: str, constants: Mapping[str, int | str]) -> str:
+    """The text of kernels/<file>.cu as it is compiled.
+
+    Parameters
+    ----------
+    file : str
+        Without the extension.
+    constants : mapping
+        Becomes ``#define`` lines in front.
+    """
+    defines = "".join(f"#define {name} {value}\n" for name, value in constants.items())
+    return defines + _inlined(f"{file}.cu")
+
+
+@functools.cache
+def _inlined(name: str) -> str:
+    return "\n".join(_lines(name, set())) + "\n"
+
+
+def _lines(name: str, seen: set[str]) -> list[str]:
+    """The lines of a source with its headers in place, each once; #line keeps messages true."""
+    seen.add(name)
+    lines = [f'#line 1 "{name}"']
+    for number, line in enumerate((kernels_folder() / name).read_text(encoding="utf-8").splitlines(), 1):
+        include = _INCLUDE.match(line)
+        if include and include[1] in seen:
+            lines.append("")
+        elif include:
+            lines += [*_lines(include[1], seen), f'#line {number + 1} "{name}"']
+        else:
+            lines.append("" if _ONCE.match(line) else line)
+    return lines
+
+
+def variants() -> list[tuple[str, tuning.Constants]]:
+    """Every kernel (its file and its function have one name) with every set of constants that the backend uses."""
+    return [*tuning.variants(), *screen_tiles.variants()]

@@ -1,0 +1,123 @@
+"""The seam: all that the CUDA backend asks of a device.
+
+Below it sits CuPy, or the emulator in tests; nothing above it imports CuPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from gpukmeans.backends.cuda.device.stage import Stage
+
+Shape = int | tuple[int, ...]
+
+
+class Device(Protocol):
+    """Memory, copies and launches, all in one order.
+
+    A device array is C-contiguous and has shape, dtype, size, nbytes, slices of rows and reshape; nothing else is done
+    with it but to hand it to kernels.
+    """
+
+    name: str
+    index: int  # CUDA's number of it
+
+    @property
+    def shared_bytes(self) -> int:
+        """Shared memory that a block can have, if a launch asks for it: 64 to 227 KiB."""
+
+    @property
+    def multiprocessors(self) -> int:
+        """How many blocks can run side by side at least."""
+
+    def empty(self, shape: Shape, dtype: DTypeLike) -> Any:
+        """A new device array; its contents are not defined.  Raises MemoryError."""
+
+    def upload(self, host: NDArray) -> Any:
+        """A new device array with the contents of `host`.  Raises MemoryError."""
+
+    def adopt(self, array: Any, dtype: np.dtype | None) -> Any:
+        """The caller's array on this device as a device array: its memory itself, if it is C-contiguous.
+
+        Else, or where it has another dtype than asked for, a copy (raises MemoryError).  What is launched from now on
+        comes after all that the caller has queued for the array.
+        """
+
+    def for_caller(self, shape: Shape, dtype: DTypeLike) -> AbstractContextManager[Any]:
+        """A new device array for the caller to keep, to be filled within.  Raises MemoryError.
+
+        What the caller queues for it afterwards comes after all that was launched within.
+        """
+
+    def write(self, array: Any, host: NDArray) -> None:
+        """Copy a host array into a device array of the same shape and dtype."""
+
+    def copy(self, array: Any, source: Any) -> None:
+        """Copy a device array into another of the same shape and dtype."""
+
+    def download(self, array: Any) -> NDArray:
+        """A host copy; waits for everything launched before."""
+
+    def fill(self, array: Any, byte: int) -> None:
+        """Set every byte."""
+
+    def kernel(self, file: str, name: str, constants: Mapping[str, int | str]) -> Callable[..., None]:
+        """The compiled kernel `name` of kernels/<file>.cu: call it with (grid, block, args, shared_mem=0).
+
+        args are device arrays, NumPy scalars of exactly the parameter's type, or None for a null pointer; shared_mem
+        are the bytes of dynamic shared memory, up to `shared_bytes`.
+        """
+
+    def record(self, launches: Callable[[], None]) -> Callable[[], None]:
+        """What `launches` launches, to be launched again and again by one cheap call.
+
+        `launches` must have been called once before (its kernels are compiled then), and only launch kernels.
+        """
+
+    def address(self, array: Any) -> int:
+        """Where the array lies in the device's memory."""
+
+    def synchronize(self) -> None:
+        """Wait for everything launched before."""
+
+    def stage(self, shape: tuple[int, ...], dtype: DTypeLike) -> Stage:
+        """Room on the host and on the device for copies beside the launches.  Raises MemoryError."""
+
+    def memory(self) -> tuple[int, int]:
+        """Free and total bytes."""
+
+
+class DeviceMemoryError(MemoryError):
+    """The device has no room; the message gives the size wanted, what is free, and what to do."""
+
+
+@contextmanager
+def explained_memory_errors(device: Device, what: str, wanted: int) -> Iterator[None]:
+    """Turn a MemoryError of the device into one that helps."""
+    try:
+        yield
+    except DeviceMemoryError:
+        raise
+    except MemoryError as error:
+        free, total = device.memory()
+        raise DeviceMemoryError(
+            f"{device.name} has no room for {what}: {_size(wanted)} wanted, {_size(free)} of {_size(total)} free. "
+            "Free memory held by others on this device, pass uint8 or float32 instead of float64 rows or fewer of "
+            "them, or use backend='numpy'."
+        ) from error
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 2**30:.2f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.1f} MiB"
+
+
+def error_sentence(error: Exception) -> str:
+    """The first line of an error, as a sentence."""
+    text = str(error).strip()
+    line = f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
+    return line if line.endswith(".") else f"{line}."

@@ -1,0 +1,196 @@
+"""What is found out about rows when they are loaded on the device: are they allowed, their norms, their grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpukmeans.arrays.limits import LARGEST_VALUE, refuse_values
+from gpukmeans.arrays.on_device import BFLOAT16
+from gpukmeans.arrays.types import F64, I64
+from gpukmeans.backends.cuda import tuning
+from gpukmeans.backends.cuda.control import Scale
+from gpukmeans.backends.cuda.device.seam import Device
+from gpukmeans.backends.problems import ProblemError
+from gpukmeans.exact.sums import Grid, power_of_two_above
+
+
+@dataclass(frozen=True)
+class RowFacts:
+    """Facts about the rows of one problem or of several.
+
+    Attributes
+    ----------
+    table : ndarray of shape (n_problems, len(Scale)), float64
+        See `Scale`: among them the scale of ``z = x * half_scale + offset``, which is what is rounded to halves
+        (kernels/screen.cuh), and the largest magnitude if every value is a whole number, else infinity.
+    scales : device array
+        The same.
+    offsets : device array of shape (n_problems, 16 n_steps), float32
+    norms, rests : device arrays of shape (n_problems * n_samples,), float32
+        Upper bounds of |z| + |z - h| and of |z - h|, where h is z in halves.
+    largest : ndarray of shape (n_problems,), float64
+        The largest magnitudes.
+    grids : Grid or None
+        Of all problems, its scale of shape (n_problems, n_features), if it was asked for; two limbs if one of them
+        needs them.
+    n_limbs : ndarray of shape (n_problems,)
+        What each problem needs.
+    scale : device array of shape (n_problems, n_features), float64, or None
+        That of the grids.
+    unit : device array of shape (n_problems, n_features), float64, or None
+        One over it.
+    """
+
+    table: F64
+    scales: Any
+    offsets: Any
+    norms: Any
+    rests: Any
+    largest: F64
+    grids: Grid | None
+    n_limbs: I64
+    scale: Any
+    unit: Any
+
+    def of_problem(self, number: int, n_samples: int) -> RowFacts:
+        """Of one of the problems; device arrays are the same memory."""
+        own, rows = slice(number, number + 1), slice(number * n_samples, (number + 1) * n_samples)
+        grids = self.grids
+        if grids is not None:
+            grids = Grid(grids.scale[own], grids.bits, int(self.n_limbs[number]))
+        scale, unit = (None if array is None else array[own] for array in (self.scale, self.unit))
+        return RowFacts(
+            *(self.table[own], self.scales[own], self.offsets[own], self.norms[rows], self.rests[rows]),
+            *(self.largest[own], grids, self.n_limbs[own], scale, unit),
+        )
+
+    @property
+    def grid(self) -> Grid | None:
+        """``Grid.for_rows`` of the same values and weights, bit for bit, of a single problem; else that of all."""
+        if self.grids is None or len(self.table) > 1:
+            return self.grids
+        return Grid(self.grids.scale[0], self.grids.bits, self.grids.n_limbs)
+
+
+#: Rows are scaled so that those of the sample come to 2**HALF_ROOM at most; halves end at 2**16.
+HALF_ROOM = 11
+#: Of the scale of float64 rows, and of that of others, which must be a float32.
+LARGEST_EXPONENTS = (900, 120)
+
+
+def row_facts(
+    device: Device,
+    launch: Callable[..., None],
+    X: Any,
+    dtype: np.dtype,
+    weights: Any,
+    weight_scales: F64,
+    *,
+    sums: bool,
+) -> RowFacts:
+    """Read rows once, and once more where the grid depends on their values; as many launches for many problems.
+
+    Parameters
+    ----------
+    X : device array of shape (n_problems * n_samples, n_features)
+        Elements as `dtype` says.
+    weights : device array of shape (n_problems * n_samples,), float64, or None
+    weight_scales : ndarray of shape (n_problems,), float64
+        Of the grids of the weights.
+    sums : bool
+        Whether a grid is wanted.
+
+    Raises
+    ------
+    ValueError
+        If a value is NaN, infinite or too large.
+    ProblemError
+        That error, with the number of the problem where there are several.
+    """
+    n_problems = len(weight_scales)
+    n, d = X.shape[0] // n_problems, X.shape[1]
+    scale, unit, grids = None, None, None
+    if sums:
+        grids = _grids_of_two_limbs(device, launch, X, dtype, weights, n_problems)
+        if grids is not None:
+            scale, unit = device.upload(grids.scale), device.upload(1.0 / grids.scale)
+    table = np.full((n_problems, len(Scale)), np.inf)
+    table[:, Scale.WEIGHT_SCALE] = weight_scales
+    table[:, Scale.HALF_SCALE], offsets = _choose_halves(device, launch, X, dtype, n_problems)
+    scales, offsets = device.upload(table), device.upload(offsets)
+    norms, rests = device.empty(n_problems * n, np.float32), device.empty(n_problems * n, np.float32)
+    facts = device.empty((n_problems, 3), np.float64)
+    device.fill(facts, 0)
+    doubtful = grids is not None and grids.n_limbs == 2
+    args = (X, np.int64(n), np.int32(d), scales, offsets, np.int32(tuning.n_steps(d, dtype)), norms, rests, facts)
+    args = (*args, *((weights, scale) if doubtful else (None, None)))
+    launch("row_facts", tuning.row_constants(dtype), (tuning.stride_blocks(n, 8), 1, n_problems), 256, args)
+    found = device.download(facts)
+    _refuse(found[:, 1], dtype)
+    if sums and grids is None:
+        raise FloatingPointError("Rows or their products with the weights are not finite.")
+    table[:, Scale.LARGEST_WHOLE] = found[:, 0]
+    device.write(scales, table)
+    n_limbs = 1 + (found[:, 2] > 0.0).astype(np.int64)
+    if grids is not None:
+        grids = Grid(grids.scale, grids.bits, int(n_limbs.max()))
+    return RowFacts(table, scales, offsets, norms, rests, found[:, 1], grids, n_limbs, scale, unit)
+
+
+def _refuse(largest: F64, dtype: np.dtype) -> None:
+    """Raise unless the largest magnitudes of all problems are allowed."""
+    for problem in np.flatnonzero(~(largest <= LARGEST_VALUE)).tolist():
+        try:
+            refuse_values(float(largest[problem]), "bfloat16" if dtype == BFLOAT16 else dtype)
+        except ValueError as error:
+            if len(largest) == 1:
+                raise
+            raise ProblemError(problem, error) from error
+
+
+def _choose_halves(
+    device: Device, launch: Callable[..., None], X: Any, dtype: np.dtype, n_problems: int
+) -> tuple[F64, NDArray[np.float32]]:
+    """The scales and the offsets of halves: about the mean of a sample, and as large as leaves room for outliers.
+
+    Whole numbers of one byte stay whole.
+    """
+    n, d = X.shape[0] // n_problems, X.shape[1]
+    means, spread = device.empty((n_problems, d), np.float64), device.empty(n_problems, np.float64)
+    device.fill(spread, 0)
+    args = (X, np.int64(n), np.int32(d), np.int32(min(n, tuning.SAMPLE_ROWS)), means, spread)
+    launch("column_means", tuning.row_constants(dtype), (-(-d // 32), 1, n_problems), (32, 32), args)
+    means, spread = device.download(means), device.download(spread)
+    offsets = np.zeros((n_problems, tuning.STEP_COLUMNS * tuning.n_steps(d, dtype)), np.float32)
+    if dtype == np.uint8:
+        offsets[:, :d] = -np.rint(means)
+        return np.ones(n_problems), offsets
+    most = LARGEST_EXPONENTS[dtype != np.float64]
+    useful = (spread > 0.0) & (spread < np.inf)
+    exponents = np.where(useful, HALF_ROOM - power_of_two_above(np.where(useful, spread, 1.0)), 0)
+    scales = np.ldexp(1.0, exponents.clip(-most, most))
+    with np.errstate(over="ignore", invalid="ignore"):  # values that are refused below
+        offsets[:, :d] = np.nan_to_num(-means * scales[:, None], nan=0.0, posinf=0.0, neginf=0.0)
+    return scales, offsets
+
+
+def _grids_of_two_limbs(
+    device: Device, launch: Callable[..., None], X: Any, dtype: np.dtype, weights: Any, n_problems: int
+) -> Grid | None:
+    """As if no value lay on the first limb's grid; that of whole numbers of one byte; None if a value is not finite."""
+    n, d = X.shape[0] // n_problems, X.shape[1]
+    if dtype == np.uint8 and weights is None:
+        return Grid(np.ones((n_problems, d)), Grid.limb_bits(n), 1)
+    largest = device.empty((n_problems, d), np.float64)
+    device.fill(largest, 0)
+    block, rows = tuning.column_shape(d)
+    grid = (-(-n // rows), -(-d // block[0]), n_problems)
+    args = (X, weights, np.int64(n), np.int32(d), np.int32(rows), largest)
+    launch("column_largest", tuning.row_constants(dtype), grid, block, args)
+    found: F64 = device.download(largest)
+    return Grid.for_largest(found, n) if np.isfinite(found).all() else None

@@ -1,0 +1,195 @@
+"""One run of Lloyd's algorithm on the device."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpukmeans.arrays.types import F64, I64
+from gpukmeans.backends.cuda.control import HISTORY, Control, History, Measure, Reason
+from gpukmeans.backends.cuda.workspace import REPLAYS
+from gpukmeans.backends.protocol import Assigned, Step, Updated
+from gpukmeans.exact.sums import exact_totals_by_label
+from gpukmeans.exact.warp_order import farthest_rows
+
+if TYPE_CHECKING:
+    from gpukmeans.backends.cuda.rows import DeviceRows
+
+_FINAL = (Reason.LABELS_STAYED, Reason.CENTERS_STAYED, Reason.EMPTY_CLUSTER, Reason.ITERATIONS_DONE)
+
+
+class CupyRun:
+    """Centers, labels and exact sums on the device.
+
+    An iteration is three launches (for more than `tuning.FEW_CENTERS` centers some more): the assignment, the sums that
+    follow it, the centers that follow them.  The last one judges whether to go on, so that the host need not wait:
+    `advance` launches iteration after iteration and looks at the device every few of them.
+    """
+
+    def __init__(self, rows: DeviceRows, centers: NDArray, precision: str) -> None:
+        if precision not in ("exact", "fast"):
+            raise ValueError(f"precision={precision!r} should be 'exact' or 'fast'.")
+        self._rows, self._device = rows, rows.device
+        self._k = len(centers)
+        self._work = rows.workspace(self._k, 1, precision == "exact")
+        weakref.finalize(self, rows.leave, self._work).atexit = False
+        #: Whether an update has followed the last assignment, whose centers are then the previous ones.
+        self._updated = False
+        self._assigned = False
+        host = self._checked(centers)
+        self._work.begin(host[None])
+
+    # ---- centers -----------------------------------------------------------------------------------------------
+
+    def _checked(self, centers: NDArray) -> NDArray:
+        host = np.array(centers, self._rows.center_dtype, order="C")
+        self._finite = bool(np.isfinite(host).all())
+        self._may_have_equals = True
+        return host
+
+    def set_centers(self, centers: NDArray) -> None:
+        host = self._checked(centers)
+        if self._assigned and not self._updated:
+            self._device.write(self._work.previous, self.centers()[None])
+            self._updated = True
+        self._work.set_centers(host[None])
+
+    def centers(self) -> NDArray:
+        return self._device.download(self._work.centers)[0]
+
+    def assigned_centers(self) -> NDArray:
+        return self._device.download(self._work.previous if self._updated else self._work.centers)[0]
+
+    # ---- many iterations at a time -----------------------------------------------------------------------------
+
+    def advance(self, limit: int, tol: float) -> list[Step]:
+        started = time.perf_counter()
+        work = self._work
+        work.need_grid()
+        self._ready()
+        self._device.write(work.tolerance, np.full(1, tol))
+        limit = min(limit, HISTORY)
+        work.reset(limit)
+        n_exact = np.zeros(limit, np.int64)
+        replays = iter(REPLAYS)
+        reason = done = 0
+        while reason not in _FINAL:
+            work.launch_some(limit - done, next(replays, REPLAYS[-1]))
+            reason, done, n_open = self._look()
+            if reason == Reason.ROWS_LEFT_OPEN:
+                n_exact[done] = work.decide_exactly(n_open)
+                work.launch_move()
+                work.launch_update()
+                reason, done, _ = self._look()
+            if reason == Reason.EQUAL_CENTERS:
+                work.put_word(Control.STOP, Reason.GO_ON)
+                self._mark_equal_centers()
+                reason = Reason.ITERATIONS_DONE if done == limit else Reason.GO_ON
+        self._assigned = self._updated = True
+        history = self._device.download(work.history)[0, :done]
+        self._finite = not history[-1, History.EMPTY]
+        seconds = (time.perf_counter() - started) / done
+        n = self._rows.n_samples
+        return [step_of(record, n, int(exact), seconds) for record, exact in zip(history, n_exact, strict=False)]
+
+    def _look(self) -> tuple[int, int, int]:
+        """Why the device stopped (0 if it did not), iterations done, rows left open."""
+        control = self._device.download(self._work.control)[0]
+        self._may_have_equals = bool(control[Control.HAS_EQUAL])
+        return int(control[Control.STOP]), int(control[Control.N_DONE]), int(control[Control.N_OPEN])
+
+    def _ready(self) -> None:
+        if not self._finite:
+            raise ValueError("A center is not finite: give empty clusters a center before the next assignment.")
+        self._mark_equal_centers()
+
+    def _mark_equal_centers(self) -> None:
+        """Tell the screen of the centers that an equal one stands before, if the device has seen any."""
+        if self._may_have_equals:
+            self._may_have_equals = False
+            if self._device.download(self._work.control)[0, Control.HAS_EQUAL]:
+                self._work.mark_equal_centers()
+
+    # ---- one step at a time ------------------------------------------------------------------------------------
+
+    def assign(self, *, move: bool = True) -> Assigned:
+        work = self._work
+        if move:
+            work.need_grid()
+        self._ready()
+        work.reset(HISTORY)
+        work.launch_assign()
+        self._assigned, self._updated = True, False
+        control = self._device.download(work.control)[0]
+        n_exact = 0
+        if control[Control.N_OPEN]:
+            n_exact = work.decide_exactly(int(control[Control.N_OPEN]))
+            control[Control.N_MOVED] = self._device.download(work.control)[0, Control.N_MOVED]
+        if move:
+            work.launch_move()
+        words = (Control.N_MOVED, Control.N_SKIPPED, Control.N_UNDECIDED, Control.N_UNCERTAIN)
+        return _counted([int(control[word]) for word in words], self._rows.n_samples, n_exact)
+
+    def update(self) -> Updated:
+        work = self._work
+        work.need_grid()
+        work.launch_update()
+        self._updated = self._may_have_equals = True
+        weights, shift_square = self._device.download(work.measures)[0, : Measure.NORM]
+        self._finite = bool(weights.all())
+        return Updated(weights, shift_square)
+
+    # ---- results -----------------------------------------------------------------------------------------------
+
+    def sums(self) -> tuple[I64, I64]:
+        grid = self._work.need_grid()
+        sums, weights = (self._device.download(array)[0] for array in (self._work.sums, self._work.weights))
+        return sums[: grid.n_limbs], weights[: self._work.weight_grid.n_limbs]
+
+    def batch_sums(self) -> tuple[F64, F64]:
+        """The sums and weights of `Rows.batch_sums`, after an assignment."""
+        sums, weights = self.sums()
+        values = self._work.need_grid().value(sums)
+        return values, self._work.weight_grid.value(weights[:, :, None])[:, 0]
+
+    def weights(self) -> F64:
+        return self._device.download(self._work.measures)[0, Measure.WEIGHT]
+
+    def labels(self) -> NDArray[np.int32]:
+        return self._device.download(self._work.labels)[0]
+
+    def labels_there(self) -> Any:
+        return self._rows.labels_there(self._work.labels.reshape(-1))
+
+    def farthest(self, count: int) -> NDArray[np.int64]:
+        centers = self._work.previous if self._updated else self._work.centers
+        distances = self._rows.distances
+        self._work.launch_distances(centers, None, distances)
+        return farthest_rows(self._device.download(distances), count)
+
+    def inertia(self) -> float:
+        distances = self._rows.distances
+        largest = self._work.launch_distances(self._work.centers, self._rows.weights, distances)
+        return float(self._work.totals(distances, largest)[0])
+
+    def inertias(self) -> F64:
+        distances = self._rows.distances
+        self._work.launch_distances(self._work.centers, self._rows.weights, distances)
+        return exact_totals_by_label(self._device.download(distances), self.labels(), self._k)
+
+
+def step_of(record: F64, n_samples: int, n_exact: int, seconds: float) -> Step:
+    """An iteration, by the record that the device keeps of it."""
+    words = (History.MOVED, History.SKIPPED, History.UNDECIDED, History.UNCERTAIN)
+    assigned = _counted([int(record[word]) for word in words], n_samples, n_exact)
+    return Step(assigned, float(record[History.SHIFT]), int(record[History.EMPTY]), seconds)
+
+
+def _counted(counts: list[int], n_samples: int, n_exact: int) -> Assigned:
+    moved, skipped, undecided, uncertain = counts
+    certified = n_samples - skipped - undecided - uncertain
+    return Assigned(moved, certified, undecided - n_exact, n_exact, uncertain, skipped)

@@ -1,0 +1,144 @@
+"""Several runs of Lloyd's algorithm side by side on the device: restarts, and runs of several problems of one shape."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpukmeans.arrays.types import F64
+from gpukmeans.backends.cuda.control import HISTORY, LASTING, Control, Reason
+from gpukmeans.backends.cuda.run import step_of
+from gpukmeans.backends.cuda.workspace import REPLAYS
+from gpukmeans.backends.protocol import Ended, Step
+
+if TYPE_CHECKING:
+    from gpukmeans.backends.cuda.backend import CupyRows
+
+_NEEDS_HOST = (Reason.EMPTY_CLUSTER, Reason.EQUAL_CENTERS, Reason.ROWS_LEFT_OPEN)
+
+
+class CupyRuns:
+    """Runs that share every launch, and the looks at the device.
+
+    Each run stops on the device by itself, as a single one does (`CupyRun.advance`), and launches pass by those that
+    have stopped.  A run that needs the host is given up.
+    """
+
+    def __init__(self, rows: CupyRows, centers: NDArray) -> None:
+        self._rows, self._device = rows, rows.device
+        self._work = work = rows.workspace(centers.shape[1], len(centers), True)
+        weakref.finalize(self, rows.leave, work).atexit = False
+        work.need_grid()
+        work.begin(np.ascontiguousarray(centers, rows.center_dtype))
+
+    def finish(self, max_iter: int, tols: F64) -> list[Ended | None]:
+        work, device = self._work, self._device
+        started = time.perf_counter()
+        device.write(work.tolerance, np.array(tols, np.float64))
+        control = device.download(work.control)
+        given_up = control[:, Control.HAS_EQUAL] != 0
+        going, closing = ~given_up, np.zeros_like(given_up)
+        n_iter, records = np.zeros(len(tols), np.int64), []
+        for first in range(0, max_iter, HISTORY):
+            if not going.any():
+                break
+            limit = min(HISTORY, max_iter - first)
+            control = self._advance(control, going, limit)
+            records.append(device.download(work.history))
+            n_iter[going] += control[going, Control.N_DONE]
+            given_up |= going & np.isin(control[:, Control.STOP], _NEEDS_HOST)
+            closing |= going & (control[:, Control.STOP] == Reason.CENTERS_STAYED)
+            going &= control[:, Control.STOP] == Reason.ITERATIONS_DONE
+        closing |= going
+        given_up |= self._close(control, closing)
+        inertias = self._inertias(given_up)
+        labels, centers = self._rows.labels_there(work.labels), device.download(work.centers)
+        n_used = self._rows.n_used_by_each(work.labels, work.n_clusters)
+        seconds = (time.perf_counter() - started) / max(1, int(n_iter.sum()))
+        ended: list[Ended | None] = [None] * len(tols)
+        for i in np.flatnonzero(~given_up).tolist():
+            history = np.concatenate([part[i] for part in records])[: n_iter[i]].copy()
+            steps = Record(history, self._rows.n_samples, seconds)
+            inertia, own = float(inertias[i]), labels[i : i + 1].reshape(-1)
+            ended[i] = Ended(own, centers[i], inertia, inertia, steps, n_used[i])
+        return ended
+
+    def inertia(self, labels: Any, centers: NDArray) -> float:
+        raise NotImplementedError("The bounds of the inertia are equal here.")
+
+    def _restart(self, control: NDArray[np.int32], going: NDArray[np.bool_], limit: int) -> None:
+        """Let some runs go on for `limit` iterations at most, and no others."""
+        control[:, :LASTING] = 0
+        control[:, Control.N_LIMIT] = limit
+        control[:, Control.STOP] = np.where(going, Reason.GO_ON, Reason.ITERATIONS_DONE)
+        self._device.write(self._work.control, control)
+
+    def _advance(self, control: NDArray[np.int32], going: NDArray[np.bool_], limit: int) -> NDArray[np.int32]:
+        """Iterations, until all of these runs have stopped; returns what the device's control is then."""
+        self._restart(control, going, limit)
+        replays, done = iter(REPLAYS), 0
+        while True:
+            self._work.launch_some(limit - done, next(replays, REPLAYS[-1]))
+            control = self._device.download(self._work.control)
+            on = going & (control[:, Control.STOP] == Reason.GO_ON)
+            if not on.any():
+                return control
+            done = int(control[on, Control.N_DONE].max())
+
+    def _close(self, control: NDArray[np.int32], closing: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Label the rows of these runs by their last centers; returns which of them need the host for that."""
+        if not closing.any():
+            return closing
+        equal = closing & (control[:, Control.HAS_EQUAL] != 0)
+        self._restart(control, closing & ~equal, HISTORY)
+        self._work.launch_assign()
+        n_open = self._device.download(self._work.control)[:, Control.N_OPEN]
+        return equal | (closing & (n_open > 0))
+
+    def _inertias(self, given_up: NDArray[np.bool_]) -> F64:
+        """Of all runs but those given up, whose rows may have no labels."""
+        work, device = self._work, self._device
+        for i in np.flatnonzero(given_up).tolist():
+            device.fill(work.labels[i : i + 1], 0)
+        distances = device.empty((work.n_runs, self._rows.n_samples), np.float64)
+        largest = work.launch_distances(work.centers, self._rows.weights, distances)
+        return work.totals(distances, largest)
+
+
+class Record(Sequence[Step]):
+    """The iterations of a run, as the device has recorded them."""
+
+    def __init__(self, history: F64, n_samples: int, seconds: float) -> None:
+        self._history, self._n_samples, self._seconds = history, n_samples, seconds
+
+    def __len__(self) -> int:
+        return len(self._history)
+
+    @overload
+    def __getitem__(self, index: int) -> Step: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Step]: ...
+    def __getitem__(self, index: int | slice) -> Step | list[Step]:
+        if isinstance(index, slice):
+            return [step_of(record, self._n_samples, 0, self._seconds) for record in self._history[index]]
+        return step_of(self._history[index], self._n_samples, 0, self._seconds)
+
+
+def variances(rows: CupyRows) -> F64:
+    """The mean over the features of the population variance, of each problem: its only cluster's inertia."""
+    device, n_problems = rows.device, rows.n_problems
+    work = rows.workspace(1, n_problems, True)
+    work.need_grid()
+    work.begin(np.zeros((n_problems, 1, rows.n_features), rows.center_dtype))
+    device.write(work.tolerance, np.full(n_problems, -1.0))
+    work.launch_iterations(1)
+    distances = device.empty((n_problems, rows.n_samples), np.float64)
+    largest = work.launch_distances(work.centers, None, distances)
+    inertias = work.totals(distances, largest)
+    rows.leave(work)
+    return inertias / (rows.n_samples * rows.n_features)

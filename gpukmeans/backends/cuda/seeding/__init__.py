@@ -1,0 +1,1 @@
+"""Seeding on a CUDA device."""

@@ -1,0 +1,1 @@
+"""Rows in CSR on a CUDA device."""

@@ -1,0 +1,303 @@
+"""Where the arithmetic runs: the Backend protocol; choice.py has how one is chosen.
+
+The engine (lloyd.py, seeding.py) speaks a few coarse verbs and imports no array library but NumPy.  A backend keeps the
+rows where it computes, as they are stored, and ends every verb in the same bits as every other backend: labels are the
+true nearest centers, and sums are exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpukmeans.arrays.on_device import DeviceInput
+from gpukmeans.arrays.types import F64, I64
+from gpukmeans.exact.sums import Grid
+
+#: SciPy's csr_array or csr_matrix, which the protocol does not import.
+CsrRows = Any
+
+
+class Assigned(NamedTuple):
+    """What one assignment did: how many rows changed their label, and how many each step of the ladder settled."""
+
+    n_moved: int
+    n_certified: int  # by a screen
+    n_resolved: int  # by float64 distances
+    n_exact: int  # by exact arithmetic
+    n_uncertain: int = 0  # left to the screen's word (precision="fast" only)
+    n_skipped: int = 0  # by drift bounds, without a look
+    seconds: Mapping[str, float] = MappingProxyType({})  # by stage, where the backend can tell
+
+
+@dataclass(frozen=True)
+class Updated:
+    """The new centers, seen from outside: one number per cluster each."""
+
+    weights: F64  # (n_clusters,) summed weights; 0 marks an empty cluster, whose center is NaN until it is placed
+    shift_square: F64  # (n_clusters,) |new - old|^2 in warp order; NaN for an empty cluster
+
+
+class Step(NamedTuple):
+    """One iteration: an assignment, and the update that followed it."""
+
+    assigned: Assigned
+    shift: float  # sum over the clusters of |new - old|^2 (`exact_total`); NaN where a cluster is empty
+    n_empty: int  # clusters without weight, which wait for a center
+    seconds: float  # wall time
+
+
+@dataclass
+class Ended:
+    """How one of several runs ended: its labels, and the centers and inertia of the same assignment."""
+
+    labels: Any  # (n_samples,), as of `Run.labels_there`
+    centers: NDArray
+    lowest: float  # bounds of the inertia; equal where it is known
+    highest: float
+    steps: Sequence[Step]  # the iterations, of which relocations are none
+    n_used: int | None = None  # how many clusters have a row, where that is known
+
+
+class Run(Protocol):
+    """One run of Lloyd's algorithm: centers, labels (int32, -1 at first) and exact sums, kept where the rows are."""
+
+    def assign(self, *, move: bool = True) -> Assigned:
+        """Give every row its true nearest center (ties: the lowest index).
+
+        With `move`, the exact sums follow the rows that changed; without, only the labels do, and the run is over.
+        """
+
+    def update(self) -> Updated:
+        """Replace the centers by the means of the exact sums, rounded to the center dtype.  Follows an `assign`."""
+
+    def advance(self, limit: int, tol: float) -> list[Step]:
+        """Go through some iterations, `limit` at most, in one go; none where the caller had better do them one by one.
+
+        Ends after an iteration that moves no row, or whose shift is not above `tol`, or that leaves a cluster empty.
+        """
+
+    def weights(self) -> F64:
+        """The summed weights of the clusters, (n_clusters,), as of the last update."""
+
+    def sums(self) -> tuple[I64, I64]:
+        """Exact sums (n_limbs, n_clusters, n_features) and weights (n_weight_limbs, n_clusters) of the clusters."""
+
+    def centers(self) -> NDArray:
+        """The centers, (n_clusters, n_features), on the host."""
+
+    def assigned_centers(self) -> NDArray:
+        """Those that the labels belong to, on the host: the centers of the last `assign`."""
+
+    def set_centers(self, centers: NDArray) -> None:
+        """Replace the centers (the labels and sums stay)."""
+
+    def labels(self) -> NDArray[np.int32]:
+        """The labels, (n_samples,), on the host."""
+
+    def labels_there(self) -> Any:
+        """The labels where the caller has the rows: a copy on the device that they were loaded from, or on the host."""
+
+    def farthest(self, count: int) -> NDArray[np.int64]:
+        """Indices of the `count` rows farthest from their own centers (float64, warp order; ties: the lowest index).
+
+        By the centers of the last `assign`.  Farthest first.
+        """
+
+    def inertia(self) -> float:
+        """Sum over the rows of weight times |x - own center|^2 (float64, warp order), summed exactly, rounded once."""
+
+    def inertias(self) -> F64:
+        """The same of each cluster by itself, (n_clusters,)."""
+
+
+class Runs(Protocol):
+    """Several runs that advance together."""
+
+    def finish(self, max_iter: int, tols: F64) -> Sequence[Ended | None]:
+        """Take every run to its end, by the rules of `gpukmeans.engine.lloyd.lloyd`; `tols` of shape (n_runs,).
+
+        None stands for a run that has to start over alone: one that empties a cluster, and any that the backend gives
+        up.
+        """
+
+    def inertia(self, labels: Any, centers: NDArray) -> float:
+        """As `Run.inertia`, of the outcome of a run; asked only where its bounds differ."""
+
+
+class BatchSums(NamedTuple):
+    """What a single assignment found: enough to move centers by."""
+
+    sums: F64  # (n_clusters, n_features) weighted sums of the rows of each cluster; exact, then rounded to float64
+    weights: F64  # (n_clusters,) their summed weights, likewise
+    inertia: float  # of the rows under the centers they were assigned to, see batch_inertia.py; NaN if not asked for
+
+
+class Drawn(NamedTuple):
+    """Seeds of several runs of k-means++, of which the first `n_certain` of each run are right."""
+
+    rows: I64  # (n_runs, n_clusters)
+    n_certain: I64  # (n_runs,)
+
+    @classmethod
+    def nothing(cls, seeds: I64, n_steps: int) -> Drawn:
+        """No seed but those that were given, (n_runs, n_given)."""
+        return cls(np.pad(seeds, ((0, 0), (0, n_steps))), np.full(len(seeds), seeds.shape[1]))
+
+
+class Seeding(Protocol):
+    """The squared distances of all rows to their closest seed, for one run of k-means++ step by step, or of k-means||.
+
+    Block b holds rows ``b * block_size`` and on.  Every returned value comes with a bound of its error.
+    """
+
+    block_size: int
+
+    def add(self, indices: NDArray[np.int64]) -> tuple[F64, F64]:
+        """Make rows seeds: the first one, or many at once.  Returns what `accept` does."""
+
+    def propose(self, candidates: NDArray[np.int64]) -> tuple[F64, F64]:
+        """Per candidate row: the sum over all rows of weight * min(closest, |x - candidate|^2), and its error bound.
+
+        Rough where that is cheap: see `refine`.  Both of shape (n_candidates,).
+        """
+
+    def refine(self, indices: NDArray[np.int64]) -> tuple[F64, F64]:
+        """The same for some candidates of the last proposal, with float64's errors."""
+
+    def accept(self, index: int) -> tuple[F64, F64]:
+        """Make a candidate of the last proposal a seed.
+
+        Returns per block the sum of weight * closest and its error bound, both of shape (n_blocks,).
+        """
+
+    def block(self, block: int) -> tuple[F64, F64]:
+        """The terms weight * closest of the rows of a block, and their error bounds."""
+
+    def terms(self) -> tuple[F64, F64]:
+        """The same of all rows."""
+
+
+class Rows(Protocol):
+    """The rows of one fit, resident where the backend computes; restarts share them.
+
+    Sparse rows also have ``entries(indices)``: of some rows the stored entries, as the place of each one's row among
+    the indices, its column, and its value.
+    """
+
+    n_samples: int
+    n_features: int
+    grid: Grid | None
+    center_dtype: np.dtype  # float32 for float32 rows, else float64
+
+    def start(self, centers: NDArray, *, precision: str = "exact") -> Run:
+        """A new run from `centers` (n_clusters, n_features), in the center dtype of the fit."""
+
+    def plusplus(self, seeds: I64, draws: F64) -> Drawn:
+        """Greedy k-means++ for several runs, each on its own as far as every draw and every choice is certain.
+
+        `seeds` (n_runs, n_given) are the rows drawn so far, at least one; `draws` (n_runs, n_steps, n_trials) are the
+        random values of the steps that follow.  A backend may leave any number of steps to the engine, all of them too:
+        the engine takes one step with `seeding`, settles what is open exactly, and asks again.
+        """
+
+    def seeding(self) -> Seeding:
+        """Distances without seeds."""
+
+    def runs_at_a_time(self, n_clusters: int, n_runs: int) -> int:
+        """How many of `n_runs` had better advance together; 0 where each had better run alone."""
+
+    def start_many(self, centers: NDArray) -> Runs:
+        """New runs from `centers` (n_runs, n_clusters, n_features), where `runs_at_a_time` is not 0."""
+
+    def n_used(self, labels: Any, n_clusters: int) -> int:
+        """How many of the clusters have a row at all, by labels of `Run.labels_there`."""
+
+    def take(self, indices: NDArray[np.int64]) -> NDArray:
+        """Some rows, as stored, on the host (bfloat16 as float32)."""
+
+    def unweighted(self) -> Rows:
+        """The same rows, not copied, without weights, to be summed."""
+
+    def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> Rows:
+        """Some rows (one at least), in this order and as often as they are named: a copy where the backend computes.
+
+        They have the weights given here, (n_indices,), and none where none are given, whatever these rows weigh; and
+        the grid that the same values would have if they were loaded by themselves.
+        """
+
+    def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:
+        """Assign all rows to `centers` (n_clusters, n_features) once.  `inertia` of rows without weights only."""
+
+
+class Feed(Protocol):
+    """Batches of rows on their way to where the backend computes; close it when it has served (`with`)."""
+
+    ahead: bool  # whether the next batch had better be sent before the last one is worked on
+
+    def __enter__(self) -> Feed: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def send(self, indices: NDArray[np.int64]) -> None:
+        """Name the rows of the next batch.  One may be on its way while another is worked on."""
+
+    def receive(self) -> Rows:
+        """The batch on its way, without weights, to be summed.  It ends with the next call of `receive`."""
+
+    def drop(self) -> None:
+        """Forget the batch on its way, if there is one."""
+
+    def some(self, indices: NDArray[np.int64], sample_weight: F64 | None = None) -> Rows:
+        """Other rows, with these weights, not to be summed; they stay."""
+
+
+class RowsThere(Rows, Protocol):
+    """Rows that the caller has on a device."""
+
+    def center_distances(self, centers: NDArray) -> Any:
+        """The distances of every row to every center, (n_samples, n_clusters), as an array for the caller to keep.
+
+        float32 if rows and centers are, else float64: the square root, correctly rounded, of `row_square_distances`.
+        """
+
+
+class Backend(Protocol):
+    """A place to compute."""
+
+    name: str
+    reads_sparse: bool  # whether `load` takes CSR; a backend without this attribute does not
+
+    def load(self, X: NDArray | DeviceInput | CsrRows, sample_weight: F64 | None = None, *, sums: bool = True) -> Rows:
+        """Bring rows in: C-contiguous uint8, float32 or float64; weights float64 >= 0 or None.
+
+        Rows on the backend's own device are used where they lie, after all that the caller has queued there, and may
+        be float16 and bfloat16, too.  Sparse rows come in CSR, float32 or float64 and finite, the indices of each row
+        rising and not repeated; fits end in the bits of the dense rows.
+        The rows' `grid` is ``Grid.for_rows(X, sample_weight)``, or None with ``sums=False``: such rows can be labelled
+        and seeded but not summed.  Raises a ValueError, in scikit-learn's words, where a value is not allowed (finite,
+        at most `LARGEST_VALUE`) that this backend minds.
+        """
+
+    def hand_out(self, values: NDArray) -> Any:
+        """A small array for the caller to keep, where this backend computes: on its device, or as it is."""
+
+    def unit_rows(self, X: NDArray | DeviceInput | CsrRows) -> tuple[Any, F64]:
+        """`gpukmeans.exact.unit_rows.unit_rows` of X, where X lies: a copy, to be loaded.
+
+        Of rows on the backend's own device nothing has been checked; the largest magnitudes tell what is not finite.
+        """
+
+    def feed(self, X: NDArray | DeviceInput, batch_size: int) -> Feed:
+        """Batches of at most `batch_size` rows of X, which stays where it is.  X and what it raises: see `load`."""
+
+    def minds(self, dtype: np.dtype) -> bool:
+        """Whether rows of this dtype are checked here, where they are loaded or labelled; others must be before."""
+
+    def describe(self) -> str:
+        """The machine and library versions, in one line."""

@@ -1,0 +1,1 @@
+"""Error radii: the mathematics of "this label cannot be otherwise"."""

@@ -1,0 +1,106 @@
+"""What follows from scores and their radii: the best center, whether it is certain, and for how long.
+
+A verdict holds the best center, the second best, and lower bounds of two *gaps*: by how much the second best and all
+others are farther than the best.  While both gaps, less what the centers drift, are positive, the label stays and is
+not computed anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpukmeans.arrays.types import F64
+from gpukmeans.certificates.drift import GAP_SLACK
+from gpukmeans.certificates.rounding import ScoreRadius
+
+if TYPE_CHECKING:
+    pass
+from gpukmeans.arrays.types import F32
+
+
+@dataclass(frozen=True)
+class Screened:
+    """The verdict of a screen on some rows.
+
+    Attributes
+    ----------
+    best, second : ndarray of int
+        The centers with the lowest scores.
+    certain : ndarray of bool
+        Whether the best center is certified to be the nearest.
+    near, rest : ndarray of float64
+        Lower bounds of |x - c_second| and of the smallest distance to any other center, minus |x - c_best|.
+    """
+
+    best: NDArray[np.integer]
+    second: NDArray[np.integer]
+    certain: NDArray[np.bool_]
+    near: F64
+    rest: F64
+
+
+def verdict(norms: F64, lowest: Lowest, upper: NDArray, radius: ScoreRadius) -> Screened:
+    """What follows from an upper score of the best center and lower scores of the others, each up to its radius.
+
+    An upper bound of |x|^2 serves all distances: sqrt(|x|^2 + b) - sqrt(|x|^2 + a) falls as |x|^2 grows.
+    """
+    error = norms * radius.per_norm
+    error += radius.constant
+    return verdict_within(norms, lowest, upper, error)
+
+
+def verdict_within(norms: F64, lowest: Lowest, upper: NDArray, error: F64) -> Screened:
+    """`verdict` with the radius of each row, which is overwritten."""
+    nearest = upper + error
+    second = lowest.second_score - error
+    certain = second > nearest
+    squares = norms * norms
+    nearest += squares
+    nearest = np.sqrt(np.maximum(nearest, 0.0, out=nearest), out=nearest)
+    nearest *= 1.0 + GAP_SLACK
+    error -= squares
+    near, rest = (_farther(scores, error, nearest) for scores in (lowest.second_score, lowest.third_score))
+    return Screened(lowest.best, lowest.second, certain, near, rest)
+
+
+def _farther(scores: NDArray, less: F64, nearest: F64) -> F64:
+    distance = scores - less
+    distance = np.sqrt(np.maximum(distance, 0.0, out=distance), out=distance)
+    distance *= 1.0 - GAP_SLACK
+    distance -= nearest
+    return distance
+
+
+@dataclass(frozen=True)
+class Lowest:
+    """The lowest scores of each row and where they are; no score (infinity) where there are too few centers."""
+
+    best: NDArray[np.integer]
+    best_score: F32
+    second_score: F32
+    second: NDArray[np.integer]
+    third_score: F32
+
+
+def lowest_scores(scores: F32, count: int = 3) -> Lowest:
+    """The two or three lowest of each row of `scores`, (n_rows, n_centers), which may be overwritten.
+
+    With ``count=2`` neither `second` nor `third_score` is looked for: `second` then repeats `best`.
+    """
+    n, k = scores.shape
+    scores = np.ascontiguousarray(scores)
+    flat, starts = scores.reshape(-1), np.arange(0, n * k, k)
+    found = []
+    for _ in range(count):
+        index = scores.argmin(axis=1)
+        at = starts + index
+        found.append((index, flat.take(at)))
+        flat[at] = np.inf
+    (best, first), (second, runner_up) = found[:2]
+    if count == 2:
+        return Lowest(best, first, runner_up, best, runner_up)
+    return Lowest(best, first, runner_up, second, found[2][1])

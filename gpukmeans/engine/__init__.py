@@ -1,0 +1,1 @@
+"""Lloyd's algorithm and its starts, written once over any backend."""

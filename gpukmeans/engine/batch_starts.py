@@ -1,0 +1,101 @@
+"""Where mini-batch k-means starts: centers drawn among some random rows, as scikit-learn draws them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpukmeans.arrays.sparse import is_sparse
+from gpukmeans.arrays.types import F64, I64
+from gpukmeans.backends.protocol import Backend, Rows
+from gpukmeans.engine.restarts import Init
+from gpukmeans.engine.seeding.starts import draw_rows
+from gpukmeans.intake.checks import check_centers
+
+
+@dataclass
+class BatchStarts:
+    """Starts, one after the other.
+
+    Attributes
+    ----------
+    backend : Backend
+    n_samples : int
+        Of all rows.
+    sample_weight : ndarray of shape (n_samples,), float64, or None
+    X : array-like or CSR of shape (n_samples, n_features)
+        The rows as they came; of CSR a callable `init` gets some rows in CSR.
+    some : callable
+        ``some(indices, weights)`` are some of the rows, where the backend computes.
+    everything : callable
+        ``everything()`` are all, with their weights.
+    init : {"k-means++", "k-means||", "random"}, ndarray of shape (n_clusters, n_features) or callable
+    n_clusters : int
+    init_size : int
+        Random rows to draw among; where it is `n_samples`, these are all rows, once each.
+    random_state : RandomState
+    dtype : dtype
+        Of the centers.
+    """
+
+    backend: Backend
+    n_samples: int
+    sample_weight: F64 | None
+    X: Any
+    some: Callable[[I64, F64 | None], Rows]
+    everything: Callable[[], Rows]
+    init: Init
+    n_clusters: int
+    init_size: int
+    random_state: np.random.RandomState
+    dtype: np.dtype
+
+    def draw(self) -> NDArray:
+        """The next start.  Rows to draw among are drawn even for given centers, which do not need them."""
+        indices = None
+        if self.init_size < self.n_samples:
+            indices = self.random_state.randint(0, self.n_samples, self.init_size)
+        if not isinstance(self.init, str) and not callable(self.init):
+            return np.asarray(self.init)
+        weight = self._weights(indices)
+        rows = self.everything() if indices is None else self.some(indices, weight)
+        if callable(self.init):
+            if is_sparse(self.X):
+                values = self.X if indices is None else self.X[indices]
+            else:
+                values = rows.take(np.arange(rows.n_samples)).astype(self.dtype, copy=False)
+            theirs = self.init(values, self.n_clusters, random_state=self.random_state)
+            return check_centers(theirs, self.n_clusters, values.shape[1], self.dtype)
+        load = partial(self.backend.load, sums=False)
+        drawn = draw_rows(self.init, rows, self.n_clusters, self.random_state, weight, self.dtype, load)
+        return rows.take(drawn).astype(self.dtype)
+
+    def best(self, n_init: int, precision: str, *, verbose: bool) -> NDArray:
+        """Of so many starts the one with the lowest inertia (of equal ones the first) on random rows of their own."""
+        drawn = self.random_state.randint(0, self.n_samples, self.init_size)
+        judges: Rows | None = None
+        best, lowest = None, float("nan")
+        for i in range(n_init):
+            if verbose:
+                print(f"Init {i + 1}/{n_init} with method {self.init!s}")
+            centers = self.draw()
+            if n_init == 1 and not verbose:
+                return centers
+            judges = judges or self.some(drawn, self._weights(drawn))
+            run = judges.start(centers, precision=precision)
+            run.assign(move=False)
+            inertia = run.inertia()
+            if verbose:
+                print(f"Inertia for init {i + 1}/{n_init}: {inertia}")
+            if not lowest <= inertia:
+                best, lowest = centers, inertia
+        assert best is not None
+        return best
+
+    def _weights(self, indices: I64 | None) -> F64 | None:
+        return self.sample_weight if indices is None or self.sample_weight is None else self.sample_weight[indices]

@@ -1,0 +1,287 @@
+"""Mini-batch k-means, step by step, over any backend.
+
+D. Sculley, "Web-scale k-means clustering", WWW 2010: each step assigns a few random rows and moves their centers to the
+mean of all rows that they have been given so far.  Stopping rules and the replacement of centers that got few rows are
+scikit-learn's, and so is the order in which random values are used.
+
+The sums of a batch are exact (exact_sums.py) and centers move on the host, so that every backend ends in the same bits.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpukmeans.arrays.types import F64, I64
+from gpukmeans.backends.protocol import BatchSums, Feed, Rows
+from gpukmeans.engine.records import Iteration, Watch
+from gpukmeans.exact.sums import exact_total
+from gpukmeans.exact.warp_order import center_shift_square
+
+
+class Draws:
+    """Rows drawn with replacement, batch after batch: what ``random_state.choice(n, size, p=p)`` draws, for less.
+
+    Parameters
+    ----------
+    random_state : RandomState
+        Others may draw from it, too, but for the time between `ahead` and what follows it.
+    p : ndarray of shape (n_samples,)
+        The chance of each row.
+    size : int
+        Rows of a batch.
+    """
+
+    def __init__(self, random_state: np.random.RandomState, p: NDArray, size: int) -> None:
+        self.random_state, self.size = random_state, size
+        self._even = bool((p == p[0]).all())
+        self._before: Any = None
+        self._reach = p.astype(np.float64).cumsum()
+        self._reach /= self._reach[-1]
+
+    def __call__(self) -> I64:
+        """The indices of the next batch, (size,)."""
+        values = self.random_state.random_sample(self.size)
+        if not self._even:
+            return self._reach.searchsorted(values, side="right")
+        # The first row whose reach exceeds the value: where all rows have one chance, a product all but finds it.
+        n = len(self._reach)
+        found = np.minimum((values * n).astype(np.int64), n - 1)
+        wrong = self._reach[found] <= values
+        wrong |= (found > 0) & (self._reach[found - 1] > values)
+        found[wrong] = self._reach.searchsorted(values[wrong], side="right")
+        return found
+
+    def ahead(self) -> I64:
+        """The same, to be taken back perhaps."""
+        self._before = self.random_state.get_state()
+        return self()
+
+    def settle(self) -> bool:
+        """What was drawn ahead, if anything was, is not taken back.  Returns whether anything was."""
+        was, self._before = self._before is not None, None
+        return was
+
+    def take_back(self) -> bool:
+        """As if nothing had been drawn ahead.  Returns whether anything was."""
+        if self._before is not None:
+            self.random_state.set_state(self._before)
+        return self.settle()
+
+
+@dataclass
+class MovingCenters:
+    """Centers, each the mean of the rows that it has been given.
+
+    Attributes
+    ----------
+    centers : ndarray of shape (n_clusters, n_features)
+        Never written to: every step makes new ones.
+    counts : ndarray of shape (n_clusters,), float64
+        Summed weights of the rows that each center is the mean of.
+    n_since : int
+        Rows since few-row centers were last looked for.
+    """
+
+    centers: NDArray
+    counts: F64
+    n_since: int = 0
+
+    def due(self, batch_size: int) -> bool:
+        """Whether centers with few rows are to be replaced in the step that comes, of `batch_size` rows."""
+        self.n_since += batch_size
+        if (self.counts == 0).any() or self.n_since >= 10 * len(self.counts):
+            self.n_since = 0
+            return True
+        return False
+
+    def move(self, found: BatchSums) -> None:
+        """Take in the rows of a batch.
+
+        A center c of weight w that gets rows of weight v and sum s moves to c + (s - v c) / (w + v): each operation is
+        rounded to float64, the result to the dtype of the centers.  So a center stays where it is if all rows lie on
+        it.  One without weight moves to s / v; one that gets nothing stays.
+        """
+        got = np.flatnonzero(found.weights > 0)
+        weights, before = found.weights[got, None], self.counts[got, None]
+        old = np.where(before > 0, self.centers[got].astype(np.float64), 0.0)
+        counts, centers = self.counts.copy(), self.centers.copy()
+        counts[got] += found.weights[got]
+        centers[got] = old + (found.sums[got] - weights * old) / counts[got, None]
+        self.centers, self.counts = centers, counts
+
+    def few(self, ratio: float, batch_size: int) -> NDArray[np.intp]:
+        """The clusters whose weight is below `ratio` times the largest: those to be replaced by rows of the batch.
+
+        No more than half as many as the batch has rows, the lightest first (of equal ones the lowest index), and never
+        all: there must be a weight to begin with.
+        """
+        light = self.counts < ratio * self.counts.max()
+        order = self.counts.argsort(kind="stable")
+        most = min(int(0.5 * batch_size), len(order) - 1)
+        if light.sum() > 0.5 * batch_size or light.all():
+            light[order[most:]] = False
+        return np.flatnonzero(light)
+
+    def replace(
+        self, clusters: NDArray[np.intp], rows: Rows, random_state: np.random.RandomState, *, verbose: bool
+    ) -> None:
+        """Put clusters on random rows of the batch, with the smallest weight of any other: less, and they are next.
+
+        `random_state` is used for one `choice`, and not at all where there are no clusters.
+        """
+        if not len(clusters):
+            return
+        chosen = random_state.choice(rows.n_samples, replace=False, size=len(clusters))
+        if verbose:
+            print(f"[MiniBatchKMeans] Reassigning {len(clusters)} cluster centers.")
+        self.centers = self.centers.copy()
+        self.centers[clusters] = rows.take(chosen.astype(np.int64))
+        self.counts = self.counts.copy()
+        self.counts[clusters] = np.delete(self.counts, clusters).min()
+
+
+@dataclass
+class EarlyStopping:
+    """When to end: centers that hardly move, or a smoothed inertia that does not get better.
+
+    Attributes
+    ----------
+    n_samples, batch_size, n_steps : int
+    tol : float
+        Absolute: end when the summed squared shift of the centers is not above it; 0: never.
+    max_no_improvement : int or None
+        End after so many steps on end without a lower smoothed inertia; None: never.
+    verbose : bool
+        Print every step.
+    smoothed : float or None
+        The exponentially weighted average of the inertia per row, from the second step on; None before.
+    first : float or None
+        Inertia per row of the first step, which belongs to the initial centers and is not averaged.
+    """
+
+    n_samples: int
+    batch_size: int
+    n_steps: int
+    tol: float
+    max_no_improvement: int | None
+    verbose: bool
+    smoothed: float | None = None
+    first: float | None = None
+    lowest: float | None = None
+    n_without: int = 0
+
+    def __call__(self, step: int, inertia: float, shift: float) -> bool:
+        """Whether to end after a step, given its number from 1, the inertia of its batch and the shift of the centers.
+
+        The inertia is that of the centers before they moved.
+        """
+        mean = inertia / self.batch_size
+        if step == 1:
+            self.first = mean
+            self._say(f"Minibatch step {step}/{self.n_steps}: mean batch inertia: {mean}")
+            return False
+        if self.smoothed is None:
+            self.smoothed = mean
+        else:
+            share = min(self.batch_size * 2.0 / (self.n_samples + 1), 1)
+            self.smoothed = self.smoothed * (1 - share) + mean * share
+        self._say(f"Minibatch step {step}/{self.n_steps}: mean batch inertia: {mean}, ewa inertia: {self.smoothed}")
+        if self.tol > 0.0 and shift <= self.tol:
+            self._say(f"Converged (small centers change) at step {step}/{self.n_steps}")
+            return True
+        if self.lowest is None or self.smoothed < self.lowest:
+            self.lowest, self.n_without = self.smoothed, 0
+        else:
+            self.n_without += 1
+        if self.max_no_improvement is not None and self.n_without >= self.max_no_improvement:
+            self._say(f"Converged (lack of improvement in inertia) at step {step}/{self.n_steps}")
+            return True
+        return False
+
+    def mean_inertia(self) -> float:
+        """The smoothed inertia per row, or that of the first step where there was no other."""
+        found = self.first if self.smoothed is None else self.smoothed
+        assert found is not None, "no step has been taken"
+        return found
+
+    def _say(self, line: str) -> None:
+        if self.verbose:
+            print(line)
+
+
+def take_steps(
+    feed: Feed,
+    draws: Draws,
+    moving: MovingCenters,
+    stopping: EarlyStopping,
+    *,
+    reassignment_ratio: float,
+    precision: str,
+    inertia: bool,
+    watch: Watch | None,
+) -> list[Iteration]:
+    """Draw batches and move the centers until it is time to end.
+
+    Parameters
+    ----------
+    feed : Feed
+    draws : Draws
+    moving : MovingCenters
+        Those to start from; they are where they have come to afterwards.
+    stopping : EarlyStopping
+    reassignment_ratio : float
+        See `MovingCenters.few`.
+    precision : {"exact", "fast"}
+    inertia : bool
+        Whether that of the batches is wanted, even if nothing else asks for it.
+    watch : Watch or None
+
+    Returns
+    -------
+    list of Iteration
+        The steps.  `n_moved` is the number of rows of the batch, `n_relocated` that of the clusters put elsewhere.
+    """
+    inertia |= stopping.verbose or stopping.max_no_improvement is not None or (watch is not None and watch.inertia)
+    records: list[Iteration] = []
+    feed.send(draws())
+    while True:
+        started = time.perf_counter()
+        step = len(records) + 1
+        rows = feed.receive()
+        if feed.ahead and step < stopping.n_steps:
+            feed.send(draws.ahead())
+        due = moving.due(rows.n_samples)
+        found = rows.batch_sums(moving.centers, precision=precision, inertia=inertia)
+        before = moving.centers
+        moving.move(found)
+        few = moving.few(reassignment_ratio, rows.n_samples) if due else np.zeros(0, np.intp)
+        if len(few) and draws.take_back():
+            feed.drop()
+        moving.replace(few, rows, draws.random_state, verbose=stopping.verbose)
+        watched = stopping.tol > 0.0 or watch is not None
+        shift = exact_total(center_shift_square(moving.centers, before)) if watched else float("nan")
+        counts: dict[str, Any] = {"n_skipped": 0, "n_certified": 0, "n_resolved": 0, "n_exact": 0, "n_uncertain": 0}
+        records.append(
+            Iteration(
+                init=0,
+                iteration=step,
+                n_moved=rows.n_samples,
+                shift=shift,
+                n_relocated=len(few),
+                seconds=time.perf_counter() - started,
+                inertia=found.inertia if inertia else None,
+                **counts,
+            )
+        )
+        stop = stopping(step, found.inertia, shift)
+        if (watch is not None and watch.tell(records[-1])) or stop or step == stopping.n_steps:
+            if draws.take_back():
+                feed.drop()
+            return records
+        if not draws.settle():
+            feed.send(draws())

@@ -1,0 +1,50 @@
+"""Empty clusters get the rows farthest from their centers, as in scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gpukmeans.arrays.types import F64, I64
+from gpukmeans.backends.protocol import Rows, Run
+from gpukmeans.exact.sums import Grid, cluster_means, weight_grid
+from gpukmeans.exact.warp_order import center_shift_square
+
+
+def fill_empty_clusters(rows: Rows, run: Run, sample_weight: F64 | None) -> tuple[int, F64]:
+    """Give each empty cluster the row farthest from its own center, as scikit-learn does.
+
+    The row's share is taken out of the center of the cluster that it leaves; labels and kept sums stay as they are (the
+    next assignment moves rows).  Where every row lies on its center there is nothing to give: such clusters, and those
+    that get a row of weight zero, are put on the center of the heaviest cluster.
+
+    Returns the number of relocated clusters and the shifts of all centers.
+    """
+    grid = rows.grid
+    assert grid is not None
+    empty = np.flatnonzero(run.weights() == 0)
+    sums, weight_sums = run.sums()
+    weights_on = weight_grid(rows.n_samples, sample_weight)
+    labels = run.labels()
+    before = run.assigned_centers()
+    far = run.farthest(len(empty))
+    values = rows.take(far)
+    n_relocated = 0
+    if (values != before[labels[far]]).any():
+        for cluster, i, x in zip(empty, far, values, strict=True):
+            weight = np.ones(1) if sample_weight is None else sample_weight[i : i + 1]
+            share = _limbs(grid, x.astype(np.float64) * weight)
+            weight_share = _limbs(weights_on, weight)[:, 0]
+            sums[:, labels[i]] -= share
+            sums[:, cluster] = share
+            weight_sums[:, labels[i]] -= weight_share
+            weight_sums[:, cluster] = weight_share
+            n_relocated += 1
+    weights = weights_on.value(weight_sums[:, :, None])[:, 0]
+    centers = cluster_means(sums, weights, grid, before.dtype)
+    centers[weights == 0] = centers[weights.argmax()]
+    run.set_centers(centers)
+    return n_relocated, center_shift_square(centers, before)
+
+
+def _limbs(grid: Grid, values: F64) -> I64:
+    return np.stack([limb.astype(np.int64) for limb in grid.limbs(values)])

@@ -1,0 +1,142 @@
+"""Runs that advance together: restarts of one problem, or of several of one shape, and the best run of each.
+
+Each run takes the same steps as alone (see lloyd.py) and ends in the same bits.  A run that empties a cluster starts
+over alone, for relocation looks at single rows; so does one that the backend gives up.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpukmeans.arrays.types import F64
+from gpukmeans.backends.protocol import Ended, Rows, Runs
+from gpukmeans.engine.lloyd import lloyd
+from gpukmeans.engine.records import Iterations, LloydResult
+
+
+@dataclass
+class Contest:
+    """The runs of one problem, as they come: the best of them, and what all of them did.
+
+    Attributes
+    ----------
+    rows : callable
+        Returns the problem's rows: runs that start over alone need them.
+    sample_weight, tol
+        As for `gpukmeans.engine.lloyd.lloyd`.
+    best : LloydResult or None
+        The run with the lowest inertia so far, the first of equal ones.
+    n_runs : int
+        So far.
+    iterations : Iterations
+        Those of all runs.
+    inertia_seconds : float
+    """
+
+    rows: Callable[[], Rows]
+    sample_weight: F64 | None
+    tol: float
+    best: LloydResult | None = None
+    n_runs: int = 0
+    iterations: Iterations = field(default_factory=Iterations)
+    inertia_seconds: float = 0.0
+
+    def result(self) -> LloydResult:
+        """The best run, with the iterations of all runs."""
+        best = self.best
+        assert best is not None
+        # Arrays of many runs may share their memory: those that are kept are to hold no others.
+        labels = best.labels.copy() if isinstance(best.labels, np.ndarray) else best.labels
+        return replace(
+            best,
+            labels=labels,
+            centers=best.centers.copy(),
+            iterations=self.iterations,
+            inertia_seconds=self.inertia_seconds,
+        )
+
+    def judge(
+        self, runs: Runs, starts: NDArray, ended: Sequence[Ended | None], *, max_iter: int, precision: str
+    ) -> None:
+        """Go on with further runs: how they ended, and where from."""
+        alone: dict[int, LloydResult] = {}
+        for i, end in enumerate(ended):
+            number = self.n_runs + i
+            if end is None:
+                alone[i] = lloyd(
+                    self.rows(),
+                    starts[i],
+                    sample_weight=self.sample_weight,
+                    max_iter=max_iter,
+                    tol=self.tol,
+                    precision=precision,
+                    init=number,
+                )
+                self.iterations.add(number, alone[i].iterations)
+                self.inertia_seconds += alone[i].inertia_seconds
+            else:
+                self.iterations.add(number, end.steps)
+        self.n_runs += len(ended)
+        started = time.perf_counter()
+        reach = min(end.highest if end else alone[i].inertia for i, end in enumerate(ended))
+        for i, end in enumerate(ended):
+            if end is None:
+                result = alone[i]
+            elif end.lowest > reach or (self.best is not None and end.lowest > self.best.inertia):
+                continue
+            else:
+                known = end.lowest == end.highest
+                inertia = end.lowest if known else runs.inertia(end.labels, end.centers)
+                result = LloydResult(end.labels, end.centers, inertia, len(end.steps), n_used=end.n_used)
+            if self.best is None or result.inertia < self.best.inertia:
+                self.best = result
+        self.inertia_seconds += time.perf_counter() - started
+
+
+def contend(
+    runs: Runs, starts: NDArray, contests: Sequence[Contest], *, max_iter: int, precision: str = "exact"
+) -> None:
+    """Take runs to their ends, and let each contest have its own.
+
+    Parameters
+    ----------
+    runs : Runs
+        From ``starts.reshape(-1, n_clusters, n_features)``.
+    starts : ndarray of shape (n_contests, n_runs, n_clusters, n_features)
+    """
+    ended = runs.finish(max_iter, np.repeat([contest.tol for contest in contests], starts.shape[1]))
+    for i, contest in enumerate(contests):
+        own = ended[i * starts.shape[1] : (i + 1) * starts.shape[1]]
+        contest.judge(runs, starts[i], own, max_iter=max_iter, precision=precision)
+
+
+def lockstep(
+    rows: Rows,
+    starts: Sequence[NDArray],
+    *,
+    sample_weight: F64 | None,
+    max_iter: int,
+    tol: float,
+    precision: str = "exact",
+) -> LloydResult:
+    """The result of the run with the lowest inertia (the first of equal ones), and the iterations of all of them.
+
+    Parameters
+    ----------
+    rows : Rows
+        Of which ``rows.runs_at_a_time(n_clusters, n_runs)`` is not 0.
+    starts : sequence of ndarray of shape (n_clusters, n_features)
+    sample_weight, max_iter, tol, precision
+        As for `gpukmeans.engine.lloyd.lloyd`; "fast" can only concern runs that start over alone.
+    """
+    at_a_time = rows.runs_at_a_time(len(starts[0]), len(starts))
+    contest = Contest(lambda: rows, sample_weight, tol)
+    for base in range(0, len(starts), at_a_time):
+        group = np.stack(starts[base : base + at_a_time])
+        contend(rows.start_many(group), group[None], [contest], max_iter=max_iter, precision=precision)
+    return contest.result()

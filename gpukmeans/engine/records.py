@@ -1,0 +1,149 @@
+"""What a run records: one `Iteration` each, the result of the run, and the report of a fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, overload
+
+from numpy.typing import NDArray
+
+from gpukmeans.backends.protocol import Step
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """What one iteration did; shown to who watches, and kept in the fit report.
+
+    Attributes
+    ----------
+    init : int
+        Which restart, from 0.
+    iteration : int
+        From 1.
+    n_moved : int
+        Rows whose label changed.
+    shift : float
+        Sum over the clusters of |new center - old center|^2.
+    n_skipped, n_certified, n_resolved, n_exact, n_uncertain : int
+        Rows settled by drift bounds, by a screen, by float64 distances, by exact arithmetic, and
+        (``precision="fast"``) left to the screen's word.
+    n_relocated : int
+        Empty clusters that were given a row.
+    seconds : float
+        Wall time; where runs advance together, its even share.
+    stages : dict of str to float
+        The part of it in each stage: "update" and, on the CPU, "skip", "project", "screen groups", "screen components",
+        "screen and anchor", "screen", "resolve", "move".  Which stages an iteration has shows how rows were screened.
+    inertia : float or None
+        Of the rows with their new labels and the centers before they moved; None where nobody asked for it.
+    """
+
+    init: int
+    iteration: int
+    n_moved: int
+    shift: float
+    n_skipped: int
+    n_certified: int
+    n_resolved: int
+    n_exact: int
+    n_uncertain: int
+    n_relocated: int
+    seconds: float
+    stages: dict[str, float] = field(default_factory=dict)
+    inertia: float | None = None
+
+
+class Watch(NamedTuple):
+    """Somebody who looks on while a run goes."""
+
+    tell: Callable[[Iteration], object]  # is told of every iteration; what it returns, if true, ends the run
+    inertia: bool = False  # wants that of every iteration, too: a pass over the rows each
+    at_a_time: int = 1  # iterations that may be told together
+
+
+class Iterations(Sequence[Iteration]):
+    """The iterations of some runs, in order; told when somebody asks for them."""
+
+    def __init__(self) -> None:
+        self._runs: list[tuple[int, Sequence[Step | Iteration]]] = []
+        self._told: list[Iteration] | None = None
+
+    def add(self, init: int, steps: Sequence[Step] | Sequence[Iteration]) -> None:
+        """Those of one more run, the restart of this number."""
+        self._runs.append((init, steps))
+        self._told = None
+
+    def __len__(self) -> int:
+        return sum(len(steps) for _, steps in self._runs)
+
+    def __getstate__(self) -> dict[str, object]:
+        """For pickles and copies: all told."""
+        return {"_runs": [(0, list(self))], "_told": None}
+
+    @overload
+    def __getitem__(self, index: int) -> Iteration: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Iteration]: ...
+    def __getitem__(self, index: int | slice) -> Iteration | list[Iteration]:
+        if self._told is None:
+            self._told = [
+                step
+                if isinstance(step, Iteration)
+                else iteration_record(init, number, step, 0, step.shift, step.seconds, {})
+                for init, steps in self._runs
+                for number, step in enumerate(steps, 1)
+            ]
+        return self._told[index]
+
+
+@dataclass
+class LloydResult:
+    """The outcome of one run: labels, centers and inertia of one and the same assignment.
+
+    `stopped`: whether the watch ended it.
+    """
+
+    labels: Any  # (n_samples,), int32, as of `Run.labels_there`
+    centers: NDArray
+    inertia: float
+    n_iter: int
+    iterations: Sequence[Iteration] = field(default_factory=list)
+    inertia_seconds: float = 0.0
+    stopped: bool = False
+    n_used: int | None = None  # how many clusters have a row, where that is known already
+
+
+def iteration_record(
+    init: int,
+    number: int,
+    step: Step,
+    n_relocated: int,
+    shift: float,
+    seconds: float,
+    stages: dict[str, float],
+    inertia: float | None = None,
+) -> Iteration:
+    """The record of a step of a run, with what the engine adds to it."""
+    a = step.assigned
+    counts = (a.n_skipped, a.n_certified, a.n_resolved, a.n_exact, a.n_uncertain, n_relocated)
+    return Iteration(init, number, a.n_moved, shift, *counts, seconds, stages, inertia)
+
+
+@dataclass
+class FitReport:
+    """What a fit did and how long it took.
+
+    Attributes
+    ----------
+    backend : str
+        The machine and library versions that computed.
+    stages : dict of str to float
+        Seconds of wall time in "load", "seed", "lloyd" and "inertia", over all restarts.
+    iterations : sequence of Iteration
+        Every iteration of every restart, in order.
+    """
+
+    backend: str = ""
+    stages: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("load", "seed", "lloyd", "inertia"), 0.0))
+    iterations: Sequence[Iteration] = field(default_factory=list)

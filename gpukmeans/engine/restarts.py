@@ -1,0 +1,175 @@
+"""The restarts of a fit: where each begins, and the one that ends best."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gpukmeans.arrays.on_device import DeviceInput
+from gpukmeans.arrays.sparse import is_sparse
+from gpukmeans.arrays.types import F64
+from gpukmeans.backends.protocol import Backend, Rows
+from gpukmeans.engine.lloyd import Projection, lloyd
+from gpukmeans.engine.lockstep import lockstep
+from gpukmeans.engine.records import FitReport, LloydResult, Watch
+from gpukmeans.engine.seeding.draws import probabilities
+from gpukmeans.engine.seeding.plusplus import many_kmeans_plusplus
+from gpukmeans.engine.seeding.starts import draw_rows
+from gpukmeans.engine.tolerance import Tolerance
+from gpukmeans.intake.checks import check_centers
+from gpukmeans.threads import parts_of, workers
+
+#: Runs whose seeds are drawn in one go.
+SEEDED_TOGETHER = 64
+
+
+Init = str | ArrayLike | Callable[..., ArrayLike]
+
+
+@dataclass
+class Restarts:
+    """The restarts of one fit.
+
+    Attributes
+    ----------
+    X : ndarray or CSR of shape (n_samples, n_features), or DeviceInput
+    backend : Backend
+    rows : Rows
+        X on the backend, with `sample_weight`.
+    sample_weight : ndarray of shape (n_samples,), float64, or None
+    init : {"k-means++", "k-means||", "random"}, ndarray of shape (n_clusters, n_features) or callable
+    n_clusters, n_init : int
+    random_state : RandomState
+    dtype : dtype
+        Of the centers.
+    report : FitReport
+        Filled in by `best`.
+    project : callable, optional
+        As of `gpukmeans.engine.lloyd.lloyd`.  A callable `init` then gets X as it is, and returns centers that are
+        constrained already.
+    """
+
+    X: NDArray | DeviceInput
+    backend: Backend
+    rows: Rows
+    sample_weight: F64 | None
+    init: Init
+    n_clusters: int
+    n_init: int
+    random_state: np.random.RandomState
+    dtype: np.dtype
+    report: FitReport
+    project: Projection | None = None
+
+    def best(
+        self,
+        *,
+        max_iter: int,
+        tol: float | Tolerance,
+        precision: str,
+        watch: Watch | None = None,
+        verbose: bool = False,
+    ) -> LloydResult:
+        """The run with the lowest inertia, the first of equal ones; parameters as for `gpukmeans.engine.lloyd.lloyd`.
+
+        Small problems advance all runs together, unless somebody watches them.  A run that `watch` ends is the last.
+        """
+        theirs = watch is not None or callable(self.init)  # code that should not find BLAS held at one thread
+        with nullcontext() if theirs else workers(0):
+            alone = watch is not None or verbose or self.project is not None
+            if not alone and self.rows.runs_at_a_time(self.n_clusters, self.n_init):
+                return self._best_of_all_at_once(max_iter, tol, precision)
+            return self._best_of_each(max_iter, tol, precision, watch, verbose)
+
+    def _best_of_all_at_once(self, max_iter: int, tol: float | Tolerance, precision: str) -> LloydResult:
+        started = time.perf_counter()
+        starts = list(self._starts())
+        self.report.stages["seed"] += time.perf_counter() - started
+        started = time.perf_counter()
+        best = lockstep(
+            self.rows, starts, sample_weight=self.sample_weight, max_iter=max_iter, tol=float(tol), precision=precision
+        )
+        self._note(best, started)
+        return best
+
+    def _best_of_each(
+        self,
+        max_iter: int,
+        tol: float | Tolerance,
+        precision: str,
+        watch: Watch | None,
+        verbose: bool,
+    ) -> LloydResult:
+        best: LloydResult | None = None
+        starts = self._starts(1 if verbose or watch else SEEDED_TOGETHER)  # who watches had better not wait
+        for restart in range(self.n_init):
+            started = time.perf_counter()
+            centers = next(starts)
+            self.report.stages["seed"] += time.perf_counter() - started
+            if verbose:
+                print("Initialization complete")
+            started = time.perf_counter()
+            result = lloyd(
+                self.rows,
+                centers,
+                sample_weight=self.sample_weight,
+                max_iter=max_iter,
+                tol=tol,
+                precision=precision,
+                init=restart,
+                watch=watch,
+                verbose=verbose,
+                project=self.project,
+            )
+            self._note(result, started)
+            if best is None or result.inertia < best.inertia:
+                best = result
+            if result.stopped:
+                break
+        assert best is not None
+        return best
+
+    def _note(self, result: LloydResult, started: float) -> None:
+        self.report.stages["lloyd"] += time.perf_counter() - started - result.inertia_seconds
+        self.report.stages["inertia"] += result.inertia_seconds
+        before = self.report.iterations
+        self.report.iterations = [*before, *result.iterations] if before else result.iterations
+
+    def _start(self) -> NDArray:
+        """The centers that the next run starts from."""
+        k = self.n_clusters
+        if isinstance(self.init, str):
+            load = partial(self.backend.load, sums=False)
+            drawn = draw_rows(self.init, self.rows, k, self.random_state, self.sample_weight, self.dtype, load)
+            return self.rows.take(drawn).astype(self.dtype)
+        if callable(self.init):
+            X = self._host_rows
+            if self.project is not None or is_sparse(X):  # to center sparse rows would fill them
+                return check_centers(self.init(X, k, random_state=self.random_state), k, X.shape[1], self.dtype)
+            mean = X.mean(axis=0, dtype=self.dtype)
+            moved = self.init(X - mean, k, random_state=self.random_state)
+            return check_centers(moved, k, X.shape[1], self.dtype) + mean
+        return np.asarray(self.init)
+
+    @cached_property
+    def _host_rows(self) -> NDArray:
+        """For callables: rows on a device are brought to the host once."""
+        return self.X.on_host() if isinstance(self.X, DeviceInput) else self.X
+
+    def _starts(self, at_a_time: int = SEEDED_TOGETHER) -> Iterator[NDArray]:
+        """The centers that the runs start from, drawn for some runs at a time when the first of them is asked for."""
+        if not isinstance(self.init, str) or self.init != "k-means++":
+            for _ in range(self.n_init):
+                yield self._start()
+            return
+        p = probabilities(self.rows.n_samples, self.sample_weight, self.dtype)
+        for part in parts_of(self.n_init, at_a_time):
+            n_runs = part.stop - part.start
+            drawn = many_kmeans_plusplus(self.rows, self.n_clusters, n_runs, self.random_state, p, self.sample_weight)
+            yield from (self.rows.take(run).astype(self.dtype) for run in drawn)

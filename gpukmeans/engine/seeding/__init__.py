@@ -1,0 +1,1 @@
+"""Where Lloyd's algorithm starts."""

@@ -1,0 +1,110 @@
+"""k-means++ with scikit-learn's draws, each decided as real arithmetic would.
+
+D. Arthur and S. Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007; the greedy variant with
+2 + log(k) trials is scikit-learn's.
+
+A draw is a decision: which row does the running sum of squared distances first reach a random value at?  Which of the
+trials leaves the smallest potential?  Backends return distances with error bounds, which settle nearly every decision
+(draws.py); those they leave open are settled in whole numbers of unlimited size (exact.py).  So every backend draws the
+same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpukmeans.arrays.types import F64
+from gpukmeans.backends.protocol import Drawn, Rows
+from gpukmeans.engine.seeding.draws import locate, smallest
+from gpukmeans.engine.seeding.exact import ExactPotentials
+
+
+def kmeans_plusplus(
+    rows: Rows,
+    n_clusters: int,
+    random_state: np.random.RandomState,
+    p: NDArray,
+    sample_weight: F64 | None = None,
+    n_local_trials: int | None = None,
+) -> NDArray[np.int64]:
+    """Indices of `n_clusters` rows drawn by greedy k-means++, in the order drawn.
+
+    Parameters
+    ----------
+    rows : Rows
+    random_state : RandomState
+        Used exactly as scikit-learn uses it: one `choice`, then `n_local_trials` uniforms for each further row.
+    p : ndarray of shape (n_samples,)
+        See `probabilities`.
+    n_local_trials : int, default=2 + int(log(n_clusters))
+    """
+    return many_kmeans_plusplus(rows, n_clusters, 1, random_state, p, sample_weight, n_local_trials)[0]
+
+
+def many_kmeans_plusplus(
+    rows: Rows,
+    n_clusters: int,
+    n_runs: int,
+    random_state: np.random.RandomState,
+    p: NDArray,
+    sample_weight: F64 | None = None,
+    n_local_trials: int | None = None,
+) -> NDArray[np.int64]:
+    """What so many calls of `kmeans_plusplus` draw one after another, (n_runs, n_clusters).
+
+    No random value depends on what an earlier one hit, so all are drawn first.  The backend goes as far as it is
+    certain, with all runs at once if it likes.
+    """
+    first, draws = plusplus_draws(rows.n_samples, n_clusters, n_runs, random_state, p, n_local_trials)
+    return settled(rows.plusplus(first, draws), draws, lambda _: (rows, sample_weight))
+
+
+def plusplus_draws(
+    n_samples: int,
+    n_clusters: int,
+    n_runs: int,
+    random_state: np.random.RandomState,
+    p: NDArray,
+    n_local_trials: int | None = None,
+) -> tuple[NDArray[np.int64], F64]:
+    """The random values of `many_kmeans_plusplus`: the first rows (n_runs, 1), and (n_runs, n_steps, n_trials)."""
+    if n_local_trials is None:
+        n_local_trials = 2 + int(np.log(n_clusters))
+    first = np.empty((n_runs, 1), np.int64)
+    draws = np.empty((n_runs, n_clusters - 1, n_local_trials))
+    for run in range(n_runs):
+        first[run] = random_state.choice(n_samples, p=p)
+        draws[run] = random_state.uniform(size=draws.shape[1:])
+    return first, draws
+
+
+def settled(drawn: Drawn, draws: F64, problem_of: Callable[[int], tuple[Rows, F64 | None]]) -> NDArray[np.int64]:
+    """All rows of the runs, of which a backend was certain of some; `problem_of` a run: its rows and their weights."""
+    for run in np.flatnonzero(drawn.n_certain < drawn.rows.shape[1]).tolist():
+        rows, sample_weight = problem_of(run)
+        certain = drawn.rows[run, : drawn.n_certain[run]].tolist()
+        drawn.rows[run] = _settled(rows, certain, draws[run], sample_weight)
+    return drawn.rows
+
+
+def _settled(rows: Rows, seeds: list[int], draws: F64, sample_weight: F64 | None) -> list[int]:
+    """The rest of a run, of which some seeds are certain: one step, then as far as the backend goes on, and so on."""
+    exact = ExactPotentials(rows, sample_weight)
+    seeding = rows.seeding()
+    sums, errors = seeding.add(np.array(seeds))
+    while True:
+        located = locate(draws[len(seeds) - 1], sums, errors, seeding, exact, seeds)
+        candidates = np.array(list(dict.fromkeys(located)))
+        best = smallest(candidates, seeding, rows, exact, seeds)
+        seeds.append(int(candidates[best]))
+        drawn = rows.plusplus(np.array([seeds]), draws[None, len(seeds) - 1 :])
+        further = drawn.rows[0, len(seeds) : drawn.n_certain[0]]
+        if len(seeds) + len(further) > len(draws):
+            return [*seeds, *further.tolist()]
+        sums, errors = seeding.accept(best)
+        if len(further):
+            sums, errors = seeding.add(further)
+            seeds += further.tolist()

@@ -1,0 +1,32 @@
+"""All ways to start: k-means++, k-means|| and random rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpukmeans.arrays.types import F64
+from gpukmeans.backends.protocol import Rows
+from gpukmeans.engine.seeding.draws import probabilities, random_rows
+from gpukmeans.engine.seeding.parallel import kmeans_parallel
+from gpukmeans.engine.seeding.plusplus import kmeans_plusplus
+
+
+def draw_rows(
+    init: str,
+    rows: Rows,
+    n_clusters: int,
+    random_state: np.random.RandomState,
+    sample_weight: F64 | None,
+    dtype: np.dtype,
+    load: Callable[[NDArray, F64], Rows],
+) -> NDArray[np.int64]:
+    """Indices of the rows to start from, by the name of a way to draw them: see `gpukmeans.KMeans`."""
+    if init == "k-means||":
+        return kmeans_parallel(rows, n_clusters, random_state, dtype, sample_weight, load)
+    p = probabilities(rows.n_samples, sample_weight, dtype)
+    if init == "random":
+        return random_rows(rows, n_clusters, random_state, p)
+    return kmeans_plusplus(rows, n_clusters, random_state, p, sample_weight)

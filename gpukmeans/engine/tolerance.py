@@ -1,0 +1,63 @@
+"""When centers have moved so little that a run ends: `tol` times the mean variance of the features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from gpukmeans.backends.protocol import Rows, Run
+
+
+class Tolerance:
+    """``tol * mean_variance(rows)``, known within bounds until a shift is too close to them to tell.
+
+    Stands on the right of ``shift <= tolerance``.  The inertia that it needs is dear over sparse rows, bounds are not.
+    """
+
+    def __init__(self, tol: float, lowest: float, highest: float, compute: Callable[[], float]) -> None:
+        self._lowest, self._highest = tol * lowest * (1.0 - 2.0**-50), tol * highest * (1.0 + 2.0**-50)
+        self._compute = lambda: tol * compute()
+        self._value: float | None = None
+
+    def __float__(self) -> float:
+        if self._value is None:
+            self._value = self._compute()
+        return self._value
+
+    def __str__(self) -> str:
+        return str(float(self))
+
+    def __ge__(self, shift: float) -> bool:
+        if self._value is None and not self._lowest <= shift <= self._highest:
+            return shift < self._lowest
+        return shift <= float(self)
+
+
+def scaled_tolerance(rows: Rows, tol: float) -> float | Tolerance:
+    """`tol` times the mean variance of the features, as `lloyd` wants it."""
+    if tol == 0.0:
+        return 0.0
+    run = _one_cluster(rows)
+    bounds = getattr(run, "inertia_bounds", None)
+    size = rows.n_samples * rows.n_features
+    if bounds is None:
+        return tol * (run.inertia() / size)
+    lowest, highest = bounds()
+    slack = 2.0**-50  # of the quotients
+    return Tolerance(tol, lowest / size * (1.0 - slack), highest / size * (1.0 + slack), lambda: run.inertia() / size)
+
+
+def mean_variance(rows: Rows) -> float:
+    """Mean over the features of the population variance: the inertia of one cluster, by n_samples * n_features.
+
+    Weights do not enter, as in scikit-learn, whose `tol` is relative to this number.
+    """
+    return _one_cluster(rows).inertia() / (rows.n_samples * rows.n_features)
+
+
+def _one_cluster(rows: Rows) -> Run:
+    run = rows.start(np.zeros((1, rows.n_features)))
+    run.assign()
+    run.update()
+    return run

@@ -1,0 +1,1 @@
+"""The estimators and functions of the public interface."""

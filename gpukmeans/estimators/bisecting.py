@@ -1,0 +1,383 @@
+"""BisectingKMeans: scikit-learn's divisive clustering, every split an exact k-means of two clusters."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from numbers import Integral
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import _fit_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from gpukmeans.arrays.on_device import DeviceInput, center_dtype
+from gpukmeans.arrays.sparse import is_sparse
+from gpukmeans.arrays.types import F64, I64
+from gpukmeans.backends.protocol import Backend, Rows
+from gpukmeans.engine.lloyd import lloyd
+from gpukmeans.engine.lockstep import lockstep
+from gpukmeans.engine.records import LloydResult
+from gpukmeans.engine.seeding.starts import draw_rows
+from gpukmeans.estimators.base import BaseKMeans
+from gpukmeans.exact.sums import exact_total
+from gpukmeans.intake.checks import WEIGHT_RANGE, check_centers, check_rows, check_weights
+from gpukmeans.intake.kinds import ArrayKind
+from gpukmeans.threads import workers
+
+#: A further run of a bisection counts as better from here on, as in scikit-learn, whose inertias are rounded.
+BETTER = 1.0 - 1e-6
+
+
+class BisectingKMeans(BaseKMeans):
+    """Bisecting k-means: split one cluster in two by k-means until there are `n_clusters`.
+
+    A drop-in for `sklearn.cluster.BisectingKMeans`: the same parameters, attributes and, for the same `random_state`,
+    the same clustering that scikit-learn finds in float64.  In every split each label is the true nearest of the two
+    centers as stored (ties: the first of them), and labels, centers and inertia are the same bits on every backend.
+
+    Parameters
+    ----------
+    n_clusters : int, default=8
+    init : {"k-means++", "random"} or callable, default="random"
+        Where each split starts.  A callable gets ``(X, 2, random_state)``, with the rows of the cluster, from which
+        the mean of all rows is subtracted (but not from sparse ones), and returns two centers in those coordinates.
+    n_init : int, default=1
+        Runs of k-means in each split; the one with the lowest inertia is kept.
+    random_state : int, RandomState or None, default=None
+        For the draws of `init`.
+    max_iter : int, default=300
+        Iterations of one run at most.
+    verbose : int, default=0
+        Print the inertia of every iteration (which costs a pass over the rows each) and the centers of every split.
+    tol : float, default=1e-4
+        A run ends when the summed squared shift of its two centers is at most `tol`: absolute, as in scikit-learn's
+        class of this name, and unlike that of `KMeans`.
+    copy_x : bool, default=True
+        Accepted for compatibility.  X is never modified.
+    algorithm : {"lloyd", "elkan"}, default="lloyd"
+        Accepted for compatibility: the result is the same.
+    bisecting_strategy : {"biggest_inertia", "largest_cluster"}, default="biggest_inertia"
+        Split the cluster of the largest inertia, or that of the most rows; of equal ones the first.
+    backend : {"auto", "numpy", "cupy"} or Backend, default="auto"
+        Where to compute: see `gpukmeans.KMeans`.
+    precision : {"exact", "fast"}, default="exact"
+        "fast" trusts rounded scores where rows are too close to call.
+
+    Attributes
+    ----------
+    cluster_centers_ : ndarray of shape (n_clusters, n_features)
+        float32 for float32 data, float64 otherwise.
+    labels_ : ndarray of shape (n_samples,), int32
+        By the splits: a row's own center need not be the nearest of all.  This and `cluster_centers_` are torch tensors
+        or CuPy arrays where X is one.
+    inertia_ : float
+        Summed squared distance of the rows to the centers of their own clusters, times their weights.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Where X has string column names.
+    backend_ : str
+        The name of the backend that ran: "numpy" or "cupy".
+
+    See Also
+    --------
+    KMeans : all clusters at once.
+
+    Notes
+    -----
+    `predict` goes down the splits, so ``predict(X)`` equals ``labels_``; `score` and `transform` take all centers, as
+    scikit-learn's do.  Rows may be as for `KMeans`, sparse ones too; on a CUDA device the rows of a cluster are
+    gathered there, which takes as much memory again as they have.
+
+    Exact ties between the two centers of a split go to the first; scikit-learn's rounding decides them.  Where a
+    cluster is to be split of which fewer than two rows weigh anything, scikit-learn's ``init="random"`` fails; here a
+    copy of its center becomes an empty cluster, and a warning says how many clusters there are.
+
+    M. Steinbach, G. Karypis and V. Kumar, "A comparison of document clustering techniques", KDD Workshop on Text
+    Mining, 2000; scikit-learn's `BisectingKMeans` for the interface.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gpukmeans import BisectingKMeans
+    >>> X = np.array([[1, 1], [10, 1], [3, 1], [10, 0], [2, 1], [10, 2], [10, 8], [10, 9], [10, 10]])
+    >>> model = BisectingKMeans(n_clusters=3, random_state=0).fit(X)
+    >>> model.labels_
+    array([0, 2, 0, 2, 0, 2, 1, 1, 1], dtype=int32)
+    >>> model.predict([[0, 0], [12, 3]])
+    array([0, 2], dtype=int32)
+    >>> model.cluster_centers_
+    array([[ 2.,  1.],
+           [10.,  9.],
+           [10.,  1.]])
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **BaseKMeans._parameter_constraints,
+        "init": [StrOptions({"k-means++", "random"}), callable],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "copy_x": ["boolean"],
+        "algorithm": [StrOptions({"lloyd", "elkan"})],
+        "bisecting_strategy": [StrOptions({"biggest_inertia", "largest_cluster"})],
+    }
+
+    n_init: int
+    inertia_: float
+    _tree: _Tree
+
+    def __init__(
+        self,
+        n_clusters: int = 8,
+        *,
+        init: str | Callable[..., ArrayLike] = "random",
+        n_init: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+        max_iter: int = 300,
+        verbose: int = 0,
+        tol: float = 1e-4,
+        copy_x: bool = True,
+        algorithm: Literal["lloyd", "elkan"] = "lloyd",
+        bisecting_strategy: Literal["biggest_inertia", "largest_cluster"] = "biggest_inertia",
+        backend: str | Backend = "auto",
+        precision: Literal["exact", "fast"] = "exact",
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.init = init
+        self.n_init = n_init
+        self.random_state = random_state
+        self.max_iter = max_iter
+        self.verbose = verbose
+        self.tol = tol
+        self.copy_x = copy_x
+        self.algorithm = algorithm
+        self.bisecting_strategy = bisecting_strategy
+        self.backend = backend
+        self.precision = precision
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> BisectingKMeans:
+        """Find the clusters of X.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            As for `gpukmeans.KMeans.fit`.
+        y : ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+            Not negative, not all zero.  None weighs all rows equally.
+
+        Returns
+        -------
+        self : BisectingKMeans
+
+        Raises
+        ------
+        ValueError, TypeError, MemoryError, gpukmeans.backends.BackendUnavailable
+            As `gpukmeans.KMeans.fit` does.
+        """
+        with self._all_or_nothing():
+            return self._fit(X, sample_weight)
+
+    def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> BisectingKMeans:
+        backend, given = self._place(X, sample_weight=sample_weight)
+        rows_in = check_rows(self, given, reset=True, backend=backend)
+        n_samples = rows_in.shape[0]
+        self._check_enough(n_samples)
+        dtype = center_dtype(rows_in.dtype)
+        weight = check_weights(sample_weight, n_samples, dtype)
+        splitter = _Splitter(
+            self, rows_in, backend, backend.load(rows_in, weight), weight, dtype, check_random_state(self.random_state)
+        )
+        with nullcontext() if callable(self.init) else workers(0):
+            tree, clusters = self._grow(splitter)
+
+        self._tree = tree
+        self.backend_ = backend.name
+        labels = np.empty(n_samples, np.int32)
+        for label, cluster in enumerate(clusters):
+            labels[cluster.rows] = label
+            tree.label[cluster.node] = label
+        kind = ArrayKind.of(X)
+        self.labels_ = kind.give(labels, backend)
+        self.cluster_centers_ = kind.give(np.stack([tree.centers[cluster.node] for cluster in clusters]), backend)
+        self._n_features_out = self.n_clusters
+        self.inertia_ = exact_total(np.array([cluster.inertia for cluster in clusters]))
+        n_distinct = sum(len(cluster.rows) > 0 for cluster in clusters)
+        if n_distinct < self.n_clusters:
+            warnings.warn(
+                f"Only {n_distinct} of n_clusters={self.n_clusters} clusters have rows: there was nothing left to "
+                "split. Possibly due to duplicate points in X.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        return self
+
+    def _grow(self, splitter: _Splitter) -> tuple[_Tree, list[_Cluster]]:
+        """Split until there are enough clusters, which are returned from left to right."""
+        n_samples = splitter.rows.n_samples
+        tree, clusters = _Tree(), [_Cluster(0, np.arange(n_samples), 0.0)]
+        for _ in range(self.n_clusters - 1):
+            if self.bisecting_strategy == "biggest_inertia":
+                worst = int(np.argmax([cluster.inertia for cluster in clusters]))
+            else:
+                worst = int(np.argmax([len(cluster.rows) for cluster in clusters]))
+            split = clusters[worst]
+            found = splitter.split(split.rows)
+            if found is None:  # it cannot be split
+                if split.node == 0:
+                    split.inertia = splitter.one_cluster(tree)
+                twin = tree.centers[split.node]
+                centers, inertias = np.stack([twin, twin]), np.array([split.inertia, 0.0])
+                parts = [split.rows, split.rows[:0]]
+            else:
+                labels, centers, inertias = found
+                parts = [split.rows[labels == side] for side in (0, 1)]
+            nodes = tree.grow(split.node, centers)
+            clusters[worst : worst + 1] = map(_Cluster, nodes, parts, inertias.tolist())
+        if self.n_clusters == 1:
+            clusters[0].inertia = splitter.one_cluster(tree)
+        return tree, clusters
+
+    def predict(self, X: ArrayLike) -> Any:
+        """The cluster of each row, found by going down the splits: at each, the nearer center (ties: the first).
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,), int32
+            Or a torch tensor or CuPy array, as X is.
+        """
+        check_is_fitted(self)
+        tree = self._tree
+        if not tree.children:
+            return super().predict(X)
+        backend, _ = self._place(X)
+        rows = self._rows(X)
+        labels = np.empty(rows.n_samples, np.int32)
+        waiting = [(0, np.arange(rows.n_samples))]
+        while waiting:
+            node, some = waiting.pop()
+            if node in tree.label:
+                labels[some] = tree.label[node]
+            elif len(some):
+                pair = tree.children[node]
+                part = rows if len(some) == rows.n_samples else rows.subset(some, sums=False)
+                run = part.start(np.stack([tree.centers[child] for child in pair]), precision=self.precision)
+                run.assign(move=False)
+                side = run.labels()
+                waiting += [(child, some[side == i]) for i, child in enumerate(pair)]
+        return ArrayKind.of(X).give(labels, backend)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+@dataclass
+class _Tree:
+    """The splits, node by node; node 0 is all rows.  Flat, so that no depth is too much for pickle."""
+
+    centers: dict[int, NDArray] = field(default_factory=dict)
+    children: dict[int, tuple[int, int]] = field(default_factory=dict)
+    label: dict[int, int] = field(default_factory=dict)  # of the nodes that were not split
+
+    def grow(self, node: int, centers: NDArray) -> tuple[int, int]:
+        """Two new nodes below one."""
+        first = 2 * len(self.children) + 1
+        self.children[node] = pair = first, first + 1
+        self.centers.update(zip(pair, centers, strict=True))
+        return pair
+
+
+@dataclass
+class _Cluster:
+    """A node that is not split yet."""
+
+    node: int
+    rows: I64
+    inertia: float
+
+
+@dataclass
+class _Splitter:
+    """Runs k-means with two clusters on some of the rows."""
+
+    options: BisectingKMeans
+    X: NDArray | DeviceInput
+    backend: Backend
+    rows: Rows
+    sample_weight: F64 | None
+    dtype: np.dtype
+    random_state: np.random.RandomState
+
+    def __post_init__(self) -> None:
+        if callable(self.options.init):
+            self._host = self.X.on_host() if isinstance(self.X, DeviceInput) else self.X
+            # To center sparse rows would fill them.
+            self._mean = None if is_sparse(self._host) else self._host.mean(axis=0, dtype=self.dtype)
+
+    def split(self, indices: I64) -> tuple[NDArray[np.int32], NDArray, F64] | None:
+        """Labels 0 and 1, the two centers and the two inertias; None where too few rows weigh anything."""
+        weight = None if self.sample_weight is None else self.sample_weight[indices]
+        n_heavy = len(indices) if weight is None else int(np.count_nonzero(weight))
+        if n_heavy < (2 if self.options.init == "random" else 1):
+            return None
+        if weight is not None and weight.max() < WEIGHT_RANGE[0]:
+            return None
+        rows = self.rows if len(indices) == self.rows.n_samples else self.rows.subset(indices, weight)
+        best: LloydResult | None = None
+        for _ in range(self.options.n_init):
+            result = self._run(rows, self._start(rows, indices, weight), weight)
+            if best is None or result.inertia < best.inertia * BETTER:
+                best = result
+        assert best is not None
+        if self.options.verbose:
+            print(f"New centroids from bisection: {best.centers}")
+        run = rows.start(best.centers, precision=self.options.precision)
+        run.assign(move=False)
+        return run.labels(), best.centers, run.inertias()
+
+    def _start(self, rows: Rows, indices: I64, weight: F64 | None) -> NDArray:
+        init = self.options.init
+        if callable(init):
+            mean, X = self._mean, self._host[indices]
+            moved = init(X if mean is None else X - mean, 2, random_state=self.random_state)
+            centers = check_centers(moved, 2, rows.n_features, self.dtype)
+            return centers if mean is None else centers + mean
+        load = partial(self.backend.load, sums=False)
+        drawn = draw_rows(str(init), rows, 2, self.random_state, weight, self.dtype, load)
+        return rows.take(drawn).astype(self.dtype)
+
+    def _run(self, rows: Rows, centers: NDArray, weight: F64 | None) -> LloydResult:
+        options = self.options
+        how: dict[str, Any] = {
+            "sample_weight": weight,
+            "max_iter": options.max_iter,
+            "tol": float(options.tol),
+            "precision": options.precision,
+        }
+        if not options.verbose and rows.runs_at_a_time(2, 1):
+            return lockstep(rows, [centers], **how)
+        return lloyd(rows, centers, **how, verbose=bool(options.verbose))
+
+    def one_cluster(self, tree: _Tree) -> float:
+        """Give node 0 its center, the mean of the rows (weights do not enter, as in scikit-learn); its inertia."""
+        rows = self.rows if self.sample_weight is None else self.rows.unweighted()
+        run = rows.start(np.zeros((1, rows.n_features), self.dtype))
+        run.assign()
+        run.update()
+        tree.centers[0] = run.centers()[0]
+        run = self.rows.start(run.centers())
+        run.assign(move=False)
+        return run.inertia()

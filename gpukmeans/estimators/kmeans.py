@@ -1,0 +1,296 @@
+"""KMeans: scikit-learn's estimator API over the gpukmeans engine."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import _fit_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import StrOptions
+
+from gpukmeans.arrays.on_device import center_dtype
+from gpukmeans.backends.protocol import Backend
+from gpukmeans.engine.records import FitReport, Iteration, LloydResult
+from gpukmeans.engine.restarts import Init, Restarts
+from gpukmeans.engine.tolerance import scaled_tolerance
+from gpukmeans.estimators.base import BaseKMeans
+from gpukmeans.estimators.watching import Callback, watching
+from gpukmeans.intake.checks import check_rows, check_weights
+from gpukmeans.intake.kinds import ArrayKind
+
+
+class KMeans(BaseKMeans):
+    """Exact k-means, on an NVIDIA GPU where there is one, on the CPU where there is none.
+
+    A drop-in for `sklearn.cluster.KMeans`: the same parameters, attributes and, for the same `random_state`, the same
+    clustering that scikit-learn finds in float64.  Each label is the true nearest center of the centers as stored
+    (ties: the lowest index), and labels, centers, inertia and n_iter are the same bits on every backend.
+
+    Parameters
+    ----------
+    n_clusters : int, default=8
+        Number of clusters.
+    init : {"k-means++", "k-means||", "random"}, array-like (n_clusters, n_features) or callable, default="k-means++"
+        Where to start.  "k-means||" (see `gpukmeans.engine.seeding.parallel.kmeans_parallel`) takes few passes
+        over the rows, however many clusters there are.  A callable gets ``(X, n_clusters, random_state)``, X centered
+        on its mean as scikit-learn gives it, and returns centers in those coordinates.
+    n_init : "auto" or int, default="auto"
+        Restarts; the one with the lowest inertia is kept.  "auto": 10 for "random" and callables, else 1.
+    max_iter : int, default=300
+        Iterations of one run at most.
+    tol : float, default=1e-4
+        A run ends when the summed squared shift of the centers is at most `tol` times the mean variance of the
+        features.  With 0 it ends when no label changes: no rounding noise keeps it going.
+    verbose : int, default=0
+        Print the inertia of every iteration (which costs a pass over the rows each).
+    random_state : int, RandomState or None, default=None
+        For the draws of `init`.
+    copy_x : bool, default=True
+        Accepted for compatibility.  X is never modified.
+    algorithm : {"lloyd", "elkan"}, default="lloyd"
+        Accepted for compatibility: the result is the same, and this engine chooses its own short cuts.
+    backend : {"auto", "numpy", "cupy"} or Backend, default="auto"
+        Where to compute.  "auto" takes CuPy where an NVIDIA GPU is usable, else NumPy; see `backend_`.  Rows on a
+        device are clustered on that device.
+    precision : {"exact", "fast"}, default="exact"
+        "fast" trusts rounded scores where rows are too close to call: labels may then differ between backends.
+    callback : callable, default=None
+        Called after every iteration as ``callback(iteration, inertia, shift, n_moved)``: its number from 1 on in every
+        restart, the inertia of its labels (a pass over the rows), the summed squared shift of the centers that
+        followed, and how many rows changed their label.  If it returns True the fit ends there, with the best restart
+        so far.
+    progress : bool or callable, default=False
+        True: a progress bar by tqdm (``pip install 'gpukmeans[progress]'``).  A callable is told of every iteration
+        instead, as a `gpukmeans.engine.records.Iteration`, and costs no pass over the rows.
+
+    Attributes
+    ----------
+    cluster_centers_ : ndarray, torch.Tensor or cupy.ndarray of shape (n_clusters, n_features)
+        float32 for float32 data, float64 otherwise.  As X was and where X was, see the notes.
+    labels_ : ndarray, torch.Tensor or cupy.ndarray of shape (n_samples,), int32
+        Likewise.
+    inertia_ : float
+        Summed squared distance of the rows to their centers, times their weights, in the squared units of X.
+    n_iter_ : int
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Where X has string column names.
+    backend_ : str
+        The name of the backend that ran: "numpy" or "cupy".
+    fit_report_ : FitReport
+        Seconds per stage, and what each iteration did.
+
+    Notes
+    -----
+    Rows may be uint8, float32 or float64 and are read as they are; any other dtype is converted to float64.
+
+    Rows on a CUDA device (a CuPy array, a torch tensor, a JAX array, anything with DLPack or the CUDA array interface)
+    are clustered there, where they lie: float16 and bfloat16 as stored, too, to the bits of the same values in float64.
+    Nothing is copied if the array is C-contiguous; another layout, and float32 rows for centers in float64, take one
+    copy on the device.
+
+    Arrays in, arrays out.  torch tensors give torch tensors on the same device (on the host nothing is copied),
+    CuPy arrays and those of other libraries on a device give CuPy arrays there, everything else, JAX arrays included,
+    gives NumPy arrays.  Fitted attributes are what the X of `fit` was, results of a method what its own X is: a model
+    that was fitted on a device takes NumPy rows, and the other way round, and its centers are copied to where they are
+    needed by every call.  No label travels to the host, but where a cluster runs empty or ``init="k-means||"`` seeds.
+    Weights and initial centers may lie on the host, for any X, or on X's own device, from where they are brought to the
+    host; so are rows for a callable `init`.  Pickles hold NumPy arrays, so that they can be read where there is no GPU.
+
+    Values up to 2**480 in magnitude.  Cluster sums are exact to 2**-72 of each feature's largest magnitude (for
+    more than 2**26 rows a little less).
+
+    Sparse rows (SciPy's CSR matrices and arrays; other formats are converted to CSR) end in the bits of the dense rows,
+    which are never made whole, on the CPU and on the GPU.  They are float32 or float64 (integers are converted) and lie
+    on the host when they are given.  A callable `init` gets the CSR itself, not centered, as scikit-learn gives it.
+    Centers are dense, and "k-means||" holds about ten times as many dense rows as clusters.
+
+    S. P. Lloyd, "Least squares quantization in PCM" (1982); D. Arthur and S. Vassilvitskii, "k-means++: the advantages
+    of careful seeding" (2007); scikit-learn's `KMeans` for the interface.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gpukmeans import KMeans
+    >>> X = np.array([[1, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0]])
+    >>> model = KMeans(n_clusters=2, random_state=0).fit(X)
+    >>> model.labels_
+    array([1, 1, 1, 0, 0, 0], dtype=int32)
+    >>> model.predict([[0, 0], [12, 3]])
+    array([1, 0], dtype=int32)
+    >>> model.cluster_centers_
+    array([[10.,  2.],
+           [ 1.,  2.]])
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **BaseKMeans._parameter_constraints,
+        "copy_x": ["boolean"],
+        "algorithm": [StrOptions({"lloyd", "elkan"})],
+        "callback": [callable, None],
+        "progress": ["boolean", callable],
+    }
+
+    inertia_: float
+    n_iter_: int
+    fit_report_: FitReport
+
+    def __init__(
+        self,
+        n_clusters: int = 8,
+        *,
+        init: Init = "k-means++",
+        n_init: int | Literal["auto"] = "auto",
+        max_iter: int = 300,
+        tol: float = 1e-4,
+        verbose: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+        copy_x: bool = True,
+        algorithm: Literal["lloyd", "elkan"] = "lloyd",
+        backend: str | Backend = "auto",
+        precision: Literal["exact", "fast"] = "exact",
+        callback: Callback | None = None,
+        progress: bool | Callable[[Iteration], object] = False,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.init = init
+        self.n_init = n_init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.verbose = verbose
+        self.random_state = random_state
+        self.copy_x = copy_x
+        self.algorithm = algorithm
+        self.backend = backend
+        self.precision = precision
+        self.callback = callback
+        self.progress = progress
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> KMeans:
+        """Find the clusters of X.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            uint8, float32 or float64 rows are read in place; others are converted to float64.  Or an array on a CUDA
+            device, see the notes.
+        y : ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+            Not negative, not all zero.  None weighs all rows equally.
+
+        Returns
+        -------
+        self : KMeans
+
+        Raises
+        ------
+        ValueError
+            If X is not a finite 2-D array with at least `n_clusters` rows, or a parameter or weight is not allowed, or
+            X lies on a device that the backend does not compute on, or `sample_weight` or `init` on one that X does
+            not lie on.
+        TypeError
+            If X lies on a device and is not uint8, float16, bfloat16, float32 or float64, or is a bfloat16 tensor on
+            the host.
+        gpukmeans.backends.BackendUnavailable
+            If ``backend="cupy"`` cannot be used here, or X lies on a device and CuPy cannot be used.
+        MemoryError
+            If the rows do not fit on the GPU.
+        """
+        with self._all_or_nothing():
+            return self._fit(X, sample_weight)
+
+    def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> KMeans:
+        backend, given = self._place(X, sample_weight=sample_weight, init=self.init)
+        rows_in = check_rows(self, given, reset=True, backend=backend)
+        n_samples, n_features = rows_in.shape
+        self._check_enough(n_samples)
+        random_state = check_random_state(self.random_state)
+        dtype = center_dtype(rows_in.dtype)
+        weight = check_weights(sample_weight, n_samples, dtype)
+        init, n_init = self._starts(n_features, dtype, default_n_init=10)
+        self._check_algorithm()
+        report = FitReport(backend.describe())
+        started = time.perf_counter()
+        rows = backend.load(rows_in, weight)
+        tol = scaled_tolerance(rows if weight is None else rows.unweighted(), float(self.tol)) if self.tol > 0 else 0.0
+        report.stages["load"] = time.perf_counter() - started
+
+        restarts = Restarts(rows_in, backend, rows, weight, init, self.n_clusters, n_init, random_state, dtype, report)
+        with watching(self.callback, self.progress, type(self).__name__, n_samples) as watch:
+            best = restarts.best(
+                max_iter=self.max_iter,
+                tol=tol,
+                precision=self.precision,
+                watch=watch,
+                verbose=bool(self.verbose),
+            )
+        self._take(best, rows.n_used(best.labels, self.n_clusters), ArrayKind.of(X), backend, report)
+        return self
+
+    def _check_algorithm(self) -> None:
+        if self.algorithm == "elkan" and self.n_clusters == 1:
+            warnings.warn(
+                "algorithm='elkan' doesn't make sense for a single cluster. Using 'lloyd' instead.",
+                RuntimeWarning,
+                stacklevel=5,
+            )
+
+    def _take(
+        self,
+        best: LloydResult,
+        n_distinct: int,
+        kind: ArrayKind,
+        backend: Backend,
+        report: FitReport,
+        stacklevel: int = 5,
+    ) -> None:
+        """Make an outcome the fitted attributes; `stacklevel`: of the caller whom a warning is for."""
+        if n_distinct < self.n_clusters:
+            warnings.warn(
+                f"Number of distinct clusters ({n_distinct}) found smaller than n_clusters ({self.n_clusters}). "
+                "Possibly due to duplicate points in X.",
+                ConvergenceWarning,
+                stacklevel=stacklevel,
+            )
+        self.cluster_centers_ = kind.give(best.centers, backend)
+        self._n_features_out = self.n_clusters
+        self.labels_ = kind.give(best.labels, backend)
+        self.inertia_ = best.inertia
+        self.n_iter_ = best.n_iter
+        self.backend_ = backend.name
+        self.fit_report_ = report
+
+
+def fit(X: ArrayLike, n_clusters: int = 8, *, sample_weight: ArrayLike | None = None, **params: Any) -> KMeans:
+    """Cluster the rows of X: ``KMeans(n_clusters, **params).fit(X)``.
+
+    Parameters
+    ----------
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        uint8, float32 or float64 rows are read in place; others are converted to float64.  A CuPy array or another
+        array on a CUDA device is clustered there, in place.  Fitted arrays are as X is: see the notes of `KMeans`.
+    n_clusters : int, default=8
+    sample_weight : array-like of shape (n_samples,), default=None
+    **params
+        Parameters of `KMeans`: init, n_init, max_iter, tol, random_state, backend, precision and so on.
+
+    Returns
+    -------
+    KMeans
+        Fitted: see `labels_`, `cluster_centers_`, `inertia_`, `n_iter_`, `backend_`.
+
+    Examples
+    --------
+    >>> import gpukmeans
+    >>> model = gpukmeans.fit([[0.0], [1.0], [9.0], [10.0]], 2, random_state=0)
+    >>> sorted(model.cluster_centers_.ravel().tolist())
+    [0.5, 9.5]
+    """
+    return KMeans(n_clusters, **params).fit(X, sample_weight=sample_weight)

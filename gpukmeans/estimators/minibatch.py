@@ -1,0 +1,381 @@
+"""MiniBatchKMeans: scikit-learn's estimator for data that come in batches, or of which a part tells enough."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from numbers import Integral, Real
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import _fit_context
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval
+
+from gpukmeans.arrays.on_device import center_dtype, dtype_of
+from gpukmeans.arrays.types import F64, I64
+from gpukmeans.backends.protocol import Backend, Rows
+from gpukmeans.engine.batch_starts import BatchStarts
+from gpukmeans.engine.batch_steps import Draws, EarlyStopping, MovingCenters, take_steps
+from gpukmeans.engine.records import FitReport, Iteration
+from gpukmeans.engine.restarts import Init
+from gpukmeans.engine.seeding.draws import probabilities
+from gpukmeans.engine.tolerance import mean_variance
+from gpukmeans.estimators.base import BaseKMeans
+from gpukmeans.estimators.watching import Callback, watching
+from gpukmeans.intake.checks import check_rows, check_weights
+from gpukmeans.intake.kinds import ArrayKind
+from gpukmeans.threads import workers
+
+
+class MiniBatchKMeans(BaseKMeans):
+    """K-means by small random batches of rows, or by batches as they come (`partial_fit`).
+
+    A drop-in for `sklearn.cluster.MiniBatchKMeans`: the same parameters and attributes and, for the same
+    `random_state`, the same draws and in float64 the same clustering.  Labels within every batch are the true nearest
+    centers and sums are exact, so that centers, labels and inertia are the same bits on every backend.
+
+    Parameters
+    ----------
+    n_clusters : int, default=8
+        Number of clusters.
+    init : {"k-means++", "k-means||", "random"}, array-like (n_clusters, n_features) or callable, default="k-means++"
+        Where to start.  Names draw among `init_size` random rows.  A callable gets ``(X, n_clusters, random_state)``
+        with these rows as they are, on the host (CSR if X is sparse), and returns centers.
+    max_iter : int, default=100
+        As many times all rows are drawn at most.
+    batch_size : int, default=1024
+        Rows drawn for a step, with replacement, with a chance proportional to their weight.
+    verbose : int, default=0
+        Print the inertia of every batch.
+    compute_labels : bool, default=True
+        Label all rows in the end (in `partial_fit`: those of the batch) and take their inertia.
+    random_state : int, RandomState or None, default=None
+        For all draws.
+    tol : float, default=0.0
+        A fit ends when the summed squared shift of the centers in a step is at most `tol` times the mean variance of
+        the features.  0: never for that reason.
+    max_no_improvement : int or None, default=10
+        A fit ends after so many steps on end that do not lower the smoothed inertia.  None: never for that reason.
+    init_size : int or None, default=None
+        Random rows to start from; at least `n_clusters`.  None: three batches, or ``3 * n_clusters`` where these are
+        fewer than the clusters.
+    n_init : "auto" or int, default="auto"
+        Starts, of which the one with the lowest inertia on `init_size` other rows is taken.  "auto": 3 for "random" and
+        callables, else 1.
+    reassignment_ratio : float, default=0.01
+        Centers that have got less than this share of what the heaviest has got are put on random rows of the batch,
+        now and then.  0: none is.
+    backend : {"auto", "numpy", "cupy"} or Backend, default="auto"
+        Where to compute, see `gpukmeans.KMeans`.
+    precision : {"exact", "fast"}, default="exact"
+        "fast" trusts rounded scores where rows are too close to call: results may then differ between backends.
+    callback : callable, default=None
+        Called after every step of `fit` as ``callback(step, inertia, shift, n_rows)``: its number from 1 on, the
+        inertia of its batch under the centers before they moved, the summed squared shift of the centers, and the
+        rows of the batch, all of which are labelled anew.  If it returns True the fit ends there.
+    progress : bool or callable, default=False
+        True: a progress bar by tqdm over the steps of `fit` (``pip install 'gpukmeans[progress]'``).  A callable is
+        told of every step instead, as a `gpukmeans.engine.records.Iteration`.
+
+    Attributes
+    ----------
+    cluster_centers_ : ndarray of shape (n_clusters, n_features)
+        float32 for float32 data, float64 otherwise.  A torch tensor or CuPy array, as `labels_`, where X is one.
+    labels_ : ndarray of shape (n_samples,), int32
+        Of all rows after `fit`, of the batch after `partial_fit`; with `compute_labels`.
+    inertia_ : float
+        Likewise.  Without `compute_labels`, after `fit`: the smoothed inertia per row of the batches, times the summed
+        weights.
+    n_iter_ : int
+        As many times all rows have been drawn, rounded up; of `fit`.
+    n_steps_ : int
+        Batches taken in.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Where X has string column names.
+    backend_ : str
+        The name of the backend that ran: "numpy" or "cupy".
+    fit_report_ : FitReport
+        Of `fit`: the seconds of its stages "seed", "steps" and "labels", and what every step did.
+
+    Notes
+    -----
+    Rows may be uint8, float32 or float64 (see `gpukmeans.KMeans`, also for arrays on a device).  For float32 rows,
+    centers are stored in float32, while sums, weights and what is done to the centers in a step are float64:
+    scikit-learn rounds these to float32, too, and may come to other decisions.  Clusters of equal weight are replaced
+    in the order of their index where not all may be.
+
+    Sparse rows (CSR) end in the bits of the dense rows, of which none but those that become centers are made.  Calls of
+    `partial_fit` may be given dense and sparse batches in turn.
+
+    X may be a `numpy.memmap`: `fit` reads it once to see that all values are finite, then batch by batch, and once more
+    for the labels.  On a GPU rows of the host's memory are gathered and copied batch by batch, beside what the GPU
+    does; only the labels of all rows in the end (`compute_labels`) need room for all of them there.
+
+    D. Sculley, "Web-scale k-means clustering" (2010); scikit-learn's `MiniBatchKMeans` for the interface, the stopping
+    rules and the replacement of centers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gpukmeans import MiniBatchKMeans
+    >>> X = np.array([[1, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0]])
+    >>> model = MiniBatchKMeans(n_clusters=2, random_state=0).fit(X)
+    >>> model.predict([[0, 0], [12, 3]]).tolist()
+    [1, 0]
+    >>> stream = MiniBatchKMeans(n_clusters=2, random_state=0)
+    >>> for batch in (X[:4], X[2:]):
+    ...     stream = stream.partial_fit(batch)
+    >>> stream.n_steps_, stream.labels_.tolist()
+    (2, [0, 1, 1, 1])
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **BaseKMeans._parameter_constraints,
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "compute_labels": ["boolean"],
+        "max_no_improvement": [Interval(Integral, 0, None, closed="left"), None],
+        "init_size": [Interval(Integral, 1, None, closed="left"), None],
+        "reassignment_ratio": [Interval(Real, 0, None, closed="left")],
+        "callback": [callable, None],
+        "progress": ["boolean", callable],
+    }
+
+    inertia_: float
+    n_iter_: int
+    n_steps_: int
+    fit_report_: FitReport
+
+    def __init__(
+        self,
+        n_clusters: int = 8,
+        *,
+        init: Init = "k-means++",
+        max_iter: int = 100,
+        batch_size: int = 1024,
+        verbose: int = 0,
+        compute_labels: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+        tol: float = 0.0,
+        max_no_improvement: int | None = 10,
+        init_size: int | None = None,
+        n_init: int | Literal["auto"] = "auto",
+        reassignment_ratio: float = 0.01,
+        backend: str | Backend = "auto",
+        precision: Literal["exact", "fast"] = "exact",
+        callback: Callback | None = None,
+        progress: bool | Callable[[Iteration], object] = False,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.init = init
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.verbose = verbose
+        self.compute_labels = compute_labels
+        self.random_state = random_state
+        self.tol = tol
+        self.max_no_improvement = max_no_improvement
+        self.init_size = init_size
+        self.n_init = n_init
+        self.reassignment_ratio = reassignment_ratio
+        self.backend = backend
+        self.precision = precision
+        self.callback = callback
+        self.progress = progress
+
+    # ---- fit ---------------------------------------------------------------------------------------------------
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> MiniBatchKMeans:
+        """Find the clusters of X by random batches of its rows.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            uint8, float32 or float64 rows are read in place; others are converted to float64.  Or an array on a CUDA
+            device, or CSR.
+        y : ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+            Not negative, not all zero: the chances of the rows to be drawn.
+
+        Returns
+        -------
+        self : MiniBatchKMeans
+
+        Raises
+        ------
+        ValueError, TypeError, MemoryError, gpukmeans.backends.BackendUnavailable
+            As `gpukmeans.KMeans.fit`.
+        """
+        with self._all_or_nothing():
+            return self._fit(X, sample_weight)
+
+    def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> MiniBatchKMeans:
+        backend, given = self._place(X, sample_weight=sample_weight, init=self.init)
+        rows_in = check_rows(self, given, reset=True)  # at once: hardly any batch has all rows
+        n_samples, n_features = rows_in.shape
+        self._check_enough(n_samples)
+        dtype = center_dtype(rows_in.dtype)
+        init, n_init = self._starts(n_features, dtype, default_n_init=3)
+        self._set_sizes(n_samples)
+        random_state = check_random_state(self.random_state)
+        weight = check_weights(sample_weight, n_samples, dtype)
+        report = FitReport(backend.describe(), dict.fromkeys(("seed", "steps", "labels"), 0.0))
+        n_steps = self.max_iter * n_samples // self._batch_size
+        theirs = callable(init) or self.callback is not None or callable(self.progress)
+        with (
+            nullcontext() if theirs else workers(0),  # code of others should not find BLAS held at one thread
+            backend.feed(rows_in, self._batch_size) as feed,
+            watching(self.callback, self.progress, type(self).__name__, n_samples, n_steps) as watch,
+        ):
+            started = time.perf_counter()
+            tol = float(self.tol) * mean_variance(backend.load(rows_in)) if self.tol > 0 else 0.0
+            everything = partial(backend.load, rows_in, weight, sums=False)
+            starts = self._batch_starts(backend, rows_in, weight, feed.some, everything, init, random_state, dtype)
+            centers = starts.best(n_init, self.precision, verbose=bool(self.verbose))
+            moving = MovingCenters(centers, np.zeros(self.n_clusters))
+            stopping = EarlyStopping(
+                n_samples, self._batch_size, n_steps, tol, self.max_no_improvement, bool(self.verbose)
+            )
+            report.stages["seed"] = time.perf_counter() - started
+            started = time.perf_counter()
+            report.iterations = take_steps(
+                feed,
+                Draws(random_state, probabilities(n_samples, weight, dtype), self._batch_size),
+                moving,
+                stopping,
+                reassignment_ratio=self.reassignment_ratio,
+                precision=self.precision,
+                inertia=not self.compute_labels,
+                watch=watch,
+            )
+            report.stages["steps"] = time.perf_counter() - started
+        kind = ArrayKind.of(X)
+        self._keep(moving, kind, backend)
+        self.n_steps_ = len(report.iterations)
+        self.n_iter_ = int(np.ceil(self.n_steps_ * self._batch_size / n_samples))
+        started = time.perf_counter()
+        if self.compute_labels:
+            self._label(backend.load(rows_in, weight, sums=False), moving.centers, kind, backend)
+        else:
+            self.inertia_ = stopping.mean_inertia() * (n_samples if weight is None else float(weight.sum()))
+        report.stages["labels"] = time.perf_counter() - started
+        self.fit_report_ = report
+        return self
+
+    # ---- partial_fit -------------------------------------------------------------------------------------------
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> MiniBatchKMeans:
+        """Move the centers by one batch; the first one, which must have `n_clusters` rows, gives them their start.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            As for `fit`.
+        y : ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+            Not negative, not all zero.
+
+        Returns
+        -------
+        self : MiniBatchKMeans
+
+        Raises
+        ------
+        ValueError, TypeError, MemoryError, gpukmeans.backends.BackendUnavailable
+            As `gpukmeans.KMeans.fit`.  The estimator is then as it was before.
+        """
+        random_state = self.__dict__.get("_random_state") or check_random_state(self.random_state)
+        state = random_state.get_state()
+        try:
+            with self._all_or_nothing():
+                self._random_state = random_state
+                return self._partial_fit(X, sample_weight)
+        except BaseException:
+            random_state.set_state(state)
+            raise
+
+    def _partial_fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> MiniBatchKMeans:
+        fitted = hasattr(self, "cluster_centers_")
+        backend, given = self._place(X, sample_weight=sample_weight, init=self.init)
+        rows_in = check_rows(self, given, reset=not fitted, backend=backend)
+        n_samples, n_features = rows_in.shape
+        if fitted:
+            dtype = dtype_of(self.cluster_centers_)
+            if dtype == np.float64 and rows_in.dtype == np.float32:
+                rows_in = rows_in.astype(np.float64)  # so that the centers are not rounded to float32
+        else:
+            self._check_enough(n_samples)
+            dtype = center_dtype(rows_in.dtype)
+        weight = check_weights(sample_weight, n_samples, dtype)
+        rows = backend.load(rows_in, weight)
+        if fitted:
+            moving = MovingCenters(self._host_centers(), self._counts, self._n_since_last_reassign)
+        else:
+            init, _ = self._starts(n_features, dtype, default_n_init=3)
+            self._set_sizes(n_samples)
+            some = partial(rows.subset, sums=False)
+            starts = self._batch_starts(backend, rows_in, weight, some, lambda: rows, init, self._random_state, dtype)
+            moving = MovingCenters(starts.draw(), np.zeros(self.n_clusters))
+        due = moving.due(self._batch_size)
+        moving.move(rows.batch_sums(moving.centers, precision=self.precision, inertia=False))
+        few = moving.few(self.reassignment_ratio, n_samples) if due else np.zeros(0, np.intp)
+        moving.replace(few, rows, self._random_state, verbose=bool(self.verbose))
+        kind = ArrayKind.of(X)
+        self._keep(moving, kind, backend)
+        if self.compute_labels:
+            self._label(rows, moving.centers, kind, backend)
+        self.n_steps_ = getattr(self, "n_steps_", 0) + 1
+        return self
+
+    # ---- both --------------------------------------------------------------------------------------------------
+
+    def _set_sizes(self, n_samples: int) -> None:
+        """Rows of a batch, and to start from."""
+        self._batch_size = min(self.batch_size, n_samples)
+        self._init_size = 3 * self._batch_size if self.init_size is None else self.init_size
+        if self._init_size < self.n_clusters:
+            if self.init_size is not None:
+                warnings.warn(
+                    f"init_size={self.init_size} should be larger than n_clusters={self.n_clusters}: "
+                    "min(3 * n_clusters, n_samples) is taken instead.",
+                    RuntimeWarning,
+                    stacklevel=5,
+                )
+            self._init_size = 3 * self.n_clusters
+        self._init_size = min(self._init_size, n_samples)
+
+    def _batch_starts(
+        self,
+        backend: Backend,
+        X: Any,
+        weight: F64 | None,
+        some: Callable[[I64, F64 | None], Rows],
+        everything: Callable[[], Rows],
+        init: Init,
+        random_state: np.random.RandomState,
+        dtype: np.dtype,
+    ) -> BatchStarts:
+        size, k = self._init_size, self.n_clusters
+        return BatchStarts(backend, X.shape[0], weight, X, some, everything, init, k, size, random_state, dtype)
+
+    def _keep(self, moving: MovingCenters, kind: ArrayKind, backend: Backend) -> None:
+        """Where the centers have come to, and what `partial_fit` goes on from."""
+        self.cluster_centers_ = kind.give(moving.centers, backend)
+        self._counts = moving.counts
+        self._n_since_last_reassign = moving.n_since
+        self._n_features_out = self.n_clusters
+        self.backend_ = backend.name
+
+    def _label(self, rows: Rows, centers: NDArray, kind: ArrayKind, backend: Backend) -> None:
+        """The labels of rows and their inertia."""
+        run = rows.start(centers, precision=self.precision)
+        run.assign(move=False)
+        self.labels_ = kind.give(run.labels_there(), backend)
+        self.inertia_ = run.inertia()

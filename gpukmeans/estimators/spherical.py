@@ -1,0 +1,361 @@
+"""SphericalKMeans: k-means by the angle between rows, for text and embeddings."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import _fit_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics.pairwise import cosine_distances
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from gpukmeans.arrays.limits import refuse_values
+from gpukmeans.arrays.on_device import DeviceInput, center_dtype, dtype_of, host_copy, host_view
+from gpukmeans.arrays.sparse import is_sparse
+from gpukmeans.arrays.types import F64, I64
+from gpukmeans.backends.protocol import Backend, Run
+from gpukmeans.engine.records import FitReport, Iteration
+from gpukmeans.engine.restarts import Init, Restarts
+from gpukmeans.engine.tolerance import scaled_tolerance
+from gpukmeans.estimators.base import BaseKMeans
+from gpukmeans.estimators.watching import Callback, watching
+from gpukmeans.exact.sums import exact_total
+from gpukmeans.exact.unit_rows import unit_centers, unit_rows
+from gpukmeans.intake.checks import check_centers, check_rows, check_weights
+from gpukmeans.intake.kinds import ArrayKind
+
+
+class SphericalKMeans(BaseKMeans):
+    """Spherical k-means: clusters of rows that point the same way, whatever their lengths.
+
+    Rows are scaled to unit length; a center is the mean of its rows, scaled to unit length; each row belongs to the
+    center at the smallest angle.  Labels, centers, inertia and n_iter are the same bits on every backend.
+
+    Parameters
+    ----------
+    n_clusters : int, default=8
+    init : {"k-means++", "k-means||", "random"}, array-like (n_clusters, n_features) or callable, default="k-means++"
+        Where to start, among the rows of unit length.  Given centers are scaled to unit length.  A callable gets
+        ``(X, n_clusters, random_state)``, X with rows of unit length (CSR if X is sparse), and returns centers of any
+        length but zero.
+    n_init : "auto" or int, default="auto"
+        Restarts; the one with the lowest inertia is kept.  "auto": 10 for "random" and callables, else 1.
+    max_iter : int, default=300
+        Iterations of one run at most.
+    tol : float, default=1e-4
+        A run ends when the summed squared shift of the centers is at most `tol` times the mean variance of the
+        features of the rows of unit length, or when no label changes.
+    verbose : int, default=0
+        Print every iteration; the inertia printed is the sum of squared distances, twice that of `inertia_`.
+    random_state : int, RandomState or None, default=None
+        For the draws of `init`.
+    backend : {"auto", "numpy", "cupy"} or Backend, default="auto"
+        Where to compute: see `gpukmeans.KMeans`.
+    precision : {"exact", "fast"}, default="exact"
+        "fast" trusts rounded scores where rows are too close to call.
+    callback : callable, default=None
+        Called after every iteration as ``callback(iteration, inertia, shift, n_moved)``, with an inertia as `inertia_`
+        is; ends the fit by returning True.  See `gpukmeans.KMeans`.
+    progress : bool or callable, default=False
+        See `gpukmeans.KMeans`.
+
+    Attributes
+    ----------
+    cluster_centers_ : ndarray of shape (n_clusters, n_features)
+        Of unit length up to rounding; float32 for float32 data, float64 otherwise.
+    labels_ : ndarray of shape (n_samples,), int32
+    inertia_ : float
+        The sum over the rows of weight times 1 - cos(row, center): half the squared distances between rows and centers
+        of unit length, summed exactly; no digits cancel.
+    n_iter_ : int
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Where X has string column names.
+    backend_ : str
+        The name of the backend that ran: "numpy" or "cupy".
+    fit_report_ : FitReport
+        Seconds per stage, and what each iteration did.
+
+    Notes
+    -----
+    What is exact: each label is the true nearest (ties: the lowest index) of the centers as stored, among rows of unit
+    length as rounded (see `gpukmeans.exact.unit_rows`).  Both have length one up to a unit in the last place or so,
+    thus the nearest center is the one of the largest cosine wherever two cosines differ by more than that rounding.
+
+    A row of zeros (a document without a known word) has no direction: its cosine to every center counts as 0, a tie,
+    which goes to cluster 0.  It takes no part in the fit and adds its whole weight to the inertia.  A cluster whose
+    rows cancel out keeps the center that it had.  Empty clusters get the row farthest from its own center, as in
+    `KMeans`.
+
+    Rows may be as for `KMeans`.  A copy of unit length is made of them (of sparse rows a copy of their values), in
+    float32 for float32 rows and float64 otherwise, where they lie; a GPU computes the centers' lengths on the host, an
+    exchange of the centers for each iteration.
+
+    I. S. Dhillon and D. S. Modha, "Concept decompositions for large sparse text data using clustering", Machine
+    Learning 42 (2001).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gpukmeans import SphericalKMeans
+    >>> X = np.array([[1.0, 0.1], [50.0, 1.0], [0.1, 3.0], [0.0, 0.2], [0.0, 0.0]])
+    >>> model = SphericalKMeans(n_clusters=2, random_state=0).fit(X)
+    >>> model.labels_
+    array([1, 1, 0, 0, 0], dtype=int32)
+    >>> model.predict([[9.0, 1.0], [900.0, 100.0], [1.0, 2.0]])
+    array([1, 1, 0], dtype=int32)
+    >>> model.cluster_centers_.round(3)
+    array([[0.017, 1.   ],
+           [0.998, 0.06 ]])
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **BaseKMeans._parameter_constraints,
+        "callback": [callable, None],
+        "progress": ["boolean", callable],
+    }
+
+    inertia_: float
+    n_iter_: int
+    fit_report_: FitReport
+
+    def __init__(
+        self,
+        n_clusters: int = 8,
+        *,
+        init: Init = "k-means++",
+        n_init: int | Literal["auto"] = "auto",
+        max_iter: int = 300,
+        tol: float = 1e-4,
+        verbose: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+        backend: str | Backend = "auto",
+        precision: Literal["exact", "fast"] = "exact",
+        callback: Callback | None = None,
+        progress: bool | Callable[[Iteration], object] = False,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.init = init
+        self.n_init = n_init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.verbose = verbose
+        self.random_state = random_state
+        self.backend = backend
+        self.precision = precision
+        self.callback = callback
+        self.progress = progress
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> SphericalKMeans:
+        """Find the clusters of X.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            As for `gpukmeans.KMeans.fit`; at least `n_clusters` rows must not be zero.
+        y : ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+            Not negative, not all zero.  None weighs all rows equally.
+
+        Returns
+        -------
+        self : SphericalKMeans
+
+        Raises
+        ------
+        ValueError, TypeError, MemoryError, gpukmeans.backends.BackendUnavailable
+            As `gpukmeans.KMeans.fit` does; ValueError, too, if too many rows or an initial center are zero.
+        """
+        with self._all_or_nothing():
+            return self._fit(X, sample_weight)
+
+    def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> SphericalKMeans:
+        started = time.perf_counter()
+        given = self._directions(X, sample_weight, reset=True, init=self.init)
+        backend, dtype, (n_samples, n_features) = given.backend, given.unit.dtype, given.unit.shape
+        weight, rows_in, lost = given.weight, given.unit, 0.0
+        some = given.heading
+        random_state = check_random_state(self.random_state)
+        init, n_init = self._starts(n_features, dtype, default_n_init=10)
+        if callable(self.init):
+            init = self._directed_init
+        elif not isinstance(init, str):
+            init = _directed(np.asarray(init), "init")
+        report = FitReport(backend.describe())
+        if some is None:
+            rows = backend.load(rows_in, weight)
+        else:
+            lost = given.weight_without_direction()
+            weight = None if weight is None else weight[some]
+            rows = backend.load(rows_in, sums=False).subset(some, weight)
+            rows_in = host_rows(rows_in)[some] if callable(init) else rows_in
+        tol = scaled_tolerance(rows if weight is None else rows.unweighted(), float(self.tol)) if self.tol > 0 else 0.0
+        report.stages["load"] = time.perf_counter() - started
+
+        restarts = Restarts(
+            rows_in, backend, rows, weight, init, self.n_clusters, n_init, random_state, dtype, report, unit_centers
+        )
+        told = self.callback
+        callback = None if told is None else lambda i, inertia, *others: told(i, 0.5 * inertia + lost, *others)
+        with watching(callback, self.progress, type(self).__name__, rows.n_samples) as watch:
+            best = restarts.best(
+                max_iter=self.max_iter, tol=tol, precision=self.precision, watch=watch, verbose=bool(self.verbose)
+            )
+        n_distinct = rows.n_used(best.labels, self.n_clusters)
+        if n_distinct < self.n_clusters:
+            warnings.warn(
+                f"Number of distinct clusters ({n_distinct}) found smaller than n_clusters ({self.n_clusters}). "
+                "Possibly due to rows of X that point the same way.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        labels = best.labels
+        if some is not None:
+            labels = np.zeros(n_samples, np.int32)
+            labels[some] = host_copy(best.labels)
+        kind = ArrayKind.of(X)
+        self.cluster_centers_ = kind.give(best.centers, backend)
+        self._n_features_out = self.n_clusters
+        self.labels_ = kind.give(labels, backend)
+        self.inertia_ = 0.5 * best.inertia + lost
+        self.n_iter_ = best.n_iter
+        self.backend_ = backend.name
+        self.fit_report_ = report
+        return self
+
+    def predict(self, X: ArrayLike) -> Any:
+        """The index of the center at the smallest angle to each row (ties, and rows of zeros: the lowest index).
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,), int32
+            Or a torch tensor or CuPy array, as X is.
+        """
+        check_is_fitted(self)
+        run, given = self._assigned(X, None)
+        kind = ArrayKind.of(X)
+        if given.heading is None:
+            return kind.give(run.labels_there(), given.backend)
+        labels = np.zeros(len(given.largest), np.int32)
+        labels[given.heading] = run.labels()[given.heading]
+        return kind.give(labels, given.backend)
+
+    def score(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> float:
+        """Minus the inertia of X under the fitted centers, as `inertia_` is defined: the higher, the better.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        y : ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        float
+        """
+        check_is_fitted(self)
+        run, given = self._assigned(X, sample_weight)
+        return -(0.5 * run.inertia() + given.weight_without_direction())
+
+    def transform(self, X: ArrayLike) -> Any:
+        """1 - cosine of each row and every center, by `sklearn.metrics.pairwise.cosine_distances`; 1 for rows of zeros.
+
+        Computed on the CPU, to float rounding (unlike labels, centers and inertia, not to the same bits everywhere);
+        rows on a device are brought to the host.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        distances : ndarray of shape (n_samples, n_clusters)
+            From 0 to 2.  Or a torch tensor or CuPy array, as X is, unless `set_output` asks for data frames.
+        """
+        check_is_fitted(self)
+        given = X if is_sparse(X) else host_copy(host_view(X))
+        checked = check_rows(self, given, reset=False)
+        return self._given_back(X, cosine_distances(checked, self._host_centers()))
+
+    # ---- rows of unit length -----------------------------------------------------------------------------------
+
+    def _directions(self, X: ArrayLike, sample_weight: ArrayLike | None, *, reset: bool, **others: Any) -> _Directions:
+        """The rows of X, checked, of unit length."""
+        backend, placed = self._place(X, sample_weight=sample_weight, **others)
+        checked = check_rows(self, placed, reset=reset)
+        n_samples, dtype = checked.shape[0], center_dtype(checked.dtype)
+        if reset:
+            self._check_enough(n_samples)
+        elif dtype_of(self.cluster_centers_) == np.float64 and checked.dtype == np.float32:
+            checked = checked.astype(np.float64)  # so that the centers are not rounded to float32
+        unit, largest = backend.unit_rows(checked)
+        refuse_values(float(largest.max()), checked.dtype)
+        heading = None if largest.all() else np.flatnonzero(largest)
+        if reset and heading is not None and len(heading) < self.n_clusters:
+            raise ValueError(
+                f"Only {len(heading)} of {n_samples} rows of X have a direction, the others are zero; n_clusters="
+                f"{self.n_clusters} should be at most that."
+            )
+        weight = check_weights(sample_weight, n_samples, dtype)
+        if reset and weight is not None and heading is not None and not weight[heading].any():
+            raise ValueError("sample_weight is zero for all rows but those that are zero and have no direction.")
+        return _Directions(backend, unit, weight, largest, heading)
+
+    def _assigned(self, X: ArrayLike, sample_weight: ArrayLike | None) -> tuple[Run, _Directions]:
+        """The rows at their nearest centers; those of zeros somewhere, without weight."""
+        given = self._directions(X, sample_weight, reset=False)
+        weight = given.weight
+        if given.heading is not None:
+            weight = np.where(given.largest == 0.0, 0.0, 1.0 if weight is None else weight)
+        run = given.backend.load(given.unit, weight, sums=False).start(self._host_centers(), precision=self.precision)
+        run.assign(move=False)
+        return run, given
+
+    def _directed_init(self, X: NDArray, n_clusters: int, random_state: np.random.RandomState) -> NDArray:
+        """What a callable `init` returns, of unit length."""
+        assert callable(self.init)
+        centers = self.init(X, n_clusters, random_state=random_state)
+        dtype = center_dtype(X.dtype)
+        return _directed(check_centers(centers, n_clusters, X.shape[1], dtype), "the centers of init")
+
+
+class _Directions(NamedTuple):
+    backend: Backend
+    unit: NDArray | DeviceInput
+    weight: F64 | None
+    largest: F64  # magnitude of each row
+    heading: I64 | None  # rows that are not zero; None: all
+
+    def weight_without_direction(self) -> float:
+        """Of all rows of zeros together."""
+        if self.heading is None:
+            return 0.0
+        zero = self.largest == 0.0
+        return exact_total(np.ones(int(zero.sum())) if self.weight is None else self.weight[zero])
+
+
+def host_rows(X: NDArray | DeviceInput) -> NDArray:
+    """Rows on the host, wherever they lie."""
+    return X.on_host() if isinstance(X, DeviceInput) else X
+
+
+def _directed(centers: NDArray, name: str) -> NDArray:
+    """Centers of unit length; raises where one has no direction."""
+    unit, largest = unit_rows(centers)
+    if not largest.all():
+        raise ValueError(
+            f"Row {int(largest.argmin())} of {name} is zero, which is no direction: give every center at least one "
+            "value that is not zero."
+        )
+    return unit

@@ -1,0 +1,1 @@
+"""Sums and comparisons that rounding cannot change."""

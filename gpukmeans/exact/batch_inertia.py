@@ -1,0 +1,151 @@
+"""The inertia of a batch: the true sum of squared distances to 32 significant bits.
+
+It tells when mini-batch k-means had better end, which a cheap evaluation with a proved error tells as well as an exact
+one.  To end in the same bits, every backend rounds one sum of real numbers: bounds that round alike decide, and what
+they leave open is settled by a better evaluation, in whole numbers at last.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpukmeans.arrays.types import F64
+from gpukmeans.certificates.rounding import SLACK, SQUARE_UNDERFLOW, UNIT64, gamma
+from gpukmeans.exact.sums import two_product
+from gpukmeans.exact.warp_order import WARP
+
+#: Significant bits.  Two evaluations of error 2**-44 leave one in some thousand sums open.
+BITS = 32
+#: Values are rounded up from this fraction of a unit on, in 2**-20 units, so that floats show it without rounding.
+#: Inertias of small whole numbers come nowhere near it, but would often come to one half.
+TURNING = 648019
+#: Magnitudes between which neither a product of three, one of them a count, nor its error over- or underflows.
+PRODUCTS = (2.0**-450, 2.0**480)
+
+
+def rounded(value: float) -> float:
+    """A value >= 0 rounded to `BITS` significant bits; up from `TURNING` on.
+
+    Examples
+    --------
+    >>> from gpukmeans.exact.batch_inertia import rounded
+    >>> rounded(3.0), rounded(1.0 + 2.0**-32), rounded(1.0 + 0.75 * 2.0**-31) - 1.0 == 2.0**-31
+    (3.0, 1.0, True)
+    """
+    mantissa, exponent = math.frexp(value)
+    return math.ldexp(math.floor(math.ldexp(mantissa, BITS) + (1.0 - TURNING * 2.0**-20)), exponent - BITS)
+
+
+def settled(value: float, error: float) -> float | None:
+    """What all numbers >= 0 within `error` of `value` round to; None if they do not agree."""
+    if not math.isfinite(value + error):
+        return None
+    lower, upper = (rounded(max(0.0, value + sign * error)) for sign in (-1.0, 1.0))
+    return lower if lower == upper else None
+
+
+def from_sums(squares: F64, centers: F64, sums: F64, weights: F64) -> float | None:
+    """By the sums of the clusters: sum of |x|^2 + sum of c.(w c - 2 s); None where that leaves it open.
+
+    Parameters
+    ----------
+    squares : ndarray of shape (n_samples,), float64
+        |x|^2 of the rows, summed over the features in any order.
+    centers : ndarray of shape (n_clusters, n_features), float64
+        Finite, also those of clusters without rows.
+    sums, weights : ndarray of shape (n_clusters, n_features) and (n_clusters,), float64
+        Of the rows of each cluster, each within one rounding of the true ones; rows weigh 1.
+
+    Notes
+    -----
+    Each |x|^2 is within gamma(d) of itself.  c.(w c - 2 s) takes one rounding for s, one for w c, one for their
+    difference, d for the product: within gamma(d + 3) |c| (w |c| + 2 |s|), by Cauchy and Schwarz.  `math.fsum` rounds
+    once.
+    """
+    d = centers.shape[1]
+    inner = np.vecdot(centers, weights[:, None] * centers - 2.0 * sums)
+    norms, sum_norms = (np.sqrt(np.vecdot(v, v)) for v in (centers, sums))
+    total = math.fsum(squares.tolist())
+    magnitude = total + math.fsum((norms * (weights * norms + 2.0 * sum_norms)).tolist())
+    value = math.fsum([*squares.tolist(), *inner.tolist()])
+    return settled(value, SLACK * gamma(d + 8.0, UNIT64) * magnitude + SQUARE_UNDERFLOW)
+
+
+def from_distances(total: float, n_features: int) -> float | None:
+    """By the exact total of squared distances in warp order (`Run.inertia`); None where that leaves it open.
+
+    Notes
+    -----
+    A term (x - c)^2 takes two roundings for the difference, as it is squared, and one for the square; then come
+    ceil(d / 32) + 5 sums, one product with a weight, and two roundings in the total.
+    """
+    return settled(total, SLACK * gamma(math.ceil(n_features / WARP) + 12.0, UNIT64) * total + SQUARE_UNDERFLOW)
+
+
+def from_entries(
+    values: NDArray, labels: NDArray[np.integer], columns: NDArray[np.integer], centers: NDArray, counts: F64
+) -> float | None:
+    """By the stored entries of sparse rows, with a single rounding: sum of x (x - 2 c) + sum of n |c|^2.
+
+    Slower than the evaluations above, yet it reads no dense row.  None where it leaves it open (one in a million), and
+    where half of a product might be too small for a float.
+
+    Parameters
+    ----------
+    values, labels, columns : ndarray of shape (n_entries,)
+        Of each entry: what it is, the cluster of its row, and its column.
+    centers : ndarray of shape (n_clusters, n_features)
+    counts : ndarray of shape (n_clusters,), float64
+        The rows of each cluster.
+
+    Notes
+    -----
+    Products are split in two floats (T. J. Dekker, 1971), which leaves nothing out; `math.fsum` rounds once.
+    """
+    x = values.astype(np.float64)
+    c = centers[labels, columns].astype(np.float64)
+    used = np.flatnonzero(counts)
+    own = centers[used].astype(np.float64)
+    cluster, column = np.nonzero(own)
+    own, n = own[cluster, column], counts[used][cluster]
+    magnitudes = np.abs(np.concatenate([x[x != 0.0], own]))
+    if magnitudes.size and not PRODUCTS[0] < magnitudes.min() <= magnitudes.max() < PRODUCTS[1]:
+        return None
+    high, low = two_product(own, own)
+    terms = [*two_product(x, x), *two_product(-2.0 * x, c), *two_product(n, high), *two_product(n, low)]
+    value = math.fsum(np.concatenate(terms).tolist())
+    return settled(value, 2.0**-52 * value)
+
+
+def in_whole_numbers(X: NDArray, centers: NDArray, labels: NDArray[np.int32]) -> float:
+    """The same for good: slow, and hardly ever asked."""
+    x, c = X.astype(np.float64), centers.astype(np.float64)[labels]
+    apart = (x != c).any(axis=0)
+    if not apart.any():
+        return 0.0
+    x, c = x[:, apart], c[:, apart]
+    _, exponents = np.frexp(np.stack([x, c]))
+    shift = 53 - int(exponents[np.stack([x, c]) != 0].min())
+    total = 0
+    for a, b in zip(x, c, strict=True):
+        total += sum((_whole(p, shift) - _whole(q, shift)) ** 2 for p, q in zip(a.tolist(), b.tolist(), strict=True))
+    return _rounded_whole(total, 2 * shift)
+
+
+def _whole(value: float, shift: int) -> int:
+    """``value * 2**shift``, which is a whole number."""
+    top, bottom = value.as_integer_ratio()
+    scaled = top << shift if shift >= 0 else top >> -shift
+    return scaled // bottom
+
+
+def _rounded_whole(total: int, shift: int) -> float:
+    """`rounded` of ``total * 2**-shift``."""
+    spare = total.bit_length() - BITS
+    if spare <= 0:
+        return math.ldexp(total, -shift)
+    rest = total & ((1 << spare) - 1)
+    return math.ldexp((total >> spare) + (rest << 20 >= TURNING << spare), spare - shift)

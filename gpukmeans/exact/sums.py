@@ -1,0 +1,295 @@
+"""Sums that no order can change.
+
+Every sum whose bits a user sees (cluster sums, weights, inertia) is taken over integers: each feature is put on a
+power-of-two grid and added up in int64.  Integer addition is associative, so chunking, threads, atomics and workers
+cannot change a bit, and a sum kept up to date by differences never drifts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpukmeans.arrays.types import F64, I64
+from gpukmeans.threads import BLOCK_BYTES, parts_of, workers
+
+#: Most bits in a limb.  36 + 36 bits lie well beyond float64's 53, and 2**17 such limbs still add up exactly in a
+#: float64, which lets NumPy sum them by matrix products.
+LIMB_BITS = 36
+
+
+#: Rows whose limbs may be added in float64 without rounding: 2**(53 - LIMB_BITS).
+EXACT_FLOAT64_ROWS = 1 << (53 - LIMB_BITS)
+
+
+#: Features below 2**MIN_EXPONENT in magnitude share its grid, so that no scale overflows.
+MIN_EXPONENT = -900
+
+
+def power_of_two_above(largest: NDArray[np.floating] | float) -> NDArray[np.int32]:
+    """Exponents e with ``largest < 2**e`` (0 for zero), never below `MIN_EXPONENT`."""
+    _, exponents = np.frexp(np.asarray(largest, np.float64))
+    return np.maximum(exponents, MIN_EXPONENT).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The power-of-two grid on which the columns of a table are added up.
+
+    A value y of column f becomes ``limb0 = rint(y * scale[f])`` and, where one limb does not hold every bit,
+    ``limb1 = rint((y * scale[f] - limb0) * 2**bits)``; both are integers and are summed in int64.
+    With two limbs the grid is 2**-72 of the column's largest magnitude (less where n > 2**26 rows need the room);
+    what lies below is rounded to nearest, the same for every order of the rows.
+
+    Attributes
+    ----------
+    scale : ndarray of shape (n_columns,), float64
+        Powers of two.
+    bits : int
+        Bits of a limb: ``|limb| <= 2**bits``, and n_rows of them stay below 2**62.
+    n_limbs : int
+        1 if every value lies on the first limb's grid, else 2.
+    """
+
+    scale: F64
+    bits: int
+    n_limbs: int
+
+    @staticmethod
+    def limb_bits(n_rows: int) -> int:
+        return min(LIMB_BITS, 62 - max(1, n_rows).bit_length())
+
+    @classmethod
+    def for_largest(cls, largest: NDArray[np.floating] | float, n_rows: int) -> Grid:
+        """The grid of two limbs for values up to `largest` (per column) in magnitude, `n_rows` of them in all."""
+        bits = cls.limb_bits(n_rows)
+        exponents = power_of_two_above(np.atleast_1d(largest))
+        return cls(np.ldexp(1.0, bits - exponents), bits, 2)
+
+    @classmethod
+    def for_rows(cls, X: NDArray, sample_weight: F64 | None = None) -> Grid:
+        """The grid for the rows of X, times their weights.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features), uint8, float32 or float64
+        sample_weight : ndarray of shape (n_samples,), float64, or None
+
+        Raises
+        ------
+        FloatingPointError
+            If a value is not finite.
+        """
+        n, d = X.shape
+        bits = cls.limb_bits(n)
+        if X.dtype == np.uint8 and sample_weight is None:
+            return cls(np.ones(d), bits, 1)
+        with workers(X.size) as pool:
+            parts = pool.share(n, max(32, BLOCK_BYTES // (4 * d)), 1024)
+            few_bits = X.dtype == np.float32 and sample_weight is None
+
+            def extremes(rows: slice) -> tuple[NDArray, float]:
+                block = weighted_rows(X, sample_weight, rows, convert=False)
+                return largest_magnitudes(block), smallest_magnitude(block) if few_bits else 0.0
+
+            first_largest, first_smallest = extremes(parts[0])
+            few_bits &= bool(first_smallest >= 2.0**-12 * first_largest.max())
+            found = [(first_largest, first_smallest), *pool.map(extremes, parts[1:])]
+            largest = np.maximum.reduce([of_block for of_block, _ in found])
+            if not np.isfinite(largest).all():
+                raise FloatingPointError("Rows or their products with the weights are not finite.")
+            grid = cls.for_largest(largest, n)
+            # 24 bits of a value that is not much smaller than the largest lie on the first limb's grid.
+            smallest = min((value for _, value in found if value), default=0.0)
+            if few_bits and smallest * float(grid.scale.min()) >= 2.0**23:
+                return cls(grid.scale, grid.bits, 1)
+
+            # float32 rows need not be widened where no product with their scale can leave float32.
+            narrow = X.dtype == np.float32 and sample_weight is None
+            narrow = narrow and float(grid.scale.min()) >= 1.0 and float(grid.scale.max()) <= 2.0**90
+            scale = grid.scale.astype(np.float32) if narrow else grid.scale
+
+            def on_first_limb(rows: slice) -> bool:
+                scaled = weighted_rows(X, sample_weight, rows, convert=not narrow) * scale
+                return np.array_equal(scaled, np.rint(scaled))
+
+            # Most data show in their first rows that they need both limbs.
+            if (
+                on_first_limb(slice(0, min(n, 16)))
+                and on_first_limb(parts[0])
+                and all(pool.map(on_first_limb, parts[1:]))
+            ):
+                return cls(grid.scale, grid.bits, 1)
+        return grid
+
+    @classmethod
+    def for_entries(cls, values: F64, columns: NDArray[np.integer], n_rows: int, n_columns: int) -> Grid:
+        """What `for_rows` gives for the same rows in float64, from the entries that are stored of them.
+
+        Parameters
+        ----------
+        values : ndarray of shape (n_entries,), float64
+            Finite, times their weights where there are any.  What is not stored is zero.
+        columns : ndarray of shape (n_entries,), int
+        n_rows, n_columns : int
+            The shape of the table.
+        """
+        largest = np.zeros(n_columns)
+        np.maximum.at(largest, columns, np.abs(values))
+        grid = cls.for_largest(largest, n_rows)
+        on_first_limb = True
+        for part in parts_of(len(values), BLOCK_BYTES // 8):
+            scaled = values[part] * grid.scale[columns[part]]
+            on_first_limb = on_first_limb and np.array_equal(scaled, np.rint(scaled))
+        return cls(grid.scale, grid.bits, 1 if on_first_limb else 2)
+
+    def of_columns(self, columns: NDArray[np.integer]) -> Grid:
+        """The grid of some columns, which may repeat."""
+        return Grid(self.scale[columns], self.bits, self.n_limbs)
+
+    def limbs(self, values: F64, room: tuple[F64, F64] | tuple[None, None] = (None, None)) -> Iterator[F64]:
+        """The limbs of float64 `values` (last axis: columns), as float64 integers, the first one first.
+
+        They are made in `room`, two arrays of the values' shape (the first may be `values`), and stay till the next.
+        """
+        scaled = np.multiply(values, self.scale, out=room[0])
+        first = np.rint(scaled, out=room[1])
+        yield first
+        if self.n_limbs == 2:
+            np.subtract(scaled, first, out=scaled)
+            np.multiply(scaled, 2.0**self.bits, out=scaled)
+            yield np.rint(scaled, out=scaled)
+
+    def parts(self, sums: I64) -> tuple[F64, F64]:
+        """Sums of limbs, (n_limbs, ..., n_columns) int64, as two float64 (high and low) in units of the first limb."""
+        high = sums[0].astype(np.float64)
+        low = (sums[0] - high.astype(np.int64)).astype(np.float64)
+        if self.n_limbs == 2:
+            low = low + sums[1].astype(np.float64) * 2.0**-self.bits
+        return high, low
+
+    def value(self, sums: I64) -> F64:
+        """Sums of limbs, (n_limbs, ..., n_columns) int64, as float64: within about one unit in the last place."""
+        high, low = self.parts(sums)
+        return (high + low) * (1.0 / self.scale)
+
+
+def weighted_rows(
+    X: NDArray, sample_weight: F64 | None, rows: slice | NDArray, *, convert: bool = True, out: F64 | None = None
+) -> NDArray:
+    """Rows of X in float64, each times its weight: the values that are summed.
+
+    One rounded product, which is exact for uint8 and float32 rows under weights of up to 29 significant bits.
+    With ``convert=False`` unweighted rows keep their dtype.
+    """
+    block = X[rows]
+    if sample_weight is not None:
+        return np.multiply(block, sample_weight[rows, None], out=out)
+    if out is not None:
+        np.copyto(out, block)
+        return out
+    return block.astype(np.float64) if convert else block
+
+
+def largest_magnitudes(block: NDArray) -> NDArray:
+    """Of each column; NaN where there is one."""
+    n, d = block.shape
+    side_by_side = min(n, max(1, 256 // d))  # NumPy is slow at rows of few columns
+    even = n - n % side_by_side
+    wide = block[:even].reshape(-1, side_by_side * d)
+    largest = np.maximum(wide.max(axis=0), -wide.min(axis=0)).reshape(side_by_side, d).max(axis=0)
+    return largest if even == n else np.maximum(largest, largest_magnitudes(block[even:]))
+
+
+def smallest_magnitude(block: NDArray[np.float32]) -> float:
+    """Of all float32 values but zeros; 0 if there is no other."""
+    bits = block.view(np.uint32) & np.uint32(0x7FFFFFFF)
+    bits -= np.uint32(1)  # zeros come last
+    return float((bits.min(keepdims=True) + np.uint32(1)).view(np.float32)[0, 0])
+
+
+def weight_grid(n_rows: int, sample_weight: F64 | None) -> Grid:
+    """The grid on which the weights of a cluster are added up: whole numbers where there are none."""
+    if sample_weight is None:
+        return Grid(np.ones(1), Grid.limb_bits(n_rows), 1)
+    return Grid.for_rows(sample_weight[:, None])
+
+
+def exact_total(terms: F64) -> float:
+    """Sum of non-negative float64 `terms`, the same for every order: exact to 2**-72 of the largest, rounded once.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gpukmeans.exact.sums import exact_total
+    >>> terms = np.array([1e16] + 5 * [1.0])
+    >>> exact_total(terms) == exact_total(terms[::-1])
+    True
+    >>> exact_total(terms) - 1e16, float(terms.cumsum()[-1]) - 1e16
+    (4.0, 0.0)
+    """
+    return float(exact_totals(terms[:, None])[0]) if terms.size else 0.0
+
+
+def exact_totals_by_label(terms: F64, labels: NDArray[np.int32], n_clusters: int) -> F64:
+    """`exact_total` of the terms of each label."""
+    order = np.argsort(labels, kind="stable")
+    ends = np.cumsum(np.bincount(labels, minlength=n_clusters))
+    return np.array([exact_total(part) for part in np.split(terms[order], ends[:-1])])
+
+
+def exact_totals(terms: F64) -> F64:
+    """`exact_total` of each column of `terms`, (n_terms, n_columns) with one term at least."""
+    grid = Grid.for_largest(terms.max(axis=0), len(terms))
+    total = np.zeros((2, terms.shape[1]), np.int64)
+    for start in range(0, len(terms), 1 << 16):
+        for i, limb in enumerate(grid.limbs(terms[start : start + (1 << 16)])):
+            total[i] += limb.astype(np.int64).sum(axis=0)
+    return grid.value(total)
+
+
+def cluster_means(sums: I64, weights: F64, grid: Grid, dtype: np.dtype) -> NDArray:
+    """Centers from exact sums: ``sums / weights``, all but always the float64 nearest to it, rounded to `dtype`.
+
+    A quotient and one correction by its remainder, so that the mean of equal rows is that row: a center one
+    unit beside it would let rows change sides for ever.  (Where sums cancel almost wholly, or another row is so large
+    that the grid cuts this one, the grid's last unit shows instead.)  kernels/update_centers.cu does the same
+    operations, for the same bits.
+
+    Parameters
+    ----------
+    sums : ndarray of shape (n_limbs, n_clusters, n_features), int64
+    weights : ndarray of shape (n_clusters,), float64
+        Summed weights.  A cluster of weight 0 gets NaN: the caller fills it.
+    """
+    return means_of_parts(*grid.parts(sums), weights, grid, dtype)
+
+
+def means_of_parts(high: F64, low: F64, weights: F64, grid: Grid, dtype: np.dtype) -> NDArray:
+    """`cluster_means` of sums in two parts, as `Grid.parts` gives them."""
+    weight = weights[:, None]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        quotient = high / weight
+        product, error = two_product(quotient, weight)
+        quotient += (((high - product) - error) + low) / weight
+        return (quotient * (1.0 / grid.scale)).astype(dtype)
+
+
+def two_product(a: F64, b: F64) -> tuple[F64, F64]:
+    """Two float64 arrays whose sum is exactly a * b, where nothing over- or underflows.
+
+    T. J. Dekker, "A floating-point technique for extending the available precision", 1971.
+    """
+    product = a * b
+    a_high, b_high = _high_half(a), _high_half(b)
+    a_low, b_low = a - a_high, b - b_high
+    error = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
+    return product, error
+
+
+def _high_half(a: F64) -> F64:
+    scaled = a * 134217729.0  # 2**27 + 1
+    return scaled - (scaled - a)

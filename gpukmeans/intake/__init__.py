@@ -1,0 +1,1 @@
+"""What comes in: rows, weights and centers, checked once."""

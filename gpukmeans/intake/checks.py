@@ -1,0 +1,147 @@
+"""Rows, weights and centers as the engine wants them, or an error that says what was given and what is allowed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils import assert_all_finite, check_array
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from gpukmeans.arrays.limits import refuse_values
+from gpukmeans.arrays.on_device import ROW_DTYPE_NAMES, ROW_DTYPES, DeviceInput, host_copy
+from gpukmeans.arrays.sparse import canonical, is_sparse
+from gpukmeans.arrays.types import F64
+from gpukmeans.backends.protocol import Backend
+from gpukmeans.threads import blocks, workers
+
+#: The largest weight lies between these, so that no weighted square over- or underflows for ordinary rows.
+WEIGHT_RANGE = (2.0**-400, 2.0**50)
+
+
+def check_rows(
+    estimator: BaseEstimator,
+    X: ArrayLike | DeviceInput,
+    *,
+    reset: bool,
+    backend: Backend | None = None,
+) -> NDArray | DeviceInput:
+    """X as C-contiguous uint8, float32 or float64 rows (never a copy if it is), finite and not too large.
+
+    A sparse X comes as CSR: float32 or float64, indices rising and not repeated.
+
+    Values are not read here where the backend minds them itself, nor where they lie on a device.
+    """
+    if isinstance(X, DeviceInput):
+        return _check_device_rows(estimator, X, reset=reset)
+    if str(getattr(X, "dtype", "")) == "torch.bfloat16":
+        raise TypeError(
+            "X is a bfloat16 tensor on the host, where NumPy has no such numbers: pass X.double() (the same "
+            "clustering) or X.float(), or move X to a CUDA device, where bfloat16 rows are read as stored."
+        )
+    if is_sparse(X):
+        return _check_sparse_rows(estimator, X, reset=reset)
+    dtypes = [np.float64, np.float32, np.uint8]
+    checked = validate_data(estimator, X, reset=reset, dtype=dtypes, order="C", copy=False, ensure_all_finite=False)
+    if backend is None or not backend.minds(checked.dtype):
+        if not _surely_finite(checked):
+            assert_all_finite(checked, input_name="X")
+        _check_magnitude(checked, "X")
+    return checked
+
+
+def _check_sparse_rows(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
+    """What `check_rows` promises of sparse rows; other formats than CSR are converted as scikit-learn does."""
+    checked = validate_data(
+        estimator,
+        canonical(X),
+        reset=reset,
+        accept_sparse="csr",
+        dtype=[np.float64, np.float32],
+        order="C",
+        copy=False,
+    )
+    checked = canonical(checked)
+    if checked.nnz:
+        _check_magnitude(checked.data, "X")
+    return checked
+
+
+def _check_device_rows(estimator: BaseEstimator, X: DeviceInput, *, reset: bool) -> DeviceInput:
+    """What scikit-learn checks of an array, but for its values: those are the backend's to read."""
+    if len(X.shape) != 2:
+        raise ValueError(
+            f"Expected 2D array, got {len(X.shape)}D array instead: X has shape {X.shape}. Reshape your data either "
+            "using array.reshape(-1, 1) if your data has a single feature or array.reshape(1, -1) if it contains a "
+            "single sample."
+        )
+    if X.dtype not in ROW_DTYPES:
+        raise TypeError(
+            f"Rows of dtype {X.dtype} on a device cannot be read; {ROW_DTYPE_NAMES} can. Convert them there, with "
+            "X.astype('float32') in CuPy or X.float() in torch."
+        )
+    for count, what in zip(X.shape, ("sample", "feature"), strict=True):
+        if count == 0:
+            raise ValueError(
+                f"Found array with 0 {what}(s) (shape={X.shape}) while a minimum of 1 is required by "
+                f"{type(estimator).__name__}."
+            )
+    validate_data(estimator, X, reset=reset, skip_check_array=True)  # n_features_in_ and feature names
+    return X
+
+
+def _surely_finite(X: NDArray) -> bool:
+    """Whether a sum of squares stays finite, on all cores: scikit-learn's own check is left the rare other cases."""
+    if X.dtype == np.uint8:
+        return True
+
+    def square(part: slice) -> float:
+        values = X[part].reshape(-1)
+        return float(np.dot(values, values))
+
+    with workers(X.size) as pool, np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(pool.map(square, blocks(X.shape[0], X.shape[1], X.itemsize))).all())
+
+
+def check_weights(sample_weight: ArrayLike | None, n_samples: int, dtype: np.dtype) -> F64 | None:
+    """Weights in float64 (rounded to `dtype` first, as scikit-learn does), or None where all are equal to one.
+
+    Those on a device, and torch's, are brought to the host.
+    """
+    if sample_weight is None:
+        return None
+    rows = np.broadcast_to(np.uint8(0), (n_samples, 1))  # only their number matters
+    weight = _check_sample_weight(host_copy(sample_weight), rows, dtype=dtype, ensure_non_negative=True)
+    if not weight.any():
+        raise ValueError("sample_weight is zero everywhere; at least one row needs a positive weight.")
+    lowest, highest = WEIGHT_RANGE
+    if not lowest <= weight.max() <= highest:
+        raise ValueError(
+            f"The largest sample_weight is {weight.max():.3g}; it should lie between {lowest:.3g} and {highest:.3g}. "
+            "Scale the weights, which changes no cluster."
+        )
+    return None if (weight == 1).all() else weight.astype(np.float64)
+
+
+def check_centers(centers: object, n_clusters: int, n_features: int, dtype: np.dtype) -> NDArray:
+    """A copy of initial centers in `dtype`, on the host, finite, of the right shape and not too large."""
+    checked = check_array(host_copy(centers), dtype=dtype, copy=True, order="C")
+    if checked.shape[0] != n_clusters:
+        raise ValueError(
+            f"The shape of the initial centers {checked.shape} does not match the number of clusters {n_clusters}."
+        )
+    if checked.shape[1] != n_features:
+        raise ValueError(
+            f"The shape of the initial centers {checked.shape} does not match "
+            f"the number of features of the data {n_features}."
+        )
+    _check_magnitude(checked, "init")
+    return checked
+
+
+def _check_magnitude(values: NDArray, name: str) -> None:
+    if values.dtype != np.float64:
+        return
+    refuse_values(max(float(values.max()), -float(values.min())), values.dtype, name)

@@ -1,0 +1,1 @@
+"""The study of handwritten digits behind `gpukmeans mnist` and `gpukmeans digits`."""

@@ -1,0 +1,78 @@
+"""What a running command tells on standard error: one line redrawn in place on a terminal, few lines in a log."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Protocol, TextIO
+
+_REDRAW_SECONDS = 0.05
+_BAR_WIDTH = 24
+_LOG_EVERY = 10  # iterations between two lines where the line cannot be redrawn
+
+
+class IterationInfo(Protocol):
+    """What the engine tells of an iteration, as far as it is shown here; see `gpukmeans.engine.records.Iteration`."""
+
+    @property
+    def init(self) -> int: ...
+    @property
+    def iteration(self) -> int: ...
+    @property
+    def n_moved(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
+
+
+class Progress:
+    """Progress of a fit.
+
+    K-means does not know how many iterations it will take, so the bar shows how far the labels have settled instead:
+    it is empty while all rows move and full when none does, and goes with the logarithm of their number between.
+
+    Parameters
+    ----------
+    stream : text file or None
+        Where to write; None writes nothing.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self.stream = stream
+        self.n_samples = 1
+        self._in_place = stream is not None and stream.isatty()
+        self._drawn_at = -math.inf
+        self._dirty = False
+
+    def stage(self, text: str) -> None:
+        """Say what is being done now."""
+        if self.stream is not None:
+            self._write(text + " ..." if self._in_place else text)
+
+    def iteration(self, info: IterationInfo) -> None:
+        """Show one iteration; made to be the `progress` of a fit."""
+        if self.stream is None:
+            return
+        restart = f"run {info.init + 1}, " if info.init else ""
+        share = info.n_moved / self.n_samples
+        text = f"{restart}iteration {info.iteration}: {info.n_moved:,} rows moved ({share:.1%}), {info.seconds:.3f} s"
+        if not self._in_place:
+            if info.iteration % _LOG_EVERY == 0:
+                self._write(text)
+        elif (now := time.monotonic()) - self._drawn_at >= _REDRAW_SECONDS:
+            self._drawn_at = now
+            settled = 1 - math.log1p(info.n_moved) / math.log1p(self.n_samples)
+            filled = round(_BAR_WIDTH * min(max(settled, 0.0), 1.0))
+            self._write(f"[{'#' * filled}{'.' * (_BAR_WIDTH - filled)}] {text}")
+
+    def clear(self) -> None:
+        """Remove the line that is redrawn, so that other output starts on a clean one."""
+        if self.stream is not None and self._dirty:
+            self.stream.write("\r\x1b[K")
+            self.stream.flush()
+            self._dirty = False
+
+    def _write(self, text: str) -> None:
+        assert self.stream is not None
+        self.stream.write(f"\r\x1b[K{text}" if self._in_place else f"{text}\n")
+        self.stream.flush()
+        self._dirty = self._in_place

@@ -1,0 +1,47 @@
+"""Some rows as rows of their own: the same as if their values had been loaded."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gpukmeans.exact.sums import Grid
+from tests.support.launches.common import rows_and_centers
+from tests.support.oracles import nearest
+
+N, K, D = 57, 4, 9
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("indices", [[0], [56, 3, 3, 11, 0, 3], list(range(56, -1, -1)), [5] * 40])
+def test_a_subset_is_what_its_values_are(backend, indices, weighted, dtype):
+    X, C = rows_and_centers(N, K, D, dtype)
+    C = C.astype(np.float32 if X.dtype == np.float32 else np.float64)
+    index = np.array(indices)
+    weight = np.random.default_rng(0).uniform(0.1, 3, len(index)) if weighted else None
+    whole = backend.load(X, np.full(N, 7.0))  # whose weights are not inherited
+    some = whole.subset(index, weight)
+    del whole  # a subset stands by itself
+    assert (some.n_samples, some.n_features, some.center_dtype) == (len(index), D, C.dtype)
+    values = np.stack([X[i] for i in indices])
+    assert np.array_equal(some.take(np.arange(len(index))), values)
+    grid = Grid.for_rows(values, weight)
+    assert (some.grid.bits, some.grid.n_limbs) == (grid.bits, grid.n_limbs)
+    assert np.array_equal(some.grid.scale, grid.scale)
+    run = some.start(C)
+    run.assign()
+    assert np.array_equal(run.labels(), nearest(values, C))
+    _, weights = run.sums()
+    want = np.bincount(nearest(values, C), weight, K)
+    assert np.allclose(run.update().weights, want, rtol=1e-12, atol=0)
+    assert weights.shape[1] == K
+
+
+def test_a_subset_without_a_grid_is_labelled_only(backend):
+    X, C = rows_and_centers(N, K, D, np.float64)
+    run = backend.load(X).subset(np.array([4, 4, 2]), sums=False).start(C)
+    with pytest.raises(ValueError, match="without a grid"):
+        run.assign()
+    run.assign(move=False)
+    assert np.array_equal(run.labels(), nearest(X[[4, 4, 2]], C))

@@ -1,0 +1,176 @@
+"""What floating point cannot separate is decided as in real arithmetic, the lowest index first."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from gpukmeans.datasets import exact_ties, near_ties
+from gpukmeans.exact import sums
+from gpukmeans.exact.tie_break import all_integers, exact_squares, first_of_equal_rows, nearest_exactly, resolve
+from tests.support.oracles import nearest
+
+rng = np.random.default_rng(40)
+
+
+def everyone(X, C):
+    return [np.arange(len(C))] * len(X)
+
+
+def mirrored(scale, n=40, d=6):
+    """Rows exactly half way between c - e and c + e, and copies of them one ulp to either side in one feature."""
+    middle = rng.integers(-999, 999, d).astype(float)
+    step = rng.integers(1, 99, d).astype(float)
+    step[d // 2 :] = 0
+    X = np.repeat(middle[None], n, axis=0)
+    X[:, d // 2 :] += rng.integers(-9, 9, (n, d - d // 2))
+    X, C = X * scale, np.stack([middle + step, middle - step]) * scale
+    X[1::3, 0] = np.nextafter(X[1::3, 0], np.inf)
+    X[2::3, 0] = np.nextafter(X[2::3, 0], -np.inf)
+    return X, C
+
+
+@pytest.mark.parametrize("exponent", [0, -40, None, 300, 469, -440, -520, -900, -1074])
+def test_exact_ties_and_one_ulp_beside_them(exponent):
+    """From subnormals to the largest values: products that over- or underflow go by fractions."""
+    X, C = mirrored(1 / 3 if exponent is None else 2.0**exponent)
+    want = nearest(X, C)
+    assert np.array_equal(nearest_exactly(X, C, everyone(X, C)), want)
+    assert np.array_equal(nearest_exactly(X, C[::-1], everyone(X, C)), nearest(X, C[::-1]))
+    if exponent is not None:  # 1 / 3 rounds: there the true labels are whatever the oracle says
+        assert set(want[::3]) == {0}  # a true tie
+        assert set(want[1::3]) == {0}  # towards c + e
+        assert set(want[2::3]) == {1}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(60, 2, 1), (60, 5, 7), (40, 9, 40)])
+def test_near_ties(dtype, shape):
+    X, C = near_ties(*shape, seed=3, dtype=dtype)
+    assert np.array_equal(nearest_exactly(X, C, everyone(X, C)), nearest(X, C))
+
+
+def test_products_of_53_bits():
+    """Centers that differ in their last bit, rows with full mantissas: 106-bit products decide."""
+    C = np.repeat(rng.random((1, 5)), 3, axis=0)
+    C[1, 2] = np.nextafter(C[1, 2], 2)
+    C[2, 4] = np.nextafter(C[2, 4], -2)
+    X = C[0] + rng.standard_normal((300, 5)) * 2.0 ** rng.integers(-52, 3, (300, 1))
+    X[:, 2] = (C[0, 2] + C[1, 2]) / 2 + rng.integers(-2, 3, 300) * 2.0**-54
+    got = nearest_exactly(X, C, everyone(X, C))
+    assert np.array_equal(got, nearest(X, C))
+    assert len(set(got.tolist())) > 1
+
+
+def test_only_candidates_are_looked_at():
+    X, C = np.zeros((2, 2)), np.array([[0.0, 0.0], [3.0, 0.0], [2.0, 0.0], [0.0, 2.0]])
+    assert nearest_exactly(X, C, [np.array([1, 2, 3]), np.array([1])]).tolist() == [2, 1]
+
+
+def test_negative_zero_is_zero():
+    C = np.array([[0.0, 1.0], [-0.0, 1.0]])
+    for x in ([0.0, 5.0], [-0.0, -5.0]):
+        assert nearest_exactly(np.array([x]), C, [np.arange(2)]).tolist() == [0]
+        assert nearest_exactly(np.array([x]), C[::-1], [np.arange(2)]).tolist() == [0]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_two_products_have_no_error(seed):
+    local = np.random.default_rng(seed)
+    a, b = np.ldexp(local.uniform(-1, 1, (2, 600)), local.integers(-400, 400, (2, 600)) // 2)
+    product, error = sums.two_product(a, b)
+    for exact, p, e in zip(zip(a.tolist(), b.tolist(), strict=True), product.tolist(), error.tolist(), strict=True):
+        assert Fraction(exact[0]) * Fraction(exact[1]) == Fraction(p) + Fraction(e)
+
+
+# ---- resolve ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_resolve_takes_exact_arithmetic_only_where_float64_ends(dtype):
+    X, C = near_ties(120, 6, 9, seed=2, dtype=dtype)
+    labels, n_exact = resolve(X, C, np.arange(6), exact=False)
+    assert np.array_equal(labels, nearest(X, C))
+    assert (n_exact > 20) if dtype == np.float64 else (n_exact < 60)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_resolve_of_whole_numbers_needs_no_exact_arithmetic(dtype):
+    X, C = exact_ties(200, 7, 11, seed=1, dtype=dtype)
+    C = C.astype(np.float64)
+    alive = np.unique(first_of_equal_rows(C))
+    labels, n_exact = resolve(X, C, alive, exact=True)
+    assert np.array_equal(labels, nearest(X, C))
+    assert n_exact == 0
+    assert np.array_equal(resolve(X, C, alive, exact=False)[0], labels)
+
+
+def test_resolve_leaves_dead_centers_alone_and_spans_blocks():
+    C = rng.integers(0, 9, (12, 3)).astype(float)
+    C[1], C[6] = C[0], C[2]
+    X = rng.integers(0, 9, (40_000, 3)) / 2.0
+    alive = np.flatnonzero(first_of_equal_rows(C) == np.arange(12))
+    labels, _ = resolve(X, C, alive, exact=False)
+    unique, inverse = np.unique(X, axis=0, return_inverse=True)
+    assert np.array_equal(labels, nearest(unique, C)[inverse.ravel()])
+    assert set(labels.tolist()) <= set(alive.tolist()) < set(range(12))
+    far = np.random.default_rng(41).uniform(0, 9, (500, 3))  # none of them near a tie
+    assert np.array_equal(resolve(far, C, alive, exact=False)[0], nearest(far, C))
+
+
+@pytest.mark.parametrize("scale", [2.0**-480, 2.0**-505, 2.0**-530, 2.0**-600, 2.0**470])
+def test_resolve_where_squares_underflow_or_nearly_overflow(scale):
+    X, C = mirrored(scale)
+    labels, n_exact = resolve(X, C, np.arange(2), exact=False)
+    assert np.array_equal(labels, nearest(X, C))
+    assert n_exact >= 14  # the ties at least
+
+
+# ---- equal rows, whole numbers ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("k", "d", "values"), [(1, 1, 2), (2, 1, 2), (50, 1, 5), (300, 4, 3), (40, 784, 2), (500, 2, 400)]
+)
+def test_first_of_equal_rows(dtype, k, d, values):
+    table = rng.integers(-values, values, (k, d)) * dtype(0.1)
+    table[::2] *= -1  # zeros become -0.0
+    if k > 3:
+        table[k // 2] = table[1]
+    rows = [tuple(row) for row in table.tolist()]  # -0.0 == 0.0 for tuples as well
+    assert first_of_equal_rows(table).tolist() == [rows.index(row) for row in rows]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_that_are_rearranged_or_swap_bits_are_not_equal(dtype):
+    """A sum over the columns must not take permutations, or changes that cancel, for equality."""
+    base = np.array([[1.0, 2.0, 3.0]], dtype)
+    rearranged = np.concatenate([base, base[:, [1, 0, 2]], base[:, ::-1], -base, base])
+    assert first_of_equal_rows(rearranged).tolist() == [0, 1, 2, 3, 0]
+    bits = np.zeros((400, 3), np.dtype(f"u{np.dtype(dtype).itemsize}"))
+    bits[:, 0] = np.arange(400) + 1000
+    bits[:, 1] = 1000 - np.arange(400)
+    bits[:, 2] = np.arange(400) % 2 + 5
+    assert first_of_equal_rows(bits.view(dtype)).tolist() == list(range(400))
+
+
+def test_all_integers():
+    assert all_integers(np.zeros((3, 2), np.uint8))
+    assert all_integers(np.array([[-3.0, 0.0], [2.0**60, -0.0]]))
+    late = np.ones((100_000, 4), np.float32)
+    assert all_integers(late)
+    late[-1, -1] = 1.5
+    assert not all_integers(late)
+    assert not all_integers(np.array([[5e-324]]))
+
+
+def test_squares_are_exact_only_of_whole_numbers_small_enough_on_both_sides():
+    centers = np.array([[1.0, -3.0], [2.0, 4.0]])
+    assert exact_squares(255.0, centers)
+    assert not exact_squares(255.0, centers + 0.5)
+    assert not exact_squares(float("inf"), centers)
+    assert not exact_squares(2.0**26, centers)
+    assert not exact_squares(255.0, centers * 2.0**26)

@@ -1,0 +1,390 @@
+"""The benchmarks' own arithmetic, tables and graceful failure; nothing is timed here."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.sparse import issparse
+
+from bench import batch, gpu_check, results, roofline, table
+from bench.peers import systems_of
+from bench.quality import judge
+from bench.run import main as run_main
+from bench.systems import Outcome
+from bench.workloads import WORKLOADS, Problem, first_rows, round_to_bfloat16, workloads_of
+
+ROOT = Path(__file__).resolve().parents[2]
+README = "# x\n<!-- bench:cpu -->\nold\n<!-- /bench:cpu -->\nbetween\n<!-- bench:gpu -->\n<!-- /bench:gpu -->\nend\n"
+
+
+def entry(workload, system, seconds, *, ours=False, **extra):
+    shared = {"ours": ours, "title": f"the work {workload}", "n_iter": 53, "wrong_labels": 0, "inertia": 100.0}
+    return results.benchmark(workload, system, seconds, shared | extra)
+
+
+def document(suite, benchmarks, when="2026-01-02T03:04:05+00:00", **more):
+    return {
+        "suite": suite,
+        "datetime": when,
+        "command": f"python -m bench.run {suite} --out bench/results/x.json",
+        "commit_info": {"id": "0123456789abcdef", "dirty": False},
+        "machine_info": {
+            "cpu": {"brand_raw": "A Processor"},
+            "cores_used": 2,
+            "python_version": "3.12.3",
+            "thread_pools": [{"user_api": "blas", "internal_api": "openblas", "version": "0.3", "num_threads": 2}],
+            "versions": {"numpy": "2.4.6"},
+            "gpu": {"name": "A GPU", "driver": "1.2"} if suite == "gpu" else None,
+        },
+        "benchmarks": benchmarks,
+        "skipped": [],
+    } | more
+
+
+CPU = [
+    entry("mnist-k10", "gpukmeans numpy", [1.0, 2.0, 1.0], ours=True),
+    entry("mnist-k10", "gpukmeans numpy fast", [0.5, 1.0, 0.5], ours=True),
+    entry("mnist-k10", "scikit-learn elkan", [3.0, 4.0, 5.0], wrong_labels=7, n_iter=63, inertia=101.0),
+    entry("mnist-k10", "faiss-cpu", [9.0, 9.0, 9.0]),
+]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mnist-k10",
+        "mnist-uint8-k10",
+        "digits-k10",
+        "china-k64",
+        "noise-k256",
+        "texts-k20",
+        "predict-k10",
+        "seed-k10",
+        "minibatch-k10-b1024",
+    ],
+)
+def test_workloads_have_the_shapes_and_dtypes_they_state(name):
+    workload = WORKLOADS[name]
+    if workload.task == "predict":  # its centers take a fit
+        workload = replace(workload, task="fit")
+    if workload.distinct_start:
+        pytest.importorskip("PIL")
+    problem = workload.load()
+    assert problem.X.shape == workload.shape
+    assert problem.X.dtype == workload.dtype
+    assert issparse(problem.X) or problem.X.flags.c_contiguous
+    if workload.task in ("seed", "minibatch"):
+        assert problem.starts == []
+        return
+    assert len(problem.starts) == workload.n_init
+    for start in problem.starts:
+        assert start.shape == (workload.n_clusters, workload.shape[1])
+        assert start.dtype == (np.float32 if workload.dtype == "float32" else np.float64)
+        assert len(np.unique(start, axis=0)) == workload.n_clusters
+
+
+def test_the_start_is_the_one_that_is_documented():
+    X = np.arange(140_000, dtype=np.float32).reshape(70_000, 2)
+    rows = np.random.RandomState(0).choice(70_000, 10, replace=False)
+    assert np.array_equal(first_rows(X, 10), X[rows])
+
+
+def test_both_suites_have_work_and_ours_comes_first():
+    assert {w.name for w in workloads_of("cpu")} < set(WORKLOADS)
+    assert workloads_of("gpu")[0].name == "mnist-k10"
+    assert systems_of("cpu")[0].name == "gpukmeans numpy"
+    assert systems_of("gpu")[0].name == "gpukmeans cupy"
+    assert all(w.shape[0] >= w.n_clusters for w in WORKLOADS.values())
+    with pytest.raises(ValueError, match="Unknown workloads"):
+        workloads_of("cpu", ["no-such"])
+    with pytest.raises(ValueError, match="Unknown systems"):
+        systems_of("cpu", ["no such"])
+
+
+def test_bfloat16_rounds_to_the_nearest_and_ties_to_even():
+    ulp = 2.0**-7  # of bfloat16, just above 1
+    given = np.array([1.0, 1 + ulp / 2, 1 + 1.5 * ulp, 1 + 0.51 * ulp, -1 - 0.49 * ulp], dtype=np.float32)
+    assert round_to_bfloat16(given).tolist() == [1.0, 1.0, 1 + 2 * ulp, 1 + ulp, -1.0]
+
+
+def test_ratios_are_taken_within_rounds():
+    ratio = results.paired_ratio([1.0, 2.0, 1.0], [3.0, 4.0, 5.0])
+    assert ratio == results.Ratio(3.0, 2.0, 5.0, 3)
+    assert results.paired_ratio([1.0, 2.0], [3.0]).n_rounds == 1
+    with pytest.raises(ValueError, match="No round"):
+        results.paired_ratio([], [1.0])
+
+
+def test_statistics_are_those_of_pytest_benchmark():
+    stats = pytest.importorskip("pytest_benchmark.stats")
+    data = [1.0, 2.0, 2.5, 3.0, 30.0]
+    theirs = stats.Stats()
+    for seconds in data:
+        theirs.update(seconds)
+    ours = results.stats(data)
+    assert ours["data"] == data
+    for name in ("min", "max", "mean", "stddev", "rounds", "median", "total", "outliers", "ld15iqr", "hd15iqr"):
+        assert ours[name] == pytest.approx(getattr(theirs, name)), name
+
+
+def test_wrong_labels_are_counted_and_ties_are_not():
+    X = np.array([[0.0], [0.4], [0.5], [1.0]])
+    centers = np.array([[0.0], [1.0]])
+    assert judge(X, Outcome(np.array([0, 0, 1, 1]), centers)).wrong_labels == 0  # 0.5 is as near to either
+    verdict = judge(X, Outcome(np.array([1, 0, 0, 0]), centers))
+    assert verdict.wrong_labels == 2
+    assert verdict.inertia == pytest.approx(0.16 + 0.25)
+    assert judge(X, Outcome(np.array([0, 0, 0, 0]), centers * np.nan)) is None
+    assert judge(X, Outcome(np.zeros(4, int), centers), work_at_most=4).rows == 2
+    with pytest.raises(ValueError, match="2 centers"):
+        judge(X, Outcome(np.array([0, 0, 0, 2]), centers))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "README.md").write_text(README)
+    return tmp_path
+
+
+def write(folder, name, content):
+    results.write_json(folder / "results" / name, content)
+    return ["--readme", str(folder / "README.md"), "--results", str(folder / "results")]
+
+
+def test_the_table_is_written_checked_and_stable(folder):
+    options = write(folder, "x.json", document("cpu", CPU))
+    assert table.main([*options, "--check"]) == 1
+    assert table.main(options) == 0
+    text = (folder / "README.md").read_text()
+    assert table.main([*options, "--check"]) == 0
+    table.main(options)
+    assert (folder / "README.md").read_text() == text
+    row = next(line for line in text.splitlines() if line.startswith("| the work mnist-k10"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[1:] == [
+        "1 s",
+        "scikit-learn elkan, 4 s",
+        "**3.00x** (2.00 to 5.00)",
+        "53 / 63",
+        "0 / 7",
+        "+1.0e-02",
+        "2.00x",
+    ]
+    for said in ("A Processor, 2 cores", "numpy 2.4.6", "openblas 0.3 on 2 threads", "0123456789ab", "bench.run cpu"):
+        assert said in text
+    assert "No run on a GPU has been recorded yet" in text
+    assert "old" not in text
+    assert text.startswith("# x\n<!-- bench:cpu -->\n")
+    assert text.endswith("end\n")
+    edited = text.replace("3.00x", "4.00x")
+    (folder / "README.md").write_text(edited)
+    assert table.main([*options, "--check"]) == 1
+
+
+def test_the_newest_run_of_each_workload_counts(folder):
+    later = [entry("mnist-k10", "gpukmeans numpy", [0.25], ours=True)]
+    write(folder, "a.json", document("cpu", later, when="2026-02-02T00:00:00+00:00"))
+    digits = entry("digits-k10", "gpukmeans numpy", [0.1], ours=True)
+    options = write(folder, "b.json", document("cpu", [*CPU, digits]))
+    table.main(options)
+    text = (folder / "README.md").read_text()
+    assert "| the work mnist-k10 [1] | 250 ms | none ran |" in text
+    assert "| the work digits-k10 [2] | 100 ms |" in text
+
+
+def test_a_gpu_run_fills_the_gpu_table_only(folder):
+    fits = [
+        entry("mnist-k10", "gpukmeans cupy", [0.002], ours=True),
+        entry("mnist-k10", "flashlib", [0.01], n_iter=None),
+    ]
+    table.main(write(folder, "g.json", document("gpu", fits)))
+    text = (folder / "README.md").read_text()
+    assert "A GPU (driver 1.2) beside A Processor" in text
+    assert "| 2 ms | flashlib, 10 ms | **5.00x** (5.00 to 5.00) | 53 / - |" in text
+    assert "No run on a CPU has been recorded yet" in text
+
+
+def test_missing_markers_are_an_error(folder):
+    options = write(folder, "x.json", document("cpu", CPU))
+    (folder / "README.md").write_text("nothing here")
+    with pytest.raises(SystemExit):
+        table.main(options)
+
+
+def test_the_runner_writes_every_run_and_skips_by_name(tmp_path, monkeypatch):
+    digits = WORKLOADS["digits-k10"]
+    monkeypatch.setitem(WORKLOADS, "digits-k10", replace(digits, n_init=2))
+    out = tmp_path / "digits.json"
+    systems = "gpukmeans numpy,scikit-learn lloyd,faiss-cpu"
+    command = ["cpu", "--out", str(out), "--workloads", "digits-k10", "--rounds", "2", "--systems", systems]
+    assert run_main(command) == 0
+    written = json.loads(out.read_text())
+    found = {b["param"]: b for b in written["benchmarks"]}
+    for name in ("gpukmeans numpy", "scikit-learn lloyd"):
+        assert len(found[name]["stats"]["data"]) == 2
+        assert found[name]["extra_info"]["wrong_labels"] == 0
+    assert found["gpukmeans numpy"]["extra_info"]["inertia"] == pytest.approx(
+        found["scikit-learn lloyd"]["extra_info"]["inertia"], rel=1e-9
+    )
+    if "faiss-cpu" not in found:
+        assert [s["system"] for s in written["skipped"]] == ["faiss-cpu"]
+        assert "not available" in written["skipped"][0]["reason"]
+    assert written["machine_info"]["node"] == ""
+    assert str(tmp_path) not in written["command"]
+
+
+def test_a_died_run_is_resumed_past_the_culprit(tmp_path):
+    out = tmp_path / "r.json"
+    dead = document("cpu", [], finished=[], running=["digits-k10", "scikit-learn lloyd"])
+    results.write_json(out, dead)
+    systems = "gpukmeans numpy,scikit-learn lloyd"
+    options = ["--workloads", "digits-k10", "--rounds", "1", "--systems", systems, "--resume"]
+    assert run_main(["cpu", "--out", str(out), *options]) == 0
+    written = json.loads(out.read_text())
+    assert [b["param"] for b in written["benchmarks"]] == ["gpukmeans numpy"]
+    assert "died" in written["skipped"][0]["reason"]
+    assert written["finished"] == ["digits-k10"]
+
+
+def test_a_system_that_fails_is_closed_and_a_lost_device_ends_the_process(tmp_path, monkeypatch):
+    from bench import run
+    from bench.systems import System
+
+    def broken(problem):
+        def fail():
+            raise RuntimeError("illegal address")
+
+        return fail, lambda raw: raw
+
+    def works(problem):
+        return lambda: 0, lambda raw: Outcome(np.zeros(len(problem.X), np.int32), problem.X[:1])
+
+    def lost():
+        raise RuntimeError("lost")
+
+    def never():
+        return None
+
+    systems = [System("bad", "gpu", False, "x", never, broken), System("good", "cpu", True, "x", never, works)]
+    monkeypatch.setattr(run, "systems_of", lambda suite, names: systems)
+    out = tmp_path / "r.json"
+    options = ["gpu", "--out", str(out), "--workloads", "digits-k10", "--rounds", "3"]
+    monkeypatch.setattr(run.Lane, "time_once", _timed_without_a_device)
+    monkeypatch.setattr(run, "_synchronize", never)
+    assert run.main(options) == 0
+    written = json.loads(out.read_text())
+    assert [b["param"] for b in written["benchmarks"]] == ["good"]
+    assert written["skipped"] == [
+        {"workload": "digits-k10", "system": "bad", "reason": "RuntimeError: illegal address"}
+    ]
+    out.unlink()
+    monkeypatch.setattr(run, "_synchronize", lost)
+    with pytest.raises(SystemExit) as ended:
+        run.main(options)
+    assert ended.value.code == run.DEVICE_BROKEN
+    assert json.loads(out.read_text())["skipped"][0]["system"] == "bad"
+    assert run.main([*options, "--resume"]) == 0  # goes on without it
+    assert [b["param"] for b in json.loads(out.read_text())["benchmarks"]] == ["good"]
+
+
+def _timed_without_a_device(lane):
+    raw = lane.run()
+    lane.seconds.append(0.001)
+    lane.result = lane.outcome(raw)
+
+
+def test_plain_torch_and_permuted_starts_agree_with_ours(monkeypatch):
+    pytest.importorskip("torch")
+    from bench import gpu_peers
+
+    monkeypatch.setattr(gpu_peers, "DEVICE", "cpu")
+    X = WORKLOADS["digits-k10"].make().astype(np.float32)
+    small = replace(WORKLOADS["mnist-k10"], shape=X.shape)
+    problem = Problem(small, X, [first_rows(X, 10)])
+    iterations = problem.fixed_iterations()[0]
+    for system in gpu_peers.GPU_PEERS:
+        if system.name in ("torch GEMM + argmin", "fastkmeans") and system.unavailable() is None:
+            outcome = system.run(problem)
+            assert judge(X, outcome).wrong_labels == 0
+            assert outcome.n_iter in (None, iterations)
+
+
+def test_without_a_gpu_the_check_says_so_and_reports_the_environment(tmp_path):
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}
+    command = [sys.executable, "-m", "bench.gpu_check", "--out", str(tmp_path), "--minutes", "2"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=170)
+    assert done.returncode == gpu_check.NO_GPU, done.stdout + done.stderr
+    assert "no usable GPU" in done.stdout.strip().splitlines()[-1]
+    report = json.loads((tmp_path / "environment.json").read_text())
+    assert report["usable"] is False
+    assert report["reason"].startswith("no usable GPU")
+    assert report["machine_info"]["versions"]["numpy"] == np.__version__
+    assert set(report["systems"]) >= {"gpukmeans cupy", "flashlib", "torch GEMM + argmin"}
+    assert {path.name for path in tmp_path.iterdir()} == {"environment.json", "summary.json", "log.txt"}
+
+
+def test_steps_that_fail_or_hang_do_not_stop_the_check(tmp_path):
+    check = gpu_check.Check(tmp_path, 1)
+    found = check.step("broken", lambda seconds: {}["missing"], 5)
+    assert not found["ok"]
+    assert "KeyError" in found["said"]
+    assert check.command([sys.executable, "-c", "import time; time.sleep(60)"], 1.5)[0] is None
+    assert check.command([sys.executable, "-c", "import sys; print('hi'); sys.exit(4)"], 30) == (4, "hi\n")
+    assert check.command(["no-such-tool"], 5)[0] == 127
+    assert set(json.loads((tmp_path / "summary.json").read_text())["steps"]) == {"broken"}
+
+
+def test_junit_files_are_counted(tmp_path):
+    xml = tmp_path / "j.xml"
+    xml.write_text(
+        '<testsuites><testsuite><testcase classname="a" name="good"/><testcase classname="a" name="bad">'
+        '<failure message="m">text</failure></testcase><testcase classname="a" name="not">'
+        '<skipped message="no GPU"/></testcase></testsuite></testsuites>'
+    )
+    found = gpu_check.junit(xml)
+    assert (found["passed"], found["failed"], found["skipped"]) == (1, 1, 1)
+    assert found["failures"] == [{"test": "a::bad", "text": "text"}]
+    assert gpu_check.junit(tmp_path / "none.xml") == {}
+    stopped = gpu_check.progress("bringing up\n..s.F [  3%]\n.E\nFatal.\n")
+    assert (stopped["passed"], stopped["failed"], stopped["skipped"]) == (4, 2, 1)
+
+
+def test_the_counts_beside_the_kernels_are_those_of_the_kernels():
+    text = (ROOT / "kernels" / "README.md").read_text()
+    assert roofline.write_table(text) == text, "run `python -m bench.roofline`"
+    few = roofline.assignment(WORKLOADS["mnist-k10"])
+    assert (few.kernel, few.row_bytes) == ("nearest_of_few", 70_000 * 784 * 4)
+    assert few.operations == 2 * 70_000 * 16 * 784  # 16 centers of which 10 are real
+    many = roofline.assignment(WORKLOADS["mnist-k1000"])
+    assert (many.kernel, many.operations) == ("nearest_of_many", 2 * 70_000 * 1000 * 784)
+
+
+# ---- many problems in one call -------------------------------------------------------------------------------
+
+
+def test_a_batch_is_timed_beside_single_fits(tmp_path, capsys):
+    out = tmp_path / "batch.json"
+    assert batch.main(["--out", str(out), "--backend", "numpy", "--work", "tiny", "--seconds", "0"]) == 0
+    found = json.loads(out.read_text())["work"]["tiny"]
+    assert found["same_bits"]
+    assert set(found["seconds"]) >= {"gpukmeans fit_many", "gpukmeans one by one"}
+    assert all(seconds > 0 for seconds in found["seconds"]["gpukmeans fit_many"])
+    assert "in the loop's bits" in capsys.readouterr().out
+
+
+def test_a_batch_in_other_bits_is_told(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(batch, "_same", lambda one, other: False)
+    arguments = ["--out", str(tmp_path / "batch.json"), "--backend", "numpy", "--work", "tiny", "--seconds", "0"]
+    assert batch.main(arguments) == 1
+    assert "DOES NOT END" in capsys.readouterr().out
+
+
+def test_every_step_of_the_check_has_a_share_of_the_time():
+    assert sum(gpu_check.SHARES.values()) == pytest.approx(1)
+    assert all(callable(getattr(gpu_check.Check, name)) for name in gpu_check.SHARES)

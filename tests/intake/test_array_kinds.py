@@ -1,0 +1,495 @@
+"""Arrays in, arrays out: results are what the rows were, where the rows were, and to the bits of a NumPy fit."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+
+from gpukmeans import BisectingKMeans, KMeans, MiniBatchKMeans, SphericalKMeans
+from gpukmeans.arrays.on_device import host_copy
+from gpukmeans.backends.cuda import tuning
+from gpukmeans.backends.cuda.backend import CupyBackend, CupyRows
+from gpukmeans.evaluation import cluster_class_counts, evaluate
+from gpukmeans.exact.warp_order import row_square_distances
+from gpukmeans.intake.kinds import ArrayKind
+from tests.emulator import EmulatorDevice
+from tests.emulator.memory import DeviceArray
+from tests.emulator.testing import skip_without_compiler
+from tests.support import torch_stand_in
+from tests.support.small_fits import equal, rows, same
+
+METHODS = ["predict", "transform", "fit_predict", "fit_transform"]
+
+
+@pytest.fixture
+def device():
+    skip_without_compiler()
+    return EmulatorDevice()
+
+
+@pytest.fixture(params=["stand-in", "real"])
+def torch(request, monkeypatch):
+    """torch on the host: a stand-in, and torch itself where it is installed."""
+    if request.param == "real":
+        return pytest.importorskip("torch")
+    monkeypatch.setitem(sys.modules, "torch", torch_stand_in.module())
+    return sys.modules["torch"]
+
+
+@pytest.fixture
+def tensors(monkeypatch):
+    """Tensors on emulated devices."""
+    monkeypatch.setitem(sys.modules, "torch", torch_stand_in.module())
+    return torch_stand_in.Tensor
+
+
+def fitted(X, backend="numpy", sample_weight=None, k=3, **params):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return KMeans(k, backend=backend, **{"random_state": 0, **params}).fit(X, sample_weight=sample_weight)
+
+
+# ---- on the host -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_torch_tensors_give_torch_tensors(torch, dtype):
+    X = rows(dtype)
+    given, want = torch.from_numpy(X), fitted(X)
+    got = fitted(given)
+    assert type(got.labels_) is type(got.cluster_centers_) is torch.Tensor
+    assert str(got.labels_.dtype) == "torch.int32"
+    assert str(got.cluster_centers_.dtype) == f"torch.{want.cluster_centers_.dtype}"
+    assert (type(got.inertia_), type(got.n_iter_)) == (float, int)
+    assert same(got, want)
+    for method in METHODS:
+        result = getattr(got, method)(given)
+        assert type(result) is torch.Tensor
+        assert equal(result, getattr(want, method)(X))
+    assert got.score(given) == want.score(X)
+
+
+def test_a_model_takes_any_kind_and_answers_in_it(torch):
+    X = rows()
+    of_numpy, of_torch = fitted(X), fitted(torch.from_numpy(X))
+    for method in ("predict", "transform"):
+        assert type(getattr(of_numpy, method)(torch.from_numpy(X))) is torch.Tensor
+        for given in (X, X.tolist()):
+            assert type(getattr(of_torch, method)(given)) is np.ndarray
+            assert equal(getattr(of_torch, method)(given), getattr(of_numpy, method)(X))
+
+
+def test_tensors_on_the_host_are_read_in_place(torch, monkeypatch):
+    X = rows(np.float32, n=500)
+    seen = []
+    real = KMeans._place
+    monkeypatch.setattr(KMeans, "_place", lambda *args, **kwargs: seen.append(real(*args, **kwargs)) or seen[-1])
+    fitted(torch.from_numpy(X))
+    ((_, given),) = seen
+    assert given.ctypes.data == X.ctypes.data
+
+
+def test_gradients_stay_behind(torch):
+    X = rows(np.float32)
+    given = torch.from_numpy(X)
+    given.requires_grad = True
+    got = fitted(given, sample_weight=given.detach().numpy()[:, 0])
+    assert same(got, fitted(X, sample_weight=X[:, 0]))
+    assert not got.cluster_centers_.requires_grad
+    weight = torch.from_numpy(X[:, 0].copy())
+    weight.requires_grad = True
+    assert same(fitted(given, sample_weight=weight), got)
+    assert type(got.transform(given)) is torch.Tensor
+
+
+def test_tensors_of_other_layouts_and_dtypes():
+    torch = pytest.importorskip("torch")
+    X = rows(np.float32)
+    for given in (torch.from_numpy(X.T.copy()).T, torch.from_numpy(np.repeat(X, 2, axis=0))[::2]):
+        assert not given.is_contiguous()
+        assert same(fitted(given), fitted(X))
+    half = torch.from_numpy(X).half()
+    assert same(fitted(half), fitted(half.double().numpy()))
+    with pytest.raises(TypeError, match=r"bfloat16 tensor on the host.* X\.double\(\)"):
+        fitted(torch.from_numpy(X).bfloat16())
+    weight = torch.full((60,), 1.5).bfloat16()
+    assert same(fitted(X, sample_weight=weight), fitted(X, sample_weight=np.full(60, 1.5)))
+    with pytest.raises(TypeError, match="Sparse"):
+        fitted(torch.from_numpy(X).to_sparse())
+
+
+def test_weights_and_centers_may_be_tensors(torch):
+    X, weight = rows(), np.random.default_rng(0).uniform(0.5, 2, 60)
+    params = {"init": torch.from_numpy(X[:3].copy()), "sample_weight": torch.from_numpy(weight)}
+    want = fitted(X, init=X[:3], sample_weight=weight)
+    for given in (X, torch.from_numpy(X)):
+        assert same(fitted(given, **params), want)
+    clone(KMeans(3, init=params["init"], backend="numpy")).fit(X)
+
+
+def test_jax_arrays_give_numpy_arrays():
+    """float64 centers would lose half their digits there."""
+    jax = pytest.importorskip("jax")
+    X = rows(np.float32)
+    got = fitted(jax.numpy.asarray(X))
+    assert type(got.labels_) is type(got.cluster_centers_) is type(got.predict(jax.numpy.asarray(X))) is np.ndarray
+    assert same(got, fitted(X))
+
+
+def test_data_frames_and_lists_give_numpy_arrays():
+    pandas = pytest.importorskip("pandas")
+    X = rows()
+    for given in (pandas.DataFrame(X, columns=list("abcd")), X.tolist()):
+        got = fitted(given)
+        assert type(got.labels_) is type(got.cluster_centers_) is type(got.predict(given)) is np.ndarray
+        assert same(got, fitted(X))
+
+
+def test_array_api_dispatch_changes_nothing():
+    """It must be set up before scikit-learn is imported, hence elsewhere."""
+    code = """
+import sys, warnings
+import numpy as np, sklearn
+from tests.support import torch_stand_in
+try:
+    import torch
+except ImportError:
+    torch = sys.modules["torch"] = torch_stand_in.module()
+from gpukmeans import BisectingKMeans, KMeans, MiniBatchKMeans, SphericalKMeans
+from tests.support.small_fits import equal, rows, same
+X, plain = rows(), KMeans(3, random_state=0, backend="numpy")
+want, weight = plain.fit(X, sample_weight=X[:, 0]), X[:, 0].copy()
+with sklearn.config_context(array_api_dispatch=True):
+    for kind in (np.asarray, torch.from_numpy):
+        got = KMeans(3, random_state=0, backend="numpy").fit(kind(X), sample_weight=kind(weight))
+        assert same(got, want)
+        for method in ("predict", "transform", "score"):
+            assert equal(getattr(got, method)(kind(X)), getattr(want, method)(X))
+        assert isinstance(got.labels_, type(kind(X)))
+"""
+    root = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "SCIPY_ARRAY_API": "1", "PYTHONPATH": str(root)}
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=root, env=environment, timeout=300)
+
+
+# ---- on a device -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("estimator", [BisectingKMeans, MiniBatchKMeans, SphericalKMeans])
+def test_the_other_estimators_do_the_same(device, tensors, torch, estimator):
+    """On a device and on the host; NumPy's bits."""
+    X = rows(np.float32)
+    want = estimator(3, random_state=0, backend="numpy").fit(X)
+    there, on_host = CupyBackend(device), torch.from_numpy(X.copy())
+    for given, backend in ((device.upload(X), there), (tensors(device.upload(X)), there), (on_host, "numpy")):
+        got = estimator(3, random_state=0, backend=backend).fit(given)
+        for result, wanted in (
+            (got.labels_, want.labels_),
+            (got.cluster_centers_, want.cluster_centers_),
+            (got.predict(given), want.predict(X)),
+        ):
+            assert type(result) is type(given)
+            assert equal(result, wanted)
+        assert type(got.transform(given)) is type(given)
+        assert got.inertia_ == want.inertia_
+        again = pickle.loads(pickle.dumps(got.set_params(backend="numpy")))
+        assert isinstance(again.cluster_centers_, np.ndarray)
+        assert equal(again.predict(X), want.predict(X))
+
+
+@pytest.mark.parametrize("params", [{}, {"init": "random", "n_init": 3}, {"init": "k-means||"}, {"precision": "fast"}])
+def test_arrays_on_a_device_give_arrays_there(device, params):
+    X = rows(np.float32)
+    there, backend, want = device.upload(X), CupyBackend(device), fitted(X, **params)
+    got = fitted(there, backend, **params)
+    assert same(got, want)
+    assert (got.labels_.dtype, got.cluster_centers_.dtype) == (np.int32, np.float32)
+    for result in (got.labels_, got.cluster_centers_, *(getattr(got, method)(there) for method in METHODS)):
+        assert type(result) is DeviceArray
+        assert result.__dlpack_device__() == there.__dlpack_device__()
+    assert (type(got.inertia_), type(got.n_iter_), type(got.score(there))) == (float, int, float)
+
+
+def test_tensors_on_a_device_give_tensors_there(device, tensors):
+    X = rows(np.float32)
+    there = tensors(device.upload(X), requires_grad=True)
+    got = fitted(there, CupyBackend(device), sample_weight=tensors(device.upload(X[:, 0].copy()), requires_grad=True))
+    assert same(got, fitted(X, sample_weight=X[:, 0]))
+    for result in (got.labels_, got.cluster_centers_, *(getattr(got, method)(there) for method in METHODS)):
+        assert type(result) is tensors
+        assert result.device.type == "cuda"
+    assert ArrayKind.of(tensors(EmulatorDevice(index=1).upload(X))) == ArrayKind("torch", 1)
+
+
+def test_jax_arrays_on_a_device_give_numpy_arrays(device, monkeypatch):
+    class Array(torch_stand_in.Tensor):
+        def __array__(self, dtype=None, copy=None):
+            return self.inner.get()
+
+    jax = ModuleType("jax")
+    jax.Array = Array
+    monkeypatch.setitem(sys.modules, "jax", jax)
+    there = Array(device.upload(rows()))
+    there.cpu = None  # JAX has no such method
+    got = fitted(there, CupyBackend(device))
+    assert same(got, fitted(rows()))
+    assert type(got.labels_) is type(got.cluster_centers_) is type(got.transform(there)) is np.ndarray
+
+
+def test_models_go_from_device_to_host_and_back(device, tensors):
+    X, backend = rows(), CupyBackend(device)
+    there, host = fitted(device.upload(X), backend), fitted(X)
+    assert type(there.predict(X)) is type(there.transform(X)) is np.ndarray
+    assert equal(there.predict(X), host.labels_)
+    assert equal(there.transform(X), host.transform(X))
+    assert equal(there.set_params(backend="numpy").predict(X), host.labels_)
+    host.set_params(backend=backend)
+    assert type(host.labels_) is np.ndarray
+    for given in (device.upload(X), tensors(device.upload(X))):
+        assert type(host.predict(given)) is type(given)
+        assert equal(host.predict(given), host.labels_)
+        assert host.score(given) == -host.inertia_
+    assert type(fitted(X, backend).labels_) is np.ndarray  # rows on the host, computed on the device
+
+
+def test_results_outlive_what_is_computed_next(device):
+    """They are copies: a run's own arrays are used again."""
+    X, backend = rows(), CupyBackend(device)
+    there = device.upload(X)
+    first = fitted(there, backend)
+    labels, centers = first.labels_.get(), first.cluster_centers_.get()
+    other = first.predict(device.upload(X[::-1].copy()))
+    fitted(there, backend, init="random", n_init=3, random_state=1)
+    assert equal(first.labels_, labels)
+    assert equal(first.cluster_centers_, centers)
+    assert equal(other, labels[::-1])
+    del first, other
+    assert device.bytes_in_use == X.nbytes
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("fit_dtype", [np.float32, np.float64])
+def test_transform_on_a_device_is_the_root_of_the_canonical_squares(device, dtype, fit_dtype):
+    X, host = rows(dtype, d=37), fitted(rows(fit_dtype, d=37))
+    got = host.set_params(backend=CupyBackend(device)).transform(device.upload(X)).get()
+    want = np.stack(
+        [np.sqrt(row_square_distances(X, slice(None), center.astype(np.float64))) for center in host.cluster_centers_],
+        axis=1,
+    )
+    assert got.dtype == (np.float32 if dtype == fit_dtype == np.float32 else np.float64)
+    assert got.dtype == host.transform(X).dtype
+    assert np.array_equal(got, want.astype(got.dtype))
+
+
+def test_long_transforms_take_several_launches(device, monkeypatch):
+    """Each must end within the seconds that a display's driver allows."""
+    model, there = fitted(rows()).set_params(backend=CupyBackend(device)), device.upload(rows())
+    want = model.transform(there).get()
+    for terms in (1, 7 * 3 * 4):
+        monkeypatch.setattr(tuning, "DISTANCE_TERMS", terms)
+        before = device.n_launches
+        assert np.array_equal(model.transform(there).get(), want)
+        assert device.n_launches - before > 60 * 3 * 4 // max(terms, 12)
+
+
+def test_transform_refuses_what_fit_refuses(device):
+    model = fitted(rows()).set_params(backend=CupyBackend(device))
+    bad = rows()
+    bad[3, 1] = np.nan
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        model.transform(device.upload(bad))
+    with pytest.raises(ValueError, match="X has 3 features, but KMeans is expecting 4"):
+        model.transform(device.upload(rows(d=3)))
+    small = EmulatorDevice(memory_limit=40_000)
+    model.set_params(backend=CupyBackend(small))
+    model.cluster_centers_ = np.zeros((200, 4))
+    with pytest.raises(MemoryError, match="has no room for 60 x 200 distances"):
+        model.transform(small.upload(rows()))
+
+
+@pytest.mark.parametrize("n_init", [1, 3])
+def test_clusters_without_rows_are_counted_there(device, n_init):
+    X = np.repeat(rows(n=2), 10, axis=0)
+    model = KMeans(3, backend=CupyBackend(device), random_state=0, n_init=n_init)
+    with pytest.warns(ConvergenceWarning, match=r"distinct clusters \(2\) found smaller than n_clusters \(3\)"):
+        model.fit(device.upload(X))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.set_params(n_clusters=2).fit(device.upload(X))
+
+
+def test_data_frames_on_request(device):
+    pytest.importorskip("pandas")
+    X = rows()
+    model = fitted(X).set_params(backend=CupyBackend(device)).set_output(transform="pandas")
+    frame, want = model.transform(device.upload(X)), model.transform(X)
+    assert list(frame.columns) == list(want.columns) == ["kmeans0", "kmeans1", "kmeans2"]
+    np.testing.assert_allclose(frame.to_numpy(), want.to_numpy(), rtol=1e-11)
+    assert equal(model.predict(device.upload(X)), model.labels_)
+
+
+# ---- no round trips --------------------------------------------------------------------------------------------------
+
+
+class Counting(EmulatorDevice):
+    """Knows the most bytes that went to or from the host at once."""
+
+    most = 0
+
+    def download(self, array):
+        self.most = max(self.most, array.nbytes)
+        return super().download(array)
+
+    def write(self, array, host):
+        self.most = max(self.most, host.nbytes)
+        super().write(array, host)
+
+
+def most_transferred(n, **params):
+    skip_without_compiler()
+    device = Counting()
+    there = device.upload(rows(np.float32, n=n))
+    device.most = 0
+    model = KMeans(3, backend=CupyBackend(device), random_state=0, max_iter=5, **params).fit(there)
+    model.predict(there)
+    model.transform(there)
+    model.score(there)
+    return device.most
+
+
+@pytest.mark.parametrize("params", [{}, {"init": "random", "n_init": 2}, {"n_init": 2}])
+def test_nothing_as_long_as_the_rows_goes_between_host_and_device(params):
+    """Not even a byte for each row, by far."""
+    assert most_transferred(8192, **params) < 8192
+
+
+def test_transfers_are_seen(monkeypatch):
+    monkeypatch.setattr(CupyRows, "labels_there", lambda self, labels: self.device.upload(self.device.download(labels)))
+    assert most_transferred(8192) == 4 * 8192
+
+
+# ---- what lies elsewhere ---------------------------------------------------------------------------------------------
+
+
+def test_weights_and_centers_lie_on_the_host_or_with_the_rows(device, tensors):
+    X, weight = rows(), np.random.default_rng(0).uniform(0.5, 2, 60)
+    elsewhere, backend = EmulatorDevice(index=1), CupyBackend(device)
+    there, centers = device.upload(X), X[:3].copy()
+    want = fitted(X, init=centers, sample_weight=weight)
+    for place in (np.asarray, np.ndarray.tolist, device.upload, lambda array: tensors(device.upload(array))):
+        assert same(fitted(there, backend, init=place(centers), sample_weight=place(weight)), want)
+    for X_given, given, words in (
+        (X, device.upload(weight), "lies on CUDA device 0, but X lies on the host. Bring sample_weight to the host"),
+        (there, elsewhere.upload(weight), "lies on CUDA device 1, but X lies on CUDA device 0. Bring sample_weight"),
+        (there, tensors(elsewhere.upload(weight)), "lies on CUDA device 1, but X lies on CUDA device 0."),
+    ):
+        with pytest.raises(ValueError, match=f"^sample_weight {words}"):
+            fitted(X_given, backend, sample_weight=given)
+        with pytest.raises(ValueError, match=f"^sample_weight {words}"):
+            want.score(X_given, sample_weight=given)
+    with pytest.raises(
+        ValueError, match=r"^init lies on CUDA device 0, but X lies on the host\. Bring init to the host"
+    ):
+        fitted(X, init=device.upload(centers))
+    with pytest.raises(ValueError, match=r"^init lies on CUDA device 1, but X lies on CUDA device 0"):
+        fitted(there, backend, init=elsewhere.upload(centers))
+    model = fitted(there, backend, init=device.upload(centers))
+    assert equal(model.predict(X), model.labels_)  # init matters no more
+    with pytest.raises(ValueError, match="X lies on CUDA device 1, but this backend computes on CUDA device 0"):
+        model.predict(elsewhere.upload(X))
+
+
+# ---- centers set by hand ---------------------------------------------------------------------------------------------
+
+
+def test_centers_may_be_set_by_hand_wherever_they_lie(device, tensors):
+    X, backend = rows(), CupyBackend(device)
+    centers = X[[7, 30, 50]].copy()
+    want = KMeans(3, init=centers, n_init=1, max_iter=1, backend="numpy").fit(X)
+    want.cluster_centers_ = centers
+    model = fitted(X, backend)
+    for given in (centers, device.upload(centers), tensors(centers), tensors(device.upload(centers))):
+        model.cluster_centers_ = given
+        for rows_given in (X, device.upload(X)):
+            assert equal(model.predict(rows_given), want.predict(X))
+            assert model.score(rows_given) == want.score(X)
+    model.cluster_centers_ = there = device.upload(centers)
+    device.write(there, centers[::-1].copy())
+    assert equal(model.predict(X), 2 - want.predict(X))  # what is written there counts
+
+
+# ---- copies ----------------------------------------------------------------------------------------------------------
+
+
+def test_pickles_hold_numpy_arrays(device, torch):
+    X = rows()
+    want = fitted(X)
+    models = [fitted(torch.from_numpy(X)), fitted(X, init=torch.from_numpy(X[:3].copy()))]
+    if torch.Tensor is torch_stand_in.Tensor:  # those of torch need CUDA there
+        models.append(fitted(torch.Tensor(device.upload(X)), CupyBackend(device)))
+    models.append(fitted(device.upload(X), CupyBackend(device), init=device.upload(X[:3].copy())))
+    for model in models:
+        back = pickle.loads(pickle.dumps(model.set_params(backend="numpy")))
+        assert type(back.labels_) is type(back.cluster_centers_) is np.ndarray
+        assert isinstance(back.init, (str, np.ndarray))
+        assert same(back, model)
+        assert equal(back.predict(X), model.labels_)
+    assert same(pickle.loads(pickle.dumps(want)), want)
+
+
+def test_copies_keep_the_kind(device, torch, monkeypatch):
+    monkeypatch.setattr(DeviceArray, "__deepcopy__", lambda self, memo: device.upload(self.get()), raising=False)
+    X = rows()
+    for model in (
+        fitted(X),
+        fitted(torch.from_numpy(X)),
+        fitted(device.upload(X), CupyBackend(device)).set_params(backend="auto"),
+    ):
+        shallow, deep, new = copy.copy(model), copy.deepcopy(model), clone(model)
+        assert shallow.labels_ is model.labels_
+        assert shallow.__dict__ is not model.__dict__
+        assert type(deep.labels_) is type(model.labels_)
+        assert deep.labels_ is not model.labels_
+        assert same(deep, model)
+        assert new.get_params() == model.get_params()
+        assert not hasattr(new, "labels_")
+
+
+# ---- metrics and pictures --------------------------------------------------------------------------------------------
+
+
+def test_metrics_and_pictures_take_arrays_of_any_kind(device, torch):
+    X, y = rows(), np.arange(60) % 4
+    want = fitted(X)
+    table = evaluate(X, want.labels_, y)
+    places = [torch.from_numpy, device.upload]
+    for place in places:
+        labels, classes = place(want.labels_.copy()), place(y)
+        assert evaluate(place(X.copy()), labels, classes) == table
+        counts, names = cluster_class_counts(labels, classes)
+        assert counts.tolist() == cluster_class_counts(want.labels_, y)[0].tolist()
+        assert names.tolist() == [0, 1, 2, 3]
+    pytest.importorskip("matplotlib")
+    from gpukmeans.plots import centroid_grid, confusion_heatmap
+
+    counts, _ = cluster_class_counts(want.labels_, y)
+    for place in places:
+        grid = centroid_grid(place(want.cluster_centers_.copy()), image_shape=(2, 2), sizes=place(np.arange(3)))
+        assert len(grid.axes) == 4
+        assert len(confusion_heatmap(place(counts), classes=place(np.arange(4))).axes) == 2
+
+
+def test_copies_to_the_host_leave_other_things_alone():
+    for values in (None, "k-means++", [1, 2], np.zeros(2)):
+        assert host_copy(values) is values

@@ -1,0 +1,131 @@
+"""NVRTC accepts every kernel, with every set of constants, for every architecture; and none spills registers.
+
+The other half of the emulator's proof: the emulator accepts what NVRTC may reject, and sees neither registers nor the
+compiler's freedom to fuse a multiplication with an addition.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from gpukmeans.backends.cuda.device import nvrtc
+from tests.emulator.testing import own_source
+from tests.support import nvrtc_compiler
+from tests.support.nvrtc_compiler import (
+    ARCHITECTURES,
+    KernelResources,
+    NvrtcError,
+    NvrtcUnavailable,
+    compile_cubin,
+    resources,
+)
+
+VARIANTS = nvrtc.variants()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _library():
+    try:
+        nvrtc_compiler.require_nvrtc()
+    except NvrtcUnavailable as error:
+        pytest.skip(str(error))
+
+
+def name_of(variant) -> str:
+    file, constants = variant
+    return "-".join([file, *(f"{name}={value}".replace(" ", "_") for name, value in constants.items())])
+
+
+def spilling(rows: list[KernelResources]) -> list[str]:
+    return [
+        f"{row.kernel} ({row.file}) on sm_{row.arch}: {row.registers} registers, "
+        f"{row.spill_stores} bytes of spill stores and {row.spill_loads} of loads"
+        for row in rows
+        if row.spills
+    ]
+
+
+def architectures_of(constants) -> tuple[int, ...]:
+    """All of them for float32 rows, the oldest, the newest and one between for others: what all others say takes long.
+
+    `python -m tests.support.nvrtc_compiler` goes through everything.
+    """
+    return ARCHITECTURES if constants.get("ROW", "float") == "float" else (75, 90, 120)
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=name_of)
+def test_every_kernel_compiles_everywhere_and_never_spills(variant):
+    file, constants = variant
+    source, architectures = nvrtc.source(file, constants), architectures_of(constants)
+    rows = [row for arch in architectures for row in resources(source, arch, nvrtc.OPTIONS, file=f"{file}.cu")]
+    assert [(row.kernel, row.arch) for row in rows] == [(file, arch) for arch in architectures]
+    assert not spilling(rows), "smaller tiles, or fewer blocks in __launch_bounds__:\n" + "\n".join(spilling(rows))
+
+
+@pytest.mark.parametrize("variant", [v for v in VARIANTS if v[1].get("ROW") not in ("Half", "BFloat16")], ids=name_of)
+def test_no_kernel_leaves_fusing_to_the_compiler(variant):
+    """On a GPU x * y + z is fused by default, in the emulator never: where it matters, fma or __dmul_rn is written."""
+    file, constants = variant
+    source = nvrtc.source(file, constants)
+    free, forbidden = (
+        compile_cubin(source, 90, (*nvrtc.OPTIONS, *option), file=f"{file}.cu") for option in ((), ("-fmad=false",))
+    )
+    assert nvrtc_compiler.instructions(free.cubin) == nvrtc_compiler.instructions(forbidden.cubin)
+
+
+def test_every_source_has_its_variants():
+    files = {path.stem for path in nvrtc.kernels_folder().glob("*.cu")}
+    assert files == {file for file, _ in VARIANTS}
+
+
+# ---- the checks can fail ------------------------------------------------------------------------------------
+
+SPILLING = """
+extern "C" __global__ void greedy(float* x) {
+  float a[64];
+#pragma unroll
+  for (int i = 0; i < 64; ++i) a[i] = x[i * 32 + threadIdx.x];
+  __syncthreads();  // loads may not move below
+#pragma unroll
+  for (int i = 0; i < 64; ++i) x[i * 32 + threadIdx.x] = a[i] * a[63 - i] + a[(i + 7) % 64];
+}
+"""
+FUSED = 'extern "C" __global__ void fused(float* x) { x[0] = x[0] * x[1] + x[2]; }'
+UNFUSED = 'extern "C" __global__ void fused(float* x) { x[0] = __fadd_rn(__fmul_rn(x[0], x[1]), x[2]); }'
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_a_kernel_that_spills_is_caught(arch):
+    roomy = resources(SPILLING, arch, file="greedy.cu")
+    tight = resources(SPILLING, arch, ["--maxrregcount=24"], file="greedy.cu")
+    assert spilling(roomy) == []
+    assert len(spilling(tight)) == 1
+    assert tight[0].registers <= 24
+    assert f"greedy (greedy.cu) on sm_{arch}" in spilling(tight)[0]
+    assert "(spills)" in nvrtc_compiler.table(tight)
+    assert "(spills)" not in nvrtc_compiler.table(roomy)
+
+
+def test_a_syntax_error_names_file_and_line():
+    source = '#define N 4\n#line 1 "broken.cu"\n\nextern "C" __global__ void broken(int* x) { *x = unknown; }\n'
+    with pytest.raises(NvrtcError, match=r'broken\.cu\(2\): error: identifier "unknown" is undefined'):
+        compile_cubin(source, 90, file="whole.cu")
+
+
+def test_too_much_shared_memory_is_caught():
+    source = 'extern "C" __global__ void big(int* x) { __shared__ int s[13000]; s[*x] = 1; *x = s[x[1]]; }'
+    with pytest.raises(NvrtcError, match=r"big\.cu does not compile (.|\n)*52000 bytes smem"):
+        compile_cubin(source, 90, file="big.cu")
+
+
+def test_a_fused_operation_is_seen():
+    for source, same in ((FUSED, False), (UNFUSED, True)):
+        free, forbidden = (compile_cubin(source, 90, option) for option in ((), ("-fmad=false",)))
+        assert (nvrtc_compiler.instructions(free.cubin) == nvrtc_compiler.instructions(forbidden.cubin)) == same
+
+
+@pytest.mark.parametrize("file", ["arithmetic", "cooperation", "faults"])
+def test_the_words_the_emulator_knows_are_words_of_cuda(file):
+    """The emulator's own test kernels, intrinsics, atomics and all, are CUDA to NVRTC."""
+    for arch in (75, 90):
+        resources(own_source(file, {"assert(e)": "((void)(e))"} if file == "faults" else {}), arch, file=f"{file}.cu")

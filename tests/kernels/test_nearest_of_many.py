@@ -1,0 +1,474 @@
+"""The screens of many centers: what they certify is true, what they leave open holds the true nearest center."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import gpukmeans
+from gpukmeans.arrays.on_device import ROW_DTYPES, dtype_name
+from gpukmeans.backends.cuda import screen_tiles, tuning
+from gpukmeans.backends.cuda.backend import CupyBackend
+from gpukmeans.backends.cuda.control import Control
+from gpukmeans.backends.cuda.device import nvrtc
+from gpukmeans.backends.cuda.screen_tiles import ScoreTile
+from gpukmeans.certificates.drift import lower_limit, upper_limit
+from tests.emulator import EmulatorDevice, EmulatorError
+from tests.emulator.testing import skip_without_compiler
+from tests.support.launches.common import IN_ORDER, ORDERS, watched
+from tests.support.launches.many import SMALL, Screen, plain_top_two, problem, values_of
+from tests.support.oracles import nearest
+
+RESIDENT, STREAMED = ScoreTile(**SMALL, CHUNK=2), ScoreTile(**SMALL, CHUNK=1, PANEL_STEPS=4)
+SHAPES = [(70, 65, 1), (40, 100, 33), (67, 129, 64), (33, 257, 200), (20, 100, 784)]
+EVERY_DTYPE = pytest.mark.parametrize("dtype", ROW_DTYPES, ids=dtype_name)
+SMALL_TILES = pytest.mark.parametrize("tile", [RESIDENT, STREAMED], ids=["resident", "streamed"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiler():
+    skip_without_compiler()
+
+
+def check_screen(screen, rows, scores=None):
+    """Every listed row ends certified and right, or undecided."""
+    scores = screen.plain_scores() if scores is None else scores
+    best = plain_top_two(scores)
+    labels, undecided = screen.get("labels"), screen.undecided()
+    assert len(set(undecided.tolist())) == len(undecided)
+    for place, row in enumerate(undecided):
+        assert screen.get("best")[place] == best[row][0]
+        assert place >= screen.slots or screen.get("counts")[place] == 0
+    certain = np.setdiff1d(rows, undecided)
+    for row in certain:
+        assert labels[row] == best[row][2]
+        assert best[row][0] - best[row][1] > 1.99 * screen.radii[row]
+    for row in undecided:
+        assert best[row][0] - best[row][1] < 2.01 * screen.radii[row]
+    living = np.setdiff1d(np.arange(screen.k), screen.dead)
+    X, C = values_of(screen.X, screen.dtype), screen.C.astype(np.float64)
+    assert np.array_equal(labels[certain], living[nearest(X[certain], C[living])])
+    check_limits(screen, scores, certain, living)
+    assert np.isnan(screen.get("uppers")[undecided]).all()
+    assert (screen.get("lowers")[np.setdiff1d(np.arange(screen.n), certain)] == screen.old_lowers).all()
+    screen.check_moves(rows)
+    return certain, undecided
+
+
+def check_limits(screen, scores, rows, living):
+    """The limits are on the safe side of the distances to one's own and to other centers, and not far from them."""
+    k, labels, every = screen.k, screen.get("labels")[rows], np.arange(len(rows))
+    uppers, lowers = (screen.get(name)[rows].astype(np.float64) for name in ("uppers", "lowers"))
+    drift, scores, norms = screen.drift.astype(np.float64), scores[rows].astype(np.float64), screen.norms[rows]
+    norms = norms.astype(np.float32).astype(np.float64)
+    squares = ((screen.z[rows, None] - screen.center_z) ** 2).sum(axis=2)
+    distances = np.sqrt(squares + (norms**2 - (screen.z[rows] ** 2).sum(axis=1)).clip(0)[:, None])
+    distances[:, np.setdiff1d(np.arange(k), living)] = np.inf
+    radii = screen.radii[rows, None] + 2.0**-18 * (norms[:, None] ** 2 + np.where(scores > -np.inf, abs(scores), 0))
+    own, own_drift = distances[every, labels], drift[labels]
+    assert (own - own_drift <= uppers).all()
+    args = scores[every, labels], radii[every, labels], norms, own_drift
+    assert (uppers <= np.vectorize(upper_limit)(*args) + 2.0**-18 * (own + own_drift)).all()
+
+    distances[every, labels] = np.inf
+    scores[every, labels] = -np.inf
+    second = scores.argmax(axis=1)
+    for group, members in enumerate(group_members(k, screen.n_groups)):
+        so_far = drift[k + group]
+        assert (lowers[:, group] <= distances[:, members].min(axis=1, initial=np.inf) + so_far).all()
+        if not members:
+            continue
+        most = np.where(np.isin(labels, members), second, np.array(members)[scores[:, members].argmax(axis=1)])
+        args = scores[every, most], radii[every, most], norms, so_far
+        assert (lowers[:, group] >= np.vectorize(lower_limit)(*args) * (1 - 2.0**-18)).all()
+
+
+def group_members(k, n_groups):
+    """Pairs of centers are dealt to the groups in turn."""
+    members = [[] for _ in range(n_groups)]
+    for place, j in enumerate(range(0, k, 2)):
+        members[place % n_groups] += [j, j + 1] if j + 1 < k else [j]
+    return members
+
+
+def check_candidates(screen):
+    scores, undecided = screen.plain_scores().astype(np.float64), screen.undecided()
+    living = np.setdiff1d(np.arange(screen.k), screen.dead)
+    true = living[nearest(values_of(screen.X[undecided], screen.dtype), screen.C[living].astype(np.float64))]
+    few = 0
+    for place, row in enumerate(undecided):
+        found = screen.candidates_of(place)
+        gaps = (scores[row].max() - scores[row]) / (2 * screen.radii[row])
+        if found is None:
+            assert place >= screen.slots or (gaps < 1.01).sum() > screen_tiles.SLOTS
+            continue
+        few += 1
+        assert true[place] in found
+        assert set(np.flatnonzero(gaps < 0.99)) <= set(found) <= set(np.flatnonzero(gaps < 1.01))
+        assert not set(found) & set(screen.dead)
+    return few
+
+
+@EVERY_DTYPE
+@SMALL_TILES
+@pytest.mark.parametrize(("n", "k", "d"), SHAPES)
+def test_what_is_certified_is_nearest_and_the_rest_has_candidates(dtype, tile, n, k, d):
+    screen = problem(watched("random", n), n, k, d, dtype).upload()
+    rows = np.random.default_rng(1).permutation(n)[: n - 3]
+    screen.list_rows(rows)
+    screen.screen(tile)
+    certain, undecided = check_screen(screen, rows)
+    assert len(certain) > n // 4 or d == 1  # on a line the centers of these clouds are too close
+    screen.collect(STREAMED if tile is RESIDENT else None)
+    check_candidates(screen)
+    screen.resolve()
+    open_rows = screen.get("open")[: screen.count(Control.N_OPEN)]
+    known = np.setdiff1d(rows, open_rows)
+    truth = nearest(values_of(screen.X, dtype)[known], screen.C.astype(np.float64))
+    assert np.array_equal(screen.get("labels")[known], truth)
+    assert set(open_rows) <= set(undecided)
+    screen.check_moves(known)
+
+
+def tiles_in_use():
+    for dtype in ROW_DTYPES:
+        for vector in (True, False):
+            found = {screen_tiles.streamed_tile(dtype, vector), *screen_tiles._resident_tiles(vector)}
+            for tile in sorted(found, key=str):
+                yield pytest.param(
+                    dtype, vector, tile, id=f"{dtype_name(dtype)}-{vector}-{tile.BM}x{tile.BN}-{tile.PANEL_STEPS}"
+                )
+
+
+@pytest.mark.parametrize(("dtype", "vector", "tile"), list(tiles_in_use()))
+def test_every_tile_of_the_backend_finds_the_two_best(dtype, vector, tile):
+    n, k, d = tile.BM + 9, 2 * tile.BN + 21, 48 if vector else 35
+    screen = problem(watched(), n, k, d, dtype, seed=3).upload(n_groups=tile.n_groups)
+    assert screen.vector == vector
+    screen.list_rows(np.arange(n)[::-1])
+    screen.screen(tile)
+    _, undecided = check_screen(screen, np.arange(n))
+    assert len(undecided) > 2
+    screen.collect()
+    assert check_candidates(screen) > 1
+
+
+@IN_ORDER
+@SMALL_TILES
+def test_any_order_of_threads_finds_the_same(order, seed, tile):
+    screen = problem(watched(order, seed), 90, 129, 20, np.dtype(np.float32)).upload()
+    screen.list_rows(np.arange(90))
+    screen.screen(tile)
+    check_screen(screen, np.arange(90))
+    screen.collect()
+    assert check_candidates(screen) > 3
+
+
+@pytest.mark.parametrize("grid", [1, 2, 5, 7, 11, 40])
+@SMALL_TILES
+def test_any_number_of_blocks_does(grid, tile):
+    screen = problem(watched(), 150, 80, 9, np.dtype(np.float64)).upload()
+    screen.list_rows(np.arange(150))
+    screen.screen(tile, grid=grid)
+    check_screen(screen, np.arange(150))
+    screen.collect(grid=grid)
+    assert check_candidates(screen) > 3
+
+
+@SMALL_TILES
+def test_dead_centers_never_win_and_equal_ones_never_certify(tile):
+    C = np.random.default_rng(0).integers(-9, 10, (70, 12)).astype(np.float32)
+    C[69], C[3] = C[5], C[66]
+    X = np.concatenate([C, C + np.float32(0.25)])
+    half = Screen(watched(), X.dtype, X, C, dead=(69,)).upload()
+    half.list_rows(np.arange(140))
+    half.screen(tile)
+    _, undecided = check_screen(half, np.arange(140))
+    assert 69 not in half.get("labels")[np.setdiff1d(np.arange(140), undecided)]
+    equal_pair = {row for row in range(140) if row % 70 in (3, 66)}
+    assert equal_pair <= set(undecided)  # no radius is zero
+    assert 5 not in undecided
+
+
+@SMALL_TILES
+def test_equal_scores_go_to_the_lowest_center(tile):
+    """With precision="fast" the screen's word counts, and it is the same in any order of threads."""
+    C = np.repeat(np.arange(40.0), 3)[:, None].astype(np.float32)[np.random.default_rng(1).permutation(120)]
+    X = np.arange(40, dtype=np.float32)[:, None]
+    for order, seed in ORDERS:
+        screen = Screen(watched(order, seed), X.dtype, X, C).upload()
+        screen.list_rows(np.arange(40))
+        screen.screen(tile, exact=False)
+        assert screen.get("labels").tolist() == nearest(X, C).tolist()
+        assert screen.count(Control.N_UNCERTAIN) == 40
+        assert screen.count(Control.N_UNDECIDED) == 0
+        assert np.isnan(screen.get("uppers")).all()
+        screen.check_moves(np.arange(40))
+
+
+@pytest.mark.parametrize("radius", [np.inf, np.nan])
+@SMALL_TILES
+def test_a_radius_that_is_no_number_certifies_nothing(tile, radius):
+    screen = problem(watched(), 40, 70, 5, np.dtype(np.float32))
+    screen.facts[:] = radius
+    screen.upload()
+    screen.list_rows(np.arange(40))
+    screen.screen(tile, exact=False)
+    assert sorted(screen.undecided()) == list(range(40))
+    screen.collect()
+    assert [screen.candidates_of(place) for place in range(40)] == [None] * 40
+    screen.resolve()
+    assert screen.count(Control.N_OPEN) == 0
+    assert np.array_equal(screen.get("labels"), nearest(screen.X, screen.C))
+
+
+def test_rows_with_many_candidates_are_compared_with_all():
+    screen = problem(watched(), 60, 90, 4, np.dtype(np.float32), largest_radius=250.0).upload(slots=60)
+    screen.list_rows(np.arange(60))
+    screen.screen(RESIDENT)
+    screen.collect()
+    few = check_candidates(screen)
+    assert 0 < few < screen.count(Control.N_UNDECIDED)
+    screen.resolve()
+    assert screen.count(Control.N_OPEN) == 0
+    assert np.array_equal(screen.get("labels"), nearest(screen.X, screen.C))
+
+
+def test_rows_that_float64_does_not_decide_are_the_hosts():
+    C = np.repeat(np.arange(35.0), 2)[:, None].astype(np.float32)
+    X = np.arange(35, dtype=np.float32)[:, None]
+    screen = Screen(watched(), X.dtype, X, C).upload()
+    screen.list_rows(np.arange(35))
+    screen.screen(RESIDENT)
+    screen.collect()
+    screen.resolve()
+    assert sorted(screen.get("open")[: screen.count(Control.N_OPEN)]) == list(range(35))
+    assert np.array_equal(screen.get("labels"), screen.old)
+    screen.device.write(screen.on["facts"], np.array([*screen.facts[:3], 1], np.float32))  # distances carry no error
+    screen.set_count(Control.N_OPEN, 0)
+    screen.resolve()
+    assert screen.count(Control.N_OPEN) == 0
+    assert np.array_equal(screen.get("labels"), 2 * np.arange(35))
+
+
+@pytest.mark.parametrize("n", [1, 31, 2048, 2049, 5000])
+@pytest.mark.parametrize("n_groups", [4, 8, 16])
+@IN_ORDER
+def test_skipped_rows_are_nearer_to_their_center_than_to_any_group(n, n_groups, order, seed):
+    rng = np.random.default_rng(n)
+    labels, drift = rng.integers(-1, 7, n).astype(np.int32), rng.uniform(0, 2, 7 + n_groups).astype(np.float32)
+    uppers = rng.uniform(0, 2, n).astype(np.float32)
+    own = uppers + drift[labels]
+    gaps = np.exp(rng.uniform(-13, 0, (n, n_groups))).astype(np.float32)
+    lowers = own[:, None] + drift[7:] + gaps
+    one = rng.random(n) < 0.3  # group too near, or just so, which is near enough
+    lowers[one, rng.integers(0, n_groups, n)[one]] -= np.float32(1)
+    tied = rng.random(n) < 0.1
+    group = rng.integers(0, n_groups, n)[tied]
+    lowers[tied, group] = own[tied] + drift[7 + group]
+    lowers[rng.random((n, n_groups)) < 0.1] = np.inf
+    uppers[rng.random(n) < 0.05] = np.nan
+    screen = Screen(
+        watched(order, seed), np.dtype(np.float32), np.zeros((n, 1), np.float32), np.ones((7, 1), np.float32)
+    )
+    screen.upload(labels, drift, uppers, lowers, n_groups=n_groups)
+    screen.skip()
+    pairs = zip(labels, uppers, lowers, strict=True)
+    skipped = [a >= 0 and bool((u + drift[a] < b - drift[7:]).all()) for a, u, b in pairs]
+    assert n < 100 or 0.1 < np.mean(skipped) < 0.9
+    listed = screen.get("active")[: screen.count(Control.N_ACTIVE)]
+    assert sorted(listed) == [row for row, skip in enumerate(skipped) if not skip]
+    assert screen.count(Control.N_SKIPPED) == sum(skipped)
+
+
+def test_nothing_is_done_after_a_stop_or_without_rows():
+    screen = problem(watched(), 40, 70, 5, np.dtype(np.float32)).upload()
+    for stop in (0, 1):
+        screen.set_count(Control.STOP, stop)
+        if stop:
+            screen.list_rows(np.arange(40))
+            screen.skip()
+        screen.screen(RESIDENT)
+        screen.collect()
+        screen.resolve()
+        assert np.array_equal(screen.get("labels"), screen.old)
+        assert [screen.count(word) for word in (Control.N_SKIPPED, Control.N_UNDECIDED, Control.N_MOVED)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "n", "k", "d"), [(np.uint8, 900, 70, 48), (np.float32, 700, 150, 9), (np.float64, 500, 65, 33)]
+)
+def test_whole_fits_end_in_the_bits_of_the_numpy_backend(dtype, n, k, d):
+    rng = np.random.default_rng(d)
+    X = rng.integers(0, 256, (n, d)).astype(dtype) if dtype == np.uint8 else rng.standard_normal((n, d)).astype(dtype)
+    init = X[rng.choice(n, k, replace=False)]
+    init[1] = init[0]  # equal centers, and an empty cluster after the first iteration
+    want = gpukmeans.fit(X, k, init=init, n_init=1, max_iter=8, backend="numpy")
+    got = gpukmeans.fit(X, k, init=init, n_init=1, max_iter=8, backend=CupyBackend(EmulatorDevice()))
+    assert np.array_equal(got.labels_, want.labels_)
+    assert np.array_equal(got.cluster_centers_, want.cluster_centers_)
+    assert (got.inertia_, got.n_iter_) == (want.inertia_, want.n_iter_)
+
+
+# ---- tiles ------------------------------------------------------------------------------------------------------
+
+
+@EVERY_DTYPE
+@pytest.mark.parametrize("shared_kib", [64, 99, 163, 227])
+@pytest.mark.parametrize("vector", [True, False])
+def test_the_tile_fits_every_device_whatever_the_shape(dtype, shared_kib, vector):
+    offered = [c for kernel, c in screen_tiles.variants() if kernel == "nearest_of_many"]
+    for n in (1, 1 << 20):
+        for d in (1, 48, 64, 128, 200, 256, 512, 784, 800, 1024, 5000, 10**6):
+            tile = screen_tiles.many_tile(dtype, n, d, vector, shared_kib << 10)
+            assert tile.shared_bytes(tuning.n_steps(d, dtype)) <= shared_kib << 10
+            assert tile.constants(dtype, vector) in offered
+    assert screen_tiles.candidate_tile(dtype).shared_bytes(10**6) <= 64 << 10
+
+
+def test_rows_stay_in_shared_memory_where_they_find_room():
+    half, wide = np.dtype(np.float16), 227 << 10
+
+    def tile(d, n=1 << 20, shared=wide):
+        found = screen_tiles.many_tile(half, n, d, True, shared)
+        return found.BM, found.BN, found.PANEL_STEPS > 0
+
+    assert tile(128) == (256, 64, False)
+    assert tile(128, n=1000) == (128, 128, False)
+    assert tile(256) == (128, 128, False)
+    assert tile(768) == (128, 256, False)
+    assert tile(784) == tile(1024) == (128, 256, True)
+    assert tile(256, shared=99 << 10) == (128, 256, False)
+
+
+# ---- the checks can fail ------------------------------------------------------------------------------------------
+
+
+FLOAT32 = np.dtype(np.float32)
+
+
+def run_all(device, tile=RESIDENT, dtype=FLOAT32):
+    n = 150
+    screen = problem(device, n, 130, 70, dtype, seed=2).upload()
+    screen.list_rows(np.arange(n))
+    screen.screen(tile, grid=2)
+    check_screen(screen, np.arange(n))
+    screen.collect(STREAMED, grid=1)
+    assert check_candidates(screen) > 3
+    screen.resolve()
+    known = np.setdiff1d(np.arange(n), screen.get("open")[: screen.count(Control.N_OPEN)])
+    assert len(known) > 90
+    assert np.array_equal(screen.get("labels")[known], nearest(values_of(screen.X, dtype)[known], screen.C))
+
+
+def run_streamed(device):
+    run_all(device, STREAMED)
+
+
+def run_parts(device):
+    screen = problem(device, 60, 130, 70, FLOAT32, seed=2).upload()
+    screen.list_rows(np.arange(60))
+    screen.screen(RESIDENT, grid=7)
+    check_screen(screen, np.arange(60))
+    screen.collect(STREAMED, grid=9)
+    assert check_candidates(screen) > 3
+
+
+def run_uint8(device):
+    run_all(device, RESIDENT, np.dtype(np.uint8))
+
+
+def run_equal(device):
+    C = np.repeat(np.arange(40.0), 3)[:, None].astype(np.float32)[::-1].copy()
+    screen = Screen(device, C.dtype, C[::3].copy(), C).upload()
+    screen.list_rows(np.arange(40))
+    screen.screen(RESIDENT)
+    assert screen.count(Control.N_UNDECIDED) == 40
+
+
+FAULTS = {
+    "a part's second best is lost": (
+        run_parts,
+        "max(own_second, unsigned(min(before, own_first) >> 32))",
+        "own_second",
+    ),
+    "a block finishes before others have put theirs": (run_parts, "< n_parts - 1)) break;", "< 0)) break;"),
+    "parts are not cleared": (run_parts, "atomicExch(part_seconds + row0 + i, 0u)", "part_seconds[row0 + i]"),
+    "a chunk is read before it has landed": (run_all, "await_copies<STAGES - 2>();", ""),
+    "a chunk is read before others have copied": (run_all, "__syncthreads();  // the chunk is complete", "//"),
+    "a stage is overwritten in use": (run_all, "(ring.stage + STAGES - 1) % STAGES", "ring.stage"),
+    "rows are read before they are listed": (run_all, "__syncthreads();  // the rows are listed", ""),
+    "rows finish early": (run_all, "__syncthreads();  // every warp has put in its best", ""),
+    "thresholds change in use": (run_all, "__syncthreads();  // every warp is done with the rows", ""),
+    "a panel lands in the one in use": (run_streamed, "buffer ^= 1;", ""),
+    "a panel is left out": (run_streamed, "panel + 1 < n_panels ? panel + 1 : 0", "0"),
+    "the ring does not wrap": (run_all, "if (++ring.tile == of.end) ring.tile = of.first;", "++ring.tile;"),
+    "a warp takes its neighbour's centers": (run_all, "+ warp_n * (CHUNK * WARP);", ";"),
+    "rows 8 to 15 are those before": (
+        run_all,
+        "halves[1], halves8[0], halves8[1])",
+        "halves[1], halves[0], halves[1])",
+    ),
+    "a run's second step is its first": (run_uint8, "to_halves(pair.row_g, s,", "to_halves(pair.row_g, 0,"),
+    "displaced values are lost": (run_all, "unsigned(min(before, key) >> 32)", "unsigned(key >> 32)"),
+    "a second best is not put in": (run_all, "lane % 4 < 2 && value >= bar", "lane % 4 < 1 && value >= bar"),
+    "a group's bound is that of its last centers": (run_all, "fmaxf(largest[m][h][g], of_group)", "of_group"),
+    "a group's bound is that of its own winner": (
+        run_all,
+        "== best.first ? best.second :",
+        "== best.first ? best.first :",
+    ),
+    "the winner leaves its group without a bound": (
+        run_all,
+        "== best.first ? best.second :",
+        "== best.first ? -INFINITE :",
+    ),
+    "a lane bounds the group beside its own": (run_all, ") * 4 + lane % 4;", ") * 4 + (lane + 1) % 4;"),
+    "a lane's two groups are one": (run_all, "(g * WARPS_N + int(threadIdx.x)", "(0 * WARPS_N + int(threadIdx.x)"),
+    "bounds are added to the drift of another group": (run_all, "drift_so_far[k + group]", "drift_so_far[k]"),
+    "bounds lie on the wrong side of the radius": (run_all, "square) - slack, 0.0f", "square) + slack, 0.0f"),
+    "upper bounds do not know the drift": (run_all, "norm, drift_so_far[label]) : NOT", "norm, 0.0f) : NOT"),
+    "bests are cleared in use": (run_all, "__syncthreads();  // the bests have been read", ""),
+    "equal scores are no second": (
+        run_equal,
+        "min(before, key) >> 32",
+        "(before >> 32 == key >> 32 ? 0 : before) >> 32",
+    ),
+    "an old bar is taken for a best": (
+        run_all,
+        "__any_sync(EVERY_LANE, most >= bar)",
+        "__any_sync(EVERY_LANE, most > bar + 1e30f)",
+    ),
+    "candidates lie above the best": (run_all, "__fmaf_rd(-2.0f, radius,", "__fmaf_rd(-0.5f, radius,"),
+    "parts of the centers overlap": (run_parts, "n_center_tiles * part / n_parts", "n_center_tiles * 0 / n_parts"),
+    "candidates are not put in order": (run_all, "own[rank] = candidate;", "own[0] = candidate;"),
+    "every row may be certain": (
+        run_all,
+        "certain = is_certain(best, radius);",
+        "certain = is_certain(best, 0.25f * radius);",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_planted_faults_are_caught(name):
+    run, good, bad = FAULTS[name]
+    caught = 0
+    for order, seed in ORDERS:
+        try:
+            run(watched(order, seed, [(good, bad)]))
+        except (EmulatorError, AssertionError, IndexError):
+            caught += 1
+    assert caught
+
+
+@pytest.mark.parametrize("run", [run_all, run_streamed, run_parts, run_uint8, run_equal])
+def test_nothing_is_caught_without_a_fault(run):
+    for order, seed in ORDERS:
+        run(watched(order, seed))
+
+
+def test_planted_faults_are_really_planted():
+    texts = [nvrtc.source(file, {}) for file in ("nearest_of_many", "candidates", "resolve")]
+    for _, good, _ in FAULTS.values():
+        assert any(good in text for text in texts), good

@@ -1,0 +1,196 @@
+"""One launch of one kernel each, and plain words of what it should give."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from gpukmeans.backends.cuda import tuning
+from gpukmeans.backends.cuda.control import Control, Scale
+from gpukmeans.backends.cuda.device import nvrtc
+from tests.emulator import EmulatorDevice, EmulatorError
+
+ORDERS = [("forward", 0), ("random", 1), ("random", 2)]
+DTYPES = [np.uint8, np.float32, np.float64]
+ROW_DTYPES = pytest.mark.parametrize("dtype", DTYPES, ids=lambda t: t.__name__)
+IN_ORDER = pytest.mark.parametrize(("order", "seed"), ORDERS)
+
+
+def watched(order="forward", seed=0, faults=()):
+    """A device in check mode; `faults` are (text, replacement) pairs planted in the sources."""
+
+    def source(file, constants):
+        text = nvrtc.source(file, constants)
+        for good, bad in faults:
+            if good in text:
+                text = text.replace(good, bad)
+        return text
+
+    return EmulatorDevice(mode="check", order=order, seed=seed, source=source)
+
+
+def assert_fault_is_seen(name, run, good, bad):
+    """`run(device)` passes, and in some order of threads not with `bad` in the place of `good`."""
+    run(watched())
+    for order, seed in ORDERS:
+        try:
+            run(watched(order, seed, [(good, bad)]))
+        except AssertionError:
+            return
+        except EmulatorError as caught:
+            if "does not compile" in str(caught):  # that would be no feat
+                raise
+            return
+    raise AssertionError(f"nobody noticed that {name}")
+
+
+def launch(device, name, constants, grid, block, *args, shared_mem=0):
+    device.kernel(name, name, constants)(grid, block, args, shared_mem=shared_mem)
+
+
+def rows_and_centers(n, k, d, dtype, seed=0):
+    rng = np.random.default_rng(seed)
+    if dtype == np.uint8:
+        return rng.integers(0, 256, (n, d)).astype(dtype), rng.uniform(0, 255, (k, d))
+    return rng.standard_normal((n, d)).astype(dtype), rng.standard_normal((k, d)).astype(dtype)
+
+
+def filled(device, shape, dtype, byte=0):
+    array = device.empty(shape, dtype)
+    device.fill(array, byte)
+    return array
+
+
+def plain_warp_order(terms):
+    """The documented order of addition, one Python float at a time."""
+    lanes = [0.0] * 32
+    for f, term in enumerate(terms):
+        lanes[f % 32] += term
+    half = 16
+    while half:
+        for lane in range(half):
+            lanes[lane] += lanes[lane + half]
+        half //= 2
+    return lanes[0]
+
+
+def plain_square_distance(x, c):
+    return plain_warp_order([(a - b) * (a - b) for a, b in zip(x.tolist(), c.tolist(), strict=True)])
+
+
+def row_facts(device, X, weight=None, scale=None):
+    """The facts: the largest whole number, the largest magnitude, 1 if limbs are too few; norms of halves first."""
+    n, d = X.shape
+    norms, rests, facts = device.empty(n, np.float32), device.empty(n, np.float32), filled(device, 3, np.float64)
+    offsets = device.upload(np.zeros(d, np.float32))
+    others = [None if array is None else device.upload(array) for array in (weight, scale)]
+    args = (device.upload(X), np.int64(n), np.int32(d), device.upload(scale_words()), offsets, np.int32(0))
+    args = (*args, norms, rests, facts, *others)
+    launch(device, "row_facts", tuning.row_constants(X.dtype), 3, 256, *args)
+    return device.download(norms), *device.download(facts).tolist()
+
+
+def column_largest(device, X, weight=None):
+    (n, d), (block, rows) = X.shape, tuning.column_shape(X.shape[1])
+    largest = filled(device, d, np.float64)
+    args = (device.upload(X), None if weight is None else device.upload(weight), np.int64(n), np.int32(d))
+    grid = (-(-n // rows), -(-d // block[0]))
+    launch(device, "column_largest", tuning.row_constants(X.dtype), grid, block, *args, np.int32(rows), largest)
+    return device.download(largest)
+
+
+def control_words(**words):
+    """The device's control with these words set, as an int32 array; `epoch` is 1 where not said otherwise."""
+    control = np.zeros(len(Control), np.int32)
+    for name, value in {"EPOCH": 1, **words}.items():
+        control[Control[name]] = value
+    return control
+
+
+def scale_words(half_scale=1.0, weight_scale=1.0, largest_whole=np.inf):
+    """What kernels are told of a problem."""
+    words = np.empty(len(Scale))
+    words[[Scale.HALF_SCALE, Scale.WEIGHT_SCALE, Scale.LARGEST_WHOLE]] = half_scale, weight_scale, largest_whole
+    return words
+
+
+def limbs(value, scale, bits, n_limbs):
+    """The limbs of a float, in rational arithmetic (Python rounds half to even, too)."""
+    scaled = Fraction(float(value)) * Fraction(float(scale))
+    first = round(scaled)
+    return [first, round((scaled - first) * 2**bits)][:n_limbs]
+
+
+def rational_sums(X, weight, old, new, k, grid):
+    table = X.astype(np.float64) if weight is None else X.astype(np.float64) * weight[:, None]
+    sums = np.zeros((grid.n_limbs, k, X.shape[1]), np.int64)
+    for y, a, b in zip(table, old, new, strict=True):
+        if a == b:
+            continue
+        for f, value in enumerate(y):
+            share = limbs(value, grid.scale[f], grid.bits, grid.n_limbs)
+            if a >= 0:
+                sums[:, a, f] -= share
+            sums[:, b, f] += share
+    return sums
+
+
+def moves(n, k, seed=0):
+    rng = np.random.default_rng(seed)
+    old, new = rng.integers(-1, k, (2, n)).astype(np.int32)
+    return old, np.where(new < 0, 0, new).astype(np.int32)
+
+
+def move(device, X, weight, old, new, k, grid, weight_grid, *, vector=None, blocks=3, width=None, own=None, **words):
+    """Exact sums and weights after rows went from `old` to `new` (all but those that stay are listed, in disorder)."""
+    (n, d), shape = X.shape, tuning.move_shape(*X.shape)
+    width = width or shape.block[0]
+    listed = np.random.default_rng(9).permutation(np.flatnonzero(old != new)).astype(np.int32)
+    lists = [np.full(n, -7, np.int32) for _ in range(2)]
+    lists[0][: len(listed)], lists[1][: len(listed)] = listed, old[listed]
+    limbs = max(grid.n_limbs, weight_grid.n_limbs)
+    vector = d % tuning.QUAD == 0 if vector is None else vector
+    constants = tuning.move_constants(X.dtype, 4 if vector else 1, True, limbs, weight is not None)
+    if own is not None:
+        constants["OWN_LIMBS"] = int(own)
+    sums, weight_sums = (
+        filled(device, (limbs, k, d), np.int64),
+        filled(device, (limbs, k), np.int64),
+    )
+    launch(
+        device,
+        "move_sums",
+        constants,
+        (blocks, -(-(-(-d // tuning.QUAD) + 1) // width)),
+        (width, tuning.MOVE_THREADS // width),
+        *(device.upload(X), None if weight is None else device.upload(weight), device.upload(grid.scale)),
+        device.upload(scale_words(weight_scale=weight_grid.scale[0])),
+        *(np.float64(2.0**grid.bits), np.float64(2.0**weight_grid.bits)),
+        *(
+            np.int32(n),
+            np.int32(k),
+            np.int32(d),
+            np.int32(1),
+            *(device.upload(table) for table in lists),
+            device.upload(new),
+        ),
+        *(sums, weight_sums, device.upload(control_words(**{"N_MOVED": len(listed), **words}))),
+    )
+    sums, weight_sums = device.download(sums), device.download(weight_sums)
+    assert not sums[grid.n_limbs :].any()
+    assert not weight_sums[weight_grid.n_limbs :].any()
+    return sums[: grid.n_limbs], weight_sums[: weight_grid.n_limbs]
+
+
+def row_distance(device, X, C, labels, weight=None):
+    n, d = X.shape
+    distances, largest = device.empty(n, np.float64), filled(device, 1, np.float64)
+    args = (
+        *(device.upload(X), device.upload(C), device.upload(labels)),
+        *(None if weight is None else device.upload(weight), np.int64(n), np.int32(d), distances, largest),
+        np.int32(len(C)),
+    )
+    launch(device, "row_distance", tuning.row_center_constants(X.dtype), 3, 256, *args)
+    return device.download(distances), float(device.download(largest)[0])
