@@ -14,7 +14,7 @@ from gpukmeans import KMeans
 from gpukmeans.backends.cpu.backend import NumpyBackend
 from gpukmeans.datasets import near_ties
 from gpukmeans.engine.seeding import draws, exact
-from gpukmeans.engine.seeding.draws import probabilities, random_rows
+from gpukmeans.engine.seeding.draws import locate, probabilities, random_rows
 from gpukmeans.engine.seeding.plusplus import kmeans_plusplus
 from tests.support.oracles import rational_plusplus, square_distances
 
@@ -215,7 +215,7 @@ def test_an_uncertain_total_makes_its_share_uncertain():
 
     sums, errors = np.ones(10), np.where(np.arange(10) == 9, 1.0, 0.0)
     draws = np.array([0.05, 0.205, 0.25, 0.29])
-    assert draws.locate(draws, sums, errors, Blocks(), Exact(), [0]) == [0, "exactly", 2, "exactly"]
+    assert locate(draws, sums, errors, Blocks(), Exact(), [0]) == [0, "exactly", 2, "exactly"]
 
 
 class Scripted:
