@@ -156,7 +156,7 @@ def test_every_seed_is_the_same_launches(monkeypatch):
     rows = CupyBackend(device).load(rows_of(300, 6, np.float32))
     steps, inside = [], cupy_plusplus._Plusplus._one_seed
     seen = []
-    real = rows.launch.device.kernel
+    real = rows.table.launch.device.kernel
 
     def kernel(file, name, constants):
         function = real(file, name, constants)
