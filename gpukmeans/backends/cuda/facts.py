@@ -71,7 +71,7 @@ class RowFacts:
 
     @property
     def grid(self) -> Grid | None:
-        """``Grid.for_rows`` of the values and weights of a single problem, bit for bit; else the grid of all problems."""
+        """``Grid.for_rows`` of the values and weights of one problem, bit for bit; of several, the grid of all."""
         if self.grids is None or len(self.table) > 1:
             return self.grids
         return Grid(self.grids.scale[0], self.grids.bits, self.grids.n_limbs)
