@@ -250,7 +250,7 @@ def test_rows_are_skipped_and_found_again():
 def test_nothing_is_assigned_when_stopped():
     run = load(rows_of(30, 20, 0.3), device=watched()).start(np.ones((2, 20)) * [[1.0], [2.0]])
     work = run._work
-    work.put_word(Control.STOP, 5)
+    work.set_control(Control.STOP, 5)
     work.launch_assign()
     assert (run.labels() == -1).all()
 
