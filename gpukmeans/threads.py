@@ -1,9 +1,9 @@
-"""Blocks of rows over the cores: NumPy and BLAS calls release the GIL, so threads are enough.
+"""Rows cut into blocks, and blocks spread over the cores: NumPy and BLAS release the GIL, so threads suffice.
 
 Each thread calls single-threaded BLAS on its own block, which beats multi-threaded BLAS on thin products.
-Blocks are as large as caches and memory allow: threads that hand the interpreter to and fro between short calls gain
-nothing over one.
-No result depends on the number of threads: every block writes its own rows, or adds integers.
+Blocks are as large as caches and memory allow: threads that pass the interpreter back and forth between short calls
+gain nothing over one thread.
+No result depends on the number of threads or on the size of a block: each block writes its own rows, or adds integers.
 """
 
 from __future__ import annotations
@@ -27,6 +27,13 @@ Indices = NDArray[np.int64]
 
 #: Fewer values than this are not worth a second thread.
 SMALL = 1 << 18
+#: Bytes of a block of rows: few enough for the shared cache, and enough that threads seldom wait for one another between
+#: NumPy calls.
+BLOCK_BYTES = 1 << 21
+#: Scores that a thread computes in one block.
+SCORES = 1 << 18
+#: Values of the rows that are fetched in one block; for more, the allocator would request fresh pages each time.
+FETCHED = 1 << 20
 
 
 @cache
@@ -35,7 +42,10 @@ def _controller() -> ThreadpoolController:
 
 
 def n_threads() -> int:
-    """Threads that BLAS may use now (OMP_NUM_THREADS, threadpoolctl), and no more than the cores of this process."""
+    """The number of threads to use: those that BLAS may use (OMP_NUM_THREADS, threadpoolctl), at most one per core.
+
+    Cores are those that this process may run on.
+    """
     if _single_threaded_blas.users:
         return _single_threaded_blas.threads_before
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -44,10 +54,10 @@ def n_threads() -> int:
 
 
 class _SingleThreadedBlas:
-    """Holds BLAS at one thread from the first user's entry to the last one's leaving, in whatever order they come.
+    """A context that limits BLAS to one thread while at least one thread is inside.
 
-    The limit is the process's own: were every fit to save and restore it by itself, two that overlap in different
-    threads could leave it at one for good.
+    The limit is global to the process.  If each fit saved and restored it by itself, two fits that overlap in different
+    threads could leave it at one forever.
     """
 
     def __init__(self) -> None:
@@ -70,7 +80,7 @@ class _SingleThreadedBlas:
                 self._limiter.restore_original_limits()
 
     def after_fork(self) -> None:
-        """The child has none of the other threads whose fits held the limit."""
+        """Lift the limit in a forked child, in which the threads that held it do not exist."""
         self.lock = threading.Lock()
         if self.users:
             self.users = 0
@@ -85,28 +95,28 @@ def _pool(size: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(size, thread_name_prefix="gpukmeans")
 
 
-if hasattr(os, "register_at_fork"):  # a forked child has none of its parent's threads
+if hasattr(os, "register_at_fork"):  # the threads of the parent do not exist in a forked child
     os.register_at_fork(after_in_child=_pool.cache_clear)
     os.register_at_fork(after_in_child=_single_threaded_blas.after_fork)
 
 
 class Workers:
-    """Maps a function over blocks, on as many threads as are worth it."""
+    """Maps a function over blocks of rows, on `threads` threads."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
 
     def map(self, function: Callable[[S], T], parts: Iterable[S]) -> list[T]:
-        """``[function(p) for p in parts]``, in order, in parallel."""
+        """``[function(part) for part in parts]``, computed in parallel; results are in the order of the parts."""
         parts = list(parts)
         if self.threads == 1 or len(parts) < 2:
             return [function(part) for part in parts]
         return list(_pool(self.threads).map(function, parts))
 
     def share(self, n_rows: int, most: int, least: int) -> list[slice]:
-        """Even slices of at most `most` rows, as many for each thread; fewer where they would be below `least`.
+        """Slices that cut `n_rows` rows into even parts of at most `most` rows, the same number for each thread.
 
-        Their lengths differ by one at most.
+        There are fewer slices where they would have less than `least` rows.  Their lengths differ by one at most.
         """
         n_parts = -(-n_rows // max(1, most))
         if n_parts < self.threads:
@@ -120,7 +130,10 @@ class Workers:
 
 @contextmanager
 def workers(n_values: int) -> Iterator[Workers]:
-    """Workers for about `n_values` values; BLAS is single-threaded within."""
+    """A context with the `Workers` for about `n_values` values; inside it BLAS is single-threaded.
+
+    Below `SMALL` values there is one thread.
+    """
     with _single_threaded_blas:
         yield Workers(n_threads() if n_values >= SMALL else 1)
 
@@ -134,38 +147,30 @@ def rows_of(rows: Indices, part: slice) -> Indices: ...
 
 
 def rows_of(rows: slice | Indices, part: slice) -> slice | Indices:
-    """``rows[part]``, whether these are indices or a slice with a start."""
+    """``rows[part]``, where `rows` are indices or a slice with a start and a stop."""
     return slice(rows.start + part.start, rows.start + part.stop) if isinstance(rows, slice) else rows[part]
 
 
 def parts_of(n_rows: int, step: int) -> list[slice]:
-    """Slices of at most `step` rows that cover `n_rows`."""
+    """Slices of `step` rows that cover `n_rows` rows; the last one may be shorter."""
     return [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
 
 
-#: Bytes of a block that is worked on at a time: small enough for the shared cache, and large enough that threads seldom
-#: wait for one another between NumPy calls.
-BLOCK_BYTES = 1 << 21
+def rows_in_block(n_columns: int, bytes_per_value: int = 8) -> int:
+    """Rows in a block of about `BLOCK_BYTES`: 32 at least."""
+    return max(32, BLOCK_BYTES // max(1, n_columns * bytes_per_value))
 
 
 def blocks(n_rows: int, n_columns: int, bytes_per_value: int = 8) -> list[slice]:
-    """Slices that cut `n_rows` into blocks of about `BLOCK_BYTES`."""
-    return parts_of(n_rows, max(32, BLOCK_BYTES // max(1, n_columns * bytes_per_value)))
-
-
-#: Scores that a thread works on at a time.
-SCORES = 1 << 18
-
-
-#: Values of rows that are fetched at a time; more would make the allocator ask the system for fresh pages each time.
-FETCHED = 1 << 20
+    """Slices that cut `n_rows` rows into blocks of `rows_in_block` rows; the last one may be shorter."""
+    return parts_of(n_rows, rows_in_block(n_columns, bytes_per_value))
 
 
 def rows_to_screen(n_centers: int) -> int:
-    """Rows that a thread screens at a time: enough to multiply fast, few enough to keep their scores in a cache."""
+    """Rows that a thread screens in one block: enough to multiply fast, few enough to keep their scores in a cache."""
     return max(64, SCORES // n_centers, min(2048, 8 * SCORES // n_centers))
 
 
 def rows_to_fetch(n_features: int) -> int:
-    """Rows that are fetched at a time."""
+    """Rows that are fetched in one block, about `FETCHED` values: 64 at least."""
     return max(64, FETCHED // n_features)

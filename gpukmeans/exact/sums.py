@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.arrays.types import F64, I64
-from gpukmeans.threads import BLOCK_BYTES, parts_of, workers
+from gpukmeans.threads import blocks, rows_in_block, workers
 
 #: Most bits in a limb.  36 + 36 bits lie well beyond float64's 53, and 2**17 such limbs still add up exactly in a
 #: float64, which lets NumPy sum them by matrix products.
@@ -88,7 +88,7 @@ class Grid:
         if X.dtype == np.uint8 and sample_weight is None:
             return cls(np.ones(d), bits, 1)
         with workers(X.size) as pool:
-            parts = pool.share(n, max(32, BLOCK_BYTES // (4 * d)), 1024)
+            parts = pool.share(n, rows_in_block(d, 4), 1024)
             few_bits = X.dtype == np.float32 and sample_weight is None
 
             def extremes(rows: slice) -> tuple[NDArray, float]:
@@ -141,7 +141,7 @@ class Grid:
         np.maximum.at(largest, columns, np.abs(values))
         grid = cls.for_largest(largest, n_rows)
         on_first_limb = True
-        for part in parts_of(len(values), BLOCK_BYTES // 8):
+        for part in blocks(len(values), 1):
             scaled = values[part] * grid.scale[columns[part]]
             on_first_limb = on_first_limb and np.array_equal(scaled, np.rint(scaled))
         return cls(grid.scale, grid.bits, 1 if on_first_limb else 2)

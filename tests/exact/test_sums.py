@@ -197,6 +197,13 @@ def mixed_scales(seed):
 def test_the_grid_of_float32_columns_is_as_defined(monkeypatch):
     """One limb exactly if all values lie on the first one's grid, in whatever block the one that does not may be."""
     monkeypatch.setattr("gpukmeans.threads.BLOCK_BYTES", 1)  # 32 rows
+    lengths = []
+
+    def noted(block):
+        lengths.append(len(block))
+        return largest_magnitudes(block)
+
+    monkeypatch.setattr("gpukmeans.exact.sums.largest_magnitudes", noted)
     seen = {1: 0, 2: 0}
     for seed in range(400):
         X = mixed_scales(seed)
@@ -209,6 +216,7 @@ def test_the_grid_of_float32_columns_is_as_defined(monkeypatch):
         assert (grid.n_limbs, grid.bits) == (1 if fits else 2, LIMB_BITS)
         seen[grid.n_limbs] += 1
     assert min(seen.values()) > 100
+    assert max(lengths) <= 32  # so the rows were cut into blocks
 
 
 @pytest.mark.parametrize("scale", [2.0**-100, 1.0, 2.0**60])
