@@ -27,8 +27,8 @@ Indices = NDArray[np.int64]
 
 #: Fewer values than this are not worth a second thread.
 SMALL = 1 << 18
-#: Bytes of a block of rows: few enough for the shared cache, and enough that threads seldom wait for one another between
-#: NumPy calls.
+#: Bytes of a block of rows: few enough for the shared cache, and enough that threads seldom wait for one another
+#: between NumPy calls.
 BLOCK_BYTES = 1 << 21
 #: Scores that a thread computes in one block.
 SCORES = 1 << 18

@@ -1,4 +1,4 @@
-"""Lloyd's algorithm, once, over any backend.
+"""The loop of Lloyd's algorithm, over any backend.
 
 S. P. Lloyd, "Least squares quantization in PCM", IEEE Transactions on Information Theory 28 (1982).  Stopping rules and
 the relocation of empty clusters are scikit-learn's.
@@ -20,8 +20,9 @@ from gpukmeans.engine.tolerance import Tolerance
 from gpukmeans.exact.sums import exact_total
 from gpukmeans.exact.warp_order import center_shift_square
 
-#: ``project(centers, before)``: centers moved to where centers may be, given those that the labels belong to.
-Projection = Callable[[NDArray, NDArray], NDArray]
+#: ``constrain(centers, before)`` returns the centers mapped onto the set of allowed ones, such as the unit sphere;
+#: `before` are the centers that the labels belong to.
+Constraint = Callable[[NDArray, NDArray], NDArray]
 
 
 def lloyd(
@@ -35,33 +36,43 @@ def lloyd(
     init: int = 0,
     watch: Watch | None = None,
     verbose: bool = False,
-    project: Projection | None = None,
+    constrain: Constraint | None = None,
 ) -> LloydResult:
-    """Run Lloyd's algorithm from `centers` until labels or centers stay, or `max_iter` is reached, or `watch` ends it.
+    """Run Lloyd's algorithm from `centers` until labels or centers stay, `max_iter` is reached, or `watch` stops it.
 
     Parameters
     ----------
     rows : Rows
     centers : ndarray of shape (n_clusters, n_features)
     sample_weight : ndarray of shape (n_samples,), float64, or None
-        Those that `rows` were loaded with (relocation needs single ones).
-    tol : float
-        Absolute: the run ends when the summed squared shift of the centers is not above it.
+        The weights that `rows` were loaded with; the relocation of an empty cluster reads single ones.
+    max_iter : int
+        The most iterations; 0 assigns rows to the given centers only.
+    tol : float or Tolerance
+        Absolute: the run ends when the summed squared shift of the centers is at most `tol`.
+    precision : {"exact", "fast"}
+        As of `gpukmeans.KMeans`.
     init : int
         The number of the run, for its records.
     watch : Watch, optional
+        Called after each iteration.
     verbose : bool
         Print the inertia of every iteration, and why the run ended, as scikit-learn does.
-    project : callable, optional
-        Puts new centers where centers may be: ``project(centers, before)``.  Those given must be there already.
+    constrain : callable, optional
+        ``constrain(centers, before)`` maps new centers onto the set of allowed ones.  `centers` must be in it already.
+
+    Returns
+    -------
+    LloydResult
+        Its labels and inertia are those of the returned centers.
     """
     run = rows.start(centers, precision=precision)
     iterations: list[Iteration] = []
-    settled = done = stopped = False
+    current = done = stopped = False  # current: labels are those of the centers
     with_inertia = verbose or (watch is not None and watch.inertia)
     while not (done or stopped) and len(iterations) < max_iter:
         steps: list[tuple[Step, dict[str, float], float | None]] = []
-        if not with_inertia and project is None:
+        if not with_inertia and constrain is None:
             limit = max_iter - len(iterations)
             limit = limit if watch is None else min(limit, watch.at_a_time)
             steps = [(step, {}, None) for step in run.advance(limit, cast(float, tol))]
@@ -70,11 +81,11 @@ def lloyd(
         for step, stages, run_inertia in steps:
             started = time.perf_counter()
             n_relocated, shift = 0, step.shift
-            if step.n_empty:  # the last of these steps
+            if step.n_empty:  # only the last of the steps may have empty clusters
                 n_relocated, shifts = fill_empty_clusters(rows, run, sample_weight)
                 shift = exact_total(shifts)
-            if project is not None:
-                shift = _project(run, project)
+            if constrain is not None:
+                shift = _constrain(run, constrain)
             filling = time.perf_counter() - started
             if "update" in stages:
                 stages["update"] += filling
@@ -85,17 +96,17 @@ def lloyd(
             if verbose:
                 print(f"Iteration {number - 1}, inertia {run_inertia}.")
             if watch is not None and watch.tell(record):
-                stopped = True  # at the end of these steps, if there are more
+                stopped = True  # takes effect after the last of these steps
             if moved == 0:
-                done, settled = True, step.n_empty == 0  # else centers were placed after the labels were given
+                done, current = True, step.n_empty == 0  # else centers were relocated after the assignment
                 if verbose:
                     print(f"Converged at iteration {number - 1}: strict convergence.")
             elif shift <= tol:
                 done = True
                 if verbose:
                     print(f"Converged at iteration {number - 1}: center shift {shift} within tolerance {tol}.")
-    if not settled:
-        run.assign(move=False)  # so that labels, centers and inertia belong together
+    if not current:
+        run.assign(move=False)
     started = time.perf_counter()
     inertia = run.inertia()
     inertia_seconds = time.perf_counter() - started
@@ -105,7 +116,7 @@ def lloyd(
 
 
 def _one_step(run: Run, with_inertia: bool) -> tuple[Step, dict[str, float], float | None]:
-    """An iteration, the seconds of its stages, and the inertia in between if it is wanted."""
+    """One iteration: its step, the seconds of its stages, and, if `with_inertia`, the inertia before centers moved."""
     started = time.perf_counter()
     assigned = run.assign()
     inertia = run.inertia() if with_inertia else None
@@ -117,9 +128,9 @@ def _one_step(run: Run, with_inertia: bool) -> tuple[Step, dict[str, float], flo
     return Step(assigned, shift, n_empty, now - started), {**assigned.seconds, "update": now - updating}, inertia
 
 
-def _project(run: Run, project: Projection) -> float:
-    """Put the centers where they may be; returns their summed squared shift since the last assignment."""
+def _constrain(run: Run, constrain: Constraint) -> float:
+    """Constrain the centers of a run; returns their summed squared shift since the last assignment."""
     before = run.assigned_centers()
-    centers = project(run.centers(), before)
+    centers = constrain(run.centers(), before)
     run.set_centers(centers)
     return exact_total(center_shift_square(centers, before))

@@ -15,7 +15,7 @@ from gpukmeans.arrays.on_device import DeviceInput
 from gpukmeans.arrays.sparse import is_sparse
 from gpukmeans.arrays.types import F64
 from gpukmeans.backends.protocol import Backend, Rows
-from gpukmeans.engine.lloyd import Projection, lloyd
+from gpukmeans.engine.lloyd import Constraint, lloyd
 from gpukmeans.engine.lockstep import lockstep
 from gpukmeans.engine.records import FitReport, LloydResult, Watch
 from gpukmeans.engine.seeding.draws import probabilities
@@ -50,7 +50,7 @@ class Restarts:
         Of the centers.
     report : FitReport
         Filled in by `best`.
-    project : callable, optional
+    constrain : callable, optional
         As of `gpukmeans.engine.lloyd.lloyd`.  A callable `init` then gets X as it is, and returns centers that are
         constrained already.
     """
@@ -65,7 +65,7 @@ class Restarts:
     random_state: np.random.RandomState
     dtype: np.dtype
     report: FitReport
-    project: Projection | None = None
+    constrain: Constraint | None = None
 
     def best(
         self,
@@ -82,7 +82,7 @@ class Restarts:
         """
         theirs = watch is not None or callable(self.init)  # code that should not find BLAS held at one thread
         with nullcontext() if theirs else workers(0):
-            alone = watch is not None or verbose or self.project is not None
+            alone = watch is not None or verbose or self.constrain is not None
             if not alone and self.rows.runs_at_a_time(self.n_clusters, self.n_init):
                 return self._best_of_all_at_once(max_iter, tol, precision)
             return self._best_of_each(max_iter, tol, precision, watch, verbose)
@@ -125,7 +125,7 @@ class Restarts:
                 init=restart,
                 watch=watch,
                 verbose=verbose,
-                project=self.project,
+                constrain=self.constrain,
             )
             self._note(result, started)
             if best is None or result.inertia < best.inertia:
@@ -150,7 +150,7 @@ class Restarts:
             return self.rows.take(drawn).astype(self.dtype)
         if callable(self.init):
             X = self._host_rows
-            if self.project is not None or is_sparse(X):  # to center sparse rows would fill them
+            if self.constrain is not None or is_sparse(X):  # to center sparse rows would fill them
                 return check_centers(self.init(X, k, random_state=self.random_state), k, X.shape[1], self.dtype)
             mean = X.mean(axis=0, dtype=self.dtype)
             moved = self.init(X - mean, k, random_state=self.random_state)

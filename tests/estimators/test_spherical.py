@@ -375,14 +375,14 @@ def test_verbose_prints_every_iteration(capsys):
     assert same(model, fitted(directions()))
 
 
-def test_a_projection_that_is_left_out_is_noticed(monkeypatch):
+def test_a_constraint_that_is_left_out_is_noticed(monkeypatch):
     """The checks above can fail."""
-    monkeypatch.setattr(lloyd, "_project", lambda run, project: 1.0)
+    monkeypatch.setattr(lloyd, "_constrain", lambda run, constrain: 1.0)
     with pytest.raises(AssertionError):
         test_every_label_is_the_true_nearest_of_the_centers_as_stored(NumpyBackend(), np.float64)
 
 
-def test_a_projection_that_bounds_do_not_learn_of_is_noticed(monkeypatch):
+def test_a_constraint_that_bounds_ignore_is_noticed(monkeypatch):
     from gpukmeans.backends.cpu.screens.bounds import DriftBounds
 
     advance = DriftBounds.advance
