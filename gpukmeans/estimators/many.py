@@ -29,7 +29,7 @@ from gpukmeans.engine.lockstep import Contest, contend
 from gpukmeans.engine.records import FitReport
 from gpukmeans.engine.restarts import Init
 from gpukmeans.engine.seeding.draws import probabilities
-from gpukmeans.engine.seeding.plusplus import plusplus_draws, settled
+from gpukmeans.engine.seeding.plusplus import completed, plusplus_draws
 from gpukmeans.engine.seeding.starts import draw_rows
 from gpukmeans.estimators.kmeans import KMeans
 from gpukmeans.intake.checks import check_rows, check_weights
@@ -251,7 +251,7 @@ class _Job:
             seeds, draws = (np.concatenate(values) for values in zip(*drawn, strict=True))
             if alike:
                 seeds, draws = np.tile(seeds, (shape[0], 1)), np.tile(draws, (shape[0], 1, 1))
-            found = settled(rows.plusplus(seeds, draws), draws, partial(self._of_run, rows))
+            found = completed(rows.plusplus(seeds, draws), draws, partial(self._of_run, rows))
         else:
             load = partial(backend.load, sums=False)
             found = np.array(

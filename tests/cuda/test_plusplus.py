@@ -54,7 +54,7 @@ def alone(rows, k, n_runs=2, seed=3):
 
 @pytest.fixture
 def no_help(monkeypatch):
-    monkeypatch.setattr(plusplus, "_settled", lambda *_: pytest.fail("the host was asked"))
+    monkeypatch.setattr(plusplus, "complete_run", lambda *_: pytest.fail("the host was asked"))
 
 
 SHAPES = [(1, 1, 1), (50, 3, 5), (300, 37, 7), (700, 5, 40), (520, 36, 33), (90, 700, 4)]
@@ -67,13 +67,13 @@ def test_the_device_draws_what_numpy_draws_and_asks_nobody(monkeypatch, n, d, k,
     X = rows_of(n, d, dtype)
     weight = weights_of(n) if weighted and n > 1 else None
     want = reference(X, k, 2, weight)
-    monkeypatch.setattr(plusplus, "_settled", lambda *_: pytest.fail("the host was asked"))
+    monkeypatch.setattr(plusplus, "complete_run", lambda *_: pytest.fail("the host was asked"))
     got = draw_many(CupyBackend(EmulatorDevice()).load(X, weight), k, 2, weight)
     assert np.array_equal(got, want)
     assert weight is None or weight[got].all()
 
 
-SETTLED = plusplus._settled
+SETTLED = plusplus.complete_run
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -203,7 +203,7 @@ def test_decisions_that_rounding_leaves_open_are_settled(monkeypatch, name, n_ru
         X = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
         X = X / 3 if name.startswith("thirds") else X
     asked = []
-    monkeypatch.setattr(plusplus, "_settled", lambda *args: asked.append(1) or SETTLED(*args))
+    monkeypatch.setattr(plusplus, "complete_run", lambda *args: asked.append(1) or SETTLED(*args))
     found = 0
     for seed in range(4):
         got = draw_many(CupyBackend(EmulatorDevice()).load(X), 8, n_runs, seed=seed, n_local_trials=6)

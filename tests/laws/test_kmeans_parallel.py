@@ -75,7 +75,7 @@ def test_rows_are_drawn_with_their_share_of_the_potential():
     terms, _ = engine.terms()
     expected = np.minimum(1.0, 20 * terms / terms.sum()).sum()
     local = np.random.default_rng(93)
-    counts = [len(parallel._kept(local.random(2000), 20, sums, errors, engine, None, [0])) for _ in range(200)]
+    counts = [len(parallel.rows_to_keep(local.random(2000), 20, sums, errors, engine, None, [0])) for _ in range(200)]
     assert abs(np.mean(counts) - expected) < 4 * np.sqrt(expected / 200)
 
 
@@ -103,7 +103,7 @@ def test_a_row_on_the_edge_is_settled_exactly():
     below = np.nextafter(0.4, 0)
     draws = np.array([0.0, 0.4, below, 0.0, 0.9, 0.4, below, 1.0, 0.5, 0.3, 0.4])
     potentials = exact.ExactPotentials(rows, None)
-    assert parallel._kept(draws, 4, sums, errors, engine, potentials, [0]).tolist() == [2, 3, 6, 9]
+    assert parallel.rows_to_keep(draws, 4, sums, errors, engine, potentials, [0]).tolist() == [2, 3, 6, 9]
 
 
 @pytest.mark.parametrize("n_clusters", [1, 2, 10])

@@ -13,8 +13,9 @@ from sklearn.datasets import load_digits, make_blobs
 from gpukmeans import KMeans
 from gpukmeans.backends.cpu.backend import NumpyBackend
 from gpukmeans.datasets import near_ties
-from gpukmeans.engine.seeding import draws, exact
-from gpukmeans.engine.seeding.draws import locate, probabilities, random_rows
+from gpukmeans.engine.seeding import decisions, exact
+from gpukmeans.engine.seeding.decisions import locate
+from gpukmeans.engine.seeding.draws import probabilities, random_rows
 from gpukmeans.engine.seeding.plusplus import kmeans_plusplus
 from tests.support.oracles import rational_plusplus, square_distances
 
@@ -123,8 +124,8 @@ def force_exact(monkeypatch):
     potentials = exact.ExactPotentials
     locate, smallest = potentials.locate, potentials.smallest
     monkeypatch.setattr(
-        draws,
-        "_first_reaching",
+        decisions,
+        "first_reaching",
         lambda running, errors, values, _: (np.zeros(len(values), int), np.full(len(values), True)),
     )
     monkeypatch.setattr(potentials, "locate", lambda *args: asked.append("locate") or locate(*args))
@@ -179,7 +180,7 @@ def test_a_running_sum_is_located_only_where_its_errors_allow(seed):
         running[local.integers(12)] + local.choice([-0.5, -0.005, 0.0, 0.005, 0.5]),
         local.random() * 0.1,
     )
-    (answer,), (open_,) = draws._first_reaching(running, errors, np.array([value]), np.array([value_error]))
+    (answer,), (open_,) = decisions.first_reaching(running, errors, np.array([value]), np.array([value_error]))
     for _ in range(200):
         true = running + errors * local.choice([-1.0, 0.0, 1.0], 12)
         aim = value + value_error * local.choice([-1.0, 0.0, 1.0])
@@ -190,14 +191,14 @@ def test_a_running_sum_is_located_only_where_its_errors_allow(seed):
 def test_a_running_sum_far_from_every_edge_is_located():
     running, tiny = np.arange(1.0, 9.0), np.full(8, 1e-9)
     inside, edges = np.arange(8) + 0.5, np.arange(8) + 1.0
-    found, open_ = draws._first_reaching(running, tiny, inside, np.full(8, 1e-9))
+    found, open_ = decisions.first_reaching(running, tiny, inside, np.full(8, 1e-9))
     assert found.tolist() == list(range(8))
     assert not open_.any()
-    assert draws._first_reaching(running, tiny, edges, np.full(8, 1e-9))[1].all()
-    found, open_ = draws._first_reaching(running, 0 * tiny, edges, np.zeros(8))  # on an edge, but without error
+    assert decisions.first_reaching(running, tiny, edges, np.full(8, 1e-9))[1].all()
+    found, open_ = decisions.first_reaching(running, 0 * tiny, edges, np.zeros(8))  # on an edge, but without error
     assert found.tolist() == list(range(8))
     assert not open_.any()
-    assert draws._first_reaching(running, tiny, np.array([9.0]), np.zeros(1))[1].all()  # beyond the total
+    assert decisions.first_reaching(running, tiny, np.array([9.0]), np.zeros(1))[1].all()  # beyond the total
 
 
 def test_an_uncertain_total_makes_its_share_uncertain():

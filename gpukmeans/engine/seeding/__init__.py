@@ -1,1 +1,1 @@
-"""Where Lloyd's algorithm starts."""
+"""The rows that Lloyd's algorithm starts from: k-means++, k-means|| and random rows."""

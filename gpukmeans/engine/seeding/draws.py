@@ -1,4 +1,4 @@
-"""Decisions of a seeding step from sums with error bounds, passed to exact arithmetic where the bounds overlap."""
+"""Random draws of rows that depend on their weights alone."""
 
 from __future__ import annotations
 
@@ -6,90 +6,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.arrays.types import F64
-from gpukmeans.backends.protocol import Rows, Seeding
-from gpukmeans.certificates.rounding import UNIT64, gamma
-from gpukmeans.engine.seeding.exact import ExactPotentials
-from gpukmeans.exact.tie_break import first_of_equal_rows
+from gpukmeans.backends.protocol import Rows
 
 
 def probabilities(n_samples: int, sample_weight: F64 | None, dtype: np.dtype) -> NDArray:
-    """The chance of each row to be drawn first, in the dtype in which scikit-learn computes it."""
+    """The probability of each row to be drawn first: its share of all weights.
+
+    Computed in `dtype`, that of the centers, as in scikit-learn, so that the same rows are drawn.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,), of `dtype`
+    """
     weight = np.ones(n_samples, dtype) if sample_weight is None else sample_weight.astype(dtype)
     return weight / weight.sum()
 
 
 def random_rows(rows: Rows, n_clusters: int, random_state: np.random.RandomState, p: NDArray) -> NDArray[np.int64]:
-    """Indices of `n_clusters` different rows drawn with probability `p`: scikit-learn's ``init="random"``."""
+    """Indices of `n_clusters` different rows drawn with probabilities `p`: scikit-learn's ``init="random"``."""
     return random_state.choice(rows.n_samples, size=n_clusters, replace=False, p=p).astype(np.int64)
-
-
-def locate(
-    draws: F64, sums: F64, errors: F64, seeding: Seeding, exact: ExactPotentials, chosen: list[int]
-) -> list[int]:
-    """The first row at which the running sum of the potential reaches u times its total, for every draw u."""
-    running, running_error = running_sums(sums, errors)
-    values = draws * running[-1]
-    value_errors = draws * running_error[-1] + 4.0 * UNIT64 * values
-    found, open_ = _first_reaching(running, running_error, values, value_errors)
-    rows = []
-    for i, block in enumerate(found.tolist()):
-        row: int | None = None if open_[i] else block
-        if row is not None and seeding.block_size > 1:
-            row = _locate_within(block, running, running_error, values[i : i + 1], value_errors[i : i + 1], seeding)
-        rows.append(exact.locate(float(draws[i]), chosen) if row is None else row)
-    return rows
-
-
-def _locate_within(
-    block: int, running: F64, running_error: F64, value: F64, value_error: F64, seeding: Seeding
-) -> int | None:
-    """The first row of a block at which the running sum reaches a value, or None where the errors leave it open."""
-    before, before_error = (running[block - 1], running_error[block - 1]) if block else (0.0, 0.0)
-    terms, term_errors = seeding.block(block)
-    inner, inner_error = running_sums(np.append(before, terms), np.append(before_error, term_errors))
-    row, open_ = _first_reaching(inner[1:], inner_error[1:], value, value_error)
-    return None if open_[0] else block * seeding.block_size + int(row[0])
-
-
-def running_sums(terms: F64, errors: F64) -> tuple[F64, F64]:
-    """Running sums of non-negative terms, and bounds of their errors."""
-    running = terms.cumsum()
-    slack = gamma(len(terms) + 1.0, UNIT64) * running
-    if errors.any():
-        slack += errors.cumsum() * (1.0 + 2.0**-20)
-    return running, slack
-
-
-def _first_reaching(
-    running: F64, errors: F64, values: F64, value_errors: F64
-) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """The first index whose running sum is at least each value, and where the errors leave it open.
-
-    Running sums and their errors rise, and so do both summed.
-    """
-    may = np.searchsorted(running + errors, values - value_errors)
-    last = np.minimum(may, len(running) - 1)
-    must = running[last] - errors[last] >= values + value_errors
-    return last, ~(must & (may == last))
-
-
-def smallest(
-    candidates: NDArray[np.int64], seeding: Seeding, rows: Rows, exact: ExactPotentials, chosen: list[int]
-) -> int:
-    """The candidate that leaves the smallest potential; of equal ones the first."""
-    potentials, errors = seeding.propose(candidates)
-    contenders = _contenders(potentials, errors)
-    if len(contenders) > 1:
-        contenders = contenders[np.unique(first_of_equal_rows(rows.take(candidates[contenders])))]
-    if len(contenders) > 1:
-        potentials, errors = seeding.refine(contenders)
-        among = _contenders(potentials, errors)
-        if len(among) > 1 and errors[among].any():
-            return int(contenders[among[exact.smallest(candidates[contenders[among]], chosen)]])
-        return int(contenders[among[0]])
-    return int(contenders[0])
-
-
-def _contenders(potentials: F64, errors: F64) -> NDArray[np.intp]:
-    """Those that may be the smallest, in order."""
-    return np.flatnonzero(potentials - errors <= (potentials + errors).min())

@@ -1,4 +1,4 @@
-"""Decisions of a seeding step in whole numbers of unlimited size."""
+"""Decisions of a seeding step in whole numbers of unlimited size, for those that float64 leaves open."""
 
 from __future__ import annotations
 
@@ -13,8 +13,18 @@ from gpukmeans.backends.protocol import Rows
 
 
 class ExactPotentials:
-    """The same decisions in whole numbers of unlimited size: slow, and hardly ever asked."""
+    """Potentials in Python integers, and the decisions that follow from them: slow, and rarely needed.
 
+    The potential of seeds is the sum over the rows of weight * min |x - seed|^2.
+
+    Parameters
+    ----------
+    rows : Rows
+    sample_weight : ndarray of shape (n_samples,), float64, or None
+        The weights that `rows` were loaded with.
+    """
+
+    #: Rows whose terms are computed at a time.
     BLOCK = 4096
 
     def __init__(self, rows: Rows, sample_weight: F64 | None) -> None:
@@ -23,6 +33,7 @@ class ExactPotentials:
         self._entries: Callable[..., tuple[NDArray, NDArray, NDArray]] | None = getattr(rows, "entries", None)
 
     def locate(self, u: float, chosen: list[int]) -> int:
+        """The first row at which the running sum of the potential of the seeds `chosen` reaches u times its total."""
         seeds = self._rows.take(np.array(chosen))
         terms = [self._closest(part, seeds) for part in self._parts()]
         total = sum(int(t.sum()) for t in terms)
@@ -37,7 +48,7 @@ class ExactPotentials:
         return row - 1
 
     def kept(self, ids: NDArray[np.int64], draws: F64, factor: int, chosen: list[int]) -> list[bool]:
-        """Whether each row's draw, times the potential, is less than `factor` times its own term."""
+        """Whether, for each row of `ids`, its draw times the potential is less than `factor` times its own term."""
         seeds = self._rows.take(np.array(chosen))
         total = sum(int(self._closest(part, seeds).sum()) for part in self._parts())
         ratios = [Fraction(u) for u in draws.tolist()]
@@ -45,6 +56,10 @@ class ExactPotentials:
         return [r.numerator * total < factor * int(t) * r.denominator for r, t in zip(ratios, terms, strict=True)]
 
     def smallest(self, ids: NDArray[np.int64], chosen: list[int]) -> int:
+        """The position in `ids` of the row that leaves the smallest potential beside the seeds `chosen`.
+
+        Of equal ones the first.
+        """
         potentials = []
         for candidate in ids:
             seeds = self._rows.take(np.array([*chosen, int(candidate)]))

@@ -5,8 +5,7 @@ D. Arthur and S. Vassilvitskii, "k-means++: the advantages of careful seeding", 
 
 A draw is a decision: which row does the running sum of squared distances first reach a random value at?  Which of the
 trials leaves the smallest potential?  Backends return distances with error bounds, which settle nearly every decision
-(draws.py); those they leave open are settled in whole numbers of unlimited size (exact.py).  So every backend draws the
-same rows.
+(decisions.py); whole numbers of unlimited size decide the rest (exact.py).  So every backend draws the same rows.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from gpukmeans.arrays.types import F64
 from gpukmeans.backends.protocol import Drawn, Rows
-from gpukmeans.engine.seeding.draws import locate, smallest
+from gpukmeans.engine.seeding.decisions import locate, smallest
 from gpukmeans.engine.seeding.exact import ExactPotentials
 
 
@@ -38,7 +37,9 @@ def kmeans_plusplus(
     random_state : RandomState
         Used exactly as scikit-learn uses it: one `choice`, then `n_local_trials` uniforms for each further row.
     p : ndarray of shape (n_samples,)
-        See `probabilities`.
+        See `gpukmeans.engine.seeding.draws.probabilities`.
+    sample_weight : ndarray of shape (n_samples,), float64, or None
+        The weights that `rows` were loaded with.
     n_local_trials : int, default=2 + int(log(n_clusters))
     """
     return many_kmeans_plusplus(rows, n_clusters, 1, random_state, p, sample_weight, n_local_trials)[0]
@@ -53,13 +54,13 @@ def many_kmeans_plusplus(
     sample_weight: F64 | None = None,
     n_local_trials: int | None = None,
 ) -> NDArray[np.int64]:
-    """What so many calls of `kmeans_plusplus` draw one after another, (n_runs, n_clusters).
+    """The rows that `n_runs` calls of `kmeans_plusplus` draw one after another, (n_runs, n_clusters).
 
-    No random value depends on what an earlier one hit, so all are drawn first.  The backend goes as far as it is
-    certain, with all runs at once if it likes.
+    No random value depends on the row that an earlier one hit, so all are drawn first.  The backend draws rows for as
+    long as it is certain, and may advance all runs together.
     """
     first, draws = plusplus_draws(rows.n_samples, n_clusters, n_runs, random_state, p, n_local_trials)
-    return settled(rows.plusplus(first, draws), draws, lambda _: (rows, sample_weight))
+    return completed(rows.plusplus(first, draws), draws, lambda _: (rows, sample_weight))
 
 
 def plusplus_draws(
@@ -81,17 +82,38 @@ def plusplus_draws(
     return first, draws
 
 
-def settled(drawn: Drawn, draws: F64, problem_of: Callable[[int], tuple[Rows, F64 | None]]) -> NDArray[np.int64]:
-    """All rows of the runs, of which a backend was certain of some; `problem_of` a run: its rows and their weights."""
+def completed(drawn: Drawn, draws: F64, problem_of: Callable[[int], tuple[Rows, F64 | None]]) -> NDArray[np.int64]:
+    """The seeds of all runs, (n_runs, n_clusters): those that a backend was certain of, and the rest.
+
+    Parameters
+    ----------
+    drawn : Drawn
+        What the backend drew; its `rows` are completed in place.
+    draws : ndarray of shape (n_runs, n_clusters - 1, n_trials), float64
+        See `plusplus_draws`.
+    problem_of : callable
+        ``problem_of(run)`` returns the rows of the problem of a run, and their weights or None.
+    """
     for run in np.flatnonzero(drawn.n_certain < drawn.rows.shape[1]).tolist():
         rows, sample_weight = problem_of(run)
         certain = drawn.rows[run, : drawn.n_certain[run]].tolist()
-        drawn.rows[run] = _settled(rows, certain, draws[run], sample_weight)
+        drawn.rows[run] = complete_run(rows, certain, draws[run], sample_weight)
     return drawn.rows
 
 
-def _settled(rows: Rows, seeds: list[int], draws: F64, sample_weight: F64 | None) -> list[int]:
-    """The rest of a run, of which some seeds are certain: one step, then as far as the backend goes on, and so on."""
+def complete_run(rows: Rows, seeds: list[int], draws: F64, sample_weight: F64 | None) -> list[int]:
+    """All seeds of a run, given the first of them.
+
+    One step is decided here, then the backend goes on for as long as it is certain, and so on.
+
+    Parameters
+    ----------
+    rows : Rows
+    seeds : list of int
+        The first seeds, one at least.
+    draws : ndarray of shape (n_clusters - 1, n_trials), float64
+    sample_weight : ndarray of shape (n_samples,), float64, or None
+    """
     exact = ExactPotentials(rows, sample_weight)
     seeding = rows.seeding()
     sums, errors = seeding.add(np.array(seeds))

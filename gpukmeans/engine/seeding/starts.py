@@ -1,4 +1,4 @@
-"""All ways to start: k-means++, k-means|| and random rows."""
+"""The rows to start from, by the name of a way to draw them; no other module knows all names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,22 @@ def draw_rows(
     dtype: np.dtype,
     load: Callable[[NDArray, F64], Rows],
 ) -> NDArray[np.int64]:
-    """Indices of the rows to start from, by the name of a way to draw them: see `gpukmeans.KMeans`."""
+    """Indices of `n_clusters` rows to start from.
+
+    Parameters
+    ----------
+    init : {"k-means++", "k-means||", "random"}
+        As of `gpukmeans.KMeans`.
+    rows : Rows
+    n_clusters : int
+    random_state : RandomState
+    sample_weight : ndarray of shape (n_samples,), float64, or None
+        The weights that `rows` were loaded with.
+    dtype : dtype
+        Of the centers: see `gpukmeans.engine.seeding.draws.probabilities`.
+    load : callable
+        ``load(X, sample_weight)`` returns rows on the backend of `rows`.
+    """
     if init == "k-means||":
         return kmeans_parallel(rows, n_clusters, random_state, dtype, sample_weight, load)
     p = probabilities(rows.n_samples, sample_weight, dtype)
