@@ -1,1 +1,1 @@
-"""Lloyd's algorithm and its starts, written once over any backend."""
+"""The algorithms: Lloyd's, mini-batches, restarts and their starts, each written once over any backend."""

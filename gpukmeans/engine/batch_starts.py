@@ -1,4 +1,4 @@
-"""Where mini-batch k-means starts: centers drawn among some random rows, as scikit-learn draws them."""
+"""The starts of mini-batch k-means: centers drawn among some random rows, as in scikit-learn."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from gpukmeans.intake.checks import check_centers
 
 @dataclass
 class BatchStarts:
-    """Starts, one after the other.
+    """Draws starts, one a call.
 
     Attributes
     ----------
     backend : Backend
     n_samples : int
-        Of all rows.
+        The number of all rows.
     sample_weight : ndarray of shape (n_samples,), float64, or None
     X : array-like or CSR of shape (n_samples, n_features)
         The rows as they came; of CSR a callable `init` gets some rows in CSR.
     some : callable
-        ``some(indices, weights)`` are some of the rows, where the backend computes.
+        ``some(indices, weights)`` returns some of the rows on the backend.
     everything : callable
-        ``everything()`` are all, with their weights.
+        ``everything()`` returns all rows on the backend, with their weights.
     init : {"k-means++", "k-means||", "random"}, ndarray of shape (n_clusters, n_features) or callable
     n_clusters : int
     init_size : int
-        Random rows to draw among; where it is `n_samples`, these are all rows, once each.
+        The number of random rows to draw among; if it is `n_samples`, these are all rows, once each.
     random_state : RandomState
     dtype : dtype
         Of the centers.
@@ -56,7 +56,10 @@ class BatchStarts:
     dtype: np.dtype
 
     def draw(self) -> NDArray:
-        """The next start.  Rows to draw among are drawn even for given centers, which do not need them."""
+        """The centers of the next start, (n_clusters, n_features).
+
+        Rows to draw among are drawn even for given centers, so that `random_state` advances as in scikit-learn.
+        """
         indices = None
         if self.init_size < self.n_samples:
             indices = self.random_state.randint(0, self.n_samples, self.init_size)
@@ -69,14 +72,14 @@ class BatchStarts:
                 values = self.X if indices is None else self.X[indices]
             else:
                 values = rows.take(np.arange(rows.n_samples)).astype(self.dtype, copy=False)
-            theirs = self.init(values, self.n_clusters, random_state=self.random_state)
-            return check_centers(theirs, self.n_clusters, values.shape[1], self.dtype)
+            returned = self.init(values, self.n_clusters, random_state=self.random_state)
+            return check_centers(returned, self.n_clusters, values.shape[1], self.dtype)
         load = partial(self.backend.load, sums=False)
         drawn = draw_rows(self.init, rows, self.n_clusters, self.random_state, weight, self.dtype, load)
         return rows.take(drawn).astype(self.dtype)
 
     def best(self, n_init: int, precision: str, *, verbose: bool) -> NDArray:
-        """Of so many starts the one with the lowest inertia (of equal ones the first) on random rows of their own."""
+        """Of `n_init` starts the one with the lowest inertia on `init_size` random rows; of equal ones the first."""
         drawn = self.random_state.randint(0, self.n_samples, self.init_size)
         judges: Rows | None = None
         best, lowest = None, float("nan")

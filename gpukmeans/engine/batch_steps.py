@@ -1,10 +1,11 @@
 """Mini-batch k-means, step by step, over any backend.
 
 D. Sculley, "Web-scale k-means clustering", WWW 2010: each step assigns a few random rows and moves their centers to the
-mean of all rows that they have been given so far.  Stopping rules and the replacement of centers that got few rows are
-scikit-learn's, and so is the order in which random values are used.
+mean of all rows that were assigned to them so far.  The stopping rules, the replacement of centers with few rows and
+the order in which random values are used are those of scikit-learn.
 
-The sums of a batch are exact (exact_sums.py) and centers move on the host, so that every backend ends in the same bits.
+The sums of a batch are exact (gpukmeans/exact/sums.py) and centers move on the host, so that every backend ends in the
+same bits.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ from gpukmeans.exact.warp_order import center_shift_square
 
 
 class Draws:
-    """Rows drawn with replacement, batch after batch: what ``random_state.choice(n, size, p=p)`` draws, for less.
+    """Rows drawn with replacement, one batch a call: what ``random_state.choice(n, size, p=p)`` draws, but faster.
 
     Parameters
     ----------
     random_state : RandomState
-        Others may draw from it, too, but for the time between `ahead` and what follows it.
+        Must not be used elsewhere between `ahead` and the `settle` or `take_back` that follows it.
     p : ndarray of shape (n_samples,)
-        The chance of each row.
+        The probability of each row.
     size : int
-        Rows of a batch.
+        The number of rows in a batch.
     """
 
     def __init__(self, random_state: np.random.RandomState, p: NDArray, size: int) -> None:
@@ -48,7 +49,7 @@ class Draws:
         values = self.random_state.random_sample(self.size)
         if not self._even:
             return self._reach.searchsorted(values, side="right")
-        # The first row whose reach exceeds the value: where all rows have one chance, a product all but finds it.
+        # The first row whose reach exceeds the value: with equal probabilities a product nearly always gives it.
         n = len(self._reach)
         found = np.minimum((values * n).astype(np.int64), n - 1)
         wrong = self._reach[found] <= values
@@ -57,17 +58,17 @@ class Draws:
         return found
 
     def ahead(self) -> I64:
-        """The same, to be taken back perhaps."""
+        """The indices of the next batch, (size,), drawn so that `take_back` can undo it."""
         self._before = self.random_state.get_state()
         return self()
 
     def settle(self) -> bool:
-        """What was drawn ahead, if anything was, is not taken back.  Returns whether anything was."""
+        """Keep the batch that was drawn ahead.  Returns whether there was one."""
         was, self._before = self._before is not None, None
         return was
 
     def take_back(self) -> bool:
-        """As if nothing had been drawn ahead.  Returns whether anything was."""
+        """Undo the batch that was drawn ahead.  Returns whether there was one."""
         if self._before is not None:
             self.random_state.set_state(self._before)
         return self.settle()
@@ -75,16 +76,16 @@ class Draws:
 
 @dataclass
 class MovingCenters:
-    """Centers, each the mean of the rows that it has been given.
+    """Centers, each the mean of the rows that were assigned to it so far.
 
     Attributes
     ----------
     centers : ndarray of shape (n_clusters, n_features)
-        Never written to: every step makes new ones.
+        Never written to: each step makes new ones.
     counts : ndarray of shape (n_clusters,), float64
         Summed weights of the rows that each center is the mean of.
     n_since : int
-        Rows since few-row centers were last looked for.
+        Rows since centers with few rows were last replaced.
     """
 
     centers: NDArray
@@ -92,7 +93,7 @@ class MovingCenters:
     n_since: int = 0
 
     def due(self, batch_size: int) -> bool:
-        """Whether centers with few rows are to be replaced in the step that comes, of `batch_size` rows."""
+        """Count `batch_size` rows; returns whether centers with few rows are to be replaced in this step."""
         self.n_since += batch_size
         if (self.counts == 0).any() or self.n_since >= 10 * len(self.counts):
             self.n_since = 0
@@ -100,11 +101,11 @@ class MovingCenters:
         return False
 
     def move(self, found: BatchSums) -> None:
-        """Take in the rows of a batch.
+        """Move the centers by the sums of a batch.
 
         A center c of weight w that gets rows of weight v and sum s moves to c + (s - v c) / (w + v): each operation is
         rounded to float64, the result to the dtype of the centers.  So a center stays where it is if all rows lie on
-        it.  One without weight moves to s / v; one that gets nothing stays.
+        it.  A center without weight moves to s / v; one that gets no rows stays.
         """
         got = np.flatnonzero(found.weights > 0)
         weights, before = found.weights[got, None], self.counts[got, None]
@@ -117,8 +118,8 @@ class MovingCenters:
     def few(self, ratio: float, batch_size: int) -> NDArray[np.intp]:
         """The clusters whose weight is below `ratio` times the largest: those to be replaced by rows of the batch.
 
-        No more than half as many as the batch has rows, the lightest first (of equal ones the lowest index), and never
-        all: there must be a weight to begin with.
+        At most half as many as the batch has rows, the lightest first (of equal ones the lowest index), and never all:
+        a replaced cluster takes the smallest weight of the others.
         """
         light = self.counts < ratio * self.counts.max()
         order = self.counts.argsort(kind="stable")
@@ -130,9 +131,10 @@ class MovingCenters:
     def replace(
         self, clusters: NDArray[np.intp], rows: Rows, random_state: np.random.RandomState, *, verbose: bool
     ) -> None:
-        """Put clusters on random rows of the batch, with the smallest weight of any other: less, and they are next.
+        """Put clusters on random rows of the batch, with the smallest weight of the other clusters.
 
-        `random_state` is used for one `choice`, and not at all where there are no clusters.
+        With a smaller weight they would be replaced again at once.  `random_state` is used for one `choice`, or not at
+        all if `clusters` is empty.
         """
         if not len(clusters):
             return
@@ -147,21 +149,25 @@ class MovingCenters:
 
 @dataclass
 class EarlyStopping:
-    """When to end: centers that hardly move, or a smoothed inertia that does not get better.
+    """The stopping rules: centers that hardly move, or a smoothed inertia that does not fall.
 
     Attributes
     ----------
     n_samples, batch_size, n_steps : int
     tol : float
-        Absolute: end when the summed squared shift of the centers is not above it; 0: never.
+        Absolute: stop when the summed squared shift of the centers is at most `tol`; 0: never.
     max_no_improvement : int or None
-        End after so many steps on end without a lower smoothed inertia; None: never.
+        Stop after so many consecutive steps without a lower smoothed inertia; None: never.
     verbose : bool
-        Print every step.
+        Whether to print a line for each step.
     smoothed : float or None
         The exponentially weighted average of the inertia per row, from the second step on; None before.
     first : float or None
         Inertia per row of the first step, which belongs to the initial centers and is not averaged.
+    lowest : float or None
+        The lowest `smoothed` so far.
+    n_without : int
+        Steps since then.
     """
 
     n_samples: int
@@ -176,40 +182,47 @@ class EarlyStopping:
     n_without: int = 0
 
     def __call__(self, step: int, inertia: float, shift: float) -> bool:
-        """Whether to end after a step, given its number from 1, the inertia of its batch and the shift of the centers.
+        """Whether to stop after a step.
 
-        The inertia is that of the centers before they moved.
+        Parameters
+        ----------
+        step : int
+            The number of the step, from 1.
+        inertia : float
+            Of the batch, with the centers before they moved.
+        shift : float
+            The summed squared shift of the centers in this step.
         """
         mean = inertia / self.batch_size
         if step == 1:
             self.first = mean
-            self._say(f"Minibatch step {step}/{self.n_steps}: mean batch inertia: {mean}")
+            self._print(f"Minibatch step {step}/{self.n_steps}: mean batch inertia: {mean}")
             return False
         if self.smoothed is None:
             self.smoothed = mean
         else:
             share = min(self.batch_size * 2.0 / (self.n_samples + 1), 1)
             self.smoothed = self.smoothed * (1 - share) + mean * share
-        self._say(f"Minibatch step {step}/{self.n_steps}: mean batch inertia: {mean}, ewa inertia: {self.smoothed}")
+        self._print(f"Minibatch step {step}/{self.n_steps}: mean batch inertia: {mean}, ewa inertia: {self.smoothed}")
         if self.tol > 0.0 and shift <= self.tol:
-            self._say(f"Converged (small centers change) at step {step}/{self.n_steps}")
+            self._print(f"Converged (small centers change) at step {step}/{self.n_steps}")
             return True
         if self.lowest is None or self.smoothed < self.lowest:
             self.lowest, self.n_without = self.smoothed, 0
         else:
             self.n_without += 1
         if self.max_no_improvement is not None and self.n_without >= self.max_no_improvement:
-            self._say(f"Converged (lack of improvement in inertia) at step {step}/{self.n_steps}")
+            self._print(f"Converged (lack of improvement in inertia) at step {step}/{self.n_steps}")
             return True
         return False
 
     def mean_inertia(self) -> float:
-        """The smoothed inertia per row, or that of the first step where there was no other."""
+        """The smoothed inertia per row, or the inertia per row of the first step if there was no other."""
         found = self.first if self.smoothed is None else self.smoothed
         assert found is not None, "no step has been taken"
         return found
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         if self.verbose:
             print(line)
 
@@ -225,26 +238,28 @@ def take_steps(
     inertia: bool,
     watch: Watch | None,
 ) -> list[Iteration]:
-    """Draw batches and move the centers until it is time to end.
+    """Draw batches and move the centers until a stopping rule holds or `watch` stops.
 
     Parameters
     ----------
     feed : Feed
+        Returns the rows of the batches on the backend.
     draws : Draws
     moving : MovingCenters
-        Those to start from; they are where they have come to afterwards.
+        The centers to start from, changed in place.
     stopping : EarlyStopping
     reassignment_ratio : float
         See `MovingCenters.few`.
     precision : {"exact", "fast"}
+        As of `gpukmeans.KMeans`.
     inertia : bool
-        Whether that of the batches is wanted, even if nothing else asks for it.
+        Whether to compute the inertia of the batches even if neither `stopping` nor `watch` needs it.
     watch : Watch or None
 
     Returns
     -------
     list of Iteration
-        The steps.  `n_moved` is the number of rows of the batch, `n_relocated` that of the clusters put elsewhere.
+        One a step.  `n_moved` is the number of rows in the batch, `n_relocated` the number of replaced clusters.
     """
     inertia |= stopping.verbose or stopping.max_no_improvement is not None or (watch is not None and watch.inertia)
     records: list[Iteration] = []
@@ -279,7 +294,7 @@ def take_steps(
             )
         )
         stop = stopping(step, found.inertia, shift)
-        if (watch is not None and watch.tell(records[-1])) or stop or step == stopping.n_steps:
+        if (watch is not None and watch.call(records[-1])) or stop or step == stopping.n_steps:
             if draws.take_back():
                 feed.drop()
             return records

@@ -1,4 +1,4 @@
-"""Empty clusters get the rows farthest from their centers, as in scikit-learn."""
+"""The relocation of empty clusters onto the rows farthest from their centers, as in scikit-learn."""
 
 from __future__ import annotations
 
@@ -13,11 +13,24 @@ from gpukmeans.exact.warp_order import center_shift_square
 def fill_empty_clusters(rows: Rows, run: Run, sample_weight: F64 | None) -> tuple[int, F64]:
     """Give each empty cluster the row farthest from its own center, as scikit-learn does.
 
-    The row's share is taken out of the center of the cluster that it leaves; labels and kept sums stay as they are (the
-    next assignment moves rows).  Where every row lies on its center there is nothing to give: such clusters, and those
-    that get a row of weight zero, are put on the center of the heaviest cluster.
+    The row is subtracted from the mean of the cluster that it leaves; the labels and sums of the run stay as they are
+    until the next assignment moves rows.  If every row lies on its center, no row is given away.  Clusters that get no
+    row, or one of weight zero, are put on the center of the heaviest cluster.
 
-    Returns the number of relocated clusters and the shifts of all centers.
+    Parameters
+    ----------
+    rows : Rows
+    run : Run
+        After an update; its centers are replaced.
+    sample_weight : ndarray of shape (n_samples,), float64, or None
+        The weights that `rows` were loaded with.
+
+    Returns
+    -------
+    n_relocated : int
+        How many clusters were given a row.
+    shifts : ndarray of shape (n_clusters,), float64
+        The squared shift of each center since the last assignment.
     """
     grid = rows.grid
     assert grid is not None
@@ -47,4 +60,5 @@ def fill_empty_clusters(rows: Rows, run: Run, sample_weight: F64 | None) -> tupl
 
 
 def _limbs(grid: Grid, values: F64) -> I64:
+    """All limbs of values on a grid, (n_limbs, n_columns)."""
     return np.stack([limb.astype(np.int64) for limb in grid.limbs(values)])

@@ -95,7 +95,7 @@ def lloyd(
             iterations.append(record)
             if verbose:
                 print(f"Iteration {number - 1}, inertia {run_inertia}.")
-            if watch is not None and watch.tell(record):
+            if watch is not None and watch.call(record):
                 stopped = True  # takes effect after the last of these steps
             if moved == 0:
                 done, current = True, step.n_empty == 0  # else centers were relocated after the assignment

@@ -1,7 +1,7 @@
 """Runs that advance together: restarts of one problem, or of several of one shape, and the best run of each.
 
-Each run takes the same steps as alone (see lloyd.py) and ends in the same bits.  A run that empties a cluster starts
-over alone, for relocation looks at single rows; so does one that the backend gives up.
+Each run takes the same steps as it would alone (lloyd.py) and ends in the same bits.  A run that empties a cluster
+starts over alone, since relocation reads single rows; so does a run that the backend does not finish.
 """
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ from gpukmeans.engine.records import Iterations, LloydResult
 
 @dataclass
 class Contest:
-    """The runs of one problem, as they come: the best of them, and what all of them did.
+    """The runs of one problem: the best so far, and the records of all.
 
     Attributes
     ----------
     rows : callable
-        Returns the problem's rows: runs that start over alone need them.
+        Returns the rows of the problem, for runs that start over alone.
     sample_weight, tol
         As for `gpukmeans.engine.lloyd.lloyd`.
     best : LloydResult or None
         The run with the lowest inertia so far, the first of equal ones.
     n_runs : int
-        So far.
+        The number of runs so far.
     iterations : Iterations
-        Those of all runs.
+        The records of all runs.
     inertia_seconds : float
+        Wall time of their inertias.
     """
 
     rows: Callable[[], Rows]
@@ -50,7 +51,7 @@ class Contest:
         """The best run, with the iterations of all runs."""
         best = self.best
         assert best is not None
-        # Arrays of many runs may share their memory: those that are kept are to hold no others.
+        # Arrays of several runs may be views of one array: a copy releases the others.
         labels = best.labels.copy() if isinstance(best.labels, np.ndarray) else best.labels
         return replace(
             best,
@@ -63,7 +64,11 @@ class Contest:
     def judge(
         self, runs: Runs, starts: NDArray, ended: Sequence[Ended | None], *, max_iter: int, precision: str
     ) -> None:
-        """Go on with further runs: how they ended, and where from."""
+        """Take in further runs: where they started, (n_runs, n_clusters, n_features), and how each ended.
+
+        A run whose end is None starts over alone.  An inertia is computed only where its bounds allow the run to be the
+        best.
+        """
         alone: dict[int, LloydResult] = {}
         for i, end in enumerate(ended):
             number = self.n_runs + i
@@ -101,13 +106,17 @@ class Contest:
 def contend(
     runs: Runs, starts: NDArray, contests: Sequence[Contest], *, max_iter: int, precision: str = "exact"
 ) -> None:
-    """Take runs to their ends, and let each contest have its own.
+    """Finish all runs, and pass each contest its own.
 
     Parameters
     ----------
     runs : Runs
-        From ``starts.reshape(-1, n_clusters, n_features)``.
+        Started from ``starts.reshape(-1, n_clusters, n_features)``.
     starts : ndarray of shape (n_contests, n_runs, n_clusters, n_features)
+    contests : sequence of Contest
+        Changed in place.
+    max_iter, precision
+        As for `lockstep`.
     """
     ended = runs.finish(max_iter, np.repeat([contest.tol for contest in contests], starts.shape[1]))
     for i, contest in enumerate(contests):
@@ -124,15 +133,15 @@ def lockstep(
     tol: float,
     precision: str = "exact",
 ) -> LloydResult:
-    """The result of the run with the lowest inertia (the first of equal ones), and the iterations of all of them.
+    """The result of the run with the lowest inertia (of equal ones the first), with the iterations of all runs.
 
     Parameters
     ----------
     rows : Rows
-        Of which ``rows.runs_at_a_time(n_clusters, n_runs)`` is not 0.
+        Its ``rows.runs_at_a_time(n_clusters, n_runs)`` must not be 0.
     starts : sequence of ndarray of shape (n_clusters, n_features)
     sample_weight, max_iter, tol, precision
-        As for `gpukmeans.engine.lloyd.lloyd`; "fast" can only concern runs that start over alone.
+        As for `gpukmeans.engine.lloyd.lloyd`; "fast" affects only runs that start over alone.
     """
     at_a_time = rows.runs_at_a_time(len(starts[0]), len(starts))
     contest = Contest(lambda: rows, sample_weight, tol)

@@ -1,4 +1,4 @@
-"""What a run records: one `Iteration` each, the result of the run, and the report of a fit."""
+"""Records of runs: an `Iteration` for each iteration, the result of a run, the report of a fit, and their observer."""
 
 from __future__ import annotations
 
@@ -55,63 +55,90 @@ class Iteration:
 
 
 class Watch(NamedTuple):
-    """Somebody who looks on while a run goes."""
+    """An observer of a run: called after each iteration; may stop it.
 
-    tell: Callable[[Iteration], object]  # is told of every iteration; what it returns, if true, ends the run
-    inertia: bool = False  # wants that of every iteration, too: a pass over the rows each
-    at_a_time: int = 1  # iterations that may be told together
+    Attributes
+    ----------
+    call : callable
+        ``call(iteration)`` gets the record of each iteration, in order.  If it returns a true value, the run stops.
+    inertia : bool
+        Whether the records must contain the inertia, which takes a pass over the rows in each iteration.
+    at_a_time : int
+        The most iterations that may run before their records are passed on, one after the other.  A run then stops
+        only after the last of them.
+    """
+
+    call: Callable[[Iteration], object]
+    inertia: bool = False
+    at_a_time: int = 1
 
 
 class Iterations(Sequence[Iteration]):
-    """The iterations of some runs, in order; told when somebody asks for them."""
+    """A lazy list of `Iteration` records, built on first access."""
 
     def __init__(self) -> None:
         self._runs: list[tuple[int, Sequence[Step | Iteration]]] = []
-        self._told: list[Iteration] | None = None
+        self._records: list[Iteration] | None = None
 
     def add(self, init: int, steps: Sequence[Step] | Sequence[Iteration]) -> None:
-        """Those of one more run, the restart of this number."""
+        """Append the steps or records of a run, which is restart number `init`."""
         self._runs.append((init, steps))
-        self._told = None
+        self._records = None
 
     def __len__(self) -> int:
         return sum(len(steps) for _, steps in self._runs)
 
     def __getstate__(self) -> dict[str, object]:
-        """For pickles and copies: all told."""
-        return {"_runs": [(0, list(self))], "_told": None}
+        """The state for pickles and copies: the records, without the steps that they were built from."""
+        return {"_runs": [(0, list(self))], "_records": None}
 
     @overload
     def __getitem__(self, index: int) -> Iteration: ...
     @overload
     def __getitem__(self, index: slice) -> list[Iteration]: ...
     def __getitem__(self, index: int | slice) -> Iteration | list[Iteration]:
-        if self._told is None:
-            self._told = [
+        if self._records is None:
+            self._records = [
                 step
                 if isinstance(step, Iteration)
                 else iteration_record(init, number, step, 0, step.shift, step.seconds, {})
                 for init, steps in self._runs
                 for number, step in enumerate(steps, 1)
             ]
-        return self._told[index]
+        return self._records[index]
 
 
 @dataclass
 class LloydResult:
-    """The outcome of one run: labels, centers and inertia of one and the same assignment.
+    """The result of one run.
 
-    `stopped`: whether the watch ended it.
+    Attributes
+    ----------
+    labels : array of shape (n_samples,), int32
+        The nearest of `centers` for each row; where the array lies is up to the backend.
+    centers : ndarray of shape (n_clusters, n_features)
+    inertia : float
+        The sum of weighted squared distances of the rows to the centers of their labels.
+    n_iter : int
+        The number of iterations of this run.
+    iterations : sequence of Iteration
+        Their records; of the best of several runs, those of all runs.
+    inertia_seconds : float
+        Wall time of the final inertia.
+    stopped : bool
+        Whether the `Watch` stopped the run.
+    n_used : int or None
+        How many clusters have a row, if that is known already.
     """
 
-    labels: Any  # (n_samples,), int32, as of `Run.labels_there`
+    labels: Any
     centers: NDArray
     inertia: float
     n_iter: int
     iterations: Sequence[Iteration] = field(default_factory=list)
     inertia_seconds: float = 0.0
     stopped: bool = False
-    n_used: int | None = None  # how many clusters have a row, where that is known already
+    n_used: int | None = None
 
 
 def iteration_record(
@@ -124,7 +151,7 @@ def iteration_record(
     stages: dict[str, float],
     inertia: float | None = None,
 ) -> Iteration:
-    """The record of a step of a run, with what the engine adds to it."""
+    """The record of a step of restart `init`, with the relocated clusters, the shift and the times of the engine."""
     a = step.assigned
     counts = (a.n_skipped, a.n_certified, a.n_resolved, a.n_exact, a.n_uncertain, n_relocated)
     return Iteration(init, number, a.n_moved, shift, *counts, seconds, stages, inertia)

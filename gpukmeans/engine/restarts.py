@@ -1,4 +1,4 @@
-"""The restarts of a fit: where each begins, and the one that ends best."""
+"""The restarts of a fit: the start of each, and the result of the best."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from gpukmeans.engine.tolerance import Tolerance
 from gpukmeans.intake.checks import check_centers
 from gpukmeans.threads import parts_of, workers
 
-#: Runs whose seeds are drawn in one go.
+#: Runs whose seeds are drawn together.
 SEEDED_TOGETHER = 64
 
-
+#: `init` of the estimators: the name of a way to draw rows, centers, or a callable that returns centers.
 Init = str | ArrayLike | Callable[..., ArrayLike]
 
 
@@ -76,12 +76,12 @@ class Restarts:
         watch: Watch | None = None,
         verbose: bool = False,
     ) -> LloydResult:
-        """The run with the lowest inertia, the first of equal ones; parameters as for `gpukmeans.engine.lloyd.lloyd`.
+        """The run with the lowest inertia, of equal ones the first; parameters as for `gpukmeans.engine.lloyd.lloyd`.
 
-        Small problems advance all runs together, unless somebody watches them.  A run that `watch` ends is the last.
+        Runs of small problems advance together, unless there is a `watch`.  A run that `watch` stops is the last.
         """
-        theirs = watch is not None or callable(self.init)  # code that should not find BLAS held at one thread
-        with nullcontext() if theirs else workers(0):
+        foreign = watch is not None or callable(self.init)  # the user's code runs without the limit on BLAS threads
+        with nullcontext() if foreign else workers(0):
             alone = watch is not None or verbose or self.constrain is not None
             if not alone and self.rows.runs_at_a_time(self.n_clusters, self.n_init):
                 return self._best_of_all_at_once(max_iter, tol, precision)
@@ -107,7 +107,7 @@ class Restarts:
         verbose: bool,
     ) -> LloydResult:
         best: LloydResult | None = None
-        starts = self._starts(1 if verbose or watch else SEEDED_TOGETHER)  # who watches had better not wait
+        starts = self._starts(1 if verbose or watch else SEEDED_TOGETHER)  # a watch is called as early as possible
         for restart in range(self.n_init):
             started = time.perf_counter()
             centers = next(starts)
@@ -150,7 +150,7 @@ class Restarts:
             return self.rows.take(drawn).astype(self.dtype)
         if callable(self.init):
             X = self._host_rows
-            if self.constrain is not None or is_sparse(X):  # to center sparse rows would fill them
+            if self.constrain is not None or is_sparse(X):  # centered sparse rows would be dense
                 return check_centers(self.init(X, k, random_state=self.random_state), k, X.shape[1], self.dtype)
             mean = X.mean(axis=0, dtype=self.dtype)
             moved = self.init(X - mean, k, random_state=self.random_state)
@@ -163,7 +163,7 @@ class Restarts:
         return self.X.on_host() if isinstance(self.X, DeviceInput) else self.X
 
     def _starts(self, at_a_time: int = SEEDED_TOGETHER) -> Iterator[NDArray]:
-        """The centers that the runs start from, drawn for some runs at a time when the first of them is asked for."""
+        """The centers that the runs start from; seeds of k-means++ are drawn for `at_a_time` runs together."""
         if not isinstance(self.init, str) or self.init != "k-means++":
             for _ in range(self.n_init):
                 yield self._start()

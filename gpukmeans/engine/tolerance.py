@@ -1,4 +1,4 @@
-"""When centers have moved so little that a run ends: `tol` times the mean variance of the features."""
+"""The shift of the centers below which a run ends: `tol` times the mean variance of the features."""
 
 from __future__ import annotations
 
@@ -10,9 +10,17 @@ from gpukmeans.backends.protocol import Rows, Run
 
 
 class Tolerance:
-    """``tol * mean_variance(rows)``, known within bounds until a shift is too close to them to tell.
+    """``tol * mean_variance(rows)``, computed only if bounds do not decide a comparison.
 
-    Stands on the right of ``shift <= tolerance``.  The inertia that it needs is dear over sparse rows, bounds are not.
+    Used on the right of ``shift <= tolerance``.  Over sparse rows the variance is expensive and its bounds are cheap.
+
+    Parameters
+    ----------
+    tol : float
+    lowest, highest : float
+        Bounds of the mean variance.
+    compute : callable
+        Returns the mean variance; called once at most.
     """
 
     def __init__(self, tol: float, lowest: float, highest: float, compute: Callable[[], float]) -> None:
@@ -35,7 +43,7 @@ class Tolerance:
 
 
 def scaled_tolerance(rows: Rows, tol: float) -> float | Tolerance:
-    """`tol` times the mean variance of the features, as `lloyd` wants it."""
+    """`tol` times the mean variance of the features: the absolute tolerance of `lloyd`."""
     if tol == 0.0:
         return 0.0
     run = _one_cluster(rows)
@@ -49,14 +57,16 @@ def scaled_tolerance(rows: Rows, tol: float) -> float | Tolerance:
 
 
 def mean_variance(rows: Rows) -> float:
-    """Mean over the features of the population variance: the inertia of one cluster, by n_samples * n_features.
+    """The mean over the features of the population variance.
 
-    Weights do not enter, as in scikit-learn, whose `tol` is relative to this number.
+    It is the inertia of one cluster, divided by n_samples * n_features.  Weights play no part, as in scikit-learn,
+    whose `tol` is relative to this number.
     """
     return _one_cluster(rows).inertia() / (rows.n_samples * rows.n_features)
 
 
 def _one_cluster(rows: Rows) -> Run:
+    """A run of one cluster whose center is the mean of the rows."""
     run = rows.start(np.zeros((1, rows.n_features)))
     run.assign()
     run.update()
