@@ -1,1 +1,1 @@
-"""Arrays as they come: on a device, sparse, their types and limits."""
+"""What arrays are and may contain: arrays on a device, sparse matrices, dtypes and limits of values."""

@@ -1,4 +1,4 @@
-"""The largest value that is accepted, and the errors for values that are not."""
+"""The largest accepted value, and the errors for values that are rejected."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ LARGEST_VALUE = 2.0**480
 
 
 def refuse_values(largest: float, dtype: object, name: str = "X") -> None:
-    """Raise unless a largest magnitude (NaN where there is one) is allowed; scikit-learn's words where it has some.
+    """Raise unless the largest magnitude of an array is allowed; messages are those of scikit-learn where it has one.
+
+    Parameters
+    ----------
+    largest : float
+        The largest magnitude; NaN if the array contains NaN.
+    dtype : object
+        Of the array, for the message.
+    name : str
+        Of the array, for the message.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""Arrays that lie on a CUDA device already: how they are recognised, and what is known of them before they are read.
+"""Arrays on a CUDA device: recognised, and described without being read.
 
-CuPy's arrays, torch's tensors and JAX's arrays (DLPack), Numba's (the CUDA array interface): none of these libraries is
-imported here.
+These are CuPy's arrays, torch's tensors and JAX's arrays (DLPack) and Numba's (the CUDA array interface).  None of
+these libraries is imported here.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: Stands for bfloat16, which NumPy lacks, wherever a dtype names what rows are made of.  Such rows lie on a device in
-#: arrays of 16-bit integers; on the host they are float32, which holds every value.
+#: The dtype of bfloat16 rows; NumPy has none.  On a device they are arrays of 16-bit integers, on the host float32,
+#: which represents every value.
 BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
 
-#: The dtypes in which rows are read as they are stored, and the same for messages.
+#: The dtypes of rows that are read without conversion, and the same for messages.
 ROW_DTYPES = (np.dtype(np.uint8), np.dtype(np.float16), BFLOAT16, np.dtype(np.float32), np.dtype(np.float64))
 ROW_DTYPE_NAMES = "uint8, float16, bfloat16 (on a device only), float32 and float64"
 
@@ -26,17 +26,17 @@ _CUDA_MEMORY = (2, 13)
 
 
 def dtype_name(dtype: np.dtype) -> str:
-    """As messages call it."""
+    """The name of a dtype, for messages."""
     return "bfloat16" if dtype == BFLOAT16 else str(dtype)
 
 
 def center_dtype(row_dtype: np.dtype) -> np.dtype:
-    """float32 for float32 rows, else float64 (so does scikit-learn, which makes float64 of float16 rows)."""
+    """The dtype of the centers: float32 for float32 rows, else float64, as in scikit-learn; float16 rows, too."""
     return np.dtype(np.float32 if row_dtype == np.float32 else np.float64)
 
 
 def dtype_of(array: Any) -> np.dtype:
-    """The dtype of an array of any library, as NumPy has it."""
+    """NumPy's dtype for that of an array of any library."""
     return np.dtype(str(array.dtype).rpartition(".")[2])  # "torch.float32" is float32
 
 
@@ -55,15 +55,15 @@ def bfloat16_values(bits: NDArray) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class DeviceInput:
-    """An array of the caller's on a CUDA device; nothing of it has been read.
+    """The caller's array on a CUDA device, which has not been read.
 
     Attributes
     ----------
     array : object
-        The caller's array itself; bfloat16 seen as 16-bit integers.
+        The caller's array itself; one of bfloat16 is viewed as 16-bit integers.
     shape : tuple of int
     dtype : dtype
-        What rows are to be made of: the array's own (`BFLOAT16` for bfloat16), unless `astype` asked for another.
+        Of the rows when they are loaded: that of the array (`BFLOAT16` for bfloat16), or the one given to `astype`.
     device : int
         The number of the device.
     """
@@ -86,7 +86,7 @@ class DeviceInput:
 
 
 def on_device(X: object) -> DeviceInput | None:
-    """What is known of X if it is an array on a CUDA device, None if it is anything else.
+    """The description of X if it is an array on a CUDA device, None otherwise.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def on_device(X: object) -> DeviceInput | None:
         shape, dtype = interface["shape"], np.dtype(interface["typestr"])
         index = _device_of(interface["data"][0])
     name = str(dtype).rpartition(".")[2]  # "torch.float32" is float32
-    array: Any = X.detach() if is_torch(X) else X  # type: ignore[attr-defined]  # torch hands out no array with a gradient
+    array: Any = X.detach() if is_torch(X) else X  # type: ignore[attr-defined]  # torch exports no array with a gradient
     if name == "bfloat16":
         array, known = _as_integers(array), BFLOAT16
     else:
@@ -119,7 +119,7 @@ def on_device(X: object) -> DeviceInput | None:
 
 
 def is_torch(values: object) -> bool:
-    """Whether this is a torch tensor."""
+    """Whether `values` is a torch tensor."""
     torch = sys.modules.get("torch")
     return isinstance(values, getattr(torch, "Tensor", ()))
 
@@ -129,9 +129,9 @@ def _is_bfloat16(X: Any) -> bool:
 
 
 def host_view(X: Any) -> Any:
-    """A torch tensor in the host's memory as a NumPy array of the same memory; anything else as it is.
+    """A torch tensor in the host's memory as a NumPy array of the same memory; any other object is returned as it is.
 
-    bfloat16, which NumPy lacks, is anything else; so are tensors on other devices than CUDA's, which NumPy refuses.
+    So are tensors of bfloat16, which NumPy lacks, and tensors on devices other than the host.
     """
     if not is_torch(X) or X.device.type != "cpu" or _is_bfloat16(X):
         return X
@@ -139,7 +139,10 @@ def host_view(X: Any) -> Any:
 
 
 def host_copy(values: Any) -> Any:
-    """Arrays on a device and torch's as NumPy arrays (16-bit floats of a device as float64); anything else as it is."""
+    """An array on a device or a torch tensor as a NumPy array; any other object is returned as it is.
+
+    16-bit floats on a device become float64.
+    """
     found = on_device(values)
     if found is not None:
         return found.on_host()
@@ -155,20 +158,21 @@ def out_of_reach(device: int) -> str:
 
 
 def _as_integers(X: Any) -> Any:
-    """A bfloat16 array as 16-bit integers, in place: CuPy takes no bfloat16 from other libraries."""
+    """A view of a bfloat16 array as 16-bit integers: CuPy accepts no bfloat16 from other libraries."""
     return X.view(sys.modules["torch"].int16) if is_torch(X) else X.view(np.uint16)
 
 
 def _device_of(address: int) -> int:
-    """Where memory lies that is known by its address only."""
+    """The number of the device that an address belongs to."""
     try:
         from cupy.cuda import runtime
     except ImportError:
-        return 0  # nothing will be read without CuPy, and the choice of a backend says so
+        return 0  # without CuPy the choice of a backend raises before anything is read
     return runtime.pointerGetAttributes(address).device
 
 
 def _download(array: Any) -> NDArray:
+    """A copy on the host of an array on a device."""
     if callable(getattr(array, "get", None)):  # CuPy
         return array.get()
     if callable(getattr(array, "cpu", None)):  # torch

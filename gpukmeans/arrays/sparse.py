@@ -1,7 +1,7 @@
-"""Sparse rows: how they are recognised, and brought into the one form that the engine reads.
+"""Sparse rows: recognised, and converted to the form that the engine reads.
 
-That form is SciPy's CSR with the column indices of each row rising and none repeated.  Nothing of the caller's is
-changed on the way.
+That form is SciPy's CSR with the column indices of each row rising and none repeated.  The caller's matrix is not
+changed.
 """
 
 from __future__ import annotations
@@ -26,20 +26,22 @@ def is_sparse(X: object) -> bool:
             "X is a sparse matrix on a CUDA device; sparse rows are taken from the host only: pass X.get(), which "
             "backend='auto' and 'cupy' cluster on the GPU all the same, or X.toarray() (dense rows on the device)."
         )
-    scipy_sparse = sys.modules.get("scipy.sparse")  # who has such a matrix has loaded it
+    scipy_sparse = sys.modules.get("scipy.sparse")  # loaded if there is such a matrix
     return scipy_sparse is not None and scipy_sparse.issparse(X)
 
 
 def canonical(X: Any) -> Any:
-    """X if it is in CSR with rising, unrepeated indices; in CSR without, a copy that is; in other formats X as it is.
+    """CSR with rising, unrepeated indices: X itself if it is in that form, else a copy.
+
+    X in another format than CSR is returned as it is.
 
     Entries given more than once are added up in the order in which they are stored and in their own dtype, as
-    ``X.toarray()`` does.  Flags that SciPy keeps of sorted indices are not trusted.
+    ``X.toarray()`` does.  SciPy's flags of sorted indices are not trusted.
 
     Raises
     ------
     ValueError
-        If an index lies outside the matrix, or the arrays of X do not fit together.
+        If X is not two-dimensional, an index lies outside the matrix, or the arrays of X do not fit together.
 
     Examples
     --------
@@ -57,7 +59,7 @@ def canonical(X: Any) -> Any:
             f"Expected 2D array, got {X.ndim}D sparse array instead: X has shape {X.shape}. Reshape your data with "
             "X.reshape(1, -1) if it contains a single sample."
         )
-    read = type(X)((X.data, X.indices, X.indptr), shape=X.shape, copy=False)  # flags are kept here, not in X
+    read = type(X)((X.data, X.indices, X.indptr), shape=X.shape, copy=False)  # checks set flags of this one, not of X
     read.check_format(full_check=True)
     if read.has_canonical_format:
         return X

@@ -1,4 +1,4 @@
-"""Names of array types in annotations."""
+"""Names of array types, for annotations."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Error radii: the mathematics of "this label cannot be otherwise"."""
+"""Error radii: bounds of rounding errors that prove a decision, such as the nearest center of a row."""

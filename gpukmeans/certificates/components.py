@@ -25,7 +25,7 @@ def projected_rows_error(n_features: int, n_components: int, basis_defect: float
     Each component of p is a float32 dot product: within gamma(d + 2) |q| |x| of exact, where the 2 covers rounding
     x to float32 and subtracting the shift; over m components, sqrt(m) times that, with |q|^2 <= 1 + defect.
     Q'e = (Q'x - p) - (Q'Q - I) p.  What flush-to-zero adds is far below this for norms of 2**-60 and more, and
-    RowScreen takes no norm to be smaller.
+    the norms of `gpukmeans.backends.cpu.screens.full.RowScreen` are never smaller.
     """
     rounding = math.sqrt(n_components * (1.0 + basis_defect)) * gamma(n_features + 4.0, UNIT32)
     return SLACK * (rounding + basis_defect * (1.0 + basis_defect + rounding)) + n_features * TINY32

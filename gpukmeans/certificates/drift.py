@@ -1,8 +1,8 @@
 """How long a certificate holds: bounds of distances while centers drift.
 
-The triangle inequality bounds how a distance changes when a center moves.  `gap_after_move` serves one gap a row,
-``group_*`` bounds of groups of centers in float32 scores, `drift_limit`, `upper_limit` and `lower_limit` the same in
-the scaled coordinates of half-precision scores.  Notation as in rounding.py.
+The triangle inequality bounds how a distance changes when a center moves.  `gap_after_move` bounds the one gap of a
+row, the functions ``group_*`` the distances to groups of centers by float32 scores, and `drift_limit`, `upper_limit`
+and `lower_limit` both in the scaled coordinates of half-precision scores.  Notation as in rounding.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 #: One distance, or an array of them.
 Drift = TypeVar("Drift", float, NDArray[np.float64])
-
 
 #: Share of a fresh gap that is given up at once for all later roundings of it (see `gap_after_move`).
 GAP_SLACK = 2.0**-24
@@ -108,7 +107,7 @@ def upper_distance(square_norms: NDArray[np.float64], scores: NDArray[np.float64
 
 
 def drift_limit(best: float, second: float, radius: float, norm: float, drift_so_far: float) -> float:
-    """How far the drift of the centers may come before the label of a certified row can change (real arithmetic).
+    """The drift of the centers at which the label of a certified row may change (real arithmetic).
 
     kernels/screen.cuh computes a float32 just below this.
 
@@ -126,7 +125,7 @@ def drift_limit(best: float, second: float, radius: float, norm: float, drift_so
     Notes
     -----
     N^2 - 2 v_j is the squared distance of (z_i, sqrt(N^2 - |z_i|^2)) to (z_j, 0), one dimension up, where the nearest
-    center and every drift are the same (see the bounds of groups below).  So the gap between the distances to the
+    center and every drift are the same (see the bounds of groups above).  So the gap between the distances to the
     nearest center and to any other is at least sqrt(N^2 - 2 second - 2 radius) - sqrt(N^2 - 2 best + 2 radius), and an
     iteration takes `gap_after_move` off it.
     """
@@ -137,8 +136,8 @@ def drift_limit(best: float, second: float, radius: float, norm: float, drift_so
 
 # ---- a limit for every group of centers ------------------------------------------------------------------------------
 #
-# `drift_limit` adds the largest drift of any other center to that of the own one, so that one center on its way makes
-# every row be looked at.  Kept apart, upper bound and lower bounds may each wait for the drift that concerns it: with
+# `drift_limit` adds the largest drift of any other center to that of the own one, so that one moving center shortens
+# the certificates of all rows.  Kept apart, the upper bound and each lower bound change only by their own drift: with
 #
 #     upper   >= |y - z_own| - own_so_far,       own_so_far   >= what the own center has drifted so far,
 #     lower_g <= |y - z_j| + group_so_far_g,     group_so_far_g  likewise the sum of its group's largest drifts,

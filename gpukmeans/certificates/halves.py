@@ -1,6 +1,6 @@
-"""Error radii of scores in half precision, and how long they hold: see certificates.py for the notation.
+"""Error radii of scores in half precision on tensor cores.
 
-Every function states what it bounds and why; tests compare each with rational arithmetic on adversarial data.
+How long their verdicts hold is in drift.py.  Notation as in rounding.py.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 from gpukmeans.certificates.rounding import SLACK, UNIT32, gamma
 
-#: What tensor cores lose of an addend, relative to the largest of those that are added at once: they keep 24 bits and
-#: truncate (M. Fasi, N. J. Higham, M. Mikaitis and S. Pranesh, "Numerical behavior of NVIDIA tensor cores", PeerJ
-#: Computer Science 7, 2021: 23 bits behind the point on Volta and Turing, one or two more since).
+#: The error of an addend on tensor cores, relative to the largest of those that are added at once: 24 bits are kept,
+#: others truncated (M. Fasi, N. J. Higham, M. Mikaitis and S. Pranesh, "Numerical behavior of NVIDIA tensor cores",
+#: PeerJ Computer Science 7, 2021: 23 bits behind the point on Volta and Turing, one or two more since).
 TENSOR_UNIT = 2.0**-23
-
 
 #: Scaled rows and centers with larger norms are not screened.
 LARGEST_HALF_NORM = 2.0**60

@@ -1,6 +1,7 @@
 """Error radii of float32 scores of whole rows, and of float64 squared distances.
 
-Notation as in rounding.py.
+Scores from some components of the rows are in components.py, those of sparse rows in sparse.py, those in half precision
+in halves.py.  Notation as in rounding.py.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def score_radius(n_features: int, largest_center_norm: float) -> ScoreRadius:
         |error| <= 2 (gamma(d + 6) + u) |x| C + 4 u C^2.
 
     Flush-to-zero of inputs, products and sums adds at most 2**-126 for each of d products, times |x_f| + |c_f| + 2;
-    it is bounded with |x_f| <= |x| and is nothing for ordinary data.
+    it is bounded with |x_f| <= |x| and is negligible for ordinary data.
     """
     d, C = float(n_features), screened_norm(largest_center_norm)
     tiny = 4.0 * (d + 4.0) * TINY32
@@ -76,7 +77,7 @@ def square_distance_radius(n_features: int) -> float:
 
         d2 - d1 > radius * (d1 + d2)   implies that the true distances are ordered alike,
 
-    but for `SQUARE_UNDERFLOW`, which must be added on the right-hand side.
+    once `SQUARE_UNDERFLOW` is added on the right-hand side.
     """
     return SLACK * gamma(n_features + 4.0, UNIT64)
 

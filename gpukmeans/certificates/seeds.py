@@ -1,11 +1,6 @@
-"""Error radii: the mathematics of "this label cannot be otherwise".
+"""Error radii of k-means++: of distances to candidates, of potentials, and of the gain of a candidate.
 
-A cheap score is as good as an exact one when the best center wins by more than the scores can be wrong.
-Every function states what it bounds and why; tests compare each with rational arithmetic on adversarial data.
-
-Notation: u is the unit roundoff (2**-24 in float32, 2**-53 in float64) and gamma(m) = m*u / (1 - m*u), which bounds the
-relative error of m roundings (N. J. Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., lemma 3.1).
-|v| is the Euclidean norm of a vector.
+Notation as in rounding.py.
 """
 
 from __future__ import annotations
@@ -17,6 +12,14 @@ import numpy as np
 from gpukmeans.arrays.types import F64
 from gpukmeans.certificates.rounding import SLACK, SQUARE_UNDERFLOW, TINY32, UNIT32, UNIT64, gamma
 from gpukmeans.certificates.scores import exact_in_float64
+
+#: A row is skipped if the squared distance from its seed to the nearest candidate is at least SKIP_FACTOR times its own
+#: to the seed, plus SKIP_FLOOR: see `separated`.
+SKIP_FACTOR = 4.0 * (1.0 + 2.0**-8)
+SKIP_FLOOR = 2.0**-990
+
+#: The most terms that are added in one float32 number, before the sum goes on in float64.
+TERMS32 = 256
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,9 @@ class CandidateRadius:
 def candidate_radius(n_features: int, unit: float) -> CandidateRadius:
     """Radius of ``v + g`` as |x - c|^2, where ``g = fl(q + fl(fl(|x|^2) - v) + fl(|c|^2))`` and ``q = fl(-2 x.c)``.
 
-    k-means++ compares a candidate c with the distance v of a row to its seed: g < 0 says that the candidate is nearer,
-    and by how much.  The product q is taken in an arithmetic of unit roundoff `unit` in which x and c are stored, and
-    everything else in float64 (u below); v >= 0 is a float64 number that is given.
+    k-means++ compares a candidate c with the distance v of a row to its seed: if g < 0, the candidate is nearer, by -g.
+    The product q is taken in an arithmetic of unit roundoff `unit` in which x and c are stored, and everything else in
+    float64 (u below); v >= 0 is a given float64 number.
 
     Notes
     -----
@@ -56,19 +59,8 @@ def candidate_radius(n_features: int, unit: float) -> CandidateRadius:
     )
 
 
-#: What `separated` asks of the squared distance from a candidate to a row's seed, in terms of the row's own.
-SKIP_FACTOR = 4.0 * (1.0 + 2.0**-8)
-
-
-SKIP_FLOOR = 2.0**-990
-
-
-#: Terms that one float32 number adds up before they go on in float64.
-TERMS32 = 256
-
-
 def separated(reach: float, closest: float) -> bool:
-    """Whether no candidate can be nearer to a row than its own seed: kernels/seed_gain.cu does not read such rows.
+    """Whether no candidate can be nearer to a row than its own seed.  kernels/seed_gain.cu does not read such rows.
 
     Parameters
     ----------
@@ -93,7 +85,7 @@ def separated(reach: float, closest: float) -> bool:
 
 
 def distance_roundings(n_features: int, lanes: int) -> float:
-    """Roundings of a float64 squared distance that `lanes` lanes take four columns at a time: kernels/seeding.cuh.
+    """Roundings of a float64 squared distance that `lanes` lanes compute four columns at a time: kernels/seeding.cuh.
 
     A difference rounds once, which counts twice in its square; the square is added without a rounding of its own, by
     one fused operation for each of a lane's columns; sums of 256 of a lane's columns are added, and those of the lanes.
@@ -103,7 +95,7 @@ def distance_roundings(n_features: int, lanes: int) -> float:
 
 
 def terms_in_float32(n_features: int, lanes: int) -> int:
-    """How many squares a lane adds up in float32 at most."""
+    """The most squares that a lane adds up in float32."""
     return min(TERMS32, 4 * -(-n_features // (4 * lanes)))
 
 
@@ -117,6 +109,7 @@ class SumRadius:
 
     @property
     def exact(self) -> bool:
+        """Whether the sum carries no error at all."""
         return self.relative == self.floor == self.zero_floor == 0.0
 
 
@@ -143,7 +136,7 @@ class SeedRadii:
     ----------
     n_samples, n_features : int
     lanes : int
-        That share a row.
+        How many lanes of a warp share a row.
     whole : float
         The largest magnitude if every value is a whole number, else infinity.
     spread : float
@@ -161,36 +154,36 @@ class SeedRadii:
 
     @property
     def exact_distances(self) -> bool:
-        """Whether float64 distances are whole numbers."""
+        """Whether all float64 distances are exact whole numbers."""
         return exact_in_float64(self.n_features, self.whole)
 
     @property
     def exact_sums(self) -> bool:
-        """Whether all sums of float64 distances are."""
+        """Whether all sums of float64 distances are exact whole numbers."""
         return self.weights is None and exact_in_float64(self.n_features * self.n_samples, self.whole)
 
     @property
     def exact_in_float32(self) -> bool:
-        """Whether float32 holds the sums of squares of whole numbers that a lane adds up."""
+        """Whether float32 represents the sums of squares of whole numbers that a lane adds up."""
         terms = terms_in_float32(self.n_features, self.lanes)
         return self.exact_distances and self.spread * self.spread * terms <= 2.0**24
 
     def of_distance(self) -> float:
-        """The relative error of a float64 distance, but for `SQUARE_UNDERFLOW`."""
+        """The relative error of a float64 distance; `SQUARE_UNDERFLOW` comes on top."""
         roundings = distance_roundings(self.n_features, self.lanes)
         return 0.0 if self.exact_distances else SLACK * gamma(roundings, UNIT64)
 
     def of_term(self) -> SumRadius:
-        """Of the term weight * v' of one row."""
+        """The radius of the term weight * v' of one row."""
         if self.exact_distances and self.weights is None:
             return SumRadius(0.0, 0.0, 0.0)
         return self._of_sum(2.0, 1)
 
     def of_sum(self, roundings: float, n_rows: int) -> SumRadius:
-        """Of a sum over `n_rows` rows, in which each term rounds `roundings` times.
+        """The radius of a sum over `n_rows` rows, in which each term rounds `roundings` times.
 
         Each term is off by a relative `of_distance` and by its product with the weight; eight roundings more are left
-        for what a comparison of two sums does.  Squares that underflow add `SQUARE_UNDERFLOW` to a row, times its
+        for the comparison of two sums.  Squares that underflow add `SQUARE_UNDERFLOW` to a row, times its
         weight, and so may a product with a weight.  A computed zero is a true one, as kernels/seeding.cuh lifts the
         distances of rows that differ to 2**-1000, unless weights are so small that products with them vanish.
         """
@@ -206,7 +199,7 @@ class SeedRadii:
         return SumRadius(SLACK * gamma(distance + roundings, UNIT64), floor, floor if vanishes else 0.0)
 
     def of_gain(self, roundings: float, *, wide: bool) -> GainRadius:
-        """Of a gain whose two sums round `roundings` times, with distances d' in float64 (`wide`) or in float32.
+        """The radius of a gain whose two sums round `roundings` times, with d' in float64 (`wide`) or in float32.
 
         Notes
         -----

@@ -1,4 +1,4 @@
-"""Error radii of scores of sparse rows, which grow with the entries that are stored: notation as in certificates.py."""
+"""Error radii of scores of sparse rows, which grow with the number of stored entries.  Notation as in rounding.py."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def sparse_score_radius(
     Parameters
     ----------
     n_terms : ndarray of shape (n_rows,), int
-        How many entries of each row are stored: the others are zero and take no part.
+        How many entries of each row are stored; all others are zero.
     norms : ndarray of shape (n_rows,), float64
         Upper bounds of |x_i|.
     largest_center_norm : float
@@ -40,6 +40,11 @@ def sparse_score_radius(
         Roundings of a term of |c_j|^2 at most, the square's own among them, in float64.
     unit : float
         Unit roundoff of the scores, `UNIT32` or `UNIT64`: x and c are rounded to that arithmetic first.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,), float64
+        Infinite for rows that cannot be certified.
 
     Notes
     -----
@@ -54,7 +59,7 @@ def sparse_score_radius(
 
         |error| <= 2 gamma(m + 4) |x| C + (2 g + 3 u) C^2        for g <= 1/8, which 2**49 features do not exceed.
 
-    Underflow as in `score_radius`, of squares in float64 as `SQUARE_UNDERFLOW` says.
+    Underflow as in `gpukmeans.certificates.scores.score_radius`; that of squares in float64 is `SQUARE_UNDERFLOW`.
     """
     narrow = unit == UNIT32
     C = float(largest_center_norm)
@@ -68,6 +73,6 @@ def sparse_score_radius(
         radii += (2.0 * gamma(square_roundings, UNIT64) + 3.0 * unit) * C * C + SQUARE_UNDERFLOW
         radii += tiny * (2.0 + C)
         radii *= SLACK
-    # Of infinities nothing is known; an infinite radius times zero is none.
+    # An infinite norm or radius certifies nothing; infinity times zero is NaN, and becomes infinity.
     bounded = norms < LARGEST_NORM32 if narrow else np.isfinite(norms)
     return np.where(bounded & np.isfinite(radii), radii, np.inf)

@@ -1,25 +1,20 @@
-"""What follows from scores and their radii: the best center, whether it is certain, and for how long.
+"""Verdicts: the best center of each row by its scores, whether it is certain, and for how long.
 
-A verdict holds the best center, the second best, and lower bounds of two *gaps*: by how much the second best and all
-others are farther than the best.  While both gaps, less what the centers drift, are positive, the label stays and is
-not computed anew.
+A verdict contains the best center, the second best, and lower bounds of two *gaps*: by how much the second best and all
+others are farther than the best.  While both gaps, less the drift of the centers, are positive, the label stays and is
+not computed again.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.arrays.types import F64
+from gpukmeans.arrays.types import F32, F64
 from gpukmeans.certificates.drift import GAP_SLACK
 from gpukmeans.certificates.rounding import ScoreRadius
-
-if TYPE_CHECKING:
-    pass
-from gpukmeans.arrays.types import F32
 
 
 @dataclass(frozen=True)
@@ -44,9 +39,18 @@ class Screened:
 
 
 def verdict(norms: F64, lowest: Lowest, upper: NDArray, radius: ScoreRadius) -> Screened:
-    """What follows from an upper score of the best center and lower scores of the others, each up to its radius.
+    """The verdict on rows, from an upper score of the best center and lower scores of the others.
 
-    An upper bound of |x|^2 serves all distances: sqrt(|x|^2 + b) - sqrt(|x|^2 + a) falls as |x|^2 grows.
+    Parameters
+    ----------
+    norms : ndarray of shape (n_rows,), float64
+        Upper bounds of |x_i|, one for all distances: sqrt(|x|^2 + b) - sqrt(|x|^2 + a) falls as |x|^2 grows.
+    lowest : Lowest
+        Computed scores; those of the second and third best are lower bounds, up to the radius.
+    upper : ndarray of shape (n_rows,)
+        The computed score of the best center, an upper bound up to the radius.
+    radius : ScoreRadius
+        Of all these scores.
     """
     error = norms * radius.per_norm
     error += radius.constant
@@ -54,7 +58,7 @@ def verdict(norms: F64, lowest: Lowest, upper: NDArray, radius: ScoreRadius) -> 
 
 
 def verdict_within(norms: F64, lowest: Lowest, upper: NDArray, error: F64) -> Screened:
-    """`verdict` with the radius of each row, which is overwritten."""
+    """`verdict` with the radius of each row, `error`, (n_rows,), which is overwritten."""
     nearest = upper + error
     second = lowest.second_score - error
     certain = second > nearest
@@ -68,6 +72,7 @@ def verdict_within(norms: F64, lowest: Lowest, upper: NDArray, error: F64) -> Sc
 
 
 def _farther(scores: NDArray, less: F64, nearest: F64) -> F64:
+    """Lower bounds of ``sqrt(scores - less) - nearest``."""
     distance = scores - less
     distance = np.sqrt(np.maximum(distance, 0.0, out=distance), out=distance)
     distance *= 1.0 - GAP_SLACK
@@ -77,7 +82,14 @@ def _farther(scores: NDArray, less: F64, nearest: F64) -> F64:
 
 @dataclass(frozen=True)
 class Lowest:
-    """The lowest scores of each row and where they are; no score (infinity) where there are too few centers."""
+    """The three lowest scores of each row and the centers of two of them; infinite where there are too few centers.
+
+    Attributes
+    ----------
+    best, second : ndarray of shape (n_rows,), int
+        The centers with the lowest and the second lowest score; of equal scores the lower index first.
+    best_score, second_score, third_score : ndarray of shape (n_rows,), float32
+    """
 
     best: NDArray[np.integer]
     best_score: F32
@@ -89,7 +101,7 @@ class Lowest:
 def lowest_scores(scores: F32, count: int = 3) -> Lowest:
     """The two or three lowest of each row of `scores`, (n_rows, n_centers), which may be overwritten.
 
-    With ``count=2`` neither `second` nor `third_score` is looked for: `second` then repeats `best`.
+    With ``count=2``, `second` repeats `best` and `third_score` repeats `second_score`: neither is computed.
     """
     n, k = scores.shape
     scores = np.ascontiguousarray(scores)

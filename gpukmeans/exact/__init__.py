@@ -1,1 +1,1 @@
-"""Sums and comparisons that rounding cannot change."""
+"""Sums and comparisons whose results do not depend on rounding or on the order of operations."""

@@ -1,8 +1,8 @@
-"""The inertia of a batch: the true sum of squared distances to 32 significant bits.
+"""The inertia of a batch: the true sum of squared distances, rounded to 32 significant bits.
 
-It tells when mini-batch k-means had better end, which a cheap evaluation with a proved error tells as well as an exact
-one.  To end in the same bits, every backend rounds one sum of real numbers: bounds that round alike decide, and what
-they leave open is settled by a better evaluation, in whole numbers at last.
+Mini-batch k-means needs it for its stopping rules, for which a cheap evaluation with a proved error is enough.  To end
+in the same bits, every backend rounds the same real number: if both bounds of an evaluation round to the same value,
+this is the result.  Otherwise a more precise evaluation follows, the last of them in whole numbers.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from gpukmeans.certificates.rounding import SLACK, SQUARE_UNDERFLOW, UNIT64, gam
 from gpukmeans.exact.sums import two_product
 from gpukmeans.exact.warp_order import WARP
 
-#: Significant bits.  Two evaluations of error 2**-44 leave one in some thousand sums open.
+#: Significant bits of the result.  Two evaluations of error 2**-44 leave one in some thousand sums open.
 BITS = 32
-#: Values are rounded up from this fraction of a unit on, in 2**-20 units, so that floats show it without rounding.
-#: Inertias of small whole numbers come nowhere near it, but would often come to one half.
+#: The fraction of a unit from which on values are rounded up, in units of 2**-20, so that floats represent it exactly.
+#: Inertias of small whole numbers are far from it, but would often be at one half.
 TURNING = 648019
 #: Magnitudes between which neither a product of three, one of them a count, nor its error over- or underflows.
 PRODUCTS = (2.0**-450, 2.0**480)
@@ -39,8 +39,8 @@ def rounded(value: float) -> float:
     return math.ldexp(math.floor(math.ldexp(mantissa, BITS) + (1.0 - TURNING * 2.0**-20)), exponent - BITS)
 
 
-def settled(value: float, error: float) -> float | None:
-    """What all numbers >= 0 within `error` of `value` round to; None if they do not agree."""
+def rounded_within(value: float, error: float) -> float | None:
+    """The value that all numbers >= 0 within `error` of `value` are `rounded` to; None if there are several."""
     if not math.isfinite(value + error):
         return None
     lower, upper = (rounded(max(0.0, value + sign * error)) for sign in (-1.0, 1.0))
@@ -48,7 +48,7 @@ def settled(value: float, error: float) -> float | None:
 
 
 def from_sums(squares: F64, centers: F64, sums: F64, weights: F64) -> float | None:
-    """By the sums of the clusters: sum of |x|^2 + sum of c.(w c - 2 s); None where that leaves it open.
+    """The inertia by the sums of the clusters: sum of |x|^2 + sum of c.(w c - 2 s); None if that leaves it open.
 
     Parameters
     ----------
@@ -71,39 +71,44 @@ def from_sums(squares: F64, centers: F64, sums: F64, weights: F64) -> float | No
     total = math.fsum(squares.tolist())
     magnitude = total + math.fsum((norms * (weights * norms + 2.0 * sum_norms)).tolist())
     value = math.fsum([*squares.tolist(), *inner.tolist()])
-    return settled(value, SLACK * gamma(d + 8.0, UNIT64) * magnitude + SQUARE_UNDERFLOW)
+    return rounded_within(value, SLACK * gamma(d + 8.0, UNIT64) * magnitude + SQUARE_UNDERFLOW)
 
 
 def from_distances(total: float, n_features: int) -> float | None:
-    """By the exact total of squared distances in warp order (`Run.inertia`); None where that leaves it open.
+    """The inertia by the exact total of squared distances in warp order (`Run.inertia`); None if that leaves it open.
+
+    Parameters
+    ----------
+    total : float
+    n_features : int
 
     Notes
     -----
-    A term (x - c)^2 takes two roundings for the difference, as it is squared, and one for the square; then come
+    A term (x - c)^2 takes two roundings for the difference, as it is squared, and one for the square; then follow
     ceil(d / 32) + 5 sums, one product with a weight, and two roundings in the total.
     """
-    return settled(total, SLACK * gamma(math.ceil(n_features / WARP) + 12.0, UNIT64) * total + SQUARE_UNDERFLOW)
+    return rounded_within(total, SLACK * gamma(math.ceil(n_features / WARP) + 12.0, UNIT64) * total + SQUARE_UNDERFLOW)
 
 
 def from_entries(
     values: NDArray, labels: NDArray[np.integer], columns: NDArray[np.integer], centers: NDArray, counts: F64
 ) -> float | None:
-    """By the stored entries of sparse rows, with a single rounding: sum of x (x - 2 c) + sum of n |c|^2.
+    """The inertia by the stored entries of sparse rows, with one rounding: sum of x (x - 2 c) + sum of n |c|^2.
 
-    Slower than the evaluations above, yet it reads no dense row.  None where it leaves it open (one in a million), and
-    where half of a product might be too small for a float.
+    Slower than `from_sums` and `from_distances`, but it reads no dense row.  None if it leaves the inertia open (one in
+    a million), or if a part of a product might be too small for a float.
 
     Parameters
     ----------
     values, labels, columns : ndarray of shape (n_entries,)
-        Of each entry: what it is, the cluster of its row, and its column.
+        For each entry its value, the cluster of its row, and its column.
     centers : ndarray of shape (n_clusters, n_features)
     counts : ndarray of shape (n_clusters,), float64
-        The rows of each cluster.
+        The number of rows in each cluster.
 
     Notes
     -----
-    Products are split in two floats (T. J. Dekker, 1971), which leaves nothing out; `math.fsum` rounds once.
+    Products are split into two floats without error (T. J. Dekker, 1971); `math.fsum` rounds their sum once.
     """
     x = values.astype(np.float64)
     c = centers[labels, columns].astype(np.float64)
@@ -117,11 +122,18 @@ def from_entries(
     high, low = two_product(own, own)
     terms = [*two_product(x, x), *two_product(-2.0 * x, c), *two_product(n, high), *two_product(n, low)]
     value = math.fsum(np.concatenate(terms).tolist())
-    return settled(value, 2.0**-52 * value)
+    return rounded_within(value, 2.0**-52 * value)
 
 
 def in_whole_numbers(X: NDArray, centers: NDArray, labels: NDArray[np.int32]) -> float:
-    """The same for good: slow, and hardly ever asked."""
+    """The inertia in whole numbers of unlimited size, which leave nothing open: slow, and rarely needed.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+    centers : ndarray of shape (n_clusters, n_features)
+    labels : ndarray of shape (n_samples,), int32
+    """
     x, c = X.astype(np.float64), centers.astype(np.float64)[labels]
     apart = (x != c).any(axis=0)
     if not apart.any():

@@ -1,8 +1,8 @@
-"""Sums that no order can change.
+"""Sums that do not depend on the order of their terms.
 
-Every sum whose bits a user sees (cluster sums, weights, inertia) is taken over integers: each feature is put on a
-power-of-two grid and added up in int64.  Integer addition is associative, so chunking, threads, atomics and workers
-cannot change a bit, and a sum kept up to date by differences never drifts.
+Every sum whose bits a user sees (cluster sums, weights, inertia) is taken over integers: each feature is rounded to a
+power-of-two grid and added up in int64.  Integer addition is associative, so blocks, threads, atomics and workers
+cannot change a bit, and a sum that is updated by differences never drifts.
 """
 
 from __future__ import annotations
@@ -20,10 +20,8 @@ from gpukmeans.threads import blocks, rows_in_block, workers
 #: float64, which lets NumPy sum them by matrix products.
 LIMB_BITS = 36
 
-
 #: Rows whose limbs may be added in float64 without rounding: 2**(53 - LIMB_BITS).
 EXACT_FLOAT64_ROWS = 1 << (53 - LIMB_BITS)
-
 
 #: Features below 2**MIN_EXPONENT in magnitude share its grid, so that no scale overflows.
 MIN_EXPONENT = -900
@@ -37,7 +35,7 @@ def power_of_two_above(largest: NDArray[np.floating] | float) -> NDArray[np.int3
 
 @dataclass(frozen=True)
 class Grid:
-    """The power-of-two grid on which the columns of a table are added up.
+    """The power-of-two grid to which the columns of a table are rounded before they are added up.
 
     A value y of column f becomes ``limb0 = rint(y * scale[f])`` and, where one limb does not hold every bit,
     ``limb1 = rint((y * scale[f] - limb0) * 2**bits)``; both are integers and are summed in int64.
@@ -60,6 +58,7 @@ class Grid:
 
     @staticmethod
     def limb_bits(n_rows: int) -> int:
+        """Bits of a limb, so that the sum of `n_rows` limbs stays below 2**62."""
         return min(LIMB_BITS, 62 - max(1, n_rows).bit_length())
 
     @classmethod
@@ -107,7 +106,7 @@ class Grid:
             if few_bits and smallest * float(grid.scale.min()) >= 2.0**23:
                 return cls(grid.scale, grid.bits, 1)
 
-            # float32 rows need not be widened where no product with their scale can leave float32.
+            # float32 rows need no conversion where every product with their scale is a float32 number.
             narrow = X.dtype == np.float32 and sample_weight is None
             narrow = narrow and float(grid.scale.min()) >= 1.0 and float(grid.scale.max()) <= 2.0**90
             scale = grid.scale.astype(np.float32) if narrow else grid.scale
@@ -116,7 +115,7 @@ class Grid:
                 scaled = weighted_rows(X, sample_weight, rows, convert=not narrow) * scale
                 return np.array_equal(scaled, np.rint(scaled))
 
-            # Most data show in their first rows that they need both limbs.
+            # Of most data that need both limbs the first rows need them already.
             if (
                 on_first_limb(slice(0, min(n, 16)))
                 and on_first_limb(parts[0])
@@ -127,12 +126,12 @@ class Grid:
 
     @classmethod
     def for_entries(cls, values: F64, columns: NDArray[np.integer], n_rows: int, n_columns: int) -> Grid:
-        """What `for_rows` gives for the same rows in float64, from the entries that are stored of them.
+        """The same grid as `for_rows` of the rows in float64, from their stored entries.
 
         Parameters
         ----------
         values : ndarray of shape (n_entries,), float64
-            Finite, times their weights where there are any.  What is not stored is zero.
+            Finite, times the weights of their rows if there are any.  Entries that are not stored are zero.
         columns : ndarray of shape (n_entries,), int
         n_rows, n_columns : int
             The shape of the table.
@@ -153,7 +152,8 @@ class Grid:
     def limbs(self, values: F64, room: tuple[F64, F64] | tuple[None, None] = (None, None)) -> Iterator[F64]:
         """The limbs of float64 `values` (last axis: columns), as float64 integers, the first one first.
 
-        They are made in `room`, two arrays of the values' shape (the first may be `values`), and stay till the next.
+        They are computed in `room`, two arrays of the shape of `values` (the first may be `values` itself).  Each limb
+        is valid until the next one is requested.
         """
         scaled = np.multiply(values, self.scale, out=room[0])
         first = np.rint(scaled, out=room[1])
@@ -195,7 +195,7 @@ def weighted_rows(
 
 
 def largest_magnitudes(block: NDArray) -> NDArray:
-    """Of each column; NaN where there is one."""
+    """The largest magnitude of each column of `block`, (n_columns,); NaN for a column that contains NaN."""
     n, d = block.shape
     side_by_side = min(n, max(1, 256 // d))  # NumPy is slow at rows of few columns
     even = n - n % side_by_side
@@ -205,21 +205,21 @@ def largest_magnitudes(block: NDArray) -> NDArray:
 
 
 def smallest_magnitude(block: NDArray[np.float32]) -> float:
-    """Of all float32 values but zeros; 0 if there is no other."""
+    """The smallest magnitude of all float32 values other than zero; 0 if all are zero."""
     bits = block.view(np.uint32) & np.uint32(0x7FFFFFFF)
     bits -= np.uint32(1)  # zeros come last
     return float((bits.min(keepdims=True) + np.uint32(1)).view(np.float32)[0, 0])
 
 
 def weight_grid(n_rows: int, sample_weight: F64 | None) -> Grid:
-    """The grid on which the weights of a cluster are added up: whole numbers where there are none."""
+    """The grid on which the weights of a cluster are added up; without weights each row counts as 1."""
     if sample_weight is None:
         return Grid(np.ones(1), Grid.limb_bits(n_rows), 1)
     return Grid.for_rows(sample_weight[:, None])
 
 
 def exact_total(terms: F64) -> float:
-    """Sum of non-negative float64 `terms`, the same for every order: exact to 2**-72 of the largest, rounded once.
+    """Sum of non-negative float64 `terms`, (n_terms,): exact to 2**-72 of the largest, in any order, rounded once.
 
     Examples
     --------
@@ -235,14 +235,14 @@ def exact_total(terms: F64) -> float:
 
 
 def exact_totals_by_label(terms: F64, labels: NDArray[np.int32], n_clusters: int) -> F64:
-    """`exact_total` of the terms of each label."""
+    """`exact_total` of the terms of each label, (n_clusters,); 0 for a label without terms."""
     order = np.argsort(labels, kind="stable")
     ends = np.cumsum(np.bincount(labels, minlength=n_clusters))
     return np.array([exact_total(part) for part in np.split(terms[order], ends[:-1])])
 
 
 def exact_totals(terms: F64) -> F64:
-    """`exact_total` of each column of `terms`, (n_terms, n_columns) with one term at least."""
+    """`exact_total` of each column of `terms`, (n_terms, n_columns), with at least one term."""
     grid = Grid.for_largest(terms.max(axis=0), len(terms))
     total = np.zeros((2, terms.shape[1]), np.int64)
     for start in range(0, len(terms), 1 << 16):
@@ -252,24 +252,32 @@ def exact_totals(terms: F64) -> F64:
 
 
 def cluster_means(sums: I64, weights: F64, grid: Grid, dtype: np.dtype) -> NDArray:
-    """Centers from exact sums: ``sums / weights``, all but always the float64 nearest to it, rounded to `dtype`.
+    """Centers from exact sums: ``sums / weights``, nearly always the nearest float64, rounded to `dtype`.
 
-    A quotient and one correction by its remainder, so that the mean of equal rows is that row: a center one
-    unit beside it would let rows change sides for ever.  (Where sums cancel almost wholly, or another row is so large
-    that the grid cuts this one, the grid's last unit shows instead.)  kernels/update_centers.cu does the same
-    operations, for the same bits.
+    A quotient and one correction by its remainder, so that the mean of equal rows is that row: with a center one unit
+    beside it, rows could change their labels forever.  (Where sums cancel almost entirely, or another row is so large
+    that the grid rounds this one, the mean is off by the grid's last unit instead.)  kernels/update_centers.cu does the
+    same operations, for the same bits.
 
     Parameters
     ----------
     sums : ndarray of shape (n_limbs, n_clusters, n_features), int64
     weights : ndarray of shape (n_clusters,), float64
-        Summed weights.  A cluster of weight 0 gets NaN: the caller fills it.
+        Summed weights.  A cluster of weight 0 gets NaN, which the caller must replace.
+    grid : Grid
+        Of the sums.
+    dtype : dtype
+        Of the centers.
+
+    Returns
+    -------
+    ndarray of shape (n_clusters, n_features), of `dtype`
     """
     return means_of_parts(*grid.parts(sums), weights, grid, dtype)
 
 
 def means_of_parts(high: F64, low: F64, weights: F64, grid: Grid, dtype: np.dtype) -> NDArray:
-    """`cluster_means` of sums in two parts, as `Grid.parts` gives them."""
+    """`cluster_means` of sums in two parts, as `Grid.parts` returns them."""
     weight = weights[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
         quotient = high / weight
@@ -279,9 +287,17 @@ def means_of_parts(high: F64, low: F64, weights: F64, grid: Grid, dtype: np.dtyp
 
 
 def two_product(a: F64, b: F64) -> tuple[F64, F64]:
-    """Two float64 arrays whose sum is exactly a * b, where nothing over- or underflows.
+    """Two float64 arrays whose sum is exactly a * b, if nothing over- or underflows.
 
     T. J. Dekker, "A floating-point technique for extending the available precision", 1971.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gpukmeans.exact.sums import two_product
+    >>> product, error = two_product(np.array([1.0 + 2.0**-30]), np.array([1.0 - 2.0**-30]))
+    >>> float(product[0]), float(error[0]) == -(2.0**-60)
+    (1.0, True)
     """
     product = a * b
     a_high, b_high = _high_half(a), _high_half(b)
@@ -291,5 +307,6 @@ def two_product(a: F64, b: F64) -> tuple[F64, F64]:
 
 
 def _high_half(a: F64) -> F64:
+    """The upper 26 bits of float64 numbers."""
     scaled = a * 134217729.0  # 2**27 + 1
     return scaled - (scaled - a)

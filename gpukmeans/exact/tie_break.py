@@ -1,8 +1,7 @@
-"""The decisions that floating point cannot make: which of nearly equal distances is the smallest.
+"""The decisions that float32 scores leave open: which of nearly equal distances is the smallest.
 
-Rows that the screen leaves open come here in two steps: float64 distances with their error radius, then, for the very
-few that even float64 cannot separate, error-free products and a correctly rounded sum.  Every backend ends here, so the
-last word is spoken once.
+They are made in two steps: by float64 distances with their error radius, then, for the very few that float64 cannot
+separate, by error-free products and a correctly rounded sum.  Every backend ends here, so all end in the same labels.
 """
 
 from __future__ import annotations
@@ -48,14 +47,14 @@ def all_integers(values: NDArray) -> bool:
 
 
 def largest_integer(X: NDArray) -> float:
-    """The largest magnitude if every value is a whole number, else infinity."""
+    """The largest magnitude in X if every value is a whole number, else infinity."""
     if X.dtype == np.uint8:
         return 255.0
     return float(max(X.max(), -X.min())) if all_integers(X) else float("inf")
 
 
 def exact_squares(largest: float, centers: NDArray) -> bool:
-    """Whether float64 holds the squared distances to `centers` of rows whose `largest_integer` is `largest`."""
+    """Whether float64 distances to `centers` carry no error, of rows whose `largest_integer` is `largest`."""
     d = centers.shape[1]
     within = exact_in_float64(d, largest) and exact_in_float64(d, float(np.abs(centers).max()))
     return within and all_integers(centers)
@@ -75,11 +74,11 @@ def resolve(
     rows : ndarray of shape (n_rows, n_features), uint8, float32 or float64
     centers : ndarray of shape (n_clusters, n_features), float32 or float64
     alive : ndarray of indices
-        Centers that no equal center with a lower index stands before, in rising order.
+        Indices of the centers that equal no center with a lower index, in rising order.
     exact : bool
-        Whether float64 distances of these rows to these centers carry no error (see certificates.exact_in_float64).
+        Whether float64 distances of these rows to these centers carry no error (see `exact_squares`).
     candidates : ndarray of shape (n_rows, n_alive), bool, default=None
-        The living centers that may be nearest to each row, one at least; None: any.
+        Which of the centers `alive` may be nearest to each row, at least one; None: any.
 
     Returns
     -------
@@ -127,7 +126,11 @@ def nearest_exactly(rows: NDArray, centers: NDArray, candidates: list[NDArray]) 
     rows : ndarray of shape (n_rows, n_features)
     centers : ndarray of shape (n_clusters, n_features)
     candidates : list of n_rows integer arrays
-        The centers that may be nearest to each row, in rising order; others are not looked at.
+        The centers that may be nearest to each row, in rising order; others are not compared.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,), int32
 
     Notes
     -----

@@ -18,7 +18,7 @@ from gpukmeans.arrays.types import F64
 from gpukmeans.exact.warp_order import WARP, warp_order_sum
 from gpukmeans.threads import blocks, parts_of, workers
 
-#: Rows in CSR that are worked on at a time.
+#: Rows in CSR that are scaled at a time.
 CSR_ROWS = 1 << 14
 
 
@@ -30,7 +30,7 @@ def unit_rows(X: NDArray) -> tuple[NDArray, F64]:
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features), uint8, float16, float32 or float64
-        Finite.  Or CSR, float32 or float64, as `gpukmeans.arrays.sparse.canonical` gives it.
+        Finite.  Or CSR, float32 or float64, as `gpukmeans.arrays.sparse.canonical` returns it.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def unit_rows(X: NDArray) -> tuple[NDArray, F64]:
 
 
 def _unit_csr(X: Any) -> tuple[Any, F64]:
-    """The same from the entries that are stored: those that are not add nothing to a lane."""
+    """`unit_rows` of CSR, from the stored entries: the others add nothing to a lane."""
     n, data = X.shape[0], np.empty(len(X.data), X.dtype)
     largest = np.zeros(n)
     for part in parts_of(n, CSR_ROWS):
@@ -86,13 +86,13 @@ def _unit_csr(X: Any) -> tuple[Any, F64]:
         lane = rows * WARP + X.indices[entries] % WARP
         lanes = np.bincount(lane, values * values, n_rows * WARP).astype(np.float64)  # entry by entry, in order
         lengths = np.sqrt(warp_order_sum(lanes.reshape(n_rows, WARP)))
-        lengths[lengths == 0.0] = 1.0  # of zeros that are stored
+        lengths[lengths == 0.0] = 1.0  # of rows whose stored entries are zeros
         data[entries] = values / lengths[rows]
     return type(X)((data, X.indices, X.indptr), shape=X.shape, copy=False), largest
 
 
 def unit_centers(centers: NDArray, before: NDArray) -> NDArray:
-    """Centers scaled to unit length, in their dtype; one of length zero stays where it was before."""
+    """Centers scaled to unit length, in their dtype; for a center of length zero the one `before` is returned."""
     unit, largest = unit_rows(centers)
     still = largest == 0.0
     unit[still] = before[still]

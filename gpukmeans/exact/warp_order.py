@@ -1,7 +1,7 @@
 """Float64 sums in one fixed order, the *warp order*.
 
-Squared distances that end up in a result (inertia, center shifts, the farthest rows) are evaluated in float64 in this
-order, which the lanes of a GPU warp and NumPy columns follow alike, so both give the same bits.
+Squared distances that enter a result (inertia, center shifts, the farthest rows) are evaluated in float64 in this
+order, in which both the lanes of a GPU warp and NumPy columns can add, so both return the same bits.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gpukmeans.arrays.types import F64, I64
 
-#: One GPU warp: the number of partial sums of the fixed order of `warp_order_sum`.
+#: Lanes of a GPU warp: the number of partial sums in `warp_order_sum`.
 WARP = 32
 
 
@@ -19,14 +19,19 @@ def warp_order_sum(terms: F64) -> F64:
     """Sum over the last axis in the order of one GPU warp.
 
     Lane l adds columns l, l + 32, l + 64, ... from the left; then lanes are added in halves (l and l + 16, then
-    l and l + 8, ...).  kernels/common.cuh follows the same order, so both give the same bits.
+    l and l + 8, ...).  kernels/common.cuh follows the same order, so both return the same bits.
 
     Parameters
     ----------
     terms : ndarray of shape (n_rows, n_columns), float64
+
+    Returns
+    -------
+    ndarray of shape (n_rows,), float64
     """
     n, d = terms.shape
-    # Halves are added lane by lane, in long runs; columns so too, unless each is far from the next.
+    # Lanes are rows of `lanes` while halves are added, which reads long runs of memory; and while columns are added,
+    # unless the columns are far apart.
     by_row = d > 4 * WARP
     lanes = np.zeros((n, WARP) if by_row else (WARP, n))
     for start in range(0, d, WARP):
@@ -45,10 +50,12 @@ def warp_order_sum(terms: F64) -> F64:
 
 
 def row_square_distances(X: NDArray, rows: slice | NDArray, centers: NDArray) -> F64:
-    """|x - c|^2 of rows of X to one center each (or one for all), float64, warp order.
+    """|x - c|^2 of some rows of X to one center each (or one for all), (n_rows,), float64, in warp order.
 
     Parameters
     ----------
+    X : ndarray of shape (n_samples, n_features)
+    rows : slice or ndarray of indices
     centers : ndarray of shape (n_rows, n_features) or (n_features,)
     """
     difference = X[rows].astype(np.float64)
@@ -57,18 +64,18 @@ def row_square_distances(X: NDArray, rows: slice | NDArray, centers: NDArray) ->
 
 
 def center_shift_square(new: NDArray, old: NDArray) -> F64:
-    """|new - old|^2 of each center, float64, warp order."""
+    """|new - old|^2 of each center, (n_clusters,), float64, in warp order."""
     difference = new.astype(np.float64) - old.astype(np.float64)
     return warp_order_sum(difference * difference)
 
 
 def farthest_rows(distances: F64, count: int) -> I64:
-    """Indices of the `count` largest distances, the largest first, equal ones by rising index.
+    """Indices of the `count` largest distances, the largest first; equal ones in the order of their indices.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from gpukmeans.exact.sums import farthest_rows
+    >>> from gpukmeans.exact.warp_order import farthest_rows
     >>> farthest_rows(np.array([1.0, 5.0, 2.0, 5.0]), 3).tolist()
     [1, 3, 2]
     """

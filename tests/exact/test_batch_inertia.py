@@ -17,7 +17,7 @@ from gpukmeans.exact.batch_inertia import (
     from_sums,
     in_whole_numbers,
     rounded,
-    settled,
+    rounded_within,
 )
 from gpukmeans.exact.sums import exact_total
 from gpukmeans.exact.warp_order import row_square_distances
@@ -53,12 +53,12 @@ def test_values_are_rounded_as_numbers_are():
 
 def test_bounds_decide_only_where_all_between_agree():
     turning = float(2**31 + TURN)
-    assert settled(turning, 1e-6) is None
-    assert settled(turning + 1e-3, 1e-6) == 2**31 + 1
-    assert settled(turning - 1e-3, 1e-6) == 2**31
-    assert settled(1.0, math.inf) is None
-    assert settled(math.nan, 1.0) is None
-    assert settled(0.0, 0.0) == 0.0
+    assert rounded_within(turning, 1e-6) is None
+    assert rounded_within(turning + 1e-3, 1e-6) == 2**31 + 1
+    assert rounded_within(turning - 1e-3, 1e-6) == 2**31
+    assert rounded_within(1.0, math.inf) is None
+    assert rounded_within(math.nan, 1.0) is None
+    assert rounded_within(0.0, 0.0) == 0.0
 
 
 def cases():
