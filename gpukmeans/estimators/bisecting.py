@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -18,18 +17,17 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from gpukmeans.arrays.on_device import DeviceInput, center_dtype
-from gpukmeans.arrays.sparse import is_sparse
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.protocol import Backend, Rows
+from gpukmeans.callers import warn_caller
 from gpukmeans.engine.lloyd import lloyd
 from gpukmeans.engine.lockstep import lockstep
 from gpukmeans.engine.records import LloydResult
 from gpukmeans.engine.seeding.starts import draw_rows
 from gpukmeans.estimators.base import BaseKMeans
 from gpukmeans.exact.sums import exact_total
-from gpukmeans.intake.checks import WEIGHT_RANGE, check_centers, check_rows, check_weights
-from gpukmeans.intake.kinds import ArrayKind
+from gpukmeans.intake.checks import WEIGHT_RANGE, check_centers
+from gpukmeans.intake.given import Given
 from gpukmeans.threads import workers
 
 #: A further run of a bisection counts as better from here on, as in scikit-learn, whose inertias are rounded.
@@ -186,36 +184,27 @@ class BisectingKMeans(BaseKMeans):
             return self._fit(X, sample_weight)
 
     def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> BisectingKMeans:
-        backend, given = self._place(X, sample_weight=sample_weight)
-        rows_in = check_rows(self, given, reset=True, backend=backend)
-        n_samples = rows_in.shape[0]
-        self._check_enough(n_samples)
-        dtype = center_dtype(rows_in.dtype)
-        weight = check_weights(sample_weight, n_samples, dtype)
-        splitter = _Splitter(
-            self, rows_in, backend, backend.load(rows_in, weight), weight, dtype, check_random_state(self.random_state)
-        )
+        given = self._receive(X, sample_weight)
+        splitter = _Splitter(self, given, given.load(), check_random_state(self.random_state))
         with nullcontext() if callable(self.init) else workers(0):
             tree, clusters = self._grow(splitter)
 
         self._tree = tree
-        self.backend_ = backend.name
-        labels = np.empty(n_samples, np.int32)
+        self.backend_ = given.backend.name
+        labels = np.empty(given.n_samples, np.int32)
         for label, cluster in enumerate(clusters):
             labels[cluster.rows] = label
             tree.label[cluster.node] = label
-        kind = ArrayKind.of(X)
-        self.labels_ = kind.give(labels, backend)
-        self.cluster_centers_ = kind.give(np.stack([tree.centers[cluster.node] for cluster in clusters]), backend)
+        self.labels_ = given.give(labels)
+        self.cluster_centers_ = given.give(np.stack([tree.centers[cluster.node] for cluster in clusters]))
         self._n_features_out = self.n_clusters
         self.inertia_ = exact_total(np.array([cluster.inertia for cluster in clusters]))
         n_distinct = sum(len(cluster.rows) > 0 for cluster in clusters)
         if n_distinct < self.n_clusters:
-            warnings.warn(
+            warn_caller(
                 f"Only {n_distinct} of n_clusters={self.n_clusters} clusters have rows: there was nothing left to "
                 "split. Possibly due to duplicate points in X.",
                 ConvergenceWarning,
-                stacklevel=4,
             )
         return self
 
@@ -261,8 +250,8 @@ class BisectingKMeans(BaseKMeans):
         tree = self._tree
         if not tree.children:
             return super().predict(X)
-        backend, _ = self._place(X)
-        rows = self._rows(X)
+        given = self._receive_again(X)
+        rows = given.load(sums=False)
         labels = np.empty(rows.n_samples, np.int32)
         waiting = [(0, np.arange(rows.n_samples))]
         while waiting:
@@ -276,7 +265,7 @@ class BisectingKMeans(BaseKMeans):
                 run.assign(move=False)
                 side = run.labels()
                 waiting += [(child, some[side == i]) for i, child in enumerate(pair)]
-        return ArrayKind.of(X).give(labels, backend)
+        return given.give(labels)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -314,22 +303,21 @@ class _Splitter:
     """Runs k-means with two clusters on some of the rows."""
 
     options: BisectingKMeans
-    X: NDArray | DeviceInput
-    backend: Backend
+    given: Given
     rows: Rows
-    sample_weight: F64 | None
-    dtype: np.dtype
     random_state: np.random.RandomState
 
     def __post_init__(self) -> None:
         if callable(self.options.init):
-            self._host = self.X.on_host() if isinstance(self.X, DeviceInput) else self.X
+            self._host = self.given.host_rows()
             # To center sparse rows would fill them.
-            self._mean = None if is_sparse(self._host) else self._host.mean(axis=0, dtype=self.dtype)
+            sparse = self.given.form == "csr"
+            self._mean = None if sparse else self._host.mean(axis=0, dtype=self.given.center_dtype)
 
     def split(self, indices: I64) -> tuple[NDArray[np.int32], NDArray, F64] | None:
         """Labels 0 and 1, the two centers and the two inertias; None where too few rows weigh anything."""
-        weight = None if self.sample_weight is None else self.sample_weight[indices]
+        weights = self.given.sample_weight
+        weight = None if weights is None else weights[indices]
         n_heavy = len(indices) if weight is None else int(np.count_nonzero(weight))
         if n_heavy < (2 if self.options.init == "random" else 1):
             return None
@@ -353,11 +341,11 @@ class _Splitter:
         if callable(init):
             mean, X = self._mean, self._host[indices]
             moved = init(X if mean is None else X - mean, 2, random_state=self.random_state)
-            centers = check_centers(moved, 2, rows.n_features, self.dtype)
+            centers = check_centers(moved, 2, rows.n_features, self.given.center_dtype)
             return centers if mean is None else centers + mean
-        load = partial(self.backend.load, sums=False)
-        drawn = draw_rows(str(init), rows, 2, self.random_state, weight, self.dtype, load)
-        return rows.take(drawn).astype(self.dtype)
+        load, dtype = partial(self.given.backend.load, sums=False), self.given.center_dtype
+        drawn = draw_rows(str(init), rows, 2, self.random_state, weight, dtype, load)
+        return rows.take(drawn).astype(dtype)
 
     def _run(self, rows: Rows, centers: NDArray, weight: F64 | None) -> LloydResult:
         options = self.options
@@ -373,8 +361,8 @@ class _Splitter:
 
     def one_cluster(self, tree: _Tree) -> float:
         """Give node 0 its center, the mean of the rows (weights do not enter, as in scikit-learn); its inertia."""
-        rows = self.rows if self.sample_weight is None else self.rows.unweighted()
-        run = rows.start(np.zeros((1, rows.n_features), self.dtype))
+        rows = self.rows if self.given.sample_weight is None else self.rows.unweighted()
+        run = rows.start(np.zeros((1, rows.n_features), self.given.center_dtype))
         run.assign()
         run.update()
         tree.centers[0] = run.centers()[0]

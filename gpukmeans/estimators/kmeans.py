@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
@@ -14,14 +13,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
 
-from gpukmeans.arrays.on_device import center_dtype
 from gpukmeans.backends.protocol import Backend
+from gpukmeans.callers import warn_caller
 from gpukmeans.engine.records import FitReport, Iteration, LloydResult
 from gpukmeans.engine.restarts import Init, Restarts
 from gpukmeans.engine.tolerance import scaled_tolerance
 from gpukmeans.estimators.base import BaseKMeans
 from gpukmeans.estimators.watching import Callback, watching
-from gpukmeans.intake.checks import check_rows, check_weights
 from gpukmeans.intake.kinds import ArrayKind
 
 
@@ -207,23 +205,31 @@ class KMeans(BaseKMeans):
             return self._fit(X, sample_weight)
 
     def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> KMeans:
-        backend, given = self._place(X, sample_weight=sample_weight, init=self.init)
-        rows_in = check_rows(self, given, reset=True, backend=backend)
-        n_samples, n_features = rows_in.shape
-        self._check_enough(n_samples)
+        given = self._receive(X, sample_weight, init=self.init)
         random_state = check_random_state(self.random_state)
-        dtype = center_dtype(rows_in.dtype)
-        weight = check_weights(sample_weight, n_samples, dtype)
-        init, n_init = self._starts(n_features, dtype, default_n_init=10)
+        init, n_init = self._starts(given.n_features, given.center_dtype, default_n_init=10)
         self._check_algorithm()
+        backend, weight = given.backend, given.sample_weight
         report = FitReport(backend.describe())
         started = time.perf_counter()
-        rows = backend.load(rows_in, weight)
+        rows = given.load()
         tol = scaled_tolerance(rows if weight is None else rows.unweighted(), float(self.tol)) if self.tol > 0 else 0.0
         report.stages["load"] = time.perf_counter() - started
 
-        restarts = Restarts(rows_in, backend, rows, weight, init, self.n_clusters, n_init, random_state, dtype, report)
-        with watching(self.callback, self.progress, type(self).__name__, n_samples) as watch:
+        restarts = Restarts(
+            given.host_rows,
+            backend,
+            rows,
+            weight,
+            init,
+            self.n_clusters,
+            n_init,
+            random_state,
+            given.center_dtype,
+            report,
+            centered=given.form != "csr",  # to center sparse rows would fill them
+        )
+        with watching(self.callback, self.progress, type(self).__name__, given.n_samples) as watch:
             best = restarts.best(
                 max_iter=self.max_iter,
                 tol=tol,
@@ -231,33 +237,22 @@ class KMeans(BaseKMeans):
                 watch=watch,
                 verbose=bool(self.verbose),
             )
-        self._take(best, rows.n_used(best.labels, self.n_clusters), ArrayKind.of(X), backend, report)
+        self._take(best, rows.n_used(best.labels, self.n_clusters), given.kind, backend, report)
         return self
 
     def _check_algorithm(self) -> None:
         if self.algorithm == "elkan" and self.n_clusters == 1:
-            warnings.warn(
-                "algorithm='elkan' doesn't make sense for a single cluster. Using 'lloyd' instead.",
-                RuntimeWarning,
-                stacklevel=5,
+            warn_caller(
+                "algorithm='elkan' doesn't make sense for a single cluster. Using 'lloyd' instead.", RuntimeWarning
             )
 
-    def _take(
-        self,
-        best: LloydResult,
-        n_distinct: int,
-        kind: ArrayKind,
-        backend: Backend,
-        report: FitReport,
-        stacklevel: int = 5,
-    ) -> None:
-        """Make an outcome the fitted attributes; `stacklevel`: of the caller whom a warning is for."""
+    def _take(self, best: LloydResult, n_distinct: int, kind: ArrayKind, backend: Backend, report: FitReport) -> None:
+        """Set the fitted attributes."""
         if n_distinct < self.n_clusters:
-            warnings.warn(
+            warn_caller(
                 f"Number of distinct clusters ({n_distinct}) found smaller than n_clusters ({self.n_clusters}). "
                 "Possibly due to duplicate points in X.",
                 ConvergenceWarning,
-                stacklevel=stacklevel,
             )
         self.cluster_centers_ = kind.give(best.centers, backend)
         self._n_features_out = self.n_clusters

@@ -77,7 +77,7 @@ FOLDERS = [
     "backends",
     "exact",
     "certificates",
-    "arrays threads",
+    "arrays callers threads",
 ]
 DEPTH = {folder: depth for depth, line in enumerate(FOLDERS) for folder in line.split()}
 

@@ -230,7 +230,7 @@ def restarts(X, k, weight, n_init, seed):
     backend = NumpyBackend()
     rows = backend.load(X, weight)
     state = np.random.RandomState(seed)
-    return Restarts(X, backend, rows, weight, "k-means++", k, n_init, state, dtype, FitReport())
+    return Restarts(lambda: X, backend, rows, weight, "k-means++", k, n_init, state, dtype, FitReport())
 
 
 @pytest.mark.parametrize(("kind", "dtype"), DATA)

@@ -17,15 +17,13 @@ numpy_lockstep      small problems, all restarts together; numpy_runs assigns an
 from __future__ import annotations
 
 import platform
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.arrays.on_device import DeviceInput, center_dtype, out_of_reach
-from gpukmeans.arrays.sparse import is_sparse
+from gpukmeans.arrays.on_device import DeviceInput, center_dtype
 from gpukmeans.arrays.types import F64
-from gpukmeans.backends.cpu.batches import NumpyFeed, batch_sums, gathered
+from gpukmeans.backends.cpu.batches import batch_sums, gathered
 from gpukmeans.backends.cpu.lockstep.rows import LockstepRows
 from gpukmeans.backends.cpu.run import NumpyRun
 from gpukmeans.backends.cpu.screens.components import Projection, choose_basis
@@ -33,14 +31,14 @@ from gpukmeans.backends.cpu.screens.full import RowScreen
 from gpukmeans.backends.cpu.seeding.screen import SeedScreen
 from gpukmeans.backends.cpu.seeding.steps import NumpySeeding
 from gpukmeans.backends.cpu.sparse.rows import SparseRows
+from gpukmeans.backends.defaults import BackendDefaults
 from gpukmeans.backends.protocol import BatchSums, CsrRows
 from gpukmeans.exact.sums import Grid
 from gpukmeans.exact.tie_break import largest_integer
-from gpukmeans.exact.unit_rows import unit_rows
 from gpukmeans.threads import workers
 
 
-class NumpyBackend:
+class NumpyBackend(BackendDefaults):
     """Runs on the CPU with NumPy, SciPy's sparse products and BLAS.
 
     Parameters
@@ -72,28 +70,13 @@ class NumpyBackend:
     def load(
         self, X: NDArray | DeviceInput | CsrRows, sample_weight: F64 | None = None, *, sums: bool = True
     ) -> NumpyRows | SparseRows:
-        if isinstance(X, DeviceInput):
-            raise ValueError(out_of_reach(X.device))
-        if is_sparse(X):
-            return SparseRows(self, X, sample_weight, sums=sums)
-        return self.load_dense(X, sample_weight, sums=sums)
+        if isinstance(X, np.ndarray):
+            return self.load_dense(X, sample_weight, sums=sums)
+        return SparseRows(self, X, sample_weight, sums=sums)
 
     def load_dense(self, X: NDArray, sample_weight: F64 | None = None, *, sums: bool = True) -> NumpyRows:
         """`load` of rows in an array."""
         return NumpyRows(self, X, sample_weight, _grid_of(X, sample_weight) if sums else None)
-
-    def hand_out(self, values: NDArray) -> NDArray:
-        return values
-
-    def unit_rows(self, X: NDArray | DeviceInput | CsrRows) -> tuple[Any, F64]:
-        if isinstance(X, DeviceInput):
-            raise ValueError(out_of_reach(X.device))
-        return unit_rows(X)
-
-    def feed(self, X: NDArray | DeviceInput, batch_size: int) -> NumpyFeed:
-        if isinstance(X, DeviceInput):
-            raise ValueError(out_of_reach(X.device))
-        return NumpyFeed(self.load(X, sums=False))
 
     def minds(self, dtype: np.dtype) -> bool:
         """float32 rows that are not finite show in their grid, and in the float64 distances that are left to them."""
@@ -135,9 +118,6 @@ class NumpyRows(LockstepRows):
         if precision not in ("exact", "fast"):
             raise ValueError(f"precision={precision!r} should be 'exact' or 'fast'.")
         return NumpyRun(self, np.array(centers, self.center_dtype, order="C"), precision)
-
-    def n_used(self, labels: NDArray[np.int32], n_clusters: int) -> int:
-        return int(np.count_nonzero(np.bincount(labels, minlength=n_clusters)))
 
     def take(self, indices: NDArray[np.int64]) -> NDArray:
         return self.X[indices]

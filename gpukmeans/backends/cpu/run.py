@@ -15,7 +15,8 @@ from gpukmeans.backends.cpu.screens.components import Anchors
 from gpukmeans.backends.cpu.screens.full import FullScreen
 from gpukmeans.backends.cpu.screens.groups import GroupBounds
 from gpukmeans.backends.cpu.sums import ClusterSums
-from gpukmeans.backends.protocol import Assigned, Step, Updated
+from gpukmeans.backends.defaults import RunDefaults
+from gpukmeans.backends.protocol import Assigned, Updated
 from gpukmeans.certificates.verdicts import Screened
 from gpukmeans.exact.sums import Grid, exact_total, exact_totals_by_label
 from gpukmeans.exact.tie_break import exact_squares, first_of_equal_rows, resolve
@@ -37,7 +38,7 @@ PAUSE = 3
 ANCHOR_FROM = 0.5
 
 
-class NumpyRun:
+class NumpyRun(RunDefaults):
     """Centers, labels and exact sums, and what the screens remember of the rows."""
 
     def __init__(self, rows: NumpyRows, centers: NDArray, precision: str) -> None:
@@ -275,9 +276,6 @@ class NumpyRun:
         self._weights = weights
         return Updated(weights, shift)
 
-    def advance(self, limit: int, tol: float) -> list[Step]:
-        return []  # an iteration is long enough for the caller to look at it
-
     def weights(self) -> F64:
         return self._weights
 
@@ -312,9 +310,6 @@ class NumpyRun:
         return self._labels.copy()
 
     # ---- distances to the own center ---------------------------------------------------------------------------
-
-    def labels_there(self) -> NDArray[np.int32]:
-        return self.labels()
 
     def farthest(self, count: int) -> NDArray[np.int64]:
         return farthest_rows(self._own_distances(self._assigned), count)

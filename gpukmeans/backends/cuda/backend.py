@@ -17,7 +17,6 @@ from gpukmeans.arrays.on_device import (
     center_dtype,
     dtype_name,
 )
-from gpukmeans.arrays.sparse import is_sparse
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.cuda import tuning
 from gpukmeans.backends.cuda.batches import HostFeed, ResidentFeed
@@ -32,6 +31,7 @@ from gpukmeans.backends.cuda.seeding.plusplus import plusplus
 from gpukmeans.backends.cuda.seeding.steps import CupySeeding
 from gpukmeans.backends.cuda.sparse.rows import CupySparseRows, SparseSource
 from gpukmeans.backends.cuda.workspace import DenseWorkspace, Workspace
+from gpukmeans.backends.defaults import BackendDefaults
 from gpukmeans.backends.protocol import CsrRows, Drawn
 from gpukmeans.exact.sums import Grid, weight_grid
 from gpukmeans.exact.unit_rows import unit_rows
@@ -42,7 +42,7 @@ MOST_SAMPLES = 2**31 - 1
 MOST_FEATURES = 65535 * tuning.COLUMN_THREADS
 
 
-class CupyBackend:
+class CupyBackend(BackendDefaults):
     """Runs on an NVIDIA GPU.
 
     Parameters
@@ -53,6 +53,8 @@ class CupyBackend:
 
     name = "cupy"
     reads_sparse = True
+    reads_device = True
+    fits_many = True
 
     def __init__(self, device: Device | None = None) -> None:
         self._device: Device = current_device() if device is None else device
@@ -60,10 +62,10 @@ class CupyBackend:
     def load(
         self, X: NDArray | DeviceInput | CsrRows, sample_weight: F64 | None = None, *, sums: bool = True
     ) -> CupyRows | CupySparseRows:
-        if is_sparse(X):
-            _check_count(X.shape[0])
-            return CupySparseRows(Launcher(self._device), X, sample_weight, sums=sums)
-        return self._load_dense(X, sample_weight, sums=sums)
+        if isinstance(X, np.ndarray | DeviceInput):
+            return self._load_dense(X, sample_weight, sums=sums)
+        _check_count(X.shape[0])
+        return CupySparseRows(Launcher(self._device), X, sample_weight, sums=sums)
 
     def _load_dense(self, X: NDArray | DeviceInput, sample_weight: F64 | None = None, *, sums: bool = True) -> CupyRows:
         n, d = X.shape
@@ -128,7 +130,7 @@ class CupyBackend:
         if isinstance(X, DeviceInput):
             return ResidentFeed(self._load_dense(X, sums=False))
         launch = Launcher(self._device)
-        if is_sparse(X):
+        if not isinstance(X, np.ndarray):
             return ResidentFeed(SparseSource(launch, X))
         return HostFeed(
             self._device, X, batch_size, lambda batch: CupyRows.read(launch, batch, X.dtype, None), self._load_dense

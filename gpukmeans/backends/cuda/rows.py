@@ -15,6 +15,7 @@ from gpukmeans.backends.cuda import tuning
 from gpukmeans.backends.cuda.device.seam import Device, explained_memory_errors
 from gpukmeans.backends.cuda.run import CupyRun
 from gpukmeans.backends.cuda.workspace import Workspace
+from gpukmeans.backends.defaults import RowsDefaults
 from gpukmeans.backends.protocol import BatchSums
 from gpukmeans.exact import batch_inertia
 from gpukmeans.exact.sums import Grid
@@ -38,7 +39,7 @@ class Launcher:
         self.device.kernel(name, name, constants)(grid, block, args, shared_mem=shared_mem)
 
 
-class DeviceRows:
+class DeviceRows(RowsDefaults):
     """The rows of one fit on the device, and the buffers that its runs share.
 
     Attributes

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.cuda.control import HISTORY, Control, History, Measure, Reason
 from gpukmeans.backends.cuda.workspace import REPLAYS
+from gpukmeans.backends.defaults import RunDefaults
 from gpukmeans.backends.protocol import Assigned, Step, Updated
 from gpukmeans.exact.sums import exact_totals_by_label
 from gpukmeans.exact.warp_order import farthest_rows
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _FINAL = (Reason.LABELS_STAYED, Reason.CENTERS_STAYED, Reason.EMPTY_CLUSTER, Reason.ITERATIONS_DONE)
 
 
-class CupyRun:
+class CupyRun(RunDefaults):
     """Centers, labels and exact sums on the device.
 
     An iteration is three launches (for more than `tuning.FEW_CENTERS` centers some more): the assignment, the sums that

@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.cpu.lockstep.draws import plusplus_of_few
 from gpukmeans.backends.cpu.lockstep.runs import NumpyRuns, SmallRows, runs_at_a_time
+from gpukmeans.backends.defaults import RowsDefaults
 from gpukmeans.backends.protocol import Drawn
 from gpukmeans.exact.sums import Grid
 from gpukmeans.threads import parts_of
 
 
-class LockstepRows:
+class LockstepRows(RowsDefaults):
     """What `Rows` says of several runs at once, for a subclass that holds the rows."""
 
     X: NDArray

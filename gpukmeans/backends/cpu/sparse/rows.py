@@ -8,19 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.arrays.on_device import center_dtype
-from gpukmeans.arrays.types import F64, I64
+from gpukmeans.arrays.types import F64
 from gpukmeans.backends.cpu.sparse.run import SparseRun
 from gpukmeans.backends.cpu.sparse.seeding import SparseSeeding, SparseSeedScreen
 from gpukmeans.backends.csr.scores import SparseRowScreen
 from gpukmeans.backends.csr.table import SparseTable, entry_rows
-from gpukmeans.backends.protocol import BatchSums, Drawn, Runs
+from gpukmeans.backends.defaults import RowsDefaults
+from gpukmeans.backends.protocol import BatchSums
 from gpukmeans.exact import batch_inertia
 
 if TYPE_CHECKING:
     from gpukmeans.backends.cpu.backend import NumpyBackend
 
 
-class SparseRows:
+class SparseRows(RowsDefaults):
     """Rows in CSR, and what the screens keep of them.
 
     Parameters
@@ -45,25 +46,13 @@ class SparseRows:
             raise ValueError(f"precision={precision!r} should be 'exact' or 'fast'.")
         return SparseRun(self, np.array(centers, self.center_dtype, order="C"), precision)  # type: ignore[arg-type]
 
-    def plusplus(self, seeds: I64, draws: F64) -> Drawn:
-        return Drawn.nothing(seeds, draws.shape[1])
-
     def seeding(self) -> SparseSeeding:
         if self._seed_screen is None:
             self._seed_screen = SparseSeedScreen(self.X, self.screen().squares, self.largest_integer())
         return SparseSeeding(self._seed_screen, self.sample_weight)
 
-    def runs_at_a_time(self, n_clusters: int, n_runs: int) -> int:
-        return 0
-
-    def start_many(self, centers: NDArray) -> Runs:
-        raise NotImplementedError("Runs over sparse rows advance one by one.")
-
     def take(self, indices: NDArray[np.int64]) -> NDArray:
         return self.X.dense(indices)
-
-    def n_used(self, labels: NDArray[np.int32], n_clusters: int) -> int:
-        return int(np.count_nonzero(np.bincount(labels, minlength=n_clusters)))
 
     def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> SparseRows:
         return SparseRows(self.options, self.X.rows(indices), sample_weight, sums=sums)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.arrays.types import F64, I64
+from gpukmeans.arrays.types import F64
 from gpukmeans.backends.csr.scores import SparseRowScreen
 from gpukmeans.backends.csr.table import SparseTable, entry_rows
 from gpukmeans.backends.cuda import tuning
@@ -17,7 +17,6 @@ from gpukmeans.backends.cuda.device.seam import explained_memory_errors
 from gpukmeans.backends.cuda.rows import DeviceRows, Launcher
 from gpukmeans.backends.cuda.sparse.seeding import CupySparseSeeding
 from gpukmeans.backends.cuda.sparse.workspace import SparseWorkspace
-from gpukmeans.backends.protocol import Drawn, Runs
 from gpukmeans.exact.sums import power_of_two_above, weight_grid
 
 #: Column indices are int32 on the device, and centers are scaled by powers of two within 2**-450 and 2**450, whose
@@ -134,15 +133,6 @@ class CupySparseRows(DeviceRows):
     def _new_workspace(self, n_clusters: int, n_runs: int, exact: bool) -> SparseWorkspace:
         assert n_runs == 1
         return SparseWorkspace(self, n_clusters, exact)
-
-    def runs_at_a_time(self, n_clusters: int, n_runs: int) -> int:
-        return 0
-
-    def start_many(self, centers: NDArray) -> Runs:
-        raise NotImplementedError("Runs over sparse rows advance one by one.")
-
-    def plusplus(self, seeds: I64, draws: F64) -> Drawn:
-        return Drawn.nothing(seeds, draws.shape[1])
 
     def seeding(self) -> CupySparseSeeding:
         return CupySparseSeeding(self)
