@@ -21,6 +21,10 @@ def _backend_or_reason(name):
         from gpukmeans.backends.cpu.backend import NumpyBackend
 
         return NumpyBackend()
+    if name == "toy":
+        from tests.support.toy_backend import ToyBackend
+
+        return ToyBackend()
     try:
         from gpukmeans.backends.cuda.backend import CupyBackend
         from gpukmeans.backends.cuda.device.probe import probe
@@ -51,6 +55,24 @@ def backend(request):
 @pytest.fixture(params=["emulated", pytest.param("cupy", marks=pytest.mark.gpu)])
 def cuda_backend(request):
     """The backends that must end in NumPy's bits."""
+    found = _backend_or_reason(request.param)
+    if isinstance(found, str):
+        pytest.skip(found)
+    return found
+
+
+@pytest.fixture(params=["toy", "emulated", pytest.param("cupy", marks=pytest.mark.gpu)])
+def other_backend(request):
+    """All backends but NumPy, also one that has only what the protocol requires."""
+    found = _backend_or_reason(request.param)
+    if isinstance(found, str):
+        pytest.skip(found)
+    return found
+
+
+@pytest.fixture(params=["numpy", "toy", "emulated", pytest.param("cupy", marks=pytest.mark.gpu)])
+def every_backend(request):
+    """The backends of the package, and one that has only what the protocol requires."""
     found = _backend_or_reason(request.param)
     if isinstance(found, str):
         pytest.skip(found)

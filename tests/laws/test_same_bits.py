@@ -109,16 +109,16 @@ CASES = [f"{kind} {np.dtype(dtype)}" for kind in KINDS for dtype in DTYPES] + [
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_every_backend_ends_in_numpys_bits(cuda_backend, name):
+def test_every_backend_ends_in_numpys_bits(other_backend, name):
     X, k, params = case(name)
-    assert_same(fit(X, k, cuda_backend, **params), fit(X, k, "numpy", **params))
+    assert_same(fit(X, k, other_backend, **params), fit(X, k, "numpy", **params))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_mnist_ends_in_numpys_bits(cuda_backend, mnist_sample, dtype):
+def test_mnist_ends_in_numpys_bits(other_backend, mnist_sample, dtype):
     X = mnist_sample.astype(dtype) if dtype == np.uint8 else (mnist_sample / 255).astype(dtype)
     params = {"random_state": 0, "max_iter": 4}
-    assert_same(fit(X, 10, cuda_backend, **params), fit(X, 10, "numpy", **params))
+    assert_same(fit(X, 10, other_backend, **params), fit(X, 10, "numpy", **params))
 
 
 # ---- NumPy against real arithmetic -----------------------------------------------------------------------------------
@@ -206,10 +206,10 @@ def test_many_near_ties_in_many_features(dtype):
 
 
 @pytest.mark.parametrize("n_left", [1, 2])
-def test_centers_that_meet_and_part_again(backend, n_left):
+def test_centers_that_meet_and_part_again(every_backend, n_left):
     """Equal centers are one candidate; when one of them is moved away, no kept bound may speak for it."""
     X = blobs(np.float64, 80, 2)
-    rows = backend.load(X)
+    rows = every_backend.load(X)
     apart = np.array([[60.0, 60.0], [100.0, 100.0], [150.0, 150.0]])
     together = np.repeat(apart[1:2], 3, axis=0)
     if n_left == 2:
@@ -221,12 +221,12 @@ def test_centers_that_meet_and_part_again(backend, n_left):
         assert np.array_equal(run.labels(), nearest(X, centers))
 
 
-def test_every_label_is_the_nearest_whatever_the_centers_do(backend):
+def test_every_label_is_the_nearest_whatever_the_centers_do(every_backend):
     """Centers set at will between assignments: small steps, jumps, swaps and returns."""
     X = blobs(np.float32, 90, 3)
     local = np.random.default_rng(73)
     centers = X[:5].copy()
-    run = backend.load(X).start(centers)
+    run = every_backend.load(X).start(centers)
     for step in range(25):
         if step % 5 == 4:
             centers = centers[local.permutation(5)]
@@ -240,12 +240,12 @@ def test_every_label_is_the_nearest_whatever_the_centers_do(backend):
         assert np.array_equal(run.centers(), centers)
 
 
-def test_kept_sums_are_those_of_the_labels(backend):
+def test_kept_sums_are_those_of_the_labels(every_backend):
     """After any number of moves the sums are the plain sums of the rows as they are labelled."""
     X = blobs(np.uint8, 90, 3)
     weight = np.random.default_rng(74).integers(0, 8, 90) / 4.0
     for w in (None, weight):
-        run = backend.load(X, w).start(X[:5].astype(np.float64))
+        run = every_backend.load(X, w).start(X[:5].astype(np.float64))
         for _ in range(6):
             run.assign()
             sums, weights = run.sums()

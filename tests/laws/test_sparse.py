@@ -22,6 +22,7 @@ from gpukmeans.backends.csr import table as numpy_sparse_table
 from gpukmeans.backends.csr.exact import ExactCenters, exact_parts
 from gpukmeans.backends.csr.scores import SparseFullScreen, SparseRowScreen
 from gpukmeans.backends.csr.table import SparseTable, own_square_distances
+from gpukmeans.backends.defaults import BackendDefaults
 from gpukmeans.certificates.rounding import UNIT32, UNIT64
 from gpukmeans.engine.seeding.exact import ExactPotentials
 from gpukmeans.engine.tolerance import Tolerance, mean_variance
@@ -485,11 +486,11 @@ def test_a_backend_that_says_nothing_of_sparse_rows_gets_none():
     X = table(50, 20, 0.2)
     assert get_backend("auto", sparse=True).name == get_backend("auto").name
 
-    class Elsewhere:
+    class Elsewhere(BackendDefaults):
         name = "elsewhere"
         load = minds = describe = len
 
-    with pytest.raises(ValueError, match="The backend 'elsewhere' reads dense rows only"):
+    with pytest.raises(ValueError, match="the backend 'elsewhere' reads dense rows only"):
         fitted(X, 3, backend=Elsewhere())
 
 
