@@ -163,6 +163,38 @@ def test_the_engine_and_the_mathematics_import_no_array_library_but_numpy(folder
         assert roots - set(sys.stdlib_module_names) <= {"numpy", "gpukmeans"}, path
 
 
+#: Functions that tell what kind of array a caller's value is, and bring it into another form.
+QUESTIONS = {"canonical", "host_copy", "host_view", "is_sparse", "is_torch", "on_device"}
+
+
+def asked(path):
+    """The `QUESTIONS` that a module imports from arrays/, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gpukmeans.arrays"):
+            yield from (alias.name for alias in node.names if alias.name in QUESTIONS)
+
+
+def test_only_the_intake_asks_what_kind_of_array_is_given():
+    asking = {module_name(path): sorted(asked(path)) for path in MODULES}
+    asking = {name: names for name, names in asking.items() if names}
+    assert {folder_of(name) for name in asking} == {"intake"}, asking
+    assert set().union(*asking.values()) == QUESTIONS
+
+
+@pytest.mark.parametrize("folder", ["engine", "engine/seeding", "intake"])
+def test_nothing_is_asked_of_a_backend_by_getattr(folder):
+    """What a backend may lack has a default in backends/defaults.py."""
+    wrong = []
+    for path in sorted((PACKAGE / folder).glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "hasattr"):
+                owner = ast.unparse(node.args[0])
+                if owner in ("X", "problems", "jax"):  # of the caller, and modules
+                    continue
+                wrong.append(f"{module_name(path)}:{node.lineno}: {ast.unparse(node)}")
+    assert wrong == []
+
+
 def test_an_import_that_points_up_is_seen():
     """The parser finds what it should, for type checkers too, but not within functions."""
     source = (
