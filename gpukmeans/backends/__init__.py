@@ -48,7 +48,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The two backends, loaded when they are first asked for."""
+    """The two backends, loaded on first use."""
     if name == "NumpyBackend":
         from gpukmeans.backends.cpu.backend import NumpyBackend
 

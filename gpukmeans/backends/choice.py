@@ -1,4 +1,4 @@
-"""Which backend computes: by name, by what is usable here, and by where the rows lie."""
+"""The choice of a backend: by name, by what is usable on this machine, and by where the rows lie."""
 
 from __future__ import annotations
 

@@ -239,8 +239,8 @@ class Rows(Protocol):
     def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> Rows:
         """Some rows (one at least), in this order and as often as they are named: a copy where the backend computes.
 
-        They have the weights given here, (n_indices,), and none where none are given, whatever the weights of these
-        rows; and the grid that the same values would have if they were loaded by themselves.
+        Their weights are `sample_weight`, (n_indices,), or none, whatever the weights of these rows; their grid is
+        that of the same values loaded by themselves.
         """
 
     # ---- `RowsDefaults` has these ----
@@ -323,7 +323,7 @@ class Backend(Protocol):
         ndarray is CSR, passed only to backends that `reads_sparse`: float32 or float64 and finite, the indices of each
         row rising and not repeated; fits end in the bits of the dense rows.
         The rows' `grid` is ``Grid.for_rows(X, sample_weight)``, or None with ``sums=False``: such rows can be labelled
-        and seeded but not summed.  Raises a ValueError, in scikit-learn's words, for a value that is not allowed
+        and seeded but not summed.  Raises a ValueError, with scikit-learn's message, for a value that is not allowed
         (finite, at most `LARGEST_VALUE`), if this backend checks values of this dtype.
         """
 

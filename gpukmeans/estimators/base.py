@@ -128,7 +128,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         Returns
         -------
         distances : ndarray of shape (n_samples, n_clusters)
-            Or a torch tensor or CuPy array, as X is, unless `set_output` asks for data frames.  float32 if rows and
+            Or a torch tensor or CuPy array, as X is, unless `set_output` requests data frames.  float32 if rows and
             centers are, else float64.
         """
         check_is_fitted(self)

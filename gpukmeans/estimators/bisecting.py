@@ -30,7 +30,8 @@ from gpukmeans.intake.checks import WEIGHT_RANGE, check_centers
 from gpukmeans.intake.given import Given
 from gpukmeans.threads import workers
 
-#: A further run of a bisection counts as better from here on, as in scikit-learn, whose inertias are rounded.
+#: A further run of a bisection replaces the best one if its inertia is below this multiple, as in scikit-learn, whose
+#: inertias are rounded.
 BETTER = 1.0 - 1e-6
 
 
@@ -44,6 +45,7 @@ class BisectingKMeans(BaseKMeans):
     Parameters
     ----------
     n_clusters : int, default=8
+        Number of clusters, of which each split makes one more.
     init : {"k-means++", "random"} or callable, default="random"
         Where each split starts.  A callable gets ``(X, 2, random_state)``, with the rows of the cluster, from which
         the mean of all rows is subtracted (but not from sparse ones), and returns two centers in those coordinates.
@@ -67,36 +69,38 @@ class BisectingKMeans(BaseKMeans):
     backend : {"auto", "numpy", "cupy"} or Backend, default="auto"
         Where to compute: see `gpukmeans.KMeans`.
     precision : {"exact", "fast"}, default="exact"
-        "fast" trusts rounded scores where rows are too close to call.
+        "fast" takes the best rounded score of rows for which rounding leaves the nearer center open.
 
     Attributes
     ----------
     cluster_centers_ : ndarray of shape (n_clusters, n_features)
-        float32 for float32 data, float64 otherwise.
+        The means of the clusters, as their splits ended; float32 for float32 data, float64 otherwise.
     labels_ : ndarray of shape (n_samples,), int32
-        By the splits: a row's own center need not be the nearest of all.  This and `cluster_centers_` are torch tensors
-        or CuPy arrays where X is one.
+        The cluster of each row, equal to ``predict(X)``.  By the splits: a row's own center need not be the nearest of
+        all.  This and `cluster_centers_` are torch tensors or CuPy arrays where X is one.
     inertia_ : float
         Summed squared distance of the rows to the centers of their own clusters, times their weights.
     n_features_in_ : int
-    feature_names_in_ : ndarray of str
-        Where X has string column names.
+        Features of the fitted rows; other methods accept rows with as many only.
+    feature_names_in_ : ndarray of str of shape (n_features_in_,)
+        The column names of X; set only if X is a data frame whose names are all strings.
     backend_ : str
-        The name of the backend that ran: "numpy" or "cupy".
+        The name of the backend that ran: "numpy", "cupy", or that of the Backend object given.
 
     See Also
     --------
     KMeans : all clusters at once.
+    SphericalKMeans : by the angle between rows.
 
     Notes
     -----
-    `predict` goes down the splits, so ``predict(X)`` equals ``labels_``; `score` and `transform` take all centers, as
+    `predict` follows the splits, so ``predict(X)`` equals ``labels_``; `score` and `transform` use all centers, as
     scikit-learn's do.  Rows may be as for `KMeans`, sparse ones too; on a CUDA device the rows of a cluster are
     gathered there, which takes as much memory again as they have.
 
-    Exact ties between the two centers of a split go to the first; scikit-learn's rounding decides them.  Where a
-    cluster is to be split of which fewer than two rows weigh anything, scikit-learn's ``init="random"`` fails; here a
-    copy of its center becomes an empty cluster, and a warning says how many clusters there are.
+    Exact ties between the two centers of a split go to the first; in scikit-learn rounding decides them.  A cluster
+    with fewer than two rows of positive weight cannot be split: scikit-learn's ``init="random"`` fails; here a copy of
+    its center becomes an empty cluster, and a warning reports the number of clusters that have rows.
 
     M. Steinbach, G. Karypis and V. Kumar, "A comparison of document clustering techniques", KDD Workshop on Text
     Mining, 2000; scikit-learn's `BisectingKMeans` for the interface.
@@ -235,7 +239,7 @@ class BisectingKMeans(BaseKMeans):
         return tree, clusters
 
     def predict(self, X: ArrayLike) -> Any:
-        """The cluster of each row, found by going down the splits: at each, the nearer center (ties: the first).
+        """The cluster of each row, found by following the splits: at each, the nearer center (ties: the first).
 
         Parameters
         ----------

@@ -55,7 +55,7 @@ def kmeans_plusplus(
     sample_weight : array-like of shape (n_samples,), default=None
         Not negative, not all zero.  None weighs all rows equally.
     x_squared_norms : array-like of shape (n_samples,), default=None
-        Accepted for compatibility; only its length is looked at.  No |x|^2 enters here.
+        Accepted for compatibility; only its length is checked.  No |x|^2 is used.
     random_state : int, RandomState or None, default=None
         One `choice`, then `n_local_trials` uniforms for each further row.
     n_local_trials : int, default=None
@@ -78,6 +78,11 @@ def kmeans_plusplus(
         If X is not a finite 2-D array with at least `n_clusters` rows, or a parameter, weight or length is not allowed.
     gpukmeans.backends.BackendUnavailable
         As `gpukmeans.KMeans.fit` does.
+
+    See Also
+    --------
+    k_means : a fit that starts from such rows.
+    KMeans : the estimator, with ``init="k-means++"``.
 
     Notes
     -----
@@ -164,6 +169,12 @@ def k_means(
     ------
     ValueError, TypeError, MemoryError, gpukmeans.backends.BackendUnavailable
         As `gpukmeans.KMeans.fit` does.
+
+    See Also
+    --------
+    KMeans : the estimator.
+    gpukmeans.fit : a fitted estimator in one call.
+    kmeans_plusplus : the default start.
 
     Notes
     -----

@@ -46,6 +46,7 @@ def fit_many(
     n_clusters : int, default=8
         Of every problem.
     sample_weight : array of shape (n_problems, n_samples), or sequence of arrays (n_samples,) or None, default=None
+        Of each problem: not negative, not all zero.  None weighs all rows equally.
     **params
         Parameters of `KMeans`.  `init` may also be a stack (n_problems, n_clusters, n_features), a start for each.
         With a callable `init`, a `callback`, `progress` or `verbose`, problems are fitted one by one.  An int
@@ -64,6 +65,11 @@ def fit_many(
         have the wrong number of dimensions or of problems.
     gpukmeans.backends.BackendUnavailable, MemoryError
         As `KMeans.fit`.
+
+    See Also
+    --------
+    gpukmeans.fit : one problem.
+    KMeans : the estimator that is returned for each problem.
 
     Examples
     --------

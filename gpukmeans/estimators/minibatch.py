@@ -1,4 +1,4 @@
-"""MiniBatchKMeans: scikit-learn's estimator for data that come in batches, or of which a part tells enough."""
+"""MiniBatchKMeans: scikit-learn's estimator for rows in batches, or for more rows than a fit needs."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class MiniBatchKMeans(BaseKMeans):
     Parameters
     ----------
     n_clusters : int, default=8
-        Number of clusters.
+        Number of clusters and of centers.
     init : {"k-means++", "k-means||", "random"}, array-like (n_clusters, n_features) or callable, default="k-means++"
         Where to start.  Names draw among `init_size` random rows.  A callable gets ``(X, n_clusters, random_state)``
         with these rows as they are, on the host (CSR if X is sparse), and returns centers.
     max_iter : int, default=100
-        As many times all rows are drawn at most.
+        Passes over the rows at most: a fit draws at most ``max_iter * n_samples`` rows.
     batch_size : int, default=1024
         Rows drawn for a step, with replacement, with a chance proportional to their weight.
     verbose : int, default=0
@@ -53,12 +53,12 @@ class MiniBatchKMeans(BaseKMeans):
     compute_labels : bool, default=True
         Label all rows in the end (in `partial_fit`: those of the batch) and take their inertia.
     random_state : int, RandomState or None, default=None
-        For all draws.
+        For the draws of starts, of batches and of rows for light centers.
     tol : float, default=0.0
         A fit ends when the summed squared shift of the centers in a step is at most `tol` times the mean variance of
         the features.  0: never for that reason.
     max_no_improvement : int or None, default=10
-        A fit ends after so many steps on end that do not lower the smoothed inertia.  None: never for that reason.
+        A fit ends after so many successive steps that do not lower the smoothed inertia.  None: never for that reason.
     init_size : int or None, default=None
         Random rows to start from; at least `n_clusters`.  None: three batches, or ``3 * n_clusters`` where these are
         fewer than the clusters.
@@ -66,54 +66,62 @@ class MiniBatchKMeans(BaseKMeans):
         Starts, of which the one with the lowest inertia on `init_size` other rows is taken.  "auto": 3 for "random" and
         callables, else 1.
     reassignment_ratio : float, default=0.01
-        Centers that have got less than this share of what the heaviest has got are put on random rows of the batch,
-        now and then.  0: none is.
+        Centers whose weight of rows so far is below this share of the heaviest one's are put on random rows of the
+        batch, at least whenever ``10 * n_clusters`` rows have been drawn.  0: never.
     backend : {"auto", "numpy", "cupy"} or Backend, default="auto"
         Where to compute, see `gpukmeans.KMeans`.
     precision : {"exact", "fast"}, default="exact"
-        "fast" trusts rounded scores where rows are too close to call: results may then differ between backends.
+        "fast" takes the best rounded score of rows for which rounding leaves the nearest center open, so that results
+        may differ between backends.
     callback : callable, default=None
         Called after every step of `fit` as ``callback(step, inertia, shift, n_rows)``: its number from 1 on, the
         inertia of its batch under the centers before they moved, the summed squared shift of the centers, and the
         rows of the batch, all of which are labelled anew.  If it returns True the fit ends there.
     progress : bool or callable, default=False
         True: a progress bar by tqdm over the steps of `fit` (``pip install 'gpukmeans[progress]'``).  A callable is
-        told of every step instead, as a `gpukmeans.engine.records.Iteration`.
+        called with the record of every step instead, a `gpukmeans.engine.records.Iteration`.
 
     Attributes
     ----------
     cluster_centers_ : ndarray of shape (n_clusters, n_features)
-        float32 for float32 data, float64 otherwise.  A torch tensor or CuPy array, as `labels_`, where X is one.
+        The means of the rows that each center got; float32 for float32 data, float64 otherwise.  A torch tensor or
+        CuPy array, as `labels_`, where X is one.
     labels_ : ndarray of shape (n_samples,), int32
-        Of all rows after `fit`, of the batch after `partial_fit`; with `compute_labels`.
+        The index of the nearest center of each row, equal to ``predict(X)``: of all rows after `fit`, of the batch
+        after `partial_fit`.  Set only with `compute_labels`.
     inertia_ : float
-        Likewise.  Without `compute_labels`, after `fit`: the smoothed inertia per row of the batches, times the summed
-        weights.
+        Summed squared distance of the same rows to their centers, times their weights.  Without `compute_labels`, after
+        `fit`: the smoothed inertia per row of the batches, times the summed weights.
     n_iter_ : int
-        As many times all rows have been drawn, rounded up; of `fit`.
+        Passes over the rows, rounded up: rows drawn by `fit`, divided by `n_samples`.
     n_steps_ : int
-        Batches taken in.
+        Batches that the centers have moved by, of `fit` and of all later calls of `partial_fit`.
     n_features_in_ : int
-    feature_names_in_ : ndarray of str
-        Where X has string column names.
+        Features of the fitted rows; other methods accept rows with as many only.
+    feature_names_in_ : ndarray of str of shape (n_features_in_,)
+        The column names of X; set only if X is a data frame whose names are all strings.
     backend_ : str
-        The name of the backend that ran: "numpy" or "cupy".
-    fit_report_ : FitReport
-        Of `fit`: the seconds of its stages "seed", "steps" and "labels", and what every step did.
+        The name of the backend that ran: "numpy", "cupy", or that of the Backend object given.
+    fit_report_ : gpukmeans.engine.records.FitReport
+        Of `fit`: the seconds of its stages "seed", "steps" and "labels", and a record of each step.
+
+    See Also
+    --------
+    KMeans : over all rows in each iteration.
 
     Notes
     -----
     Rows may be uint8, float32 or float64 (see `gpukmeans.KMeans`, also for arrays on a device).  For float32 rows,
-    centers are stored in float32, while sums, weights and what is done to the centers in a step are float64:
-    scikit-learn rounds these to float32, too, and may come to other decisions.  Clusters of equal weight are replaced
-    in the order of their index where not all may be.
+    centers are stored in float32, while sums, weights and the arithmetic of a step are float64.  scikit-learn rounds
+    these to float32, too, and may decide otherwise.  If not all light clusters may be replaced in a step, those of
+    equal weight are taken in the order of their index.
 
-    Sparse rows (CSR) end in the bits of the dense rows, of which none but those that become centers are made.  Calls of
-    `partial_fit` may be given dense and sparse batches in turn.
+    Sparse rows (CSR) end in the bits of the dense rows; only rows that become centers are made dense.  Dense and sparse
+    batches may alternate in calls of `partial_fit`.
 
-    X may be a `numpy.memmap`: `fit` reads it once to see that all values are finite, then batch by batch, and once more
-    for the labels.  On a GPU rows of the host's memory are gathered and copied batch by batch, beside what the GPU
-    does; only the labels of all rows in the end (`compute_labels`) need room for all of them there.
+    X may be a `numpy.memmap`: `fit` reads it once to check that all values are finite, then batch by batch, and once
+    more for the labels.  For a GPU, rows in the host's memory are gathered and copied batch by batch, while the GPU
+    works; only the labels of all rows in the end (`compute_labels`) need GPU memory for all rows.
 
     D. Sculley, "Web-scale k-means clustering" (2010); scikit-learn's `MiniBatchKMeans` for the interface, the stopping
     rules and the replacement of centers.

@@ -41,6 +41,7 @@ class SphericalKMeans(BaseKMeans):
     Parameters
     ----------
     n_clusters : int, default=8
+        Number of clusters and of centers.  As many rows of X at least must not be zero.
     init : {"k-means++", "k-means||", "random"}, array-like (n_clusters, n_features) or callable, default="k-means++"
         Where to start, among the rows of unit length.  Given centers are scaled to unit length.  A callable gets
         ``(X, n_clusters, random_state)``, X with rows of unit length (CSR if X is sparse), and returns centers of any
@@ -59,29 +60,38 @@ class SphericalKMeans(BaseKMeans):
     backend : {"auto", "numpy", "cupy"} or Backend, default="auto"
         Where to compute: see `gpukmeans.KMeans`.
     precision : {"exact", "fast"}, default="exact"
-        "fast" trusts rounded scores where rows are too close to call.
+        "fast" takes the best rounded score of rows for which rounding leaves the nearest center open.
     callback : callable, default=None
         Called after every iteration as ``callback(iteration, inertia, shift, n_moved)``, with an inertia as `inertia_`
         is; ends the fit by returning True.  See `gpukmeans.KMeans`.
     progress : bool or callable, default=False
-        See `gpukmeans.KMeans`.
+        True: a progress bar by tqdm.  A callable is called with the record of every iteration: see `gpukmeans.KMeans`.
 
     Attributes
     ----------
     cluster_centers_ : ndarray of shape (n_clusters, n_features)
-        Of unit length up to rounding; float32 for float32 data, float64 otherwise.
+        The directions of the clusters, of unit length up to rounding; float32 for float32 data, float64 otherwise.
     labels_ : ndarray of shape (n_samples,), int32
+        The index of the center at the smallest angle to each row; equal to ``predict(X)``.  This and
+        `cluster_centers_` are torch tensors or CuPy arrays where X is one.
     inertia_ : float
         The sum over the rows of weight times 1 - cos(row, center): half the squared distances between rows and centers
         of unit length, summed exactly; no digits cancel.
     n_iter_ : int
+        Iterations of the best restart; at most `max_iter`.
     n_features_in_ : int
-    feature_names_in_ : ndarray of str
-        Where X has string column names.
+        Features of the fitted rows; other methods accept rows with as many only.
+    feature_names_in_ : ndarray of str of shape (n_features_in_,)
+        The column names of X; set only if X is a data frame whose names are all strings.
     backend_ : str
-        The name of the backend that ran: "numpy" or "cupy".
-    fit_report_ : FitReport
-        Seconds per stage, and what each iteration did.
+        The name of the backend that ran: "numpy", "cupy", or that of the Backend object given.
+    fit_report_ : gpukmeans.engine.records.FitReport
+        Seconds per stage, and a record of each iteration of each restart.
+
+    See Also
+    --------
+    KMeans : by the distances between rows.
+    gpukmeans.exact.unit_rows.unit_rows : how rows are scaled.
 
     Notes
     -----
@@ -89,9 +99,9 @@ class SphericalKMeans(BaseKMeans):
     length as rounded (see `gpukmeans.exact.unit_rows`).  Both have length one up to a unit in the last place or so,
     thus the nearest center is the one of the largest cosine wherever two cosines differ by more than that rounding.
 
-    A row of zeros (a document without a known word) has no direction: its cosine to every center counts as 0, a tie,
-    which goes to cluster 0.  It takes no part in the fit and adds its whole weight to the inertia.  A cluster whose
-    rows cancel out keeps the center that it had.  Empty clusters get the row farthest from its own center, as in
+    A row of zeros (such as a document without any counted term) has no direction: its cosine to every center counts as
+    0, a tie, which gives it label 0.  It takes no part in the fit and adds its whole weight to the inertia.  A cluster
+    whose rows cancel out keeps the center that it had.  Empty clusters get the row farthest from its own center, as in
     `KMeans`.
 
     Rows may be as for `KMeans`.  A copy of unit length is made of them (of sparse rows a copy of their values), in
@@ -289,7 +299,7 @@ class SphericalKMeans(BaseKMeans):
         Returns
         -------
         distances : ndarray of shape (n_samples, n_clusters)
-            From 0 to 2.  Or a torch tensor or CuPy array, as X is, unless `set_output` asks for data frames.
+            From 0 to 2.  Or a torch tensor or CuPy array, as X is, unless `set_output` requests data frames.
         """
         check_is_fitted(self)
         return self._given_back(X, cosine_distances(check_on_host(self, X), self._host_centers()))
