@@ -11,12 +11,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from numbers import Integral
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
-from gpukmeans.backends.choice import get_backend
 from gpukmeans.backends.problems import BatchBackend, ProblemError
 from gpukmeans.engine.problems import Job
 from gpukmeans.engine.restarts import Init
@@ -113,8 +112,7 @@ def _backend_for_all(model: KMeans, given: GivenProblems) -> BatchBackend | None
     """The backend, if it fits problems together and no iteration is to be shown."""
     if callable(model.init) or model.callback is not None or model.verbose or model.progress:
         return None
-    backend = get_backend(model.backend, given.device)
-    return cast(BatchBackend, backend) if backend.fits_many else None
+    return given.backend_for_all(model.backend)
 
 
 def _jobs(backend: BatchBackend, models: list[KMeans], given: GivenProblems) -> list[list[_Entry] | int]:

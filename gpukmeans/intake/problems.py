@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +13,8 @@ from sklearn.base import BaseEstimator
 from gpukmeans.arrays.on_device import DeviceInput, center_dtype, host_copy, host_view, is_torch, on_device
 from gpukmeans.arrays.sparse import is_sparse
 from gpukmeans.arrays.types import F64
+from gpukmeans.backends.choice import get_backend
+from gpukmeans.backends.problems import BatchBackend
 from gpukmeans.backends.protocol import Backend
 from gpukmeans.intake.checks import check_rows, check_weights
 from gpukmeans.intake.given import check_enough
@@ -80,6 +82,11 @@ class GivenProblems:
     def device(self) -> int | None:
         """The device of the 3-D array; None for the host."""
         return self.stack.device if isinstance(self.stack, DeviceInput) else None
+
+    def backend_for_all(self, backend: str | Backend) -> BatchBackend | None:
+        """The backend of the 3-D array, if it fits several problems together."""
+        found = get_backend(backend, self.device)
+        return cast(BatchBackend, found) if found.fits_many else None
 
     def check(self, estimator: BaseEstimator, number: int, n_clusters: int, backend: Backend) -> GivenProblem | None:
         """One problem, checked; None if it must be fitted alone: sparse rows, and single arrays on a device.

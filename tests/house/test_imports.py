@@ -165,20 +165,24 @@ def test_the_engine_and_the_mathematics_import_no_array_library_but_numpy(folder
 
 #: Functions that tell what kind of array a caller's value is, and bring it into another form.
 QUESTIONS = {"canonical", "host_copy", "host_view", "is_sparse", "is_torch", "on_device"}
+#: Functions that check rows and choose their backend.
+ANSWERS = {"check_rows", "check_weights", "check_places", "get_backend"}
 
 
-def asked(path):
-    """The `QUESTIONS` that a module imports from arrays/, anywhere in it."""
+def imported_names(path):
+    """The names that a module imports from another module of the package, anywhere in it."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gpukmeans.arrays"):
-            yield from (alias.name for alias in node.names if alias.name in QUESTIONS)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gpukmeans"):
+            yield from (alias.name for alias in node.names)
 
 
-def test_only_the_intake_asks_what_kind_of_array_is_given():
-    asking = {module_name(path): sorted(asked(path)) for path in MODULES}
-    asking = {name: names for name, names in asking.items() if names}
+@pytest.mark.parametrize("names", [QUESTIONS, ANSWERS], ids=["questions", "answers"])
+def test_only_the_intake_asks_what_kind_of_array_is_given(names):
+    """Everything behind it gets a `Given`, which has the answers."""
+    asking = {module_name(path): names & set(imported_names(path)) for path in MODULES}
+    asking = {name: found for name, found in asking.items() if found and name != "backends"}
     assert {folder_of(name) for name in asking} == {"intake"}, asking
-    assert set().union(*asking.values()) == QUESTIONS
+    assert set().union(*asking.values()) == names
 
 
 @pytest.mark.parametrize("folder", ["engine", "engine/seeding", "intake"])
