@@ -129,6 +129,10 @@ def receive(
     **others
         Arrays that must lie on the host or where X lies, by the names that an error calls them.
 
+    Returns
+    -------
+    Given
+
     Raises
     ------
     ValueError, TypeError, gpukmeans.backends.BackendUnavailable
