@@ -15,7 +15,8 @@ from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.estimator_checks import check_estimator
 
 from gpukmeans import KMeans, MiniBatchKMeans
-from gpukmeans.backends.cpu.backend import NumpyBackend, NumpyRows
+from gpukmeans.backends.cpu.backend import NumpyBackend
+from gpukmeans.backends.cpu.rows import NumpyRows
 from tests.support.oracles import nearest
 
 ours = functools.partial(MiniBatchKMeans, backend="numpy")
