@@ -29,13 +29,13 @@ from gpukmeans.intake.kinds import arrays_on_host, on_host
 
 
 class BackendObject(HasMethods):
-    """Anything that has at least one name of the `Backend` protocol; `get_backend` then reports those that it lacks."""
+    """An object with at least one name of the `Backend` protocol; `get_backend` then reports those that it lacks."""
 
     def __init__(self) -> None:
         super().__init__(list(members(Backend)))
 
     def is_satisfied_by(self, val: object) -> bool:
-        return not isinstance(val, str) and any(hasattr(val, name) for name in self.methods)
+        return not isinstance(val, str | type) and any(hasattr(val, name) for name in self.methods)
 
     def __str__(self) -> str:
         return "a gpukmeans.backends.Backend"
@@ -107,6 +107,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         Returns
         -------
         float
+            Not above 0, in the squared units of X.
         """
         check_is_fitted(self)
         rows = self._receive_again(X, sample_weight).load(sums=False)
@@ -168,12 +169,10 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         except BaseException as error:
             self.__dict__ = before
             if isinstance(error, KeyboardInterrupt):
-                name, was = (
-                    type(self).__name__,
-                    "as fitted before" if hasattr(self, "cluster_centers_") else "not fitted",
-                )
+                state = "as fitted before" if hasattr(self, "cluster_centers_") else "not fitted"
                 error.add_note(
-                    f"The fit of {name} was interrupted; the estimator is {was}. Stop a fit early by `callback`."
+                    f"The fit of {type(self).__name__} was interrupted; the estimator is {state}. Stop a fit early by "
+                    "`callback`."
                 )
             raise
 

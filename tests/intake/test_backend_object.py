@@ -113,7 +113,7 @@ def test_a_backend_that_fits_many_needs_two_names_more():
         fit_many([rows()], 2, backend=Joins())
 
 
-@pytest.mark.parametrize("backend", [3, None, object(), "gpu", ["numpy"]])
+@pytest.mark.parametrize("backend", [3, None, object(), "gpu", ["numpy"], NumpyBackend])
 def test_what_is_no_backend_at_all_is_a_wrong_parameter(backend):
     with pytest.raises(InvalidParameterError, match=r"a str among .*'cupy'.* or a gpukmeans\.backends\.Backend"):
         KMeans(2, backend=backend).fit(rows())
