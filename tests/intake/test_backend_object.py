@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 
 import numpy as np
@@ -13,9 +14,11 @@ from sklearn.utils._param_validation import InvalidParameterError
 import gpukmeans
 from gpukmeans import BisectingKMeans, KMeans, MiniBatchKMeans, SphericalKMeans, fit_many, k_means, kmeans_plusplus
 from gpukmeans.backends import Backend, CupyBackend, Feed, NumpyBackend, Rows, Run, Seeding
+from gpukmeans.backends.choice import NAMES
 from gpukmeans.backends.defaults import BackendDefaults, RowsDefaults, RunDefaults
 from gpukmeans.backends.problems import BatchBackend
 from gpukmeans.backends.protocol import members, missing
+from gpukmeans.study.options import Options
 from tests.support.toy_backend import ToyBackend
 
 ESTIMATORS = [KMeans, MiniBatchKMeans, BisectingKMeans, SphericalKMeans]
@@ -185,3 +188,9 @@ def test_duplicates_are_warned_of_by_default_counts():
         warnings.simplefilter("error")
         with pytest.raises(ConvergenceWarning, match="Number of distinct clusters"):
             KMeans(3, random_state=0, backend=ToyBackend()).fit(np.repeat(rows(n=2), 4, axis=0))
+
+
+def test_the_command_line_offers_the_names_that_estimators_take():
+    """It names them itself, so that `gpukmeans --help` need not load any backend's protocol."""
+    (option,) = (each for each in dataclasses.fields(Options) if each.name == "backend")
+    assert tuple(option.metadata["kwargs"]["choices"]) == NAMES
