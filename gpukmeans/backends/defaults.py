@@ -24,7 +24,7 @@ class RunDefaults:
     def advance(self, limit: int, tol: float) -> list[Step]:
         return []
 
-    def labels_there(self: Run) -> Any:
+    def labels_for_caller(self: Run) -> Any:
         return self.labels()
 
     def inertia_bounds(self: Run) -> tuple[float, float]:

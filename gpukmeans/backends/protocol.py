@@ -15,7 +15,7 @@ and sums are exact.
 
 Each protocol lists first what a backend must implement, then what it may implement.  The latter have defaults in
 defaults.py: `BackendDefaults`, `RowsDefaults` and `RunDefaults`, base classes without state.  `Runs` is needed only if
-`Rows.runs_at_a_time` returns more than 0, `RowsThere` only if the backend `reads_device`, and problems.py only if it
+`Rows.runs_at_a_time` returns more than 0, `DeviceRows` only if the backend `reads_device`, and problems.py only if it
 `fits_many`.
 """
 
@@ -73,7 +73,7 @@ class Step(NamedTuple):
 class Ended:
     """How one of several runs ended: its labels, and the centers and inertia of the same assignment."""
 
-    labels: Any  # (n_samples,), as `Run.labels_there` returns them
+    labels: Any  # (n_samples,), as `Run.labels_for_caller` returns them
     centers: NDArray
     lowest: float  # bounds of the inertia; equal where it is known
     highest: float
@@ -134,7 +134,7 @@ class Run(Protocol):
         Default: an empty list.
         """
 
-    def labels_there(self) -> Any:
+    def labels_for_caller(self) -> Any:
         """The labels where the caller has the rows: a copy on the device that they were loaded from, or on the host.
 
         Default: `labels`.
@@ -261,7 +261,10 @@ class Rows(Protocol):
         """New runs from `centers` (n_runs, n_clusters, n_features).  Called only where `runs_at_a_time` is not 0."""
 
     def n_used(self, labels: Any, n_clusters: int) -> int:
-        """The number of clusters that have a row, by labels of `Run.labels_there`.  Default: counted on the host."""
+        """The number of clusters that have a row, by labels of `Run.labels_for_caller`.  Default: counted on the host.
+
+        Labels on a device need a method of their own.
+        """
 
     def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:
         """Assign all rows to `centers` (n_clusters, n_features) once.  `inertia` of rows without weights only.
@@ -276,7 +279,7 @@ class Rows(Protocol):
         """
 
 
-class RowsThere(Rows, Protocol):
+class DeviceRows(Rows, Protocol):
     """Rows that the caller has on a device: those of a backend whose `reads_device` is true."""
 
     def center_distances(self, centers: NDArray) -> Any:
@@ -327,7 +330,7 @@ class Backend(Protocol):
         (finite, at most `LARGEST_VALUE`), if this backend checks values of this dtype.
         """
 
-    def minds(self, dtype: np.dtype) -> bool:
+    def checks_values(self, dtype: np.dtype) -> bool:
         """Whether this backend itself rejects NaN, infinity and too large values of this dtype.
 
         It may do so when rows are loaded or when they are labelled.  If not, the caller must, before `load`.

@@ -110,7 +110,7 @@ class LloydResult:
     `stopped`: whether the watch ended it.
     """
 
-    labels: Any  # (n_samples,), int32, as of `Run.labels_there`
+    labels: Any  # (n_samples,), int32, as of `Run.labels_for_caller`
     centers: NDArray
     inertia: float
     n_iter: int

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from gpukmeans.arrays.on_device import dtype_of
 from gpukmeans.backends.choice import NAMES
-from gpukmeans.backends.protocol import Backend, RowsThere, members
+from gpukmeans.backends.protocol import Backend, DeviceRows, members
 from gpukmeans.callers import warn_caller
 from gpukmeans.engine.restarts import Init
 from gpukmeans.engine.seeding.starts import draw_rows
@@ -93,7 +93,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         given = self._receive_again(X)
         run = given.load(sums=False).start(self._host_centers(), precision=self.precision)
         run.assign(move=False)
-        return given.give(run.labels_there())
+        return given.give(run.labels_for_caller())
 
     def score(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> float:
         """Minus the inertia of X under the fitted centers: the higher, the better.
@@ -135,7 +135,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         check_is_fitted(self)
         if lies_on_device(X):
             given = receive(self, X, backend=self.backend, reset=False)
-            distances = cast(RowsThere, given.load(sums=False)).center_distances(self._host_centers())
+            distances = cast(DeviceRows, given.load(sums=False)).center_distances(self._host_centers())
         else:
             distances = euclidean_distances(check_on_host(self, X), self._host_centers())
         return self._given_back(X, distances)

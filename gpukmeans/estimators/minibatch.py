@@ -377,5 +377,5 @@ class MiniBatchKMeans(BaseKMeans):
         """Set the labels of rows and their inertia."""
         run = rows.start(centers, precision=self.precision)
         run.assign(move=False)
-        self.labels_ = given.give(run.labels_there())
+        self.labels_ = given.give(run.labels_for_caller())
         self.inertia_ = run.inertia()

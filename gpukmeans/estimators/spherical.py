@@ -264,7 +264,7 @@ class SphericalKMeans(BaseKMeans):
         check_is_fitted(self)
         run, found = self._assigned(X, None)
         if found.heading is None:
-            return found.unit.give(run.labels_there())
+            return found.unit.give(run.labels_for_caller())
         labels = np.zeros(len(found.largest), np.int32)
         labels[found.heading] = run.labels()[found.heading]
         return found.unit.give(labels)

@@ -48,7 +48,7 @@ def check_rows(
         return _check_sparse_rows(estimator, X, reset=reset)
     dtypes = [np.float64, np.float32, np.uint8]
     checked = validate_data(estimator, X, reset=reset, dtype=dtypes, order="C", copy=False, ensure_all_finite=False)
-    if backend is None or not backend.minds(checked.dtype):
+    if backend is None or not backend.checks_values(checked.dtype):
         if not _surely_finite(checked):
             assert_all_finite(checked, input_name="X")
         _check_magnitude(checked, "X")

@@ -85,7 +85,7 @@ def test_it_relocates_empty_clusters():
 class Half:
     """What was asked for in earlier versions, and is not enough for any fit."""
 
-    load = minds = describe = len
+    load = checks_values = describe = len
 
 
 @pytest.mark.parametrize("cls", ESTIMATORS)

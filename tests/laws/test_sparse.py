@@ -488,7 +488,7 @@ def test_a_backend_that_says_nothing_of_sparse_rows_gets_none():
 
     class Elsewhere(BackendDefaults):
         name = "elsewhere"
-        load = minds = describe = len
+        load = checks_values = describe = len
 
     with pytest.raises(ValueError, match="the backend 'elsewhere' reads dense rows only"):
         fitted(X, 3, backend=Elsewhere())

@@ -20,7 +20,7 @@ class ToyBackend(BackendDefaults):
     def load(self, X, sample_weight=None, *, sums=True):
         return ToyRows(X, sample_weight, Grid.for_rows(X, sample_weight) if sums else None)
 
-    def minds(self, dtype):
+    def checks_values(self, dtype):
         return False  # the caller checks all values
 
     def describe(self):

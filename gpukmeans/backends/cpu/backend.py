@@ -64,7 +64,7 @@ class NumpyBackend(BackendDefaults):
             return NumpyRows(self._switches, X, sample_weight, sums=sums)
         return SparseRows(self._switches, X, sample_weight, sums=sums)
 
-    def minds(self, dtype: np.dtype) -> bool:
+    def checks_values(self, dtype: np.dtype) -> bool:
         """float32 rows that are not finite show in their grid, and in the float64 distances that are left to them."""
         return dtype == np.float32
 

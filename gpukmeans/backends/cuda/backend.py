@@ -133,7 +133,7 @@ class CupyBackend(BackendDefaults):
 
         return HostFeed(self._device, X, batch_size, rows_of, self._load_dense)
 
-    def minds(self, dtype: np.dtype) -> bool:
+    def checks_values(self, dtype: np.dtype) -> bool:
         """True: `load` reads every value."""
         return True
 

@@ -169,7 +169,7 @@ class CupyRun(RunDefaults):
     def labels(self) -> NDArray[np.int32]:
         return self._device.download(self._work.labels)[0]
 
-    def labels_there(self) -> Any:
+    def labels_for_caller(self) -> Any:
         return self._table.labels_for_caller(self._work.labels.reshape(-1))
 
     def farthest(self, count: int) -> NDArray[np.int64]:
