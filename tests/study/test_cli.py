@@ -213,10 +213,10 @@ def test_errors_are_one_line_and_status_2(capsys, arguments, message):
 def test_a_backend_that_cannot_run_here_is_an_error(capsys, monkeypatch):
     backends = pytest.importorskip("gpukmeans.backends")
 
-    def unavailable(name="auto"):
+    def unavailable(name="auto", device=None, *, sparse=False):
         raise backends.BackendUnavailable("no GPU;\nuse another backend")
 
-    monkeypatch.setattr("gpukmeans.estimators.base.get_backend", unavailable)
+    monkeypatch.setattr("gpukmeans.intake.given.get_backend", unavailable)
     assert main(["digits", "--no-plots", "--backend", "cupy"]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == "gpukmeans: error: no GPU; use another backend"
 
