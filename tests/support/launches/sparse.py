@@ -96,7 +96,7 @@ def lookup(device, X, rows, width):
 def plain_scores(x, C, scale, lanes):
     """Scores of one row, (columns, values), as kernels/sparse_nearest.cu adds them up, rounding by rounding.
 
-    Half squares are taken exactly and rounded once, which no error bound depends on.
+    Half squares are taken exactly and rounded once, which no error bound minds.
     """
     groups, scores = 32 // lanes, []
     columns, values = x
