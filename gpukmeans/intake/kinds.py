@@ -85,14 +85,14 @@ def check_places(X: Any, **others: Any) -> None:
     **others : array-like, str, callable or None
         The keywords are their names in the message.
     """
-    here = on_device(X)
+    rows = on_device(X)
     for name, values in others.items():
-        there = None if isinstance(values, str) or callable(values) else on_device(values)
-        if there is None or (here is not None and here.device == there.device):
+        found = None if isinstance(values, str) or callable(values) else on_device(values)
+        if found is None or (rows is not None and rows.device == found.device):
             continue
-        place = "the host" if here is None else f"CUDA device {here.device}"
+        place = "the host" if rows is None else f"CUDA device {rows.device}"
         raise ValueError(
-            f"{name} lies on CUDA device {there.device}, but X lies on {place}. Bring {name} to the host "
+            f"{name} lies on CUDA device {found.device}, but X lies on {place}. Bring {name} to the host "
             "(cupy.asnumpy for CuPy, .cpu() for torch), where it may lie for any X, or to X's device."
         )
 
