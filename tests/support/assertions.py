@@ -66,7 +66,7 @@ def assert_labels(got, X, C, *, rows=None, want=None, dead=(), screen=None):
     X : ndarray or CSR array of shape (n_rows, n_features)
         Rows as their values (bfloat16 widened).
     C : ndarray of shape (n_clusters, n_features)
-    rows : ndarray of int or bool, optional
+    rows : slice, or array of int or bool, optional
         The rows to compare; all by default.
     want : ndarray of shape (n_rows,), optional
         The true labels of all rows where they are known already, or where rational arithmetic would take too long.
@@ -77,8 +77,7 @@ def assert_labels(got, X, C, *, rows=None, want=None, dead=(), screen=None):
         ``screen.name`` is for the message.  `float32_screen` by default.
     """
     got, C = np.asarray(host_copy(got)), np.asarray(host_copy(C))
-    rows = np.arange(X.shape[0]) if rows is None else np.asarray(rows)
-    rows = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64)
+    rows = np.arange(X.shape[0])[slice(None) if rows is None else rows]
     if got.shape != (X.shape[0],):
         raise AssertionError(f"{X.shape[0]} rows have labels of shape {got.shape}")
     if want is None:
