@@ -16,9 +16,8 @@ from gpukmeans.backends.cuda.workspace import DenseWorkspace
 from gpukmeans.certificates.drift import lower_limit, upper_limit
 from tests.emulator import EmulatorDevice, EmulatorError
 from tests.emulator.testing import skip_without_compiler
-from tests.kernels.test_nearest_of_many import group_members
 from tests.support.launches.common import ORDERS, watched
-from tests.support.launches.many import SMALL, Screen, problem
+from tests.support.launches.many import SMALL, Screen, group_members, problem
 from tests.support.oracles import nearest, square_distances
 
 BYTE, FLOAT, DOUBLE = (np.dtype(t) for t in (np.uint8, np.float32, np.float64))

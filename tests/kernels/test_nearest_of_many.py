@@ -16,7 +16,7 @@ from gpukmeans.certificates.drift import lower_limit, upper_limit
 from tests.emulator import EmulatorDevice, EmulatorError
 from tests.emulator.testing import skip_without_compiler
 from tests.support.launches.common import IN_ORDER, ORDERS, watched
-from tests.support.launches.many import SMALL, Screen, plain_top_two, problem, values_of
+from tests.support.launches.many import SMALL, Screen, group_members, plain_top_two, problem, values_of
 from tests.support.oracles import nearest
 
 RESIDENT, STREAMED = ScoreTile(**SMALL, CHUNK=2), ScoreTile(**SMALL, CHUNK=1, PANEL_STEPS=4)
@@ -81,14 +81,6 @@ def check_limits(screen, scores, rows, living):
         most = np.where(np.isin(labels, members), second, np.array(members)[scores[:, members].argmax(axis=1)])
         args = scores[every, most], radii[every, most], norms, so_far
         assert (lowers[:, group] >= np.vectorize(lower_limit)(*args) * (1 - 2.0**-18)).all()
-
-
-def group_members(k, n_groups):
-    """Pairs of centers are dealt to the groups in turn."""
-    members = [[] for _ in range(n_groups)]
-    for place, j in enumerate(range(0, k, 2)):
-        members[place % n_groups] += [j, j + 1] if j + 1 < k else [j]
-    return members
 
 
 def check_candidates(screen):

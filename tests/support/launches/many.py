@@ -269,3 +269,11 @@ def plain_top_two(scores):
         others = [value for j, value in enumerate(row) if j != index]
         found.append((row[index], max(others, default=-math.inf), index))
     return found
+
+
+def group_members(k, n_groups):
+    """Pairs of centers are dealt to the groups in turn."""
+    members = [[] for _ in range(n_groups)]
+    for place, j in enumerate(range(0, k, 2)):
+        members[place % n_groups] += [j, j + 1] if j + 1 < k else [j]
+    return members
