@@ -140,7 +140,7 @@ def test_whole_numbers_that_are_called_exact_are(d, largest):
 
 
 def test_whole_numbers_beyond_the_limit_are_not_exact():
-    """Otherwise the limit says nothing: a little above it float64 does round."""
+    """The limit is needed: a little above it float64 rounds."""
     d, largest = 2, 2.0**26
     assert not exact_in_float64(d, largest)
     x, c = np.array([[largest, largest - 1]]), np.array([[-largest + 1, -largest]])

@@ -70,7 +70,7 @@ def test_the_radius_of_sparse_rows_is_not_much_too_wide(dtype, unit):
 
 
 def test_a_radius_of_zero_is_caught(monkeypatch):
-    """The fault that the tests above are there for: without the radius labels go wrong where rows nearly tie."""
+    """Without the radius labels go wrong where rows nearly tie."""
     local = np.random.default_rng(0)
     centers = local.standard_normal((2, 60))
     X = sparse.csr_array(np.where(local.random((400, 60)) < 0.5, 0.0, local.standard_normal((400, 60))))
@@ -92,7 +92,7 @@ def test_a_radius_of_zero_is_caught(monkeypatch):
 
 
 def test_another_order_of_the_distances_is_caught(monkeypatch):
-    """Lanes of another width give other bits, which the law sees."""
+    """Lanes of another width give other bits, which the comparison with dense rows finds."""
     X = table(300, 200, 0.2)
     labels, centers = np.zeros(300, np.int32), X[[1]].toarray()
     want = row_square_distances(X.toarray(), slice(None), centers[0]).tobytes()

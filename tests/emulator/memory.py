@@ -19,7 +19,8 @@ class DeviceArray:
 
     It is no ndarray on purpose: host code that computes with it would work on the emulator and not on a GPU, or the
     other way round.  It has what CuPy's arrays have and backends need: shape, dtype, size, nbytes, slices along the
-    first axis, reshape and view; and what tells callers' arrays on a device from others: __dlpack_device__ and get.
+    first axis, reshape and view; and what distinguishes callers' arrays on a device from others:
+    __dlpack_device__ and get.
     """
 
     def __init__(self, owner: object, address: int, shape: tuple[int, ...], dtype: np.dtype[Any]):
@@ -54,7 +55,7 @@ class DeviceArray:
         return 2, getattr(self._owner, "index", 0)
 
     def get(self) -> NDArray[Any]:
-        """A host copy, which a caller asks for by name."""
+        """A host copy, made on request."""
         return self.host_view().copy()
 
     def __array__(self, *_: object, **__: object) -> NDArray[Any]:

@@ -40,7 +40,7 @@ def test_exact_ties_and_one_ulp_beside_them(exponent):
     want = nearest(X, C)
     assert_labels(nearest_exactly(X, C, everyone(X, C)), X, C, want=want)
     assert_labels(nearest_exactly(X, C[::-1], everyone(X, C)), X, C[::-1])
-    if exponent is not None:  # 1 / 3 rounds: there the true labels are whatever the oracle says
+    if exponent is not None:  # 1 / 3 rounds: there the true labels are those of the oracle
         assert set(want[::3]) == {0}  # a true tie
         assert set(want[1::3]) == {0}  # towards c + e
         assert set(want[2::3]) == {1}
@@ -65,7 +65,7 @@ def test_products_of_53_bits():
     assert len(set(got.tolist())) > 1
 
 
-def test_only_candidates_are_looked_at():
+def test_only_candidates_are_compared():
     X, C = np.zeros((2, 2)), np.array([[0.0, 0.0], [3.0, 0.0], [2.0, 0.0], [0.0, 2.0]])
     assert nearest_exactly(X, C, [np.array([1, 2, 3]), np.array([1])]).tolist() == [2, 1]
 

@@ -60,7 +60,7 @@ def test_mnist_in_uint8_is_mnist_in_float64(mnist, start, reference):
 
 @pytest.mark.mnist
 def test_mnist_in_float32_is_labelled_as_in_float64(mnist, mnist_unit, start, reference):
-    """In float32 our labels are the true nearest of our float32 centers; scikit-learn's float32 goes its own way.
+    """In float32 our labels are the true nearest of our float32 centers; scikit-learn's float32 fit differs.
 
     Measured with scikit-learn 1.9.1 from this start, tol=0.  Ours: 53 iterations, inertia 2749363.0203, the 70,000
     labels of float64.  scikit-learn: 66 iterations, inertia 2749359.5 by its own account and 2749361.3 taken again in

@@ -94,7 +94,7 @@ def test_shuffling_rows_permutes_labels_and_changes_no_other_bit(backend, dtype,
 
 
 def test_shuffling_many_rows(mnist):
-    """Blocks, threads and screens meet other rows each time."""
+    """Blocks, threads and screens get other rows each time."""
     local = np.random.default_rng(64)
     X = mnist[local.choice(70_000, 6000, replace=False)].astype(np.float32) / np.float32(255)
     want = fit(X, 12, "numpy", init=X[:12])
@@ -142,7 +142,7 @@ def test_features_may_come_in_any_order(backend):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_fixed_point_stays(backend, dtype):
-    """Started from its own result, one iteration finds the labels and sees the centers stay."""
+    """Started from its own result, one iteration finds the labels, and the centers stay."""
     X = cloud(dtype)
     first = fit(X, 6, backend, init=X[:6])
     again = fit(X, 6, backend, init=first.cluster_centers_)

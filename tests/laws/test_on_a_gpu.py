@@ -1,4 +1,4 @@
-"""What only hardware can tell: how tensor cores round, and CuPy's own arrays, graphs and streams.
+"""What only hardware can show: how tensor cores round, and CuPy's own arrays, graphs and streams.
 
 The emulator stands in for a GPU where there is none, so that the tests themselves are known to work.
 """

@@ -1,4 +1,4 @@
-"""Sparse rows end in the very bits of the same rows made dense, which nothing makes of them whole."""
+"""Fits of sparse rows have the same bits as fits of the same rows made dense."""
 
 from __future__ import annotations
 

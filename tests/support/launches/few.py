@@ -1,4 +1,4 @@
-"""Launches of the kernels that screen rows in half precision, and plain words of how rows and centers become halves."""
+"""Launches of the kernels that screen rows in half precision; in plain Python, how rows and centers become halves."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True)
 class RowKind:
-    """An element type of the rows, as the kernels call it and as arrays hold it."""
+    """An element type of the rows: its name in the kernels, and the dtypes of arrays that store it."""
 
     name: str
     storage: type
@@ -68,7 +68,7 @@ BYTE, FLOAT, DOUBLE = (KINDS[name] for name in ("unsigned char", "float", "doubl
 
 
 def data(kind, n, k, d, seed=0):
-    """Rows as stored, and centers that are drawn alike."""
+    """Rows as stored, and centers of the same distribution."""
     local = np.random.default_rng(seed)
     if kind is BYTE:
         return local.integers(0, 256, (n, d)).astype(np.uint8), local.uniform(0, 255, (k, d))
@@ -134,7 +134,7 @@ def row_facts(device, kind, X, scaled):
 
 
 def facts_of(kind, C, scaled, *, whole=False):
-    """What kernels/update_centers.cu tells of the centers, from NumPy."""
+    """The facts of the centers that the device computes, from NumPy."""
     z = scaled.z(C)
     rest = np.sqrt(((z - halves_of(z).astype(np.float64)) ** 2).sum(axis=1))
     norm = np.sqrt((z**2).sum(axis=1)) + rest
@@ -235,7 +235,7 @@ class Centers:
         self.control = device.upload(control_words(**{"N_LIMIT": HISTORY, **words}))
 
     def launch(self, sums=None, weight_sums=None, grid=None, weight_grid=None):
-        """New centers from sums, or (without) the facts of those that are given."""
+        """New centers from sums; without sums, the facts of the given centers."""
         device, given = self.device, sums is None
         upload = [None, None, None]
         n_limbs = 0

@@ -1,4 +1,4 @@
-"""One launch each of the screens of many centers, and plain words of what they should find."""
+"""Launches of the screens of many centers, and plain Python of what they should return."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def stored(values, dtype):
 
 @dataclass
 class Screen:
-    """Rows and centers as the screens see them; z = x scale + offset, halves h, in float64."""
+    """Rows and centers as the screens read them; z = x scale + offset, halves h, in float64."""
 
     device: object
     dtype: np.dtype
@@ -71,12 +71,12 @@ class Screen:
 
     def _halves(self, values):
         z = values * self.scale + self.offset.astype(np.float64)
-        with np.errstate(over="ignore"):  # of tests that want it
+        with np.errstate(over="ignore"):  # in tests of overflow
             return z, z.astype(np.float32).astype(np.float16).astype(np.float64)
 
     @property
     def radii(self):
-        """What a score can be wrong, in float64, and a little more."""
+        """Bounds of the error of a score, in float64, and a little more."""
         rest, norm, constant = (float(self.facts[f]) for f in (Fact.PER_REST, Fact.PER_NORM, Fact.CONSTANT))
         return (self.rests * rest + self.norms * norm + constant) * (1 + 1e-6)
 
@@ -114,7 +114,7 @@ class Screen:
     # ---- launches ---------------------------------------------------------------------------------------------------
 
     def upload(self, labels=None, drift=None, uppers=None, lowers=None, slots=None, n_groups=None):
-        """What the launches work on; `drift` is that of the centers, and then of the groups."""
+        """Copy the arrays of the launches to the device; `drift` is that of the centers, and then of the groups."""
         self.n_groups = n_groups or ScoreTile(**SMALL, CHUNK=1).n_groups
         up, n = self.device.upload, self.n
         rng = np.random.default_rng(5)
@@ -272,7 +272,7 @@ def plain_top_two(scores):
 
 
 def group_members(k, n_groups):
-    """Pairs of centers are dealt to the groups in turn."""
+    """The centers of each group: pairs of centers go to the groups in turn."""
     members = [[] for _ in range(n_groups)]
     for place, j in enumerate(range(0, k, 2)):
         members[place % n_groups] += [j, j + 1] if j + 1 < k else [j]
