@@ -111,7 +111,7 @@ def test_near_ties_climb_the_whole_ladder(dtype):
 
 def test_rows_for_the_host_come_a_few_at_a_time(monkeypatch):
     X, C = near_ties(100, 7, 11, seed=1, dtype=np.float64)
-    monkeypatch.setattr("gpukmeans.backends.cuda.workspace.EXACT_BYTES", 3 * 11 * 8)
+    monkeypatch.setattr("gpukmeans.backends.cuda.dense_workspace.EXACT_BYTES", 3 * 11 * 8)
     run = load(X).start(C)
     assert run.assign().n_exact > 3
     assert np.array_equal(run.labels(), nearest(X, C))

@@ -11,8 +11,8 @@ import pytest
 from gpukmeans.backends.cpu.backend import NumpyBackend
 from gpukmeans.backends.cuda.backend import CupyBackend
 from gpukmeans.backends.cuda.control import Control
+from gpukmeans.backends.cuda.dense_workspace import DenseWorkspace
 from gpukmeans.backends.cuda.screen_tiles import ScoreTile
-from gpukmeans.backends.cuda.workspace import DenseWorkspace
 from gpukmeans.certificates.drift import lower_limit, upper_limit
 from tests.emulator import EmulatorDevice, EmulatorError
 from tests.emulator.testing import skip_without_compiler
@@ -257,7 +257,7 @@ def check_counts(device, k=300, d=3):
     run = rows.start(means)
     run.assign()
     sums, weights = run.sums()
-    work = DenseWorkspace(rows, k, 2, True)
+    work = DenseWorkspace(rows.table, k, 2, True)
     starts = means + rng.standard_normal((2, k, d)) * np.exp(rng.uniform(-9, 2, (1, k, 1)))
     work.begin(starts)
     n_groups = device.download(work.drift).shape[1] - k
@@ -272,7 +272,7 @@ def check_counts(device, k=300, d=3):
         work.reset(9)
         work.launch_update()
         after = device.download(work.centers)
-        want += [true_counts(*pair, rows.half_scale, n_groups) for pair in zip(before, after, strict=True)]
+        want += [true_counts(*pair, rows.table.half_scale, n_groups) for pair in zip(before, after, strict=True)]
         before = after
         counts = device.download(work.drift).astype(np.float64)
         assert (counts >= want).all()

@@ -10,7 +10,7 @@ from gpukmeans.backends.cpu.backend import NumpyBackend
 from gpukmeans.backends.cuda import tuning
 from gpukmeans.backends.cuda.backend import CupyBackend
 from gpukmeans.backends.cuda.seeding import plusplus as cupy_plusplus
-from gpukmeans.engine.seeding import draws, plusplus
+from gpukmeans.engine.seeding import plusplus
 from gpukmeans.engine.seeding.draws import probabilities
 from gpukmeans.engine.seeding.parallel import kmeans_parallel
 from gpukmeans.engine.seeding.plusplus import kmeans_plusplus, many_kmeans_plusplus
@@ -156,7 +156,7 @@ def test_every_seed_is_the_same_launches(monkeypatch):
     rows = CupyBackend(device).load(rows_of(300, 6, np.float32))
     steps, inside = [], cupy_plusplus._Plusplus._one_seed
     seen = []
-    real = rows.launch.device.kernel
+    real = rows.table.launch.device.kernel
 
     def kernel(file, name, constants):
         function = real(file, name, constants)
@@ -221,8 +221,8 @@ def test_a_run_that_was_settled_goes_on_by_itself(monkeypatch):
     X = np.concatenate([rows_of(200, 4, np.float32), near_twins(30, np.float32)])
     rows = CupyBackend(EmulatorDevice()).load(X)
     steps = []
-    smallest = draws.smallest
-    monkeypatch.setattr(draws, "smallest", lambda *args: steps.append(len(args[-1])) or smallest(*args))
+    smallest = plusplus.smallest
+    monkeypatch.setattr(plusplus, "smallest", lambda *args: steps.append(len(args[-1])) or smallest(*args))
     p = probabilities(len(X), None, F64)
     settled = 0
     for seed in range(10):

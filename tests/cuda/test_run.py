@@ -283,7 +283,7 @@ def test_centers_and_rows_far_from_all_others_count(dtype):
     X[i], X[j] = far, far / 8
     C = np.array([[0, 0], [1, 1], [far, far], [far / 8, far]], dtype)
     rows = load(X)
-    assert np.isinf(rows.device.download(rows.facts.norms)[[i, j]]).all()
+    assert np.isinf(rows.table.device.download(rows.table.facts.norms)[[i, j]]).all()
     run = rows.start(C)
     run.assign()
     assert np.array_equal(run.labels(), nearest(X, C))

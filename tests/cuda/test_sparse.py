@@ -236,7 +236,7 @@ def test_no_seed_of_ordinary_rows_needs_exact_arithmetic(monkeypatch, init):
         monkeypatch.setattr(exact.ExactPotentials, verb, refuse)
     for X in (rows_of(200, 30, 0.3), rows_of(100, 8, 0.1, np.float32)):
         rows = load(X, weights_of(X.shape[0]))
-        draw_rows(init, rows, 20, check_random_state(0), rows.host_weight, X.dtype, NumpyBackend().load)
+        draw_rows(init, rows, 20, check_random_state(0), rows.table.host_weight, X.dtype, NumpyBackend().load)
 
 
 def test_rows_without_a_grid_can_be_labelled_but_not_summed():
@@ -259,7 +259,7 @@ def test_more_features_than_dense_rows_may_have():
     X = sparse.csr_array((np.ones(2), ([0, 1], [5, d - 1])), shape=(2, d))
     rows = load(X, sums=False)
     assert rows.take(np.array([1]))[0, d - 1] == 1.0
-    assert rows.table.size == 2
+    assert rows.table.host.size == 2
 
 
 def test_what_cannot_be_loaded_is_named(monkeypatch):
@@ -270,7 +270,7 @@ def test_what_cannot_be_loaded_is_named(monkeypatch):
     with pytest.raises(ValueError, match="n_samples=30 should be at most 29"):
         load(X)
     monkeypatch.undo()
-    monkeypatch.setattr("gpukmeans.backends.cuda.sparse.rows.MOST_FEATURES", 19)
+    monkeypatch.setattr("gpukmeans.backends.cuda.sparse.table.MOST_FEATURES", 19)
     with pytest.raises(ValueError, match="n_features=20 should be at most 19 on a GPU"):
         load(X)
 

@@ -260,9 +260,10 @@ def test_what_is_found_out_of_problems_is_found_out_of_each(dtype, weighted):
     backend = emulated()
     together = backend.load_many(X, weights)
     for number, x in enumerate(X):
-        alone, view = backend.load(x, weights[number] if weighted else None), together.problem(number)
+        alone = backend.load(x, weights[number] if weighted else None).table
+        view = together.problem(number).table
         for name in ("norms", "rests", "offsets", "scales", "scale", "unit"):
-            one, other = (backend._device.download(getattr(rows.facts, name)) for rows in (alone, view))
+            one, other = (backend._device.download(getattr(table.facts, name)) for table in (alone, view))
             assert np.array_equal(one, other), name
         assert np.array_equal(alone.facts.table, view.facts.table)
         assert (alone.grid.bits, alone.grid.n_limbs) == (view.grid.bits, view.grid.n_limbs)

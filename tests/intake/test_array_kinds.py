@@ -19,7 +19,8 @@ from sklearn.exceptions import ConvergenceWarning
 from gpukmeans import BisectingKMeans, KMeans, MiniBatchKMeans, SphericalKMeans
 from gpukmeans.arrays.on_device import host_copy
 from gpukmeans.backends.cuda import tuning
-from gpukmeans.backends.cuda.backend import CupyBackend, CupyRows
+from gpukmeans.backends.cuda.backend import CupyBackend
+from gpukmeans.backends.cuda.table import CupyDenseTable
 from gpukmeans.evaluation import cluster_class_counts, evaluate
 from gpukmeans.exact.warp_order import row_square_distances
 from gpukmeans.intake.kinds import ArrayKind
@@ -375,7 +376,9 @@ def test_nothing_as_long_as_the_rows_goes_between_host_and_device(params):
 
 
 def test_transfers_are_seen(monkeypatch):
-    monkeypatch.setattr(CupyRows, "labels_there", lambda self, labels: self.device.upload(self.device.download(labels)))
+    monkeypatch.setattr(
+        CupyDenseTable, "labels_for_caller", lambda self, labels: self.device.upload(self.device.download(labels))
+    )
     assert most_transferred(8192) == 4 * 8192
 
 

@@ -148,7 +148,7 @@ def test_rows_outlive_the_callers_name_for_them(device):
     X = rows(np.float32)
     there = device.upload(X)
     loaded = CupyBackend(device).load(on_device(there))
-    assert loaded.X.address == there.address
+    assert loaded.table.X.address == there.address
     plain = loaded.unweighted()
     del there, loaded
     assert np.array_equal(plain.take(np.arange(60)), X)

@@ -145,7 +145,7 @@ def test_the_device_makes_the_grid_of_the_host(name, dtype):
     rows = CupyBackend(EmulatorDevice()).load(X, weight)
     want = X if X.dtype != np.float16 else X.astype(np.float64)
     assert_same_grid(rows.grid, Grid.for_rows(want, weight))
-    assert np.array_equal(rows.device.download(rows.facts.scale), rows.grid.scale[None])
+    assert np.array_equal(rows.table.device.download(rows.table.facts.scale), rows.grid.scale[None])
     assert_same_grid(rows.unweighted().grid, Grid.for_rows(want))
     assert_same_grid(NumpyBackend().load(want, weight).grid, rows.grid)
 

@@ -147,14 +147,14 @@ def test_rows_are_scaled_to_leave_room_for_outliers():
     for shift, size in ((0.0, 1.0), (1e6, 1e-3), (-1e30, 1e27), (0.0, 1e-42)):
         X = (shift + size * np.random.default_rng(0).standard_normal((200, 5))).astype(np.float64)
         rows = CupyBackend(EmulatorDevice()).load(X)
-        z = X * rows.half_scale + rows.device.download(rows.facts.offsets)[0, :5]
+        z = X * rows.table.half_scale + rows.table.device.download(rows.table.facts.offsets)[0, :5]
         assert 2**9 < abs(z).max() < 2**12
-        assert np.isfinite(rows.device.download(rows.facts.norms)).all()
+        assert np.isfinite(rows.table.device.download(rows.table.facts.norms)).all()
     rows = CupyBackend(EmulatorDevice()).load(np.full((3, 2), 7.5, np.float32))  # no spread at all
-    assert rows.half_scale == 1
+    assert rows.table.half_scale == 1
     rows = CupyBackend(EmulatorDevice()).load(np.array([[0, 255], [2, 254]], np.uint8))
-    assert rows.half_scale == 1
-    assert rows.device.download(rows.facts.offsets)[0, :3].tolist() == [-1, -254, 0]
+    assert rows.table.half_scale == 1
+    assert rows.table.device.download(rows.table.facts.offsets)[0, :3].tolist() == [-1, -254, 0]
 
 
 # ---- settle_rows ----------------------------------------------------------------------------------------------

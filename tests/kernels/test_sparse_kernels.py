@@ -195,34 +195,34 @@ CASES = {
 def test_the_radius_bounds_the_errors_of_the_scores(case):
     X, C = CASES[case]()
     rows = load(X, device=watched())
-    run = rows.start(C)
-    norms, facts = rows.device.download(rows.norms), rows.device.download(run._work.facts)[0].astype(float)
-    starts = rows.device.download(run._work.half_squares)[0]
+    table, run = rows.table, rows.start(C)
+    norms, facts = table.device.download(table.norms), table.device.download(run._work.facts)[0].astype(float)
+    starts = table.device.download(run._work.half_squares)[0]
     lanes = 8 if len(C) <= 8 else 32
     for i in range(X.shape[0]):
         x = X.indices[X.indptr[i] : X.indptr[i + 1]], X.data[X.indptr[i] : X.indptr[i + 1]]
         reach = (len(x[0]) + 4.0) * 2.0**-53 * (1 + 2.0**-7) * norms[i]
         radius = Fraction(reach * facts[Fact.PER_REST] + facts[Fact.CONSTANT])
-        true = true_scores(x, C, rows.half_scale)
-        for score, want in zip(plain_scores(x, C, rows.half_scale, lanes), true, strict=True):
+        true = true_scores(x, C, table.half_scale)
+        for score, want in zip(plain_scores(x, C, table.half_scale, lanes), true, strict=True):
             assert abs(Fraction(score) - want) <= radius
         # Squares were rounded once above; those of the kernel are within what is left of the radius.
         for start, c in zip(starts.tolist(), C.astype(float), strict=False):
-            square = sum(Fraction(v) ** 2 for v in c.tolist()) * Fraction(rows.half_scale) ** 2 / 2
+            square = sum(Fraction(v) ** 2 for v in c.tolist()) * Fraction(table.half_scale) ** 2 / 2
             assert abs(Fraction(start) + square) <= Fraction(facts[Fact.CONSTANT])
-        assert norms[i] ** 2 >= sum((Fraction(v) * Fraction(rows.half_scale)) ** 2 for v in x[1].tolist())
+        assert norms[i] ** 2 >= sum((Fraction(v) * Fraction(table.half_scale)) ** 2 for v in x[1].tolist())
 
 
 def check_limits(device):
     X, C = rows_of(60, 40, 0.3), np.random.default_rng(4).standard_normal((6, 40))
     rows = load(X, device=device)
-    run = rows.start(C)
+    table, run = rows.table, rows.start(C)
     run.assign(move=False)
-    limits = rows.device.download(run._work.limits)[0].astype(float)
+    limits = table.device.download(run._work.limits)[0].astype(float)
     distances, unit = square_distances(X.toarray(), C)
     for limit, row in zip(limits, distances, strict=True):
         own, other = sorted(row)[:2]
-        want = (float(Fraction(int(other)) * unit) ** 0.5 - float(Fraction(int(own)) * unit) ** 0.5) * rows.half_scale
+        want = (float(Fraction(int(other)) * unit) ** 0.5 - float(Fraction(int(own)) * unit) ** 0.5) * table.half_scale
         assert limit < want
         assert limit > want - 1e-5
 
@@ -250,7 +250,7 @@ def test_rows_are_skipped_and_found_again():
 def test_nothing_is_assigned_when_stopped():
     run = load(rows_of(30, 20, 0.3), device=watched()).start(np.ones((2, 20)) * [[1.0], [2.0]])
     work = run._work
-    work.put_word(Control.STOP, 5)
+    work.set_control(Control.STOP, 5)
     work.launch_assign()
     assert (run.labels() == -1).all()
 

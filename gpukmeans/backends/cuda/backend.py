@@ -1,8 +1,7 @@
-"""The CUDA backend: raw kernels on a device, reached through device.py."""
+"""The CUDA backend: kernels/*.cu on a device that `device/seam.py` describes."""
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
@@ -13,27 +12,21 @@ from gpukmeans.arrays.on_device import (
     ROW_DTYPE_NAMES,
     ROW_DTYPES,
     DeviceInput,
-    bfloat16_values,
     center_dtype,
     dtype_name,
 )
 from gpukmeans.arrays.sparse import is_sparse
-from gpukmeans.arrays.types import F64, I64
+from gpukmeans.arrays.types import F64
 from gpukmeans.backends.cuda import tuning
 from gpukmeans.backends.cuda.batches import HostFeed, ResidentFeed
-from gpukmeans.backends.cuda.control import Scale
 from gpukmeans.backends.cuda.device.cupy_device import CupyDevice, current_device
 from gpukmeans.backends.cuda.device.probe import probe
 from gpukmeans.backends.cuda.device.seam import Device, explained_memory_errors
-from gpukmeans.backends.cuda.facts import RowFacts, row_facts
-from gpukmeans.backends.cuda.rows import DeviceRows, Launcher
-from gpukmeans.backends.cuda.runs import CupyRuns, variances
-from gpukmeans.backends.cuda.seeding.plusplus import plusplus
-from gpukmeans.backends.cuda.seeding.steps import CupySeeding
+from gpukmeans.backends.cuda.rows import CupyRows
 from gpukmeans.backends.cuda.sparse.rows import CupySparseRows, SparseSource
-from gpukmeans.backends.cuda.workspace import DenseWorkspace, Workspace
-from gpukmeans.backends.protocol import CsrRows, Drawn
-from gpukmeans.exact.sums import Grid, weight_grid
+from gpukmeans.backends.cuda.sparse.table import CupySparseTable
+from gpukmeans.backends.cuda.table import CupyDenseTable, Launcher
+from gpukmeans.backends.protocol import CsrRows
 from gpukmeans.exact.unit_rows import unit_rows
 
 #: Row indices are int32 on the device.
@@ -62,7 +55,7 @@ class CupyBackend:
     ) -> CupyRows | CupySparseRows:
         if is_sparse(X):
             _check_count(X.shape[0])
-            return CupySparseRows(Launcher(self._device), X, sample_weight, sums=sums)
+            return CupySparseRows(CupySparseTable(Launcher(self._device), X, sample_weight, sums=sums))
         return self._load_dense(X, sample_weight, sums=sums)
 
     def _load_dense(self, X: NDArray | DeviceInput, sample_weight: F64 | None = None, *, sums: bool = True) -> CupyRows:
@@ -77,7 +70,8 @@ class CupyBackend:
             array = self._adopted(X) if isinstance(X, DeviceInput) else self._device.upload(np.ascontiguousarray(X))
         with explained_memory_errors(self._device, f"what is kept of {what}", (8 if sample_weight is None else 16) * n):
             source = X if isinstance(X, DeviceInput) else None
-            return CupyRows.read(Launcher(self._device), array, X.dtype, sample_weight, sums=sums, source=source)
+            table = CupyDenseTable.read(Launcher(self._device), array, X.dtype, sample_weight, sums=sums, source=source)
+            return CupyRows(table)
 
     def problems_at_a_time(
         self, shape: tuple[int, int], dtype: np.dtype, n_clusters: int, n_runs: int, *, weighted: bool
@@ -93,10 +87,11 @@ class CupyBackend:
             source = X if isinstance(X, DeviceInput) else None
             array = array.reshape((n_problems * n, d))
             launcher = Launcher(self._device)
-            return CupyRows.read(launcher, array, X.dtype, sample_weight, n_problems=n_problems, source=source)
+            table = CupyDenseTable.read(launcher, array, X.dtype, sample_weight, n_problems=n_problems, source=source)
+            return CupyRows(table)
 
     def _adopted(self, X: DeviceInput) -> Any:
-        """The caller's array as ours, in place if it is C-contiguous."""
+        """The caller's array as a device array: the same memory if it is C-contiguous, else a copy."""
         if X.device != self._device.index:
             raise ValueError(
                 f"X lies on CUDA device {X.device}, but this backend computes on CUDA device {self._device.index}: "
@@ -130,12 +125,14 @@ class CupyBackend:
         launch = Launcher(self._device)
         if is_sparse(X):
             return ResidentFeed(SparseSource(launch, X))
-        return HostFeed(
-            self._device, X, batch_size, lambda batch: CupyRows.read(launch, batch, X.dtype, None), self._load_dense
-        )
+
+        def rows_of(batch: Any) -> CupyRows:
+            return CupyRows(CupyDenseTable.read(launch, batch, X.dtype, None))
+
+        return HostFeed(self._device, X, batch_size, rows_of, self._load_dense)
 
     def minds(self, dtype: np.dtype) -> bool:
-        """Every value is read while rows are loaded."""
+        """True: `load` reads every value."""
         return True
 
     def describe(self) -> str:
@@ -149,151 +146,3 @@ def _check_count(n_samples: int) -> None:
             f"n_samples={n_samples} should be at most {MOST_SAMPLES} on one device; split the rows or use "
             "backend='numpy'."
         )
-
-
-class CupyRows(DeviceRows):
-    """Dense rows, as they are stored.
-
-    Or those of several fits of one shape, one after another (`gpukmeans.backends.Problems`): then kernels take every
-    problem as a third axis of the grid.
-    """
-
-    def __init__(
-        self,
-        launcher: Launcher,
-        X: Any,
-        dtype: np.dtype,
-        host_weight: F64 | None,
-        weights: Any,
-        facts: RowFacts,
-        *,
-        source: object = None,
-    ) -> None:
-        super().__init__(launcher, dtype, host_weight, weights)
-        self.X = X
-        self._source = source  # whose memory X may be
-        self.n_problems = len(facts.table)
-        self.n_samples, self.n_features = X.shape[0] // self.n_problems, X.shape[1]
-        self.facts, self.grid = facts, facts.grid
-        #: How the rows of the first problem become halves (kernels/screen.cuh).
-        self.half_scale = float(facts.table[0, Scale.HALF_SCALE])
-        #: The largest magnitude if every value is a whole number, else infinity; and the largest magnitude.
-        self.largest_integer = float(facts.table[:, Scale.LARGEST_WHOLE].max())
-        self.largest = float(facts.largest.max())
-        #: Whether the rows begin where 16 bytes can be read at once.
-        self.aligned = self.device.address(X) % 16 == 0
-
-    @classmethod
-    def read(
-        cls,
-        launcher: Launcher,
-        X: Any,
-        dtype: np.dtype,
-        sample_weight: F64 | None,
-        *,
-        n_problems: int = 1,
-        sums: bool = True,
-        source: object = None,
-    ) -> CupyRows:
-        """Find out what is to be known of rows (n_problems * n_samples, n_features) on the device."""
-        device, n = launcher.device, X.shape[0] // n_problems
-        weights = None
-        if sample_weight is not None:
-            weights = device.upload(np.ascontiguousarray(sample_weight).reshape(-1))
-        scales = np.broadcast_to(_weight_grid(n, sample_weight).scale, n_problems)
-        facts = row_facts(device, launcher, X, dtype, weights, scales, sums=sums)
-        return cls(launcher, X, dtype, sample_weight, weights, facts, source=source)
-
-    def problem(self, number: int) -> CupyRows:
-        if self.n_problems == 1:
-            return self
-        n = self.n_samples
-        part = slice(number * n, (number + 1) * n)
-        weights = None if self.weights is None else self.weights[part]
-        host_weight = None if self.host_weight is None else self.host_weight[number]
-        facts = self.facts.of_problem(number, n)
-        return CupyRows(self.launch, self.X[part], self.dtype, host_weight, weights, facts, source=self._source)
-
-    @functools.cached_property
-    def weight_grid(self) -> Grid:
-        """The grid of the weights; that of several problems has a scale for each, and two limbs if one needs them."""
-        return _weight_grid(self.n_samples, self.host_weight)
-
-    def _new_workspace(self, n_clusters: int, n_runs: int, exact: bool) -> Workspace:
-        return DenseWorkspace(self, n_clusters, n_runs, exact)
-
-    def runs_at_a_time(self, n_clusters: int, n_runs: int) -> int:
-        return tuning.runs_at_a_time(self.n_samples, n_clusters) if n_runs > 1 else 0
-
-    def start_many(self, centers: NDArray) -> CupyRuns:
-        return CupyRuns(self, centers)
-
-    def plusplus(self, seeds: I64, draws: F64) -> Drawn:
-        return plusplus(self, seeds, draws)
-
-    def seeding(self) -> CupySeeding:
-        return CupySeeding(self)
-
-    def unweighted(self) -> CupyRows:
-        with explained_memory_errors(self.device, f"{self.n_samples} rows without weights", 8 * self.n_samples):
-            return CupyRows.read(self.launch, self.X, self.dtype, None, n_problems=self.n_problems, source=self._source)
-
-    def variances(self) -> F64:
-        return variances(self if self.weights is None else self.unweighted())
-
-    def labels_there(self, labels: Any) -> Any:
-        """A copy of labels, (n_samples,), for the caller, where the rows were loaded from."""
-        if self._source is None:
-            return super().labels_there(labels)
-        with (
-            explained_memory_errors(self.device, "the labels", labels.nbytes),
-            self.device.for_caller(labels.shape, labels.dtype) as array,
-        ):
-            self.device.copy(array, labels)
-        return array
-
-    def center_distances(self, centers: NDArray) -> Any:
-        constants = tuning.transform_constants(self.dtype, wide=centers.dtype != np.float32)
-        dtype = np.dtype(np.float32 if constants["CENTER"] == "float" else np.float64)
-        n, k = self.n_samples, len(centers)
-        with (
-            explained_memory_errors(self.device, f"{n} x {k} distances", n * k * dtype.itemsize),
-            self.device.for_caller((n, k), dtype) as distances,
-        ):
-            there = self.device.upload(np.ascontiguousarray(centers, dtype))
-            step = max(1, tuning.DISTANCE_TERMS // (k * self.n_features))
-            for start in range(0, n, step):
-                X, part = self.X[start : start + step], distances[start : start + step]
-                args = (X, there, np.int64(len(X)), np.int32(self.n_features), np.int32(k), part)
-                self.launch("center_distances", constants, tuning.stride_blocks(len(X), 8), 256, args)
-        return distances
-
-    def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> CupyRows:
-        n_bytes = len(indices) * (self.n_features * self.X.dtype.itemsize + (8 if sample_weight is None else 16))
-        with explained_memory_errors(self.device, f"a copy of {len(indices)} rows", n_bytes):
-            X = self._gathered(self.device.upload(np.asarray(indices, np.int32)), 0, len(indices))
-            return CupyRows.read(self.launch, X, self.dtype, sample_weight, sums=sums)
-
-    def take(self, indices: NDArray[np.int64]) -> NDArray:
-        if len(indices) == 0:
-            return np.empty((0, self.n_features), self.dtype)
-        return self.gather(self.device.upload(np.asarray(indices, np.int32)), 0, len(indices))
-
-    def gather(self, indices: Any, start: int, count: int) -> NDArray:
-        """Rows on the host, by a device array of their indices."""
-        found = self.device.download(self._gathered(indices, start, count))
-        return bfloat16_values(found) if self.dtype == BFLOAT16 else found
-
-    def _gathered(self, indices: Any, start: int, count: int) -> Any:
-        """The same on the device."""
-        target = self.device.empty((count, self.n_features), self.X.dtype)
-        args = (self.X, indices, np.int64(start), np.int64(count), np.int32(self.n_features), target)
-        self.launch("gather_rows", tuning.row_constants(self.dtype), tuning.stride_blocks(count, 8), 256, args)
-        return target
-
-
-def _weight_grid(n_samples: int, sample_weight: F64 | None) -> Grid:
-    """`weight_grid`, of each problem where there are several: weights of shape (n_problems, n_samples)."""
-    if sample_weight is None or sample_weight.ndim == 1:
-        return weight_grid(n_samples, sample_weight)
-    return Grid.for_rows(np.ascontiguousarray(sample_weight.T))

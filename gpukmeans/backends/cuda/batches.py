@@ -1,10 +1,10 @@
-"""Mini-batches for the device: gathered there, or gathered on the host and copied while the device is busy."""
+"""Mini-batches for the device: gathered on it, or gathered on the host and copied while the device computes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,18 +12,22 @@ from numpy.typing import NDArray
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.cuda.device.seam import Device, explained_memory_errors
 from gpukmeans.backends.cuda.device.stage import Stage
+from gpukmeans.backends.protocol import Rows
 
-if TYPE_CHECKING:
-    from gpukmeans.backends.cuda.backend import CupyRows
-    from gpukmeans.backends.cuda.sparse.rows import CupySparseRows, SparseSource
+
+class Source(Protocol):
+    """Rows of which batches can be taken: all of them on the device, or in CSR on the host."""
+
+    def subset(self, indices: I64, sample_weight: F64 | None = None, *, sums: bool = True) -> Rows:
+        """See `gpukmeans.backends.Rows.subset`."""
 
 
 class ResidentFeed:
-    """Batches of rows that lie on the device as a whole, or in CSR on the host."""
+    """Batches that are gathered when they are received."""
 
     ahead = False
 
-    def __init__(self, rows: CupyRows | SparseSource) -> None:
+    def __init__(self, rows: Source) -> None:
         self._rows = rows
         self._sent: list[I64] = []
 
@@ -36,21 +40,31 @@ class ResidentFeed:
     def send(self, indices: I64) -> None:
         self._sent.append(indices)
 
-    def receive(self) -> CupyRows | CupySparseRows:
+    def receive(self) -> Rows:
         return self._rows.subset(self._sent.pop(0))
 
     def drop(self) -> None:
         self._sent.clear()
 
-    def some(self, indices: I64, sample_weight: F64 | None = None) -> CupyRows | CupySparseRows:
+    def some(self, indices: I64, sample_weight: F64 | None = None) -> Rows:
         return self._rows.subset(indices, sample_weight, sums=False)
 
 
 class HostFeed:
-    """Batches of rows in the host's memory, or in a file that is mapped to it, of which the device never holds more.
+    """Batches of rows in the host's memory, or in a memory-mapped file; the device holds two batches at most.
 
-    A thread of its own gathers a batch into memory that the device can read and has it copied, while the batch before
-    is worked on.
+    A separate thread gathers a batch into page-locked memory and starts its copy, while the device works on the batch
+    before.
+
+    Parameters
+    ----------
+    device : Device
+    X : ndarray of shape (n_samples, n_features)
+    batch_size : int
+    rows_of : callable
+        The rows of a batch that is on the device.
+    load : callable
+        `Backend.load` for dense rows.
     """
 
     ahead = True
@@ -60,8 +74,8 @@ class HostFeed:
         device: Device,
         X: NDArray,
         batch_size: int,
-        rows_of: Callable[[Any], CupyRows],
-        load: Callable[..., CupyRows],
+        rows_of: Callable[[Any], Rows],
+        load: Callable[..., Rows],
     ) -> None:
         shape = (batch_size, X.shape[1])
         with explained_memory_errors(device, "two batches", 2 * batch_size * X.shape[1] * X.itemsize):
@@ -75,7 +89,7 @@ class HostFeed:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._thread.shutdown()  # after the last gather: its memory must not go before
+        self._thread.shutdown()  # waits for the last gather, which writes to a stage's memory
 
     def send(self, indices: I64) -> None:
         stage = self._free.pop()
@@ -85,7 +99,7 @@ class HostFeed:
         np.take(self._X, indices, axis=0, out=stage.host()[: len(indices)], mode="clip")  # the other modes copy twice
         stage.send()
 
-    def receive(self) -> CupyRows:
+    def receive(self) -> Rows:
         if self._current is not None:
             self._current.release()
             self._free.append(self._current)
@@ -99,5 +113,5 @@ class HostFeed:
             self._free.append(stage)
         self._sent.clear()
 
-    def some(self, indices: I64, sample_weight: F64 | None = None) -> CupyRows:
+    def some(self, indices: I64, sample_weight: F64 | None = None) -> Rows:
         return self._load(self._X[indices], sample_weight, sums=False)

@@ -1,21 +1,24 @@
-"""The words of kernels/control.cuh: by them launches speak to those that follow, and to the host."""
+"""Layout of the control array: flags and counters that each kernel passes to the next kernels and to the host.
+
+Also of the other small arrays that kernels and the host share.  The names are those of kernels/control.cuh.
+"""
 
 from __future__ import annotations
 
 from enum import IntEnum, auto
 
-#: Iterations that the device keeps a record of until the host looks.
+#: Records of iterations that the device keeps until the host downloads them.
 HISTORY = 64
 
 
-class _Word(IntEnum):
+class _Element(IntEnum):
     @staticmethod
     def _generate_next_value_(name: str, start: int, count: int, last_values: list[int]) -> int:
         return count
 
 
-class Control(_Word):
-    """int32 words of the device's control."""
+class Control(_Element):
+    """int32 elements of the control array of a run."""
 
     STOP = auto()
     N_SKIPPED = auto()
@@ -31,12 +34,12 @@ class Control(_Word):
     EPOCH = auto()
 
 
-#: The first of the words that outlive an assignment.
+#: The first of the elements that are not cleared before an assignment.
 LASTING = Control.HAS_EQUAL
 
 
-class Reason(_Word):
-    """Why launches do nothing."""
+class Reason(_Element):
+    """Values of `Control.STOP`: why launches have no effect."""
 
     GO_ON = auto()
     LABELS_STAYED = auto()
@@ -47,8 +50,8 @@ class Reason(_Word):
     ITERATIONS_DONE = auto()
 
 
-class Fact(_Word):
-    """float32 words that the next assignment reads."""
+class Fact(_Element):
+    """float32 elements of the facts about the centers of a run, which the next assignment reads."""
 
     PER_REST = auto()
     PER_NORM = auto()
@@ -56,16 +59,16 @@ class Fact(_Word):
     WHOLE = auto()
 
 
-class Scale(_Word):
-    """float64 words of a problem, that the host has written."""
+class Scale(_Element):
+    """float64 elements of the scales of a problem, which the host writes."""
 
     HALF_SCALE = auto()
     WEIGHT_SCALE = auto()
     LARGEST_WHOLE = auto()
 
 
-class History(_Word):
-    """float64 words of the record of an iteration."""
+class History(_Element):
+    """float64 elements of the record of an iteration."""
 
     MOVED = auto()
     SKIPPED = auto()
@@ -75,8 +78,8 @@ class History(_Word):
     EMPTY = auto()
 
 
-class Measure(_Word):
-    """float64 rows of what update_centers.cu measures of each center."""
+class Measure(_Element):
+    """float64 rows of the measures of the centers, which update_centers.cu writes: one value for each center."""
 
     WEIGHT = auto()
     SHIFT_SQUARE = auto()

@@ -1,4 +1,4 @@
-"""What is found out about rows when they are loaded on the device: are they allowed, their norms, their grid."""
+"""Facts about rows, computed when they are loaded on the device: whether values are allowed, norms, halves, grids."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class RowFacts:
     largest : ndarray of shape (n_problems,), float64
         The largest magnitudes.
     grids : Grid or None
-        Of all problems, its scale of shape (n_problems, n_features), if it was asked for; two limbs if one of them
-        needs them.
+        For all problems, with `scale` of shape (n_problems, n_features); two limbs if one problem needs them.  None
+        for rows that are not to be summed.
     n_limbs : ndarray of shape (n_problems,)
-        What each problem needs.
+        Limbs that each problem needs.
     scale : device array of shape (n_problems, n_features), float64, or None
-        That of the grids.
+        The scale of the grids.
     unit : device array of shape (n_problems, n_features), float64, or None
         One over it.
     """
@@ -58,7 +58,7 @@ class RowFacts:
     unit: Any
 
     def of_problem(self, number: int, n_samples: int) -> RowFacts:
-        """Of one of the problems; device arrays are the same memory."""
+        """The facts of one problem; device arrays are the same memory."""
         own, rows = slice(number, number + 1), slice(number * n_samples, (number + 1) * n_samples)
         grids = self.grids
         if grids is not None:
@@ -71,15 +71,15 @@ class RowFacts:
 
     @property
     def grid(self) -> Grid | None:
-        """``Grid.for_rows`` of the same values and weights, bit for bit, of a single problem; else that of all."""
+        """``Grid.for_rows`` of the values and weights of one problem, bit for bit; of several, the grid of all."""
         if self.grids is None or len(self.table) > 1:
             return self.grids
         return Grid(self.grids.scale[0], self.grids.bits, self.grids.n_limbs)
 
 
-#: Rows are scaled so that those of the sample come to 2**HALF_ROOM at most; halves end at 2**16.
+#: Rows are scaled so that those of the sample are at most 2**HALF_ROOM; the largest half is below 2**16.
 HALF_ROOM = 11
-#: Of the scale of float64 rows, and of that of others, which must be a float32.
+#: Largest exponents of the scale: for float64 rows, and for others, whose scale must be a float32.
 LARGEST_EXPONENTS = (900, 120)
 
 
@@ -93,7 +93,9 @@ def row_facts(
     *,
     sums: bool,
 ) -> RowFacts:
-    """Read rows once, and once more where the grid depends on their values; as many launches for many problems.
+    """Compute the facts: rows are read once, and twice where the grid depends on their values.
+
+    Many problems take as many launches as one.
 
     Parameters
     ----------
@@ -101,16 +103,16 @@ def row_facts(
         Elements as `dtype` says.
     weights : device array of shape (n_problems * n_samples,), float64, or None
     weight_scales : ndarray of shape (n_problems,), float64
-        Of the grids of the weights.
+        The scales of the grids of the weights.
     sums : bool
-        Whether a grid is wanted.
+        Whether the rows are to be summed, and need a grid.
 
     Raises
     ------
     ValueError
         If a value is NaN, infinite or too large.
     ProblemError
-        That error, with the number of the problem where there are several.
+        That error with the number of the problem, if there are several.
     """
     n_problems = len(weight_scales)
     n, d = X.shape[0] // n_problems, X.shape[1]
@@ -156,9 +158,9 @@ def _refuse(largest: F64, dtype: np.dtype) -> None:
 def _choose_halves(
     device: Device, launch: Callable[..., None], X: Any, dtype: np.dtype, n_problems: int
 ) -> tuple[F64, NDArray[np.float32]]:
-    """The scales and the offsets of halves: about the mean of a sample, and as large as leaves room for outliers.
+    """The scales and the offsets by which rows become halves.
 
-    Whole numbers of one byte stay whole.
+    Offsets are minus the means of a sample; scales leave room for outliers.  Whole numbers of one byte stay whole.
     """
     n, d = X.shape[0] // n_problems, X.shape[1]
     means, spread = device.empty((n_problems, d), np.float64), device.empty(n_problems, np.float64)
@@ -174,7 +176,7 @@ def _choose_halves(
     useful = (spread > 0.0) & (spread < np.inf)
     exponents = np.where(useful, HALF_ROOM - power_of_two_above(np.where(useful, spread, 1.0)), 0)
     scales = np.ldexp(1.0, exponents.clip(-most, most))
-    with np.errstate(over="ignore", invalid="ignore"):  # values that are refused below
+    with np.errstate(over="ignore", invalid="ignore"):  # such values are refused later
         offsets[:, :d] = np.nan_to_num(-means * scales[:, None], nan=0.0, posinf=0.0, neginf=0.0)
     return scales, offsets
 
@@ -182,7 +184,7 @@ def _choose_halves(
 def _grids_of_two_limbs(
     device: Device, launch: Callable[..., None], X: Any, dtype: np.dtype, weights: Any, n_problems: int
 ) -> Grid | None:
-    """As if no value lay on the first limb's grid; that of whole numbers of one byte; None if a value is not finite."""
+    """Grids with two limbs, or one for bytes without weights, which are whole; None if a value is not finite."""
     n, d = X.shape[0] // n_problems, X.shape[1]
     if dtype == np.uint8 and weights is None:
         return Grid(np.ones((n_problems, d)), Grid.limb_bits(n), 1)

@@ -1,118 +1,53 @@
-"""What rows on a device have in common, whether they are stored dense or in CSR: kernels by name, and workspaces."""
+"""Rows on a device, as the engine uses them: runs, seeding and batches over a table."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.arrays.on_device import center_dtype
-from gpukmeans.arrays.types import F64
+from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.cuda import tuning
-from gpukmeans.backends.cuda.device.seam import Device, explained_memory_errors
+from gpukmeans.backends.cuda.dense_workspace import DenseWorkspace
+from gpukmeans.backends.cuda.device.seam import explained_memory_errors
 from gpukmeans.backends.cuda.run import CupyRun
-from gpukmeans.backends.cuda.workspace import Workspace
-from gpukmeans.backends.protocol import BatchSums
+from gpukmeans.backends.cuda.runs import CupyRuns, variances
+from gpukmeans.backends.cuda.seeding.plusplus import plusplus
+from gpukmeans.backends.cuda.seeding.steps import CupySeeding
+from gpukmeans.backends.cuda.table import CupyDenseTable, CupyTable
+from gpukmeans.backends.cuda.workspace import Workspace, Workspaces
+from gpukmeans.backends.protocol import BatchSums, Drawn
 from gpukmeans.exact import batch_inertia
-from gpukmeans.exact.sums import Grid
 
 
-class Launcher:
-    """Kernels by name; each file holds one kernel of the file's name."""
+class ResidentRows:
+    """What dense rows and rows in CSR have in common: see `gpukmeans.backends.Rows`.
 
-    def __init__(self, device: Device) -> None:
-        self.device = device
-
-    def __call__(
-        self,
-        name: str,
-        constants: tuning.Constants,
-        grid: int | tuple[int, ...],
-        block: int | tuple[int, ...],
-        args: Sequence[Any],
-        shared_mem: int = 0,
-    ) -> None:
-        self.device.kernel(name, name, constants)(grid, block, args, shared_mem=shared_mem)
-
-
-class DeviceRows:
-    """The rows of one fit on the device, and the buffers that its runs share.
-
-    Attributes
+    Parameters
     ----------
-    host_weight, weights : ndarray and device array of shape (n_samples,), float64, or None
-        Of several problems the former is (n_problems, n_samples), the latter has no axis of the problems.
-    facts : RowFacts or SparseFacts
-    half_scale : float
-        A power of two: screens, limits and drifts are about rows times this.
-    largest_integer : float
-        The largest magnitude if every value is a whole number, else infinity.
+    table : CupyTable
+    new_workspace : callable
+        A workspace for this table, by (n_clusters, n_runs, exact).
     """
 
-    n_problems: int = 1
-    n_samples: int
-    n_features: int
-    grid: Grid | None
-    weight_grid: Any
-    facts: Any
-    half_scale: float
-    largest_integer: float
+    table: CupyTable
 
-    def __init__(self, launcher: Launcher, dtype: np.dtype, host_weight: F64 | None, weights: Any) -> None:
-        self.launch = launcher
-        self.device = launcher.device
-        self.dtype = dtype
-        self.center_dtype = center_dtype(dtype)
-        self.host_weight, self.weights = host_weight, weights
-        self._idle: list[Workspace] = []
-
-    @functools.cached_property
-    def distances(self) -> Any:
-        """(n_samples,) float64: scratch for `inertia` and `farthest`."""
-        with explained_memory_errors(self.device, "the rows' distances", 8 * self.n_samples):
-            return self.device.empty(self.n_samples, np.float64)
-
-    def workspace(self, n_clusters: int, n_runs: int, exact: bool) -> Workspace:
-        """What runs need; what an earlier one of the same kind has left, if there is one."""
-        wanted = (n_clusters, n_runs, exact)
-        fitting = [work for work in self._idle if (work.n_clusters, work.n_runs, work.exact) == wanted]
-        self._idle = fitting[1:]  # others give their memory back
-        work = fitting[0] if fitting else self._new_workspace(*wanted)
-        work.attach(self)
-        return work
-
-    def _new_workspace(self, n_clusters: int, n_runs: int, exact: bool) -> Workspace:
-        raise NotImplementedError
-
-    def leave(self, work: Workspace) -> None:
-        """A run has ended."""
-        work.attach(None)
-        self._idle.append(work)
+    def __init__(self, table: CupyTable, new_workspace: Callable[[int, int, bool], Workspace]) -> None:
+        self.table = table
+        self.n_samples, self.n_features, self.n_problems = table.n_samples, table.n_features, table.n_problems
+        self.grid, self.center_dtype = table.grid, table.center_dtype
+        self._workspaces = Workspaces(new_workspace)
 
     def start(self, centers: NDArray, *, precision: str = "exact") -> CupyRun:
-        return CupyRun(self, centers, precision)
-
-    def labels_there(self, labels: Any) -> Any:
-        """A copy of labels, (n_samples,), for the caller, where the rows were loaded from: on the host."""
-        return self.device.download(labels)
+        return CupyRun(self.table, self._workspaces, centers, precision)
 
     def n_used(self, labels: Any, n_clusters: int) -> int:
         if isinstance(labels, np.ndarray):
             return int(np.count_nonzero(np.bincount(labels, minlength=n_clusters)))
-        return self.n_used_by_each(labels.reshape(1, -1), n_clusters)[0]
-
-    def n_used_by_each(self, labels: Any, n_clusters: int) -> list[int]:
-        """`n_used` of several runs, labels (n_runs, n_samples) on the device."""
-        n_runs = len(labels)
-        used = self.device.empty((n_runs, -(-n_clusters // 32)), np.uint32)
-        self.device.fill(used, 0)
-        grid = (tuning.stride_blocks(self.n_samples, 256), -(-n_clusters // tuning.USED_CLUSTERS), n_runs)
-        args = (labels, np.int64(self.n_samples), np.int32(n_clusters), used)
-        self.launch("used_clusters", {}, grid, 256, args)
-        return np.unpackbits(self.device.download(used).view(np.uint8), axis=1).sum(axis=1).tolist()
+        return self.table.n_used_by_each(labels.reshape(1, -1), n_clusters)[0]
 
     def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:
         run = self.start(centers, precision=precision)
@@ -126,8 +61,58 @@ class DeviceRows:
         return BatchSums(sums, weights, found)
 
     def _batch_inertia(self, centers: NDArray, labels: NDArray[np.int32], weights: F64) -> float:
-        """Of an assignment whose distances leave it open."""
+        """The inertia of an assignment whose rounded distances leave it open."""
         return batch_inertia.in_whole_numbers(self.take(np.arange(self.n_samples)), centers, labels)
 
     def take(self, indices: NDArray[np.int64]) -> NDArray:
-        raise NotImplementedError
+        return self.table.take(indices)
+
+
+class CupyRows(ResidentRows):
+    """Dense rows of one fit, or of several fits of one shape (`gpukmeans.backends.Problems`)."""
+
+    table: CupyDenseTable
+
+    def __init__(self, table: CupyDenseTable) -> None:
+        super().__init__(table, functools.partial(DenseWorkspace, table))
+
+    def problem(self, number: int) -> CupyRows:
+        return self if self.n_problems == 1 else CupyRows(self.table.problem(number))
+
+    def runs_at_a_time(self, n_clusters: int, n_runs: int) -> int:
+        return tuning.runs_at_a_time(self.n_samples, n_clusters) if n_runs > 1 else 0
+
+    def start_many(self, centers: NDArray) -> CupyRuns:
+        return CupyRuns(self.table, self._workspaces, centers)
+
+    def plusplus(self, seeds: I64, draws: F64) -> Drawn:
+        return plusplus(self.table, seeds, draws)
+
+    def seeding(self) -> CupySeeding:
+        return CupySeeding(self.table)
+
+    def unweighted(self) -> CupyRows:
+        return CupyRows(self.table.unweighted())
+
+    def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> CupyRows:
+        return CupyRows(self.table.subset(indices, sample_weight, sums=sums))
+
+    def variances(self) -> F64:
+        rows = self if self.table.weights is None else self.unweighted()
+        return variances(rows.table, rows._workspaces)
+
+    def center_distances(self, centers: NDArray) -> Any:
+        table, n, k = self.table, self.n_samples, len(centers)
+        constants = tuning.transform_constants(table.dtype, wide=centers.dtype != np.float32)
+        dtype = np.dtype(np.float32 if constants["CENTER"] == "float" else np.float64)
+        with (
+            explained_memory_errors(table.device, f"{n} x {k} distances", n * k * dtype.itemsize),
+            table.device.for_caller((n, k), dtype) as distances,
+        ):
+            on_device = table.device.upload(np.ascontiguousarray(centers, dtype))
+            step = max(1, tuning.DISTANCE_TERMS // (k * self.n_features))
+            for start in range(0, n, step):
+                X, part = table.X[start : start + step], distances[start : start + step]
+                args = (X, on_device, np.int64(len(X)), np.int32(self.n_features), np.int32(k), part)
+                table.launch("center_distances", constants, tuning.stride_blocks(len(X), 8), 256, args)
+        return distances

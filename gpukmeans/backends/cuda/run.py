@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import time
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.cuda.control import HISTORY, Control, History, Measure, Reason
-from gpukmeans.backends.cuda.workspace import REPLAYS
+from gpukmeans.backends.cuda.table import CupyTable
+from gpukmeans.backends.cuda.workspace import REPLAYS, Workspaces
 from gpukmeans.backends.protocol import Assigned, Step, Updated
 from gpukmeans.exact.sums import exact_totals_by_label
 from gpukmeans.exact.warp_order import farthest_rows
-
-if TYPE_CHECKING:
-    from gpukmeans.backends.cuda.rows import DeviceRows
 
 _FINAL = (Reason.LABELS_STAYED, Reason.CENTERS_STAYED, Reason.EMPTY_CLUSTER, Reason.ITERATIONS_DONE)
 
@@ -25,19 +23,27 @@ _FINAL = (Reason.LABELS_STAYED, Reason.CENTERS_STAYED, Reason.EMPTY_CLUSTER, Rea
 class CupyRun:
     """Centers, labels and exact sums on the device.
 
-    An iteration is three launches (for more than `tuning.FEW_CENTERS` centers some more): the assignment, the sums that
-    follow it, the centers that follow them.  The last one judges whether to go on, so that the host need not wait:
-    `advance` launches iteration after iteration and looks at the device every few of them.
+    An iteration is three launches (for more than `tuning.FEW_CENTERS` centers some more): the assignment, the update of
+    the sums, the update of the centers.  The last launch decides whether to stop, so that the host need not wait:
+    `advance` launches one iteration after another and downloads the control array after several of them.
+
+    Parameters
+    ----------
+    table : CupyTable
+    workspaces : Workspaces
+        Of that table; the run takes one, and leaves it when the run is deleted.
+    centers : ndarray of shape (n_clusters, n_features)
+    precision : {"exact", "fast"}
     """
 
-    def __init__(self, rows: DeviceRows, centers: NDArray, precision: str) -> None:
+    def __init__(self, table: CupyTable, workspaces: Workspaces, centers: NDArray, precision: str) -> None:
         if precision not in ("exact", "fast"):
             raise ValueError(f"precision={precision!r} should be 'exact' or 'fast'.")
-        self._rows, self._device = rows, rows.device
+        self._table, self._device = table, table.device
         self._k = len(centers)
-        self._work = rows.workspace(self._k, 1, precision == "exact")
-        weakref.finalize(self, rows.leave, self._work).atexit = False
-        #: Whether an update has followed the last assignment, whose centers are then the previous ones.
+        self._work = workspaces.take(self._k, 1, precision == "exact")
+        weakref.finalize(self, workspaces.leave, self._work).atexit = False
+        #: Whether the centers were replaced after the last assignment; its centers are then `Workspace.previous`.
         self._updated = False
         self._assigned = False
         host = self._checked(centers)
@@ -46,7 +52,7 @@ class CupyRun:
     # ---- centers -----------------------------------------------------------------------------------------------
 
     def _checked(self, centers: NDArray) -> NDArray:
-        host = np.array(centers, self._rows.center_dtype, order="C")
+        host = np.array(centers, self._table.center_dtype, order="C")
         self._finite = bool(np.isfinite(host).all())
         self._may_have_equals = True
         return host
@@ -79,25 +85,25 @@ class CupyRun:
         reason = done = 0
         while reason not in _FINAL:
             work.launch_some(limit - done, next(replays, REPLAYS[-1]))
-            reason, done, n_open = self._look()
+            reason, done, n_open = self._progress()
             if reason == Reason.ROWS_LEFT_OPEN:
                 n_exact[done] = work.decide_exactly(n_open)
                 work.launch_move()
                 work.launch_update()
-                reason, done, _ = self._look()
+                reason, done, _ = self._progress()
             if reason == Reason.EQUAL_CENTERS:
-                work.put_word(Control.STOP, Reason.GO_ON)
+                work.set_control(Control.STOP, Reason.GO_ON)
                 self._mark_equal_centers()
                 reason = Reason.ITERATIONS_DONE if done == limit else Reason.GO_ON
         self._assigned = self._updated = True
         history = self._device.download(work.history)[0, :done]
         self._finite = not history[-1, History.EMPTY]
         seconds = (time.perf_counter() - started) / done
-        n = self._rows.n_samples
+        n = self._table.n_samples
         return [step_of(record, n, int(exact), seconds) for record, exact in zip(history, n_exact, strict=False)]
 
-    def _look(self) -> tuple[int, int, int]:
-        """Why the device stopped (0 if it did not), iterations done, rows left open."""
+    def _progress(self) -> tuple[int, int, int]:
+        """Download why the device stopped (0 if it did not), iterations done, rows left open."""
         control = self._device.download(self._work.control)[0]
         self._may_have_equals = bool(control[Control.HAS_EQUAL])
         return int(control[Control.STOP]), int(control[Control.N_DONE]), int(control[Control.N_OPEN])
@@ -108,7 +114,7 @@ class CupyRun:
         self._mark_equal_centers()
 
     def _mark_equal_centers(self) -> None:
-        """Tell the screen of the centers that an equal one stands before, if the device has seen any."""
+        """Exclude centers that equal one of a lower index from the screen, if the device has found any."""
         if self._may_have_equals:
             self._may_have_equals = False
             if self._device.download(self._work.control)[0, Control.HAS_EQUAL]:
@@ -131,8 +137,8 @@ class CupyRun:
             control[Control.N_MOVED] = self._device.download(work.control)[0, Control.N_MOVED]
         if move:
             work.launch_move()
-        words = (Control.N_MOVED, Control.N_SKIPPED, Control.N_UNDECIDED, Control.N_UNCERTAIN)
-        return _counted([int(control[word]) for word in words], self._rows.n_samples, n_exact)
+        fields = (Control.N_MOVED, Control.N_SKIPPED, Control.N_UNDECIDED, Control.N_UNCERTAIN)
+        return _counted([int(control[field]) for field in fields], self._table.n_samples, n_exact)
 
     def update(self) -> Updated:
         work = self._work
@@ -151,7 +157,7 @@ class CupyRun:
         return sums[: grid.n_limbs], weights[: self._work.weight_grid.n_limbs]
 
     def batch_sums(self) -> tuple[F64, F64]:
-        """The sums and weights of `Rows.batch_sums`, after an assignment."""
+        """Sums and weights for `BatchSums`; called after an assignment."""
         sums, weights = self.sums()
         values = self._work.need_grid().value(sums)
         return values, self._work.weight_grid.value(weights[:, :, None])[:, 0]
@@ -163,29 +169,29 @@ class CupyRun:
         return self._device.download(self._work.labels)[0]
 
     def labels_there(self) -> Any:
-        return self._rows.labels_there(self._work.labels.reshape(-1))
+        return self._table.labels_for_caller(self._work.labels.reshape(-1))
 
     def farthest(self, count: int) -> NDArray[np.int64]:
         centers = self._work.previous if self._updated else self._work.centers
-        distances = self._rows.distances
+        distances = self._table.distances
         self._work.launch_distances(centers, None, distances)
         return farthest_rows(self._device.download(distances), count)
 
     def inertia(self) -> float:
-        distances = self._rows.distances
-        largest = self._work.launch_distances(self._work.centers, self._rows.weights, distances)
+        distances = self._table.distances
+        largest = self._work.launch_distances(self._work.centers, self._table.weights, distances)
         return float(self._work.totals(distances, largest)[0])
 
     def inertias(self) -> F64:
-        distances = self._rows.distances
-        self._work.launch_distances(self._work.centers, self._rows.weights, distances)
+        distances = self._table.distances
+        self._work.launch_distances(self._work.centers, self._table.weights, distances)
         return exact_totals_by_label(self._device.download(distances), self.labels(), self._k)
 
 
 def step_of(record: F64, n_samples: int, n_exact: int, seconds: float) -> Step:
-    """An iteration, by the record that the device keeps of it."""
-    words = (History.MOVED, History.SKIPPED, History.UNDECIDED, History.UNCERTAIN)
-    assigned = _counted([int(record[word]) for word in words], n_samples, n_exact)
+    """A `Step` from the record that the device keeps of an iteration."""
+    fields = (History.MOVED, History.SKIPPED, History.UNDECIDED, History.UNCERTAIN)
+    assigned = _counted([int(record[field]) for field in fields], n_samples, n_exact)
     return Step(assigned, float(record[History.SHIFT]), int(record[History.EMPTY]), seconds)
 
 

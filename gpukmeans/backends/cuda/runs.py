@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,28 +13,33 @@ from numpy.typing import NDArray
 from gpukmeans.arrays.types import F64
 from gpukmeans.backends.cuda.control import HISTORY, LASTING, Control, Reason
 from gpukmeans.backends.cuda.run import step_of
-from gpukmeans.backends.cuda.workspace import REPLAYS
+from gpukmeans.backends.cuda.table import CupyDenseTable
+from gpukmeans.backends.cuda.workspace import REPLAYS, Workspaces
 from gpukmeans.backends.protocol import Ended, Step
-
-if TYPE_CHECKING:
-    from gpukmeans.backends.cuda.backend import CupyRows
 
 _NEEDS_HOST = (Reason.EMPTY_CLUSTER, Reason.EQUAL_CENTERS, Reason.ROWS_LEFT_OPEN)
 
 
 class CupyRuns:
-    """Runs that share every launch, and the looks at the device.
+    """Runs that share each launch and each download of the control array.
 
-    Each run stops on the device by itself, as a single one does (`CupyRun.advance`), and launches pass by those that
-    have stopped.  A run that needs the host is given up.
+    Each run stops on the device by itself, as a single one does (`CupyRun.advance`); launches skip the runs that have
+    stopped.  A run that needs the host is given up.
+
+    Parameters
+    ----------
+    table : CupyDenseTable
+    workspaces : Workspaces
+        Of that table; the runs take one, and leave it when this object is deleted.
+    centers : ndarray of shape (n_runs, n_clusters, n_features)
     """
 
-    def __init__(self, rows: CupyRows, centers: NDArray) -> None:
-        self._rows, self._device = rows, rows.device
-        self._work = work = rows.workspace(centers.shape[1], len(centers), True)
-        weakref.finalize(self, rows.leave, work).atexit = False
+    def __init__(self, table: CupyDenseTable, workspaces: Workspaces, centers: NDArray) -> None:
+        self._table, self._device = table, table.device
+        self._work = work = workspaces.take(centers.shape[1], len(centers), True)
+        weakref.finalize(self, workspaces.leave, work).atexit = False
         work.need_grid()
-        work.begin(np.ascontiguousarray(centers, rows.center_dtype))
+        work.begin(np.ascontiguousarray(centers, table.center_dtype))
 
     def finish(self, max_iter: int, tols: F64) -> list[Ended | None]:
         work, device = self._work, self._device
@@ -57,13 +62,13 @@ class CupyRuns:
         closing |= going
         given_up |= self._close(control, closing)
         inertias = self._inertias(given_up)
-        labels, centers = self._rows.labels_there(work.labels), device.download(work.centers)
-        n_used = self._rows.n_used_by_each(work.labels, work.n_clusters)
+        labels, centers = self._table.labels_for_caller(work.labels), device.download(work.centers)
+        n_used = self._table.n_used_by_each(work.labels, work.n_clusters)
         seconds = (time.perf_counter() - started) / max(1, int(n_iter.sum()))
         ended: list[Ended | None] = [None] * len(tols)
         for i in np.flatnonzero(~given_up).tolist():
             history = np.concatenate([part[i] for part in records])[: n_iter[i]].copy()
-            steps = Record(history, self._rows.n_samples, seconds)
+            steps = Record(history, self._table.n_samples, seconds)
             inertia, own = float(inertias[i]), labels[i : i + 1].reshape(-1)
             ended[i] = Ended(own, centers[i], inertia, inertia, steps, n_used[i])
         return ended
@@ -72,14 +77,14 @@ class CupyRuns:
         raise NotImplementedError("The bounds of the inertia are equal here.")
 
     def _restart(self, control: NDArray[np.int32], going: NDArray[np.bool_], limit: int) -> None:
-        """Let some runs go on for `limit` iterations at most, and no others."""
+        """Clear the stop flags of the runs in `going`, for `limit` iterations at most; set those of all others."""
         control[:, :LASTING] = 0
         control[:, Control.N_LIMIT] = limit
         control[:, Control.STOP] = np.where(going, Reason.GO_ON, Reason.ITERATIONS_DONE)
         self._device.write(self._work.control, control)
 
     def _advance(self, control: NDArray[np.int32], going: NDArray[np.bool_], limit: int) -> NDArray[np.int32]:
-        """Iterations, until all of these runs have stopped; returns what the device's control is then."""
+        """Launch iterations until all of these runs have stopped; returns the control array."""
         self._restart(control, going, limit)
         replays, done = iter(REPLAYS), 0
         while True:
@@ -91,7 +96,7 @@ class CupyRuns:
             done = int(control[on, Control.N_DONE].max())
 
     def _close(self, control: NDArray[np.int32], closing: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Label the rows of these runs by their last centers; returns which of them need the host for that."""
+        """Label the rows of these runs by their last centers; returns which of the runs need the host for it."""
         if not closing.any():
             return closing
         equal = closing & (control[:, Control.HAS_EQUAL] != 0)
@@ -101,17 +106,17 @@ class CupyRuns:
         return equal | (closing & (n_open > 0))
 
     def _inertias(self, given_up: NDArray[np.bool_]) -> F64:
-        """Of all runs but those given up, whose rows may have no labels."""
+        """The inertias of all runs; those of runs given up, whose rows may have no labels, are meaningless."""
         work, device = self._work, self._device
         for i in np.flatnonzero(given_up).tolist():
             device.fill(work.labels[i : i + 1], 0)
-        distances = device.empty((work.n_runs, self._rows.n_samples), np.float64)
-        largest = work.launch_distances(work.centers, self._rows.weights, distances)
+        distances = device.empty((work.n_runs, self._table.n_samples), np.float64)
+        largest = work.launch_distances(work.centers, self._table.weights, distances)
         return work.totals(distances, largest)
 
 
 class Record(Sequence[Step]):
-    """The iterations of a run, as the device has recorded them."""
+    """The iterations of a run, from the records that the device keeps."""
 
     def __init__(self, history: F64, n_samples: int, seconds: float) -> None:
         self._history, self._n_samples, self._seconds = history, n_samples, seconds
@@ -129,16 +134,16 @@ class Record(Sequence[Step]):
         return step_of(self._history[index], self._n_samples, 0, self._seconds)
 
 
-def variances(rows: CupyRows) -> F64:
-    """The mean over the features of the population variance, of each problem: its only cluster's inertia."""
-    device, n_problems = rows.device, rows.n_problems
-    work = rows.workspace(1, n_problems, True)
+def variances(table: CupyDenseTable, workspaces: Workspaces) -> F64:
+    """The mean over the features of the population variance of each problem: the inertia of one cluster, scaled."""
+    device, n_problems = table.device, table.n_problems
+    work = workspaces.take(1, n_problems, True)
     work.need_grid()
-    work.begin(np.zeros((n_problems, 1, rows.n_features), rows.center_dtype))
+    work.begin(np.zeros((n_problems, 1, table.n_features), table.center_dtype))
     device.write(work.tolerance, np.full(n_problems, -1.0))
     work.launch_iterations(1)
-    distances = device.empty((n_problems, rows.n_samples), np.float64)
+    distances = device.empty((n_problems, table.n_samples), np.float64)
     largest = work.launch_distances(work.centers, None, distances)
     inertias = work.totals(distances, largest)
-    rows.leave(work)
-    return inertias / (rows.n_samples * rows.n_features)
+    workspaces.leave(work)
+    return inertias / (table.n_samples * table.n_features)

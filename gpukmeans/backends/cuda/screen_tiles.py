@@ -1,4 +1,4 @@
-"""Which tile the screens of many centers run with: kernels/score_tiles.cuh.
+"""The tiles of the screens of many centers: kernels/score_tiles.cuh.
 
 The rules follow from arithmetic, none is measured.  Per product of 16 rows, 8 centers and 16 columns (2048
 multiply-adds; an H100's multiprocessor does one in a clock at best, and 0.6 of that by mma.sync):
@@ -8,10 +8,10 @@ multiply-adds; an H100's multiprocessor does one in a clock at best, and 0.6 of 
 - A block of BM rows that stay in shared memory takes 4096 / BM bytes of centers from the second-level cache, 16 for 256
   rows and 32 for 128.  Rows that are brought in again for every tile of centers add 2048 itemsize / BN: 16 for float16
   and 256 centers.  At 0.6 products a clock, 48 bytes each are 29 a clock and multiprocessor: more than that cache can
-  be relied on for, so rows stay where they find room.
-- Two blocks on a multiprocessor take turns at the tensor cores, while the other looks at its sums or fetches rows: with
-  few columns sums are looked at often (one comparison a sum and n_steps / 128 products).
-- Bounds of 16 groups of centers leave fewer rows to look at than those of 8, and take 32 bytes more of every row in
+  be relied on for, so rows stay in shared memory where they fit.
+- Two blocks on a multiprocessor alternate: one uses the tensor cores while the other compares its sums or fetches rows.
+  With few columns sums are compared often (one comparison a sum and n_steps / 128 products).
+- Bounds of 16 groups of centers leave fewer rows to screen than those of 8, and take 32 bytes more of every row in
   every iteration: little beside the columns of wide tiles.  4 LANE_GROUPS WARPS_N of them are free, but for registers.
 """
 
@@ -30,26 +30,26 @@ from gpukmeans.backends.cuda.tuning import (
     run_length,
 )
 
-#: half_squares are padded with -infinity to a multiple of so many centers: of every tile's width.
+#: half_squares are padded with -infinity to a multiple of this, which is a multiple of the width of each tile.
 CENTER_PADDING = 256
-#: Candidates that a row can have before all centers are.
+#: Most candidates of a row; a row with more is compared with all centers.
 SLOTS = 8
-#: One row of so many can have candidates at a time; those beyond are compared with all centers.
+#: One row of this many can have candidates at a time; rows beyond are compared with all centers.
 ROWS_PER_SLOT = 8
 #: Threads and rows of a block of kernels/resolve.cu, and the most blocks: some for each multiprocessor of any device.
 RESOLVE_THREADS, RESOLVE_ROWS, RESOLVE_BLOCKS = 128, 4, 1024
 #: Threads, and rows of a block, of kernels/skip_rows.cu.
 SKIP_THREADS, SKIP_ROWS = 256, 2048
-#: Rows from which on 256 of them make a tile: enough tiles for every multiprocessor.
+#: Rows from which on a tile has 256 of them: enough tiles for each multiprocessor.
 MANY_ROWS = 1 << 17
 
 _STAGES = 3
-_BLOCK_RESERVED_BYTES = 1024  # of shared memory, that the system takes of every block (compute capability 8 and later)
+_BLOCK_RESERVED_BYTES = 1024  # of shared memory in each block are the system's (compute capability 8 and later)
 
 
 @dataclass(frozen=True)
 class ScoreTile:
-    """A block owns BM rows by BN centers; see kernels/score_tiles.cuh for the other constants."""
+    """A block computes the scores of BM rows and BN centers; see kernels/score_tiles.cuh for the other constants."""
 
     BM: int
     BN: int
@@ -57,7 +57,7 @@ class ScoreTile:
     WARPS_N: int
     CHUNK: int
     PANEL_STEPS: int = 0  # 0: rows stay in shared memory
-    LANE_GROUPS: int = 1  # of centers, that a lane keeps bounds of
+    LANE_GROUPS: int = 1  # groups of centers for which a lane keeps bounds
 
     @property
     def n_groups(self) -> int:
@@ -79,7 +79,7 @@ class ScoreTile:
         return ring + 16 * self.BM + 32 * self.BM * (2 * self.PANEL_STEPS or n_steps)
 
     def fits(self, n_steps: int, shared_bytes: int) -> bool:
-        """Whether so many blocks find room; `shared_bytes` is what one block can have."""
+        """Whether `blocks` blocks fit a multiprocessor; `shared_bytes` is the most that one block can have."""
         return (
             self.blocks * (self.shared_bytes(n_steps) + _BLOCK_RESERVED_BYTES) <= shared_bytes + _BLOCK_RESERVED_BYTES
         )
@@ -103,19 +103,19 @@ _WIDE = ScoreTile(BM=128, BN=256, WARPS_M=2, WARPS_N=4, CHUNK=1)
 
 
 def _panel_steps(row_dtype: np.dtype) -> int:
-    """Whole runs, few enough for a thread to hold its share of the next panel in some 16 registers."""
+    """PANEL_STEPS: whole runs, few enough for a thread to hold its share of the next panel in about 16 registers."""
     return 1 if row_dtype == np.float64 else max(2, run_length(row_dtype) // 4)
 
 
 def candidate_tile(row_dtype: np.dtype) -> ScoreTile:
-    """Of kernels/candidates.cu: narrow, so that the centers can be shared out where rows are few."""
+    """The tile of kernels/candidates.cu: narrow, so that several blocks share the centers where rows are few."""
     return ScoreTile(BM=128, BN=128, WARPS_M=2, WARPS_N=4, CHUNK=1, PANEL_STEPS=_panel_steps(row_dtype))
 
 
 def streamed_tile(row_dtype: np.dtype, vector: bool) -> ScoreTile:
-    """Rows are brought in again for every tile of centers: fits every architecture, whatever n_features."""
+    """A tile that reads the rows again for each tile of centers: it fits every architecture, for any n_features."""
     tile = candidate_tile(row_dtype)
-    return replace(tile, BN=256) if vector else tile  # single elements on their way take a register each
+    return replace(tile, BN=256) if vector else tile  # without vectors each element in flight takes a register
 
 
 def _resident_tiles(vector: bool) -> tuple[ScoreTile, ...]:
@@ -123,7 +123,7 @@ def _resident_tiles(vector: bool) -> tuple[ScoreTile, ...]:
 
 
 def many_tile(row_dtype: np.dtype, n_samples: int, n_features: int, vector: bool, shared_bytes: int) -> ScoreTile:
-    """The tile of kernels/nearest_of_many.cu: the first whose rows find room in shared memory, or a streamed one.
+    """The tile of kernels/nearest_of_many.cu: the first whose rows fit shared memory, or a streamed one.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""Which tile a kernel runs with, by the shape of the work.
+"""Compile-time constants and launch shapes of the kernels, by dtype and shape of the rows.
 
-The rules are sound rather than measured: they follow from register, shared-memory and occupancy arithmetic.  Where a
-measurement on a GPU beats a rule, a row names the GPU, the shape and the gain.
+The rules follow from register, shared-memory and occupancy arithmetic, not from measurements.  A rule that follows
+from a measurement names the GPU, the shape and the gain.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from gpukmeans.arrays.on_device import BFLOAT16, ROW_DTYPES, center_dtype
 
-#: What kernels call the element types.
+#: Names of the element types in kernels.
 C_TYPES: dict[np.dtype, str] = {
     np.dtype(np.uint8): "unsigned char",
     np.dtype(np.float16): "Half",
@@ -21,8 +21,8 @@ C_TYPES: dict[np.dtype, str] = {
     np.dtype(np.float64): "double",
 }
 
-#: Elements that a thread takes of a row at a time to add them up (kernels/move_sums.cu), and of a step of a tensor
-#: product (kernels/screen.cuh).
+#: Neighbouring elements of a row that a thread reads at a time: to add them up (kernels/move_sums.cu), and for a step
+#: of a tensor product (kernels/screen.cuh).
 QUAD = 4
 #: Columns of a tensor product; those of the rows' halves are padded to whole ones.
 STEP_COLUMNS = 16
@@ -41,7 +41,7 @@ FEW_ROWS = 128
 #: Threads of a block of kernels/column_largest.cu, and rows of each group of them.
 COLUMN_THREADS = 128
 COLUMN_ROWS = 256
-#: Rows that tell where the data lie (kernels/column_means.cu).
+#: Rows of the sample whose means and spread scale the halves (kernels/column_means.cu).
 SAMPLE_ROWS = 1024
 #: Rows of a block of k-means++ potentials: a row for each thread of kernels/seed_*.cu.
 SEEDING_BLOCK = 256
@@ -49,9 +49,9 @@ SEEDING_BLOCK = 256
 SEEDS_TOGETHER = 32
 #: Squares of differences that one launch of kernels/center_distances.cu adds, likewise.
 DISTANCE_TERMS = 1 << 36
-#: Candidates of a draw whose gains are taken at once; kernels/seed_gain.cu has a bit for each.
+#: Candidates of a draw whose gains are computed at once; kernels/seed_gain.cu has a bit for each.
 MOST_TRIALS = 16
-#: Steps of k-means++ from which on rows are left out by the triangle inequality: few seeds keep few rows apart.
+#: Seeds from which on k-means++ skips rows by the triangle inequality: with few seeds it skips few rows.
 SEEDS_TO_SKIP = 32
 #: Rows that kernels/sparse_seed.cu takes as seeds or candidates at a time.
 SPARSE_TOGETHER = 8
@@ -65,11 +65,11 @@ USED_CLUSTERS = 1 << 17
 STRIDE_BLOCKS = 4096
 
 #: Rows of all restarts of a problem together: enough to keep a device busy, few enough for their labels and lists to
-#: be small change; and most restarts side by side.
+#: take little memory.  And most restarts side by side.
 ROWS_TOGETHER = 1 << 18
 RUNS_TOGETHER = 16
-#: Bytes of the problems that are solved together.  Most problems end long before the last one, which then has the
-#: device to itself: the more problems wait for it, the less it matters, so that memory is the limit, not a number.
+#: Bytes of the problems that are solved together.  Most problems end long before the last one, which then uses the
+#: device alone: the more problems share a batch, the less this costs, so the limit is memory, not a number.
 BATCH_BYTES = 1 << 30
 #: Most blocks along the second and the third axis of a grid.
 GRID_ROWS = 65535
@@ -104,7 +104,7 @@ def stride_blocks(n_items: int, items_per_block: int) -> int:
 
 
 def runs_at_a_time(n_samples: int, n_clusters: int) -> int:
-    """How many runs advance together; 0 where one fills the device, or where the few-center kernel does not reach."""
+    """How many runs advance together; 0 if one fills the device, or if there are more than `FEW_CENTERS` centers."""
     most = min(RUNS_TOGETHER, ROWS_TOGETHER // n_samples)
     return most if most > 1 and n_clusters <= FEW_CENTERS else 0
 
@@ -114,14 +114,14 @@ def problems_at_a_time(
 ) -> int:
     """How many problems of `shape` (n_samples, n_features) advance together in `room` bytes, with all of their runs.
 
-    At most 1 where a run has the device to itself, as for `runs_at_a_time`; more centers than those of the few-center
+    0 where runs do not advance together (`runs_at_a_time`); more centers than those of the few-center
     kernel keep a device busy from a few thousand rows on.
     """
     n, d = shape
     if not runs_at_a_time(n, n_clusters):
         return 0
     rows = n * (d * row_dtype.itemsize + (16 if weighted else 8))
-    # Labels, limits and lists, distances, and what k-means++ keeps of a row; centers, sums and halves of a cluster.
+    # For a row labels, limits and lists, distances, and k-means++; for a cluster centers, sums and halves.
     per_run = n * (20 + 8 + 14) + 16 * MOST_TRIALS * -(-n // SEEDING_BLOCK)
     per_run += n_clusters * (40 * d + 80) + 16 * STEP_COLUMNS * n_steps(d, row_dtype) * few_tiles(n_clusters) + 4096
     most = min(room // (rows + n_runs * per_run), GRID_ROWS // n_runs, (2**31 - 1) // (n + FEW_ROWS))
@@ -168,7 +168,7 @@ def distance_constants(row_dtype: np.dtype, n_features: int, aligned: bool, *, w
 
 
 def wide_distances(row_dtype: np.dtype) -> bool:
-    """Whether distances that are kept need float64: sums of squares of bytes are exact in float32."""
+    """Whether distances to the closest seed need float64: sums of squares of bytes are exact in float32."""
     return row_dtype != np.uint8
 
 
@@ -187,14 +187,14 @@ class MoveShape:
 
 
 def move_shape(n_samples: int, n_features: int) -> MoveShape:
-    """A power of two of quads that wastes few threads; one quad is the weights."""
+    """The launch shape: the width is a power of two of quads that leaves few threads idle; one quad is the weights."""
     quads = -(-n_features // QUAD) + 1
     width = 1 << min(MOVE_THREADS.bit_length() - 1, (quads - 1).bit_length())
     return MoveShape((width, MOVE_THREADS // width), (min(MOVE_BLOCKS, -(-n_samples // 8)), -(-quads // width)))
 
 
 def column_shape(n_features: int) -> tuple[tuple[int, int], int]:
-    """The block of kernels/column_largest.cu and its rows: as few columns as waste no thread, the rest more groups."""
+    """The block (columns, groups) of kernels/column_largest.cu, and its rows: narrow if features are few."""
     features = COLUMN_THREADS
     while features // 2 >= n_features:
         features //= 2
@@ -211,7 +211,7 @@ def move_constants(row_dtype: np.dtype, n_features: int, aligned: bool, n_limbs:
 
 
 def update_constants(row_dtype: np.dtype, *, given: bool) -> Constants:
-    """For kernels/update_centers.cu; `given`: the centers are, and only their facts are wanted."""
+    """For kernels/update_centers.cu; `given`: the centers are given, and only their facts are computed."""
     return {**row_center_constants(row_dtype), "GIVEN": int(given)}
 
 
@@ -243,7 +243,7 @@ def sparse_seed_constants(row_dtype: np.dtype, *, keep: bool) -> Constants:
 
 
 def hash_slots(n_clusters: int) -> int:
-    """Words of the hash table of centers: a power of two, four for each at least."""
+    """Slots of the hash table of centers: a power of two, at least four for each center."""
     return 1 << (4 * n_clusters - 1).bit_length()
 
 

@@ -1,1 +1,1 @@
-"""The seam to a device: CuPy, kernel sources, and whether a device can be used."""
+"""The seam to a device, its implementation by CuPy, kernel sources, and whether a device can be used."""

@@ -18,9 +18,7 @@ from gpukmeans.backends.cuda.device.stage import CupyStage
 #: Host arrays up to this size are copied by the driver before a copy to the device returns (CUDA's API synchronization
 #: behaviour for pageable memory).
 STAGED_BYTES = 1 << 16
-
-
-#: Dynamic shared memory that a kernel gets without asking.
+#: Dynamic shared memory that a launch may have without the kernel's attribute being raised.
 PLAIN_SHARED_BYTES = 48 * 1024
 
 
@@ -65,8 +63,8 @@ class CupyDevice:
     def adopt(self, array: Any, dtype: np.dtype | None) -> Any:
         cupy = self._cupy
         with self._device:
-            # Behind CuPy's current stream; other libraries are told our stream by __dlpack__ and make it wait for
-            # theirs, and for the stream that an array interface names CuPy waits.
+            # Wait for CuPy's current stream.  __dlpack__ passes this stream to other libraries, which make it wait for
+            # theirs; for the stream that an array interface names, CuPy waits.
             self._stream.wait_event(cupy.cuda.get_current_stream().record())
             with self._stream:
                 if not isinstance(array, cupy.ndarray):
@@ -77,8 +75,8 @@ class CupyDevice:
     def for_caller(self, shape: Shape, dtype: DTypeLike) -> Iterator[Any]:
         with self._device:
             theirs = self._cupy.cuda.get_current_stream()
-            # Memory of the pool of the caller's stream, where others get it as soon as the caller lets it go; what that
-            # stream still does with it comes first.
+            # The memory is of the pool of the caller's stream, and returns to it when the caller frees the array.  This
+            # stream waits for what the caller's still does with the memory.
             array = self._cupy.empty(shape, dtype)
             self._stream.wait_event(theirs.record())
         try:
@@ -94,7 +92,7 @@ class CupyDevice:
     def write(self, array: Any, host: NDArray) -> None:
         with self._device:
             array.set(np.ascontiguousarray(host), stream=self._stream)
-            if host.nbytes > STAGED_BYTES:  # the driver may still be reading; smaller ones it has copied for itself
+            if host.nbytes > STAGED_BYTES:  # the driver may still read it; smaller arrays it has copied
                 self._stream.synchronize()
 
     def download(self, array: Any) -> NDArray:
@@ -134,7 +132,7 @@ class CupyDevice:
                     launches()
                 finally:
                     graph = self._stream.end_capture()
-        except RuntimeError as error:  # CUDA's errors are
+        except RuntimeError as error:  # CUDA's errors are RuntimeErrors
             warnings.warn(
                 f"Launches could not be recorded as a graph ({error_sentence(error)}) They go one by one, which is "
                 "slower for small problems.",
@@ -175,7 +173,7 @@ def current_device() -> CupyDevice:
 
 
 def numbered_device(index: int) -> CupyDevice:
-    """The CUDA device of a number, likewise."""
+    """The CUDA device of this number, with the kernels that it has compiled so far."""
     return cached_device(index)
 
 

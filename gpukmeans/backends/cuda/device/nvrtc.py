@@ -1,6 +1,6 @@
 """Kernel sources: kernels/<file>.cu with its headers inlined and its constants in front, ready for NVRTC.
 
-Headers are inlined because CuPy's kernel cache does not look at the contents of included files.
+Headers are inlined because the key of CuPy's kernel cache does not include the contents of included files.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gpukmeans.backends.cuda import screen_tiles, tuning
 
-#: CuPy adds -ftz=true, which no option of ours can take back: kernels/ptx.cuh keeps subnormals where they matter.
+#: CuPy adds -ftz=true, which no option here can revert: kernels/ptx.cuh keeps subnormals where they matter.
 OPTIONS = ("--std=c++17",)
 
 _INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"\s*$')
@@ -49,7 +49,7 @@ def _inlined(name: str) -> str:
 
 
 def _lines(name: str, seen: set[str]) -> list[str]:
-    """The lines of a source with its headers in place, each once; #line keeps messages true."""
+    """The lines of a source with its headers inlined, each once; #line keeps line numbers of messages correct."""
     seen.add(name)
     lines = [f'#line 1 "{name}"']
     for number, line in enumerate((kernels_folder() / name).read_text(encoding="utf-8").splitlines(), 1):

@@ -1,4 +1,4 @@
-"""Whether a CUDA device can be used here, found by a trial."""
+"""Whether a CUDA device can be used on this machine, determined by a trial."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from gpukmeans.backends.cuda.device.seam import error_sentence
 
 @dataclass(frozen=True)
 class Probe:
-    """What was found of a CUDA device.
+    """The result of `probe`.
 
     Attributes
     ----------
     usable : bool
     reason : str
-        Why, or why not: a sentence.
+        Why the device is usable or not: a sentence.
     device_name : str or None
     versions : dict
-        Of CuPy, the CUDA runtime and the driver, as far as they could be asked.
+        Of CuPy, the CUDA runtime and the driver, as far as they could be found.
     """
 
     usable: bool
@@ -34,7 +34,7 @@ class Probe:
 
 @functools.cache
 def probe() -> Probe:
-    """Try CuPy, a device, an allocation and a kernel, and say how far that went.  Never raises."""
+    """Try CuPy, a device, an allocation and a kernel; the result says what failed.  Never raises."""
     versions: dict[str, str] = {}
     if _forked_after_cuda:
         return Probe(False, "CUDA was in use before this process was forked; start processes with 'spawn' instead.")
@@ -76,7 +76,7 @@ _forked_after_cuda = False
 
 
 def _after_fork() -> None:
-    """CUDA does not survive a fork: a child must not use its parent's device."""
+    """Called in a forked child, which must not use CUDA if its parent has."""
     global _forked_after_cuda
     _forked_after_cuda = _forked_after_cuda or cached_device.cache_info().currsize > 0
     probe.cache_clear()
@@ -88,7 +88,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _hint(error: Exception) -> str:
-    """CuPy keeps compiled kernels in a folder below HOME, and fails in many ways where it cannot."""
+    """What to do about an OSError: CuPy keeps compiled kernels in a folder below HOME, which may be unwritable."""
     return " Set CUPY_CACHE_DIR to a folder that can be written." if isinstance(error, OSError) else ""
 
 

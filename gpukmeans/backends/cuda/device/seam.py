@@ -1,6 +1,6 @@
-"""The seam: all that the CUDA backend asks of a device.
+"""The seam: all functions of a device that the CUDA backend uses.
 
-Below it sits CuPy, or the emulator in tests; nothing above it imports CuPy.
+CuPy implements them, or the emulator in tests; no module that uses the seam imports CuPy.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ Shape = int | tuple[int, ...]
 class Device(Protocol):
     """Memory, copies and launches, all in one order.
 
-    A device array is C-contiguous and has shape, dtype, size, nbytes, slices of rows and reshape; nothing else is done
-    with it but to hand it to kernels.
+    A device array is C-contiguous and has shape, dtype, size, nbytes, slices of rows and reshape; otherwise it
+    is only passed to kernels.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Device(Protocol):
 
     @property
     def multiprocessors(self) -> int:
-        """How many blocks can run side by side at least."""
+        """How many blocks can run at the same time at least."""
 
     def empty(self, shape: Shape, dtype: DTypeLike) -> Any:
         """A new device array; its contents are not defined.  Raises MemoryError."""
@@ -44,14 +44,14 @@ class Device(Protocol):
     def adopt(self, array: Any, dtype: np.dtype | None) -> Any:
         """The caller's array on this device as a device array: its memory itself, if it is C-contiguous.
 
-        Else, or where it has another dtype than asked for, a copy (raises MemoryError).  What is launched from now on
-        comes after all that the caller has queued for the array.
+        Else, or if its dtype is not `dtype`, a copy (raises MemoryError).  Later launches come after all that the
+        caller has queued for the array.
         """
 
     def for_caller(self, shape: Shape, dtype: DTypeLike) -> AbstractContextManager[Any]:
-        """A new device array for the caller to keep, to be filled within.  Raises MemoryError.
+        """A context with a new device array for the caller, to be filled in the context.  Raises MemoryError.
 
-        What the caller queues for it afterwards comes after all that was launched within.
+        What the caller queues for it afterwards comes after all launches in the context.
         """
 
     def write(self, array: Any, host: NDArray) -> None:
@@ -74,13 +74,13 @@ class Device(Protocol):
         """
 
     def record(self, launches: Callable[[], None]) -> Callable[[], None]:
-        """What `launches` launches, to be launched again and again by one cheap call.
+        """Record the launches of `launches`; returns a function that launches all of them by one cheap call.
 
         `launches` must have been called once before (its kernels are compiled then), and only launch kernels.
         """
 
     def address(self, array: Any) -> int:
-        """Where the array lies in the device's memory."""
+        """The address of the array in the device's memory."""
 
     def synchronize(self) -> None:
         """Wait for everything launched before."""
@@ -93,12 +93,12 @@ class Device(Protocol):
 
 
 class DeviceMemoryError(MemoryError):
-    """The device has no room; the message gives the size wanted, what is free, and what to do."""
+    """The device has too little free memory; the message gives the size wanted, the free size, and what to do."""
 
 
 @contextmanager
 def explained_memory_errors(device: Device, what: str, wanted: int) -> Iterator[None]:
-    """Turn a MemoryError of the device into one that helps."""
+    """Turn a MemoryError of the device into a `DeviceMemoryError`."""
     try:
         yield
     except DeviceMemoryError:

@@ -1,4 +1,4 @@
-"""Copies to the device that go on beside the launches: a part of the seam (device.py)."""
+"""Copies to the device at the same time as launches: a part of the seam (seam.py)."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from numpy.typing import NDArray
 
 
 class Stage(Protocol):
-    """Room for one array on the host and on the device, copied beside what is launched.
+    """Memory for one array on the host and on the device, copied at the same time as launches run.
 
-    Its verbs go round: `host`, `send`, `receive`, `release`.  The first two may be called from another thread.
+    Calls repeat in the order `host`, `send`, `receive`, `release`.  The first two may come from another thread.
     """
 
     def host(self) -> NDArray:
         """The array on the host, to be written to: waits until the last copy has read it."""
 
     def send(self) -> None:
-        """Begin to copy it, as soon as launches before the last `release` have read the array on the device."""
+        """Start the copy, which waits for launches before the last `release`: they read the array on the device."""
 
     def receive(self) -> Any:
-        """The array on the device: what is launched from now on comes after the copy."""
+        """The array on the device; later launches come after the copy."""
 
     def release(self) -> None:
-        """What has been launched so far is the last to read it."""
+        """Called after the last launch that reads the array."""
 
 
 class CupyStage:
@@ -35,7 +35,7 @@ class CupyStage:
         self._device, self._launches, self._copies, self._array = device, launches, copies, array
         memory = cupy.cuda.alloc_pinned_memory(array.nbytes)
         self._host = np.frombuffer(memory, array.dtype, array.size).reshape(array.shape)
-        # The array's memory may have been another's, whom launches before now still read.
+        # The array's memory may be that of a freed array, which earlier launches still read.
         self._read: Any = launches.record()
         self._copied: Any = None
 
@@ -61,7 +61,7 @@ class CupyStage:
             self._read = self._launches.record()
 
     def __del__(self) -> None:
-        # Neither memory may become another's while a copy is under way.
+        # Neither memory may be freed while a copy is in progress.
         with contextlib.suppress(Exception):
             self.host()
             self._launches.wait_event(self._copied)

@@ -1,15 +1,13 @@
-"""Greedy k-means++ that the device drives by itself: launches with constant arguments, and one look at the end.
+"""Greedy k-means++ without the host: launches with constant arguments, and one download at the end.
 
-For each further seed the same four or five kernels run: seed_locate finds the rows that the draws hit, seed_reach how
-near these come to the seeds (where many seeds let rows be left out), seed_gain what the potential would lose by each,
-seed_choose takes the best, and seed_accept brings the distances up to date.  How far each run has come is kept on the
-device, so the launches for every seed are the same and can be recorded once.  A run that meets a decision which
-rounding leaves open stands still from there on; the engine settles it and asks again.
+For each further seed the same four or five kernels run: seed_locate finds the rows that the draws hit, seed_reach their
+distances to the seeds (used to skip rows where seeds are many), seed_gain by how much each row would lower the
+potential, seed_choose takes the best, and seed_accept brings the distances up to date.  The number of seeds of each run
+is kept on the device, so the launches for each seed are the same and can be recorded once.  A run stops at a decision
+that rounding leaves open; the engine takes this step exactly and calls `Rows.plusplus` for the rest.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,45 +15,43 @@ from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.cuda import tuning
 from gpukmeans.backends.cuda.device.seam import explained_memory_errors
 from gpukmeans.backends.cuda.seeding.potentials import Potentials
+from gpukmeans.backends.cuda.table import CupyDenseTable
 from gpukmeans.backends.protocol import Drawn
 from gpukmeans.threads import parts_of
 
-if TYPE_CHECKING:
-    from gpukmeans.backends.cuda.backend import CupyRows
-
 #: Bytes of distances of runs that are seeded together, where an eighth of the rows is less.
 LITTLE = 1 << 26
-#: Steps after which a run that goes on from an open decision is looked at first: the next may be as close.
+#: Steps before the first download in a call that goes on from an open decision: the next one may be as close.
 SHORT_WAY = 8
-#: Steps beyond which they are launched once, recorded, and replayed.
+#: With more steps than this, the launches of a step are recorded after the first step, and replayed.
 WORTH_RECORDING = 3
 #: Runs in one launch: a grid has at most 65535 rows of blocks.
 MOST_RUNS = 1024
 
 
-def plusplus(rows: CupyRows, seeds: I64, draws: F64) -> Drawn:
+def plusplus(table: CupyDenseTable, seeds: I64, draws: F64) -> Drawn:
     """See `gpukmeans.backends.Rows.plusplus`."""
     n_runs, n_steps, n_trials = draws.shape
     if n_steps == 0 or n_trials > tuning.MOST_TRIALS:
         return Drawn.nothing(seeds, n_steps)
-    if rows.n_problems > 1:  # as many as the device was asked to hold at a time
-        return _Plusplus(rows, seeds, draws).drawn()
-    n_bytes = rows.n_samples * rows.n_features * rows.dtype.itemsize
-    together = max(1, min(MOST_RUNS, max(LITTLE, n_bytes // 8) // (14 * rows.n_samples)))
-    parts = [_Plusplus(rows, seeds[part], draws[part]).drawn() for part in parts_of(n_runs, together)]
+    if table.n_problems > 1:  # `Backend.problems_at_a_time` has limited their number
+        return _Plusplus(table, seeds, draws).drawn()
+    n_bytes = table.n_samples * table.n_features * table.dtype.itemsize
+    together = max(1, min(MOST_RUNS, max(LITTLE, n_bytes // 8) // (14 * table.n_samples)))
+    parts = [_Plusplus(table, seeds[part], draws[part]).drawn() for part in parts_of(n_runs, together)]
     return Drawn(np.concatenate([part.rows for part in parts]), np.concatenate([part.n_certain for part in parts]))
 
 
 class _Plusplus:
-    """Some runs, side by side."""
+    """Several runs side by side."""
 
-    def __init__(self, rows: CupyRows, seeds: I64, draws: F64) -> None:
-        self._rows = rows
-        self._launch, self._device = rows.launch, rows.device
+    def __init__(self, table: CupyDenseTable, seeds: I64, draws: F64) -> None:
+        self._table = table
+        self._launch, self._device = table.launch, table.device
         n_runs, self._n_steps, self._n_trials = draws.shape
         self._n_given = seeds.shape[1]
         self._k = k = self._n_given + self._n_steps
-        self._potentials = potentials = Potentials(rows, n_runs)
+        self._potentials = potentials = Potentials(table, n_runs)
         self._wide = potentials.wide_gains()
         self._choice = potentials.radii.of_gain(potentials.chosen_roundings, wide=self._wide)
         n_sums = n_runs * 2 * self._n_trials * potentials.n_blocks
@@ -64,13 +60,13 @@ class _Plusplus:
             self._gains = self._device.empty((n_runs, 2, self._n_trials, potentials.n_blocks), np.float64)
             self._candidates = self._device.empty((n_runs, self._n_trials), np.int32)
             self._seeds = self._device.upload(np.pad(seeds, ((0, 0), (0, self._n_steps))).astype(np.int32))
-            #: Of each run: seeds chosen, whether (and why) it waits for the host, which candidate won.
+            #: Of each run: seeds chosen, whether (and why) it waits for the host, which candidate was chosen.
             self._state = self._device.upload(np.tile(np.array([self._n_given, 0, 0, 0], np.int32), (n_runs, 1)))
             self._reach = self._device.empty((n_runs, k), np.float64) if k >= tuning.SEEDS_TO_SKIP else None
         potentials.add(self._seeds, 0, self._n_given)
 
     def drawn(self) -> Drawn:
-        """Launch all steps and look once; a run that stood still before is looked at from time to time."""
+        """Launch all steps and download once; after an open decision, download after 8 steps, 16 more, 32 more, ..."""
         launched, ahead = 0, self._n_steps if self._n_given == 1 else SHORT_WAY
         step = self._one_seed
         while launched < self._n_steps:
@@ -86,7 +82,7 @@ class _Plusplus:
         return Drawn(self._device.download(self._seeds).astype(np.int64), state[:, 0].astype(np.int64))
 
     def _one_seed(self) -> None:
-        """One further seed of every run that is not waiting: launches only, with the same arguments every time."""
+        """Launch what draws one further seed of each run that has not stopped; the arguments are always the same."""
         self._locate()
         if self._reach is not None:
             self._reach_out()
@@ -97,42 +93,42 @@ class _Plusplus:
         self._accept()
 
     def _locate(self) -> None:
-        rows, potentials, located = self._rows, self._potentials, self._potentials.located
+        table, potentials, located = self._table, self._potentials, self._potentials.located
         args = (
-            *(potentials.sums, potentials.closest, rows.weights),
+            *(potentials.sums, potentials.closest, table.weights),
             *(self._draws, np.int32(self._n_steps), np.int32(self._n_given), self._state, np.int32(self._k)),
-            *(np.int64(rows.n_samples), np.int32(potentials.n_blocks)),
+            *(np.int64(table.n_samples), np.int32(potentials.n_blocks)),
             *(np.float64(located.relative), np.float64(located.floor), np.float64(located.zero_floor)),
             *(np.int32(located.exact), self._candidates),
         )
         self._launch("seed_locate", {}, (self._n_trials, *potentials.shared), 256, args)
 
     def _reach_out(self) -> None:
-        rows = self._rows
+        table = self._table
         args = (
-            *(rows.X, self._seeds, self._candidates, np.int32(self._n_trials)),
-            *(self._state, np.int32(self._k), np.int64(rows.n_samples), np.int32(rows.n_features), self._reach),
+            *(table.X, self._seeds, self._candidates, np.int32(self._n_trials)),
+            *(self._state, np.int32(self._k), np.int64(table.n_samples), np.int32(table.n_features), self._reach),
         )
-        grid = (-(-self._k // 8), *self._potentials.shared)
-        self._launch("seed_reach", tuning.row_constants(rows.dtype), grid, 256, args)
+        launch_grid = (-(-self._k // 8), *self._potentials.shared)
+        self._launch("seed_reach", tuning.row_constants(table.dtype), launch_grid, 256, args)
 
     def _choose(self) -> None:
-        rows, potentials, radius = self._rows, self._potentials, self._choice
+        table, potentials, radius = self._table, self._potentials, self._choice
         args = (
-            *(rows.X, self._candidates, np.int32(self._n_trials), self._gains),
-            *(np.int32(potentials.n_blocks), np.int64(rows.n_samples), np.int32(rows.n_features)),
+            *(table.X, self._candidates, np.int32(self._n_trials), self._gains),
+            *(np.int32(potentials.n_blocks), np.int64(table.n_samples), np.int32(table.n_features)),
             *(np.float64(radius.per_far), np.float64(radius.per_near)),
             *(np.float64(radius.floor), np.float64(radius.zero_floor)),
             *(np.int32(self._k), self._seeds, self._state),
         )
-        self._launch("seed_choose", tuning.row_constants(rows.dtype), (1, *potentials.shared), 1024, args)
+        self._launch("seed_choose", tuning.row_constants(table.dtype), (1, *potentials.shared), 1024, args)
 
     def _accept(self) -> None:
-        rows, potentials = self._rows, self._potentials
+        table, potentials = self._table, self._potentials
         args = (
-            *(rows.X, rows.weights, self._seeds, self._state, np.int32(self._k)),
+            *(table.X, table.weights, self._seeds, self._state, np.int32(self._k)),
             *(potentials.near, self._gains, np.int32(self._n_trials)),
-            *(np.int64(rows.n_samples), np.int32(rows.n_features)),
+            *(np.int64(table.n_samples), np.int32(table.n_features)),
             *(potentials.closest, potentials.owners, potentials.sums),
         )
         self._launch("seed_accept", potentials.kept_constants(), (potentials.n_blocks, *potentials.shared), 256, args)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,21 +10,19 @@ from numpy.typing import NDArray
 from gpukmeans.arrays.types import F64
 from gpukmeans.backends.cuda import tuning
 from gpukmeans.backends.cuda.seeding.potentials import Potentials
+from gpukmeans.backends.cuda.table import CupyDenseTable
 from gpukmeans.certificates.rounding import SLACK, UNIT64, gamma
 from gpukmeans.certificates.seeds import SumRadius
 from gpukmeans.threads import parts_of
 
-if TYPE_CHECKING:
-    from gpukmeans.backends.cuda.backend import CupyRows
-
-#: What a sum over a block of rows rounds: its 256 threads are added in pairs and then by warps.
+#: Roundings in a sum over a block of rows: its 256 threads are added in pairs and then by warps.
 BLOCK_ROUNDINGS = 14.0
 
 
 class DeviceSeeding:
-    """What seeding on a device has in common, with rows dense or in CSR: all that follows from `add` and `propose`.
+    """What seeding on a device has in common for dense rows and rows in CSR: see `gpukmeans.backends.Seeding`.
 
-    A subclass keeps its last proposal, and has the terms of some rows.
+    A subclass has `add`, `propose` (which sets `_candidates` and `_proposal`) and `_terms`.
     """
 
     block_size = tuning.SEEDING_BLOCK
@@ -38,10 +36,11 @@ class DeviceSeeding:
         raise NotImplementedError
 
     def _terms(self, part: slice) -> tuple[F64, F64]:
+        """The terms weight * closest of some rows, and their error bounds."""
         raise NotImplementedError
 
     def refine(self, indices: NDArray[np.int64]) -> tuple[F64, F64]:
-        """Proposals are as good as they get from the start."""
+        """The last proposal itself, whose errors are those of float64 already."""
         potentials, errors = self._proposal
         return potentials[indices], errors[indices]
 
@@ -56,20 +55,20 @@ class DeviceSeeding:
 
 
 class CupySeeding(DeviceSeeding):
-    """Squared distances to the closest seed, taken directly from the differences in float64."""
+    """Squared distances to the closest seed, computed from differences in float64."""
 
-    def __init__(self, rows: CupyRows) -> None:
-        super().__init__(rows.n_samples)
-        self._rows, self._device = rows, rows.device
-        self._potentials = potentials = Potentials(rows, 1)
-        # Whether float64 is asked for makes no difference to bytes, whose float32 distances are exact.
-        self._wide = tuning.wide_distances(rows.dtype)
+    def __init__(self, table: CupyDenseTable) -> None:
+        super().__init__(table.n_samples)
+        self._table, self._device = table, table.device
+        self._potentials = potentials = Potentials(table, 1)
+        # float32 distances of bytes are exact, so float64 would give the same.
+        self._wide = tuning.wide_distances(table.dtype)
         self._gain = potentials.radii.of_gain(potentials.chosen_roundings, wide=self._wide)
         self._term = potentials.radii.of_term()
         self._block = potentials.radii.of_sum(BLOCK_ROUNDINGS, self.block_size)
 
     def add(self, indices: NDArray[np.int64]) -> tuple[F64, F64]:
-        # Which seed is the closest is not asked here, so these may be counted from zero every time.
+        # `Potentials.owners` are not used here, so the numbers of the seeds may begin at zero each time.
         self._potentials.add(self._upload(indices), 0, len(indices))
         sums = self._device.download(self._potentials.sums)[0]
         return sums, _errors(self._block, sums)
@@ -100,8 +99,8 @@ class CupySeeding(DeviceSeeding):
 
     def _terms(self, part: slice) -> tuple[F64, F64]:
         terms = self._device.download(self._potentials.closest[part])
-        if self._rows.host_weight is not None:
-            terms *= self._rows.host_weight[part]
+        if self._table.host_weight is not None:
+            terms *= self._table.host_weight[part]
         return terms, _errors(self._term, terms)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,34 +11,32 @@ from gpukmeans.arrays.types import F64
 from gpukmeans.backends.cuda import tuning
 from gpukmeans.backends.cuda.device.seam import explained_memory_errors
 from gpukmeans.backends.cuda.seeding.steps import DeviceSeeding
+from gpukmeans.backends.cuda.sparse.table import CupySparseTable
 from gpukmeans.certificates.seeds import SparseSeedRadii
 from gpukmeans.threads import parts_of
 
-if TYPE_CHECKING:
-    from gpukmeans.backends.cuda.sparse.rows import CupySparseRows
-
-#: What a sum over a block of rows rounds: a product, five additions in a warp, eight of warps.
+#: Roundings in a sum over a block of rows: a product, five additions in a warp, eight of warps.
 BLOCK_ROUNDINGS = 14.0
 
 
 class CupySparseSeeding(DeviceSeeding):
     """Squared distances to the closest seed in float64: kernels/sparse_seed.cu."""
 
-    def __init__(self, rows: CupySparseRows) -> None:
-        super().__init__(rows.n_samples)
-        self._rows, self._device = rows, rows.device
-        n, d, width = rows.n_samples, rows.n_features, tuning.SPARSE_TOGETHER
+    def __init__(self, table: CupySparseTable) -> None:
+        super().__init__(table.n_samples)
+        self._table, self._device = table, table.device
+        n, d, width = table.n_samples, table.n_features, tuning.SPARSE_TOGETHER
         self._n_blocks = -(-n // self.block_size)
-        n_bytes = 8 * n + d * width * rows.dtype.itemsize
+        n_bytes = 8 * n + d * width * table.dtype.itemsize
         with explained_memory_errors(self._device, f"k-means++ of {n} sparse rows", n_bytes):
             self._closest = self._device.empty(n, np.float64)
-            self._table = self._device.empty((d, width), rows.dtype)
-        # Without a seed every row is farther than any two rows can be: see cupy_potentials.py.
+            self._lookup = self._device.empty((d, width), table.dtype)
+        # Larger than any distance between two rows: see seeding/potentials.py.
         self._device.fill(self._closest, 0x7F)
-        weight = rows.host_weight
+        weight = table.host_weight
         weights = None if weight is None else (float(weight[weight > 0].min()), float(weight.max()))
-        most = int(rows.table.counts.max(initial=0))
-        self._radii = SparseSeedRadii(n, d, most, rows.largest_integer, weights)
+        most = int(table.host.counts.max(initial=0))
+        self._radii = SparseSeedRadii(n, d, most, table.largest_integer, weights)
 
     def add(self, indices: NDArray[np.int64]) -> tuple[F64, F64]:
         sums: Any = None
@@ -53,28 +51,28 @@ class CupySparseSeeding(DeviceSeeding):
         values, squares = np.concatenate(found, axis=1).sum(axis=2)
         roundings = BLOCK_ROUNDINGS + self._n_blocks
         self._candidates = candidates
-        self._proposal = values, self._radii.of_sums(values, squares, roundings, self._rows.n_samples)
+        self._proposal = values, self._radii.of_sums(values, squares, roundings, self._table.n_samples)
         return self._proposal
 
     def _terms(self, part: slice) -> tuple[F64, F64]:
         terms = self._device.download(self._closest[part])
-        squares = np.where(terms > 0.0, self._rows.screen.squares[part], 0.0)
-        if self._rows.host_weight is not None:
-            terms *= self._rows.host_weight[part]
-            squares *= self._rows.host_weight[part]
+        squares = np.where(terms > 0.0, self._table.screen.squares[part], 0.0)
+        if self._table.host_weight is not None:
+            terms *= self._table.host_weight[part]
+            squares *= self._table.host_weight[part]
         return terms, self._radii.of_sums(terms, squares, 2.0, 1)
 
     def _launch(self, indices: NDArray[np.int64], *, keep: bool) -> Any:
-        """Sums over the blocks, (2, n_values, n_blocks), with `SPARSE_TOGETHER` rows at most."""
-        rows, count = self._rows, len(indices)
+        """Sums over the blocks, (2, n_values, n_blocks), by `SPARSE_TOGETHER` seeds or candidates at most."""
+        table, count = self._table, len(indices)
         some = self._device.upload(np.asarray(indices, np.int32))
-        stored = (rows.indptr, rows.indices, rows.data)
-        self._device.fill(self._table, 0)
+        stored = (table.indptr, table.indices, table.data)
+        self._device.fill(self._lookup, 0)
         width = tuning.SPARSE_TOGETHER
-        args: tuple[Any, ...] = (*stored, some, np.int32(count), np.int32(width), self._table)
-        rows.launch("sparse_lookup", tuning.row_constants(rows.dtype), 1, 256, args)
+        args: tuple[Any, ...] = (*stored, some, np.int32(count), np.int32(width), self._lookup)
+        table.launch("sparse_lookup", tuning.row_constants(table.dtype), 1, 256, args)
         sums = self._device.empty((2, 1 if keep else count, self._n_blocks), np.float64)
-        args = (*stored, rows.squares, rows.weights, some, np.int32(count), self._table)
-        args = (*args, np.int64(rows.n_samples), self._closest, sums)
-        rows.launch("sparse_seed", tuning.sparse_seed_constants(rows.dtype, keep=keep), self._n_blocks, 256, args)
+        args = (*stored, table.squares, table.weights, some, np.int32(count), self._lookup)
+        args = (*args, np.int64(table.n_samples), self._closest, sums)
+        table.launch("sparse_seed", tuning.sparse_seed_constants(table.dtype, keep=keep), self._n_blocks, 256, args)
         return sums

@@ -1,0 +1,74 @@
+"""The workspace of runs over dense rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gpukmeans.backends.cuda import tuning
+from gpukmeans.backends.cuda.control import Measure
+from gpukmeans.backends.cuda.screens import screen_for
+from gpukmeans.backends.cuda.table import CupyDenseTable
+from gpukmeans.backends.cuda.workspace import Workspace, living
+from gpukmeans.certificates.scores import exact_in_float64
+from gpukmeans.exact import tie_break
+
+#: Bytes of rows that are downloaded at a time to be labelled in exact arithmetic.
+EXACT_BYTES = 1 << 26
+
+
+class DenseWorkspace(Workspace):
+    """The workspace of runs over dense rows, whose screens read centers and rows in half precision."""
+
+    _table: CupyDenseTable
+
+    def __init__(self, table: CupyDenseTable, n_clusters: int, n_runs: int, exact: bool) -> None:
+        self._n_steps = tuning.n_steps(table.n_features, table.dtype)
+        screen = screen_for(table, n_clusters, exact)
+        size = screen.n_padded * tuning.STEP_COLUMNS * self._n_steps
+        super().__init__(table, screen, n_clusters, n_runs, exact, size)
+
+    def launch_move(self) -> None:
+        table, grid, weights = self._table, self.need_grid(), self.weight_grid
+        shape = tuning.move_shape(table.n_samples, table.n_features)
+        args = (
+            *(table.X, table.weights, table.facts.scale, table.facts.scales),
+            *(np.float64(2.0**grid.bits), np.float64(2.0**weights.bits)),
+            *(np.int32(table.n_samples), np.int32(self.n_clusters), np.int32(table.n_features)),
+            np.int32(self.shared[0]),
+            *(self.moved_rows, self.moved_from, self.labels, self.sums, self.weights, self.control),
+        )
+        weighted = table.weights is not None
+        constants = tuning.move_constants(table.dtype, table.n_features, table.aligned, self.n_limbs, weighted)
+        table.launch("move_sums", constants, (*shape.grid, self.n_runs), shape.block, args)
+
+    def launch_distances(self, centers: Any, weights: Any, distances: Any) -> Any:
+        table = self._table
+        largest = self._device.empty(self.n_runs, np.float64)
+        self._device.fill(largest, 0)
+        args = (table.X, centers, self.labels, weights, np.int64(table.n_samples), np.int32(table.n_features))
+        launch_grid = (tuning.stride_blocks(table.n_samples, 8), *self.shared)
+        constants = tuning.row_center_constants(table.dtype)
+        table.launch(
+            "row_distance", constants, launch_grid, 256, (*args, distances, largest, np.int32(self.n_clusters))
+        )
+        return largest
+
+    def decide_exactly(self, n_open: int) -> int:
+        table, device = self._table, self._device
+        centers = device.download(self.centers)[0]
+        alive = living(centers)
+        largest = float(device.download(self.measures)[0, Measure.LARGEST].max())
+        whole = all(exact_in_float64(table.n_features, value) for value in (largest, table.largest_integer))
+        step = max(1, EXACT_BYTES // (table.n_features * table.X.dtype.itemsize))
+        open_rows = self.open_rows.reshape(-1)
+        n_exact = 0
+        for start in range(0, n_open, step):
+            count = min(step, n_open - start)
+            values = table.gather(open_rows, start, count)
+            labels, n = tie_break.resolve(values, centers, alive, whole)
+            n_exact += n
+            self.settle(start, labels)
+        self.all_settled()
+        return n_exact
