@@ -16,12 +16,12 @@ from gpukmeans.exact.unit_rows import unit_centers, unit_rows
 from tests.emulator.testing import skip_without_compiler
 from tests.support.launches.common import (
     IN_ORDER,
-    assert_fault_is_seen,
     launch,
     plain_warp_order,
     rows_and_centers,
     watched,
 )
+from tests.support.launches.faults import assert_fault_is_seen
 
 DTYPES = [np.uint8, np.float16, np.float32, np.float64]
 

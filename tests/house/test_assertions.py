@@ -11,7 +11,9 @@ from scipy import sparse
 
 from gpukmeans.certificates.scores import score_radius
 from gpukmeans.datasets import exact_ties, near_ties
+from tests.emulator.testing import skip_without_compiler
 from tests.support.assertions import assert_labels, assert_same, half_screen, same
+from tests.support.launches.faults import assert_fault_is_seen, assert_planted
 from tests.support.oracles import nearest
 from tests.support.small_fits import model, rows
 
@@ -167,3 +169,18 @@ def test_the_history_of_iterations_counts_where_asked_for():
     assert_same(one, other)
     with pytest.raises(AssertionError, match=r"fit_report_: (iteration|1 iterations)"):
         assert_same(one, other, history=True)
+
+
+# ---- planted faults --------------------------------------------------------------------------------------------------
+
+
+def test_a_fault_on_which_no_check_fails_is_an_error():
+    skip_without_compiler()
+    with pytest.raises(AssertionError, match="no check failed although all is well"):
+        assert_fault_is_seen("all is well", lambda device: None, "const bool moves = from != label;", "")
+
+
+def test_a_fault_that_occurs_in_no_source_is_an_error():
+    assert_planted({"planted": (None, "const bool moves = from != label;", "")})
+    with pytest.raises(AssertionError, match="no such text"):
+        assert_planted({"not planted": (None, "no such text", "")})

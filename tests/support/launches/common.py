@@ -10,7 +10,7 @@ import pytest
 from gpukmeans.backends.cuda import tuning
 from gpukmeans.backends.cuda.control import Control, Scale
 from gpukmeans.backends.cuda.device import nvrtc
-from tests.emulator import EmulatorDevice, EmulatorError
+from tests.emulator import EmulatorDevice
 
 ORDERS = [("forward", 0), ("random", 1), ("random", 2)]
 DTYPES = [np.uint8, np.float32, np.float64]
@@ -29,21 +29,6 @@ def watched(order="forward", seed=0, faults=()):
         return text
 
     return EmulatorDevice(mode="check", order=order, seed=seed, source=source)
-
-
-def assert_fault_is_seen(name, run, good, bad):
-    """`run(device)` passes, and with `bad` in the place of `good` it fails in some order of threads."""
-    run(watched())
-    for order, seed in ORDERS:
-        try:
-            run(watched(order, seed, [(good, bad)]))
-        except AssertionError:
-            return
-        except EmulatorError as caught:
-            if "does not compile" in str(caught):  # a fault that does not compile proves nothing
-                raise
-            return
-    raise AssertionError(f"nobody noticed that {name}")
 
 
 def launch(device, name, constants, grid, block, *args, shared_mem=0):

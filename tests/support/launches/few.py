@@ -13,6 +13,7 @@ from gpukmeans.certificates.halves import half_score_radius, tensor_accumulation
 from gpukmeans.certificates.rounding import SQUARE_UNDERFLOW
 from gpukmeans.certificates.scores import square_distance_radius
 from gpukmeans.exact.sums import Grid
+from tests.support.assertions import half_screen
 from tests.support.launches.common import control_words, filled, launch, scale_words
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -211,9 +212,17 @@ def nearest_of_few(
         open_rows=sorted(open_rows[:n_open].tolist()),
         control=control,
         norms=norms,
+        rests=rests,
         facts=facts,
         scaled=scaled,
     )
+
+
+def screen_of(kind, X, C, got):
+    """The scores of an assignment by `nearest_of_few` and their radius, for `assert_labels`."""
+    facts = got.facts.astype(np.float64)
+    radii = facts[Fact.PER_REST] * got.rests + facts[Fact.PER_NORM] * got.norms + facts[Fact.CONSTANT]
+    return half_screen(got.scaled.z(kind.widen(X)), got.scaled.z(C), radii)
 
 
 class Centers:

@@ -13,6 +13,7 @@ from gpukmeans.backends.cuda.control import Control, Fact
 from gpukmeans.backends.cuda.screen_tiles import ScoreTile
 from gpukmeans.certificates.rounding import SQUARE_UNDERFLOW
 from gpukmeans.certificates.scores import square_distance_radius
+from tests.support.assertions import half_screen
 from tests.support.launches.common import filled, launch
 
 #: Small tiles: every part of them is ragged soon.
@@ -73,6 +74,11 @@ class Screen:
         z = values * self.scale + self.offset.astype(np.float64)
         with np.errstate(over="ignore"):  # in tests of overflow
             return z, z.astype(np.float32).astype(np.float16).astype(np.float64)
+
+    @property
+    def scores(self):
+        """The scores and their radii, for `assert_labels`."""
+        return half_screen(self.z, self.center_z, self.radii)
 
     @property
     def radii(self):
