@@ -1,4 +1,4 @@
-"""k-means++ on the device: kernels/seed_reach.cu and seed_gain.cu against rational arithmetic; all memory is watched."""
+"""k-means++ on the device: kernels/seed_reach.cu and seed_gain.cu in rational arithmetic; all memory is watched."""
 
 from __future__ import annotations
 
