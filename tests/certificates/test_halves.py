@@ -249,7 +249,7 @@ def test_limits_in_the_kernel_are_below_the_true_gap(kind, d, drift, flush):
 
 @pytest.mark.parametrize("kind", [FLOAT, DOUBLE], ids=lambda kind: kind.name)
 def test_a_label_stays_while_the_drift_is_below_its_limit(kind):
-    """Every other center comes straight for the row and its own one leaves, each by half the limit."""
+    """Every other center moves straight towards the row and its own one away from it, each by half the limit."""
     X, C = data(kind, 40, 4, 3)
     got = nearest_of_few(watched(), kind, X, C)
     z, centers = got.scaled.z(X), got.scaled.z(C)

@@ -179,7 +179,7 @@ class EmulatorDevice:
         return launches
 
     def address(self, array: DeviceArray) -> int:
-        """Where the array lies."""
+        """The address of the array."""
         return array.address
 
 

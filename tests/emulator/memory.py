@@ -17,8 +17,7 @@ from .runtime import LOCK, runtime
 class DeviceArray:
     """A C-contiguous array in emulated device memory.
 
-    It is no ndarray on purpose: host code that computes with it would work on the emulator and not on a GPU, or the
-    other way round.  It has what CuPy's arrays have and backends need: shape, dtype, size, nbytes, slices along the
+    It is deliberately no ndarray: host code that computes with one would work on the emulator but not on a GPU.  It has what CuPy's arrays have and backends need: shape, dtype, size, nbytes, slices along the
     first axis, reshape and view; and what distinguishes callers' arrays on a device from others:
     __dlpack_device__ and get.
     """
@@ -95,7 +94,7 @@ class DeviceArray:
 
 
 class _Owner:
-    """Owns one allocation; its death frees it."""
+    """Owns one allocation, and frees it when it is collected."""
 
     __slots__ = ("__weakref__", "index")
 

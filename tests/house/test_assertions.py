@@ -1,4 +1,4 @@
-"""The shared assertions fail on wrong labels and models, and say why."""
+"""The shared assertions fail on wrong labels and models, with a message that explains the failure."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_labels_in_csr_and_of_some_rows_are_named_by_their_row():
     assert_labels(labels, X, C, rows=~mask & (np.arange(60) != 7))
 
 
-def test_a_near_tie_is_said_to_be_within_the_radius():
+def test_a_near_tie_is_within_the_radius():
     X, C = near_ties(40, 2, 30, seed=2, dtype=np.float64)
     message = why(1 - nearest(X, C), X, C)
     margin, radius = numbers(message)
@@ -98,11 +98,11 @@ def test_the_scores_of_a_kernel_take_the_place_of_float32():
 @pytest.mark.parametrize(
     ("label", "text"), [(-1, "-1 is not one of the 2 centers"), (2, "2 is not one of the 2 centers")]
 )
-def test_labels_of_no_center_are_told(label, text):
+def test_labels_of_no_center_are_named(label, text):
     assert text in why([0, label], np.array([[1.0], [3]]), np.array([[0.0], [4]]))
 
 
-def test_an_expected_label_that_is_wrong_is_told():
+def test_an_expected_label_that_is_wrong_is_named():
     assert "the expected label is wrong" in why([0], np.array([[1.0]]), np.array([[0.0], [4]]), want=[1])
 
 
@@ -153,7 +153,7 @@ def test_bits_count_not_values():
     assert not same(one, other)
 
 
-def test_a_result_that_one_model_lacks_is_told():
+def test_a_result_that_one_model_lacks_is_named():
     X = rows()
     one, other = model().fit(X), model().fit(X)
     del other.inertia_

@@ -13,7 +13,7 @@ from tests.support.oracles import rational_lloyd
 
 
 def with_an_empty_cluster(dtype, seed):
-    """Data of two groups, and three starts of which the last is nearest to nothing."""
+    """Data of two groups, and three starts of which the last is nearest to no row."""
     X = cloud(dtype, n=60, d=3, seed=seed)
     init = np.stack([X[0], X[30], np.full(3, 5000.0)]).astype(np.float64)
     return X, init

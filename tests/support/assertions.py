@@ -1,4 +1,4 @@
-"""Assertions that say why: labels against exact distances, and fitted models against each other, to the bit."""
+"""Assertions that explain a failure: labels against exact distances, and fitted models bit by bit."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def half_screen(z, centers, radii):
         with np.errstate(all="ignore"):
             return (centers**2).sum(axis=1) / 2 - halves(centers) @ halves(z[i]), float(radii[i])
 
-    screen.name = "half-precision scores"
+    screen.name = "half-precision scores in scaled units"
     return screen
 
 

@@ -23,7 +23,7 @@ class MissingCupy:
 
 
 def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, wrong=False):
-    """What CupyDevice uses of CuPy, over the emulator."""
+    """A module with the part of CuPy that CupyDevice uses, over the emulator."""
     device = device or EmulatorDevice()
     log = []
     captured = None  # launches of the graph that is being recorded

@@ -78,7 +78,7 @@ def data(kind, n, k, d, seed=0):
 
 @dataclass(frozen=True)
 class Scaling:
-    """z = x * scale + offset: what rows and centers are rounded to halves from."""
+    """z = x * scale + offset, which rows and centers are before they are rounded to halves."""
 
     scale: float
     offsets: np.ndarray  # (16 n_steps,) float32, zeros beyond the last column
@@ -168,7 +168,7 @@ def nearest_of_few(
     radius64=None,
     **words,
 ):
-    """One assignment: labels, limits, moved (row -> old label), open_rows, control; and what the screen was given."""
+    """One assignment: labels, limits, moved (row -> old label), open_rows, control; and the arguments of the screen."""
     (n, d), k = X.shape, len(C)
     tiles = tiles or tuning.few_tiles(k)
     scaled = scaled or scaling(kind, X)

@@ -41,7 +41,7 @@ class Screen:
     X: np.ndarray
     C: np.ndarray
     dead: tuple[int, ...] = ()
-    largest_radius: float = 1.0  # times what the radius need be
+    largest_radius: float = 1.0  # a factor of the radius, 1 for the certified one
 
     def __post_init__(self):
         (self.n, self.d), self.k = self.X.shape, len(self.C)
@@ -181,7 +181,7 @@ class Screen:
         launch(self.device, "skip_rows", constants, grid, screen_tiles.SKIP_THREADS, *args)
 
     def list_rows(self, rows):
-        """Instead of `skip`."""
+        """List these rows as active, in place of `skip`."""
         self.device.write(self.on["active"][: len(rows)], np.asarray(rows, np.int32))
         self.set_count(Control.N_ACTIVE, len(rows))
 

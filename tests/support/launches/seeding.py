@@ -1,4 +1,4 @@
-"""Launches of the kernels of k-means++ over dense rows, and what their potentials may be off."""
+"""Launches of the kernels of k-means++ over dense rows, and bounds of the errors of their potentials."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def add(device, X, seeds, *, weight=None, screened=False, parts=None):
 
 
 def awkward_rows(name, n, local):
-    """float32 rows whose distances tell how careful a bound is."""
+    """float32 rows on which a careless bound of distances fails."""
     X = local.standard_normal((n, 5))
     if name == "far apart":
         X = X * 10.0 ** local.uniform(-8, 8, (n, 1))
@@ -92,7 +92,7 @@ def awkward_rows(name, n, local):
 
 
 def gain(device, X, weight, closest, owners, candidates, *, wide=None, reach=None, radius=None):
-    """near bits, sums and the radius."""
+    """Bits of the rows near each candidate, sums of gains, and their radius."""
     n, d = X.shape
     n_runs, n_trials = candidates.shape
     wide = X.dtype == np.float64 if wide is None else wide

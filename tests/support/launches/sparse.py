@@ -72,7 +72,7 @@ def move(device, X, weight, old, new, k, grid, weight_grid, *, blocks=3, **words
 
 
 def weights_of(n):
-    """Some of them zero."""
+    """Weights, some of them zero."""
     return np.random.default_rng(7).uniform(0.1, 3, n) * (np.arange(n) % 5 != 4)
 
 
