@@ -17,9 +17,9 @@ from .runtime import LOCK, runtime
 class DeviceArray:
     """A C-contiguous array in emulated device memory.
 
-    It is deliberately no ndarray: host code that computes with one would work on the emulator but not on a GPU.  It has what CuPy's arrays have and backends need: shape, dtype, size, nbytes, slices along the
-    first axis, reshape and view; and what distinguishes callers' arrays on a device from others:
-    __dlpack_device__ and get.
+    It is deliberately no ndarray: host code that computes with one would work on the emulator but not on a GPU.  It has
+    the attributes of CuPy's arrays that backends need (shape, dtype, size, nbytes, slices along the first axis, reshape
+    and view) and those that distinguish callers' arrays on a device from others (__dlpack_device__ and get).
     """
 
     def __init__(self, owner: object, address: int, shape: tuple[int, ...], dtype: np.dtype[Any]):

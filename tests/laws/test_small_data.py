@@ -67,7 +67,7 @@ def test_constant_data_end_at_once(backend, dtype, value):
 
 @pytest.mark.parametrize("n", [37, 42])
 def test_duplicates_converge_from_a_start_one_ulp_away(backend, n):
-    """A fit with tol=0 must end: a mean that misses equal rows by an ulp would move them between two centers for ever."""
+    """A fit with tol=0 must end: a mean that misses equal rows by an ulp would move them back and forth for ever."""
     X = np.full((n, 1), 0.9)
     model = fit(X, 2, backend, init=[[np.nextafter(0.9, 1)], [0.9]], max_iter=40)
     assert model.n_iter_ < 10
