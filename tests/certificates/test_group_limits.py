@@ -15,7 +15,7 @@ from tests.support.rational_points import dot_score, length, square
 @pytest.mark.parametrize("d", [1, 2, 7])
 @pytest.mark.parametrize("adversary", [False, True])
 def test_labels_stay_while_upper_limits_are_below_lower_ones(adversary, d, radius):
-    """Scores err against the bounds, norms are too large; the own center leaves and others approach, or all at random."""
+    """Scores err against the bounds, norms are too large; the own center leaves, others approach; or at random."""
     rng = np.random.default_rng(d)
     stayed = changed = 0
     for trial in range(60):
