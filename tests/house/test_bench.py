@@ -204,8 +204,6 @@ def test_the_newest_run_of_each_workload_counts(folder):
 def test_every_machine_has_a_note_of_its_own(folder):
     fit = entry("mnist-k10", "gpukmeans numpy", [0.25], ours=True)
     other = document("cpu", [fit], when="2026-02-02T00:00:00+00:00")
-        "cpu", [entry("mnist-k10", "gpukmeans numpy", [0.25], ours=True)], when="2026-02-02T00:00:00+00:00"
-    )
     other["machine_info"]["cpu"] = {"brand_raw": "Another Processor"}
     write(folder, "a.json", other)
     options = write(folder, "b.json", document("cpu", [entry("digits-k10", "gpukmeans numpy", [0.1], ours=True)]))
