@@ -19,8 +19,9 @@ from gpukmeans.datasets import near_ties
 from gpukmeans.engine.tolerance import mean_variance
 from tests.emulator import EmulatorDevice
 from tests.emulator.testing import skip_without_compiler
+from tests.support.assertions import story
 from tests.support.launches.common import DTYPES, ROW_DTYPES
-from tests.support.many_problems import assert_same, emulated, one_by_one, problems, story, weights_of
+from tests.support.many_problems import assert_same, emulated, one_by_one, problems, weights_of
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -120,15 +120,9 @@ def test_bounds_hold_though_centers_are_moved_to_the_sphere():
         X = directions(n, 24, spread=spread)
         plain = fitted(X, k, tol=0.0, max_iter=25, backend=NumpyBackend(skip=False, screen=False, project=False))
         quick = fitted(X, k, tol=0.0, max_iter=25)
-        assert same_bits(plain, quick)
+        assert same(plain, quick)
         assert sum(record.n_skipped for record in quick.fit_report_.iterations) > n
         assert not sum(record.n_skipped for record in plain.fit_report_.iterations)
-
-
-def same_bits(one, other):
-    return equal(one.labels_, other.labels_) and equal(one.cluster_centers_, other.cluster_centers_) and (
-        (one.inertia_, one.n_iter_) == (other.inertia_, other.n_iter_)
-    )  # fmt: skip
 
 
 # ---- laws ------------------------------------------------------------------------------------------------------------
@@ -154,7 +148,7 @@ def test_every_backend_ends_in_the_same_bits(cuda_backend, dtype, weighted):
     weight = np.random.default_rng(2).uniform(0.5, 2, 140).astype(np.float32) if weighted else None
     for params in ({}, {"init": "random", "n_init": 2, "tol": 0.0}, {"init": "k-means||"}, {"init": X[:6] + 1.0}):
         host, there = fitted(X, 6, weight, **params), fitted(X, 6, weight, **params, backend=cuda_backend)
-        assert same_bits(host, there)
+        assert same(host, there)
         assert np.array_equal(there.predict(X), host.labels_)
         assert there.score(X, sample_weight=weight) == host.score(X, sample_weight=weight) == -host.inertia_
     assert there.backend_ == "cupy"
@@ -171,7 +165,7 @@ def test_rows_on_a_device_are_clustered_there(dtype, zeros):
     there, host, backend = device.upload(X), X.astype(np.float64) if dtype == np.float16 else X, CupyBackend(device)
     for params in ({}, {"init": lambda rows, k, random_state: rows[1 : k + 1]}):
         model, want = fitted(there, backend=backend, **params), fitted(host, **params)
-        assert same_bits(model, want)
+        assert same(model, want)
         for found in (model.labels_, model.cluster_centers_, model.predict(there), model.transform(there)):
             assert type(found) is type(there)
         assert equal(model.predict(there), want.labels_)

@@ -19,6 +19,7 @@ from gpukmeans.backends.defaults import BackendDefaults, RowsDefaults, RunDefaul
 from gpukmeans.backends.problems import BatchBackend
 from gpukmeans.backends.protocol import members, missing
 from gpukmeans.study.options import Options
+from tests.support.assertions import assert_same
 from tests.support.toy_backend import ToyBackend
 
 ESTIMATORS = [KMeans, MiniBatchKMeans, BisectingKMeans, SphericalKMeans]
@@ -27,12 +28,6 @@ ESTIMATORS = [KMeans, MiniBatchKMeans, BisectingKMeans, SphericalKMeans]
 def rows(dtype=np.float64, n=90, d=4):
     local = np.random.default_rng(5)
     return (100 + 20 * local.standard_normal((n, d)) + 60 * local.integers(-1, 2, (n, 1))).clip(1, 255).astype(dtype)
-
-
-def assert_same(got, want):
-    assert np.array_equal(got.labels_, want.labels_)
-    assert np.array_equal(got.cluster_centers_, want.cluster_centers_)
-    assert got.inertia_ == want.inertia_
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from gpukmeans import KMeans
-from gpukmeans.arrays.on_device import host_copy
 from gpukmeans.backends.cuda.backend import CupyBackend
 from tests.emulator import EmulatorDevice
+from tests.support import assertions
 
 
 def emulated(order="random", seed=1):
@@ -43,18 +43,10 @@ def one_by_one(X, k, weights=None, backend="numpy", **params):
     return models
 
 
-def story(model):
-    return [(i.init, i.iteration, i.n_moved, i.shift, i.n_relocated) for i in model.fit_report_.iterations]
-
-
 def assert_same(got, want):
-    assert len(got) == len(want)
+    """Models of as many problems, one by one: the same bits by the same iterations."""
     for a, b in zip(got, want, strict=True):
-        assert np.array_equal(host_copy(a.labels_), b.labels_)
-        assert np.array_equal(host_copy(a.cluster_centers_), b.cluster_centers_)
-        assert a.cluster_centers_.dtype == b.cluster_centers_.dtype
-        assert (a.inertia_, a.n_iter_, a.n_features_in_) == (b.inertia_, b.n_iter_, b.n_features_in_)
-        assert story(a) == story(b)
+        assertions.assert_same(a, b, history=True)
 
 
 def differs(got, want):
