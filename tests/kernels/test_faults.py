@@ -123,21 +123,21 @@ settle = test_of(test_row_halves, "test_settled_rows_are_labelled_and_listed", "
 FAULTS = {
     "a run reads beyond its row": (screen, "f + e < d ? row[f + e] : Row{}", "row[f + e]"),
     "offsets of another column": (screen_bytes, "+ t * RUN + step % RUN_STEPS * QUAD + e", "+ t * RUN + e"),
-    "the rows below take those above": (screen, "to_halves(run8[a], s,", "to_halves(run[a], s,"),
+    "the rows below take those above": (screen, "to_halves(strips8[a], s,", "to_halves(strips[a], s,"),
     "the list of a warp is read too early": (screen, "  __syncwarp();\n", ""),
     "places in lists are given twice": (screen, "return place + __popc(lanes & ((1u << lane) - 1));", "return place;"),
-    "where rows come from is lost": (skips, "moved_from[place] = from;", "moved_from[place] = label;"),
+    "where rows come from is lost": (skips, "moves.from[place] = from;", "moves.from[place] = label;"),
     "the second best is lost": (screen_near_ties, "    best.second = best.first;\n", ""),
     "lanes do not compare their best": (
         screen_near_ties,
-        "fmaxf(fminf(a.first, b.first), fmaxf(a.second, b.second))",
-        "fmaxf(a.second, b.second)",
+        "larger(smaller(a.first, b.first), larger(a.second, b.second))",
+        "larger(a.second, b.second)",
     ),
-    "the radius of halves is forgotten": (screen_near_ties, "best.second > 2.0f * radius", "best.second > 0.0f"),
+    "the radius of halves is forgotten": (screen_near_ties, "best.second > T(2) * radius", "best.second > T(0)"),
     "what is not a number is certain": (
         not_numbers,
-        "return best.first - best.second > 2.0f * radius",
-        "return !(best.first - best.second <= 2.0f * radius)",
+        "return best.first - best.second > T(2) * radius",
+        "return !(best.first - best.second <= T(2) * radius)",
     ),
     "limits forget the radius": (limits, "__fmaf_rn(2.0f, radius, ", "__fmaf_rn(-2.0f, radius, "),
     "limits forget the drift so far": (limits, "(other - own) + drift_so_far)", "(other - own))"),
@@ -150,7 +150,7 @@ FAULTS = {
         "second - best > fma(radius, second + best, underflow)",
         "second > best",
     ),
-    "scores that are no numbers are trusted": (fast, "!exact && radius < INFINITE", "!exact"),
+    "scores that are no numbers are trusted": (fast, "!exact && radius < T(INFINITE)", "!exact"),
     "limbs are truncated": (move, "return (long long)rint(scaled);", "return (long long)scaled;"),
     "entries are sorted too early": (move, "__syncthreads();  // the entries are complete", ""),
     "entries are exchanged too early": (move, "__syncthreads();  // this exchange is complete", ""),
@@ -205,7 +205,7 @@ FAULTS = {
         "widen(X[s * n / n_sample * d + own]);",
         "widen(X[(s / 2) * n / n_sample * d + own]);",
     ),
-    "rows that stay are listed": (settle, "const bool moves = from != label;", "const bool moves = true;"),
+    "rows that stay are listed": (settle, "const bool is_new = from != label;", "const bool is_new = true;"),
 }
 
 
