@@ -1,7 +1,8 @@
-/* drift.cuh -- how far the centers went in an update: their exact summed shift, and the drift that limits of rows are held against.
+/* drift.cuh -- how far the centers went in an update: their exact summed shift, and the drift that limits are held against.
  *
  *   total            = sum_j shift_square[j], exact on a grid, rounded once           (exact/sums.py: exact_total)
- *   drift_so_far[j] += shift_j + the largest shift of another center, scaled, rounded up     (certificates/drift.py: gap_after_move)
+ *   drift_so_far[j] += shift_j + the largest shift of another center, scaled, rounded up
+ *                      (certificates/drift.py: gap_after_move);
  *                      with n_groups shift_j alone; drift_so_far[k + g] += the largest shift of a center of group g, those
  *                      with j % (2 n_groups) / 2 == g                                (certificates/drift.py: lower_limit)
  *

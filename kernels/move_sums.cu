@@ -17,7 +17,7 @@
  * Launch grid (any, ceil(quads/blockDim.x), runs), block (F, THREADS/F).   Traffic: the moved rows once or, where they leave a
  * cluster, twice (the second time mostly from the second-level cache); 8 bytes of atomics per limb, column, cluster and chunk.
  * Accuracy: exact on the grid.
- * Tests: python -m pytest tests/kernels/test_move_sums.py tests/kernels/test_faults.py
+ * Tests: python -m pytest tests/kernels/test_move_sums.py tests/kernels/test_sums.py
  */
 #include "common.cuh"
 #include "control.cuh"

@@ -19,7 +19,7 @@
  * Launch grid (ceil(n/128), runs, problems), block 128.
  * Traffic: 8n bytes, and of rows not skipped their elements once (twice where not certified) and 16 bytes each; the centers
  * (2 k d bytes) from the first-level cache, 16 rows a reading.   Work: 2 n d k flop, k rounded up to 8 TILES.
- * Tests: python -m pytest tests/kernels/test_nearest_of_few.py tests/kernels/test_faults.py
+ * Tests: python -m pytest tests/kernels/test_nearest_of_few.py
  */
 #include "screen.cuh"
 #include "float64.cuh"

@@ -31,7 +31,7 @@
  * bytes read from shared memory; of other operations one maximum a score, and about 8 a score where a row's second best changes
  * in the tile: of the t-th BN centers in no particular order about 2 / t of the rows.
  * Accuracy: certificates/halves.py: half_score_radius.
- * Tests: python -m pytest tests/kernels/test_nearest_of_many.py tests/cuda/test_group_limits.py
+ * Tests: python -m pytest tests/kernels/test_nearest_of_many.py tests/kernels/test_screen_tiles.py tests/cuda/test_group_limits.py
  */
 #include "score_tiles.cuh"
 
@@ -158,7 +158,9 @@ nearest_of_many(const ROW* __restrict__ X, const float* __restrict__ norms, cons
     if (n_parts > 1) {
       for (int i = int(threadIdx.x); i < BM; i += THREADS)
         put_all(part_firsts + row0 + i, part_seconds + row0 + i, firsts[i], seconds[i]);
-      for_each_group([&](int i, int group, float& most) { atomicMax(part_groups + (row0 + i) * N_GROUPS + group, ordered(most)); });
+      for_each_group([&](int i, int group, float& most) {
+        atomicMax(part_groups + (row0 + i) * N_GROUPS + group, ordered(most));
+      });
       __threadfence();
       __syncthreads();  // all have put theirs
       // The block that comes last finishes the rows, and leaves everything as it was found.

@@ -1,6 +1,6 @@
 /* score_facts.cuh -- what the radius of a row's scores is made of, from the norms of all centers.
  *
- *   radius_i = facts[PER_REST] rest_i + facts[PER_NORM] norm_i + facts[CONSTANT]     (certificates/halves.py: half_score_radius)
+ *   radius_i = facts[PER_REST] rest_i + facts[PER_NORM] norm_i + facts[CONSTANT]   (certificates/halves.py: half_score_radius)
  *   facts[WHOLE] = 1 if float64 distances carry no error                     (certificates/scores.py: exact_in_float64)
  *
  * measures (N_MEASURES,k) f64 IN: those of every block | accumulation: the factor of |c|^2 / 2 in the radius | facts OUT

@@ -16,7 +16,7 @@
  * (bytes, exactly) or float64, which is half rate on data-center GPUs and 1/32 or 1/64 on others.
  * Accuracy: certificates/seeds.py: distance_roundings, besides 2^-1000 for squares that underflow; zero for a row equal to a
  * seed and for no other.
- * Tests: python -m pytest tests/kernels/test_seeding.py
+ * Tests: python -m pytest tests/kernels/test_seed_add.py
  */
 #include "seeding.cuh"
 

@@ -13,7 +13,7 @@
  * A block looks after a run, a warp after a sum.
  * Launch grid (1, n_runs, problems), block 1024, shared 300 bytes (static).   Traffic: 16 n_trials n_blocks a run.
  * Accuracy: a sum rounds ceil(n_blocks/32) + 5 times at most.
- * Tests: python -m pytest tests/kernels/test_seeding.py tests/cuda/test_plusplus.py
+ * Tests: python -m pytest tests/kernels/test_seed_choose.py
  */
 #include "seeding.cuh"
 

@@ -21,7 +21,7 @@
  * written.  Work: at most 3 n d n_trials, in float32 or (WIDE) in float64, which is half rate on data-center GPUs and
  * 1/32 or 1/64 on others.
  * Accuracy: the distances as in seeding.cuh; a sum over a block rounds 21 times at most.
- * Tests: python -m pytest tests/kernels/test_seeding.py tests/cuda/test_plusplus.py
+ * Tests: python -m pytest tests/kernels/test_seed_gain.py
  */
 #include "seeding.cuh"
 

@@ -11,7 +11,7 @@
  * A warp owns a seed, its lanes the columns; nothing is done where the host must settle a draw first.
  * Launch grid (ceil(n_clusters/8), n_runs, problems), block 256.   Traffic: n_trials d elements a seed, from cache.
  * Accuracy: gamma(d / 32 + 9) relative, besides 2^-1000 for squares that underflow.
- * Tests: python -m pytest tests/kernels/test_seeding.py tests/cuda/test_plusplus.py
+ * Tests: python -m pytest tests/kernels/test_seed_gain.py
  */
 #include "seeding.cuh"
 

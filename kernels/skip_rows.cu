@@ -14,7 +14,7 @@
  * Accuracy: both sides are rounded once, which keeps their order; certificates/drift.py: upper_limit has the proof.
  *
  * Constants: N_GROUPS.
- * Tests: python -m pytest tests/kernels/test_nearest_of_many.py tests/cuda/test_group_limits.py
+ * Tests: python -m pytest tests/kernels/test_skip_rows.py tests/cuda/test_group_limits.py
  */
 #include "common.cuh"
 #include "control.cuh"

@@ -14,7 +14,7 @@
  * Accuracy: exact on the grid.
  *
  * Constants: ROW, LIMBS, WEIGHTED.
- * Tests: python -m pytest tests/kernels/test_sparse_kernels.py
+ * Tests: python -m pytest tests/kernels/test_sparse_sums.py
  */
 #include "common.cuh"
 #include "control.cuh"

@@ -3,10 +3,10 @@
  *   rows with drift_so_far[label] < limits[i] keep their label                                      (control[N_SKIPPED])
  *   for the others   v_ij = scale^2 x_i.c_j - |z_j|^2 / 2   in float64, over the stored entries;  z = scale * c, larger is
  *                    nearer:   |v_ij - true v_ij| <= radius_i = reach_i PER_REST + CONSTANT, reach_i = gamma(m_i + 4) norms[i],
- *                    m_i the entries of row i                         (certificates/sparse.py: sparse_score_radius: these are -1/2 of
+ *                    m_i the entries of row i      (certificates/sparse.py: sparse_score_radius: these are -1/2 of
  *                    the scores there, of scaled rows and centers, on which rows and starts are rounded once less)
  *   labels[i] = argmax_j v_ij where the two best differ by more than twice the radius: limits[i] says how long that holds;
- *               with facts[WHOLE] scores carry no error: equal ones are ties, and the lowest index has it (control[N_UNDECIDED])
+ *               with facts[WHOLE] scores carry no error: equal ones are ties: the lowest index (control[N_UNDECIDED])
  *   else        open_rows lists them for the host                                    (control[N_OPEN], control[N_UNDECIDED])
  *   with `exact` 0 rows that are not certified keep the screen's word, where scores are numbers     (control[N_UNCERTAIN])
  *   Rows whose label changes are listed in moved_rows and moved_from                                (control[N_MOVED])
@@ -25,7 +25,7 @@
  * the start is added with the last rounding.
  *
  * Constants: ROW, CENTER, LANES, EACH.
- * Tests: python -m pytest tests/kernels/test_sparse_kernels.py tests/cuda/test_sparse.py
+ * Tests: python -m pytest tests/kernels/test_sparse_nearest.py tests/cuda/test_sparse.py
  */
 #include "screen.cuh"
 

@@ -11,7 +11,7 @@
  * Launch grid any, block 256, shared 8 COLUMNS elements (static, 16 or 32 KiB).
  * Traffic: one read of the rows, d center elements a row from the second-level cache.   Work: 3 n d in float64.
  * Accuracy: exact/warp_order.py: row_square_distances operation by operation (no fused multiply-add): the same bits.
- * Tests: python -m pytest tests/kernels/test_sparse_kernels.py
+ * Tests: python -m pytest tests/kernels/test_sparse_sums.py
  */
 #include "common.cuh"
 

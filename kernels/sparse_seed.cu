@@ -19,7 +19,7 @@
  * given within gamma(m).  Where the two cancel by more than 2^-20, so near it is a row to s, the distance is taken from the
  * differences instead: within gamma(2 m + 4) of itself, lifted to 2^-1000 where squares underflow, and zero for a row equal
  * to s and for no other.  A sum over a block rounds 15 times at most (certificates/seeds.py: SparseSeedRadii).
- * Tests: python -m pytest tests/kernels/test_sparse_kernels.py
+ * Tests: python -m pytest tests/kernels/test_sparse_seed.py
  */
 #include "seeding.cuh"
 

@@ -27,7 +27,7 @@
  * Traffic: 8 k d n_limbs read, k d centers read and written twice, 2 k d written; 5 numbers a center for the judgement.
  * Accuracy: centers and shifts by the same operations as NumPy's, one by one, for the same bits; the one fused
  * multiply-add among them is an error-free product's error, which NumPy finds by splitting.
- * Tests: python -m pytest tests/kernels/test_update_centers.py tests/kernels/test_faults.py tests/cuda/test_group_limits.py
+ * Tests: python -m pytest tests/kernels/test_update_centers.py tests/kernels/test_center_facts.py tests/kernels/test_center_drift.py tests/kernels/test_equal_centers.py
  */
 #define THREADS 256
 #define N_WARPS (THREADS / WARP)
