@@ -82,3 +82,17 @@ def mnist_sample(mnist):
 def mnist_unit(mnist):
     """All 70,000 images as float64, pixels / 255."""
     return mnist / 255.0
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give each worker a stretch of the files, and what is left of the longest one to whoever is done.
+
+    Neighbours then share what is computed once for a module, and seldom wait for a kernel that another worker compiles.
+    Another `--dist` than the default of `-n` is heeded.
+    """
+    if config.getvalue("dist") != "load":
+        return None
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
