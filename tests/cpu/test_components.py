@@ -9,12 +9,12 @@ from threading import Lock
 import numpy as np
 import pytest
 
-import gpukmeans.backends.cpu.backend as numpy_backend
-import gpukmeans.backends.cpu.screens.components as numpy_projection
+from gpukmeans.backends.cpu import table
 from gpukmeans.backends.cpu.backend import NumpyBackend
+from gpukmeans.backends.cpu.screens import components
 from gpukmeans.backends.cpu.screens.components import (
     Anchors,
-    Projection,
+    Components,
     choose_basis,
     fill_together,
     leading_directions,
@@ -127,13 +127,13 @@ class Scene:
         self.X, self.C, self.screen = X, C, RowScreen(X)
         self.screen.shift = self.screen.shift if shifted else None
         self.shift = np.zeros(1) if self.screen.shift is None else self.screen.shift
-        self.projection = Projection(len(X), basis)
+        self.projection = Components(len(X), basis)
         self.anchors = Anchors(self.projection, len(X), len(C))
         self.x, self.q = rational(X) - rational(self.shift), rational(basis)
         self.centers, self.rests, self.said = [], [], {}
         self.since = np.zeros(len(X), int)
         for name in ("lowest_scores", "verdict", "projection_radius"):
-            monkeypatch.setattr(numpy_projection, name, self._listen(name, getattr(numpy_projection, name)))
+            monkeypatch.setattr(components, name, self._listen(name, getattr(components, name)))
         self.move(C)
         self.anchors.make(slice(0, len(X)), self.full)
         self.projection.filled = True
@@ -148,7 +148,7 @@ class Scene:
     def move(self, centers):
         centers = centers.astype(self.C.dtype)
         self.full, wide = FullScreen(self.screen, centers), self.screen.shifted(centers)
-        self.anchors.advance(self.full, wide)
+        self.anchors.advance(self.full, centers)
         self.centers.append(rational(centers) - rational(self.shift))
         self.rests.append(self.centers[-1] - rational(self.projection.split(wide)[0]).dot(self.q.T))
 
@@ -238,10 +238,10 @@ def test_the_leak_of_a_basis_is_bounded(defect):
     for seed in range(5):
         basis = skewed_basis(12, 4, defect, seed)
         centers = np.concatenate([local.standard_normal((3, 12)), local.standard_normal((3, 4)) @ basis.T])
-        projection, q = Projection(1, basis), rational(basis)
+        projection, q = Components(1, basis), rational(basis)
         leaked = (rational(centers) - rational(projection.split(centers)[0]).dot(q.T)).dot(q)
         assert (length(leaked) <= [projection.leak(norm) for norm in length(rational(centers))]).all()
-    scaled = Projection(1, skewed_basis(12, 4, 0.0) * np.float32(1 + defect))
+    scaled = Components(1, skewed_basis(12, 4, 0.0) * np.float32(1 + defect))
     assert scaled.leak(1.0) <= 1.01 * 4.0 * defect + 2.0**-21
 
 
@@ -270,13 +270,13 @@ def test_the_anchored_radius_is_reached_from_the_edges_of_the_others(scale):
 def test_most_ordinary_rows_are_certified_while_centers_barely_move():
     """Not vacuous: four components of 48, rows of a cloud without clusters."""
     X = decaying(2000, 48).astype(np.float32)
-    screen, projection = RowScreen(X), Projection(len(X), leading_directions(X, 4))
+    screen, projection = RowScreen(X), Components(len(X), leading_directions(X, 4))
     anchors = Anchors(projection, len(X), 6)
     certain = []
     for step in (0.0, 1e-3, 0.1):
         centers = X[:6] + np.float32(step)
         full = FullScreen(screen, centers)
-        anchors.advance(full, screen.shifted(centers))
+        anchors.advance(full, centers)
         if not step:
             anchors.make(slice(0, 2000), full)
         certain.append(anchors(slice(0, 2000), screen.norms).certain.mean())
@@ -307,7 +307,7 @@ def sliding_twins():
 
 def n_wrong(monkeypatch, X, path, basis):
     """Labels that are not those of rational arithmetic, over all centers of the path."""
-    monkeypatch.setattr(numpy_backend, "choose_basis", lambda *args: basis)
+    monkeypatch.setattr(table, "choose_basis", lambda *args: basis)
     run = NumpyBackend().load(X).start(path[0])
     wrong = 0
     for centers in path:
@@ -324,7 +324,7 @@ def test_labels_of_twins_are_the_true_nearest(monkeypatch, used, twins):
 
 
 def test_anchored_scores_without_radius_give_wrong_labels(monkeypatch):
-    monkeypatch.setattr(numpy_projection, "anchored_radius", lambda *args: ScoreRadius(0.0, 0.0))
+    monkeypatch.setattr(components, "anchored_radius", lambda *args: ScoreRadius(0.0, 0.0))
     assert n_wrong(monkeypatch, *jittering_twins()) > 0
 
 
@@ -382,7 +382,7 @@ def test_screening_by_components_changes_no_bit(used, name):
 
 def test_anchors_are_renewed_after_some_epochs(used, monkeypatch):
     """In the end while only some rows are watched: bounds are made anew for all."""
-    monkeypatch.setattr(numpy_projection, "MOST_EPOCHS", 3)
+    monkeypatch.setattr(components, "MOST_EPOCHS", 3)
     assert_same_history(DATA["float32"](decaying()), 60)
     assert len(used["anchors"]) > 5
     assert used["certified"] > 9000
@@ -452,12 +452,12 @@ def test_projections_filled_together_are_those_filled_alone(name):
     screen = RowScreen(DATA[name](decaying(20000, 32)))
     x = screen.block(slice(0, 20000))
     bases = [np.ascontiguousarray(leading_directions(x, 16)[:, :m]) for m in (4, 16)]
-    together = [Projection(20000, basis) for basis in bases]
+    together = [Components(20000, basis) for basis in bases]
     with workers(screen.X.size) as pool:
         fill_together(together, screen, pool)
     room = 2.0**-17 * screen.norms[:, None]
     for projection in together:
-        alone = Projection(20000, projection.basis)
+        alone = Components(20000, projection.basis)
         alone.fill(slice(None), x @ projection.basis, screen.norms)
         assert projection.filled
         assert (np.abs(projection.table - alone.table) <= room).all()

@@ -36,7 +36,7 @@ def used(monkeypatch):
         settled = original(self, centers, alive, labels, pool)
         if settled is not None:
             counts["settled"] += 1
-            counts["skipped"] += len(labels) - len(settled.looked_at)
+            counts["skipped"] += len(labels) - len(settled.rows)
             counts["projected"] += bool(self._projections)
         return settled
 

@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 import gpukmeans.engine.lloyd as lloyd
 from gpukmeans import KMeans, threads
 from gpukmeans.backends.cpu import run as numpy_run
+from gpukmeans.backends.cpu import table
 from gpukmeans.backends.cpu.backend import NumpyBackend
 from gpukmeans.backends.cpu.screens import components as numpy_projection
 from gpukmeans.backends.cpu.screens import full
@@ -113,6 +114,7 @@ def small(monkeypatch):
     monkeypatch.setattr(numpy_grouping, "OPEN_SHARE", 9.0)  # as if whole rows cost more
     monkeypatch.setattr(threads, "SMALL", 1)
     monkeypatch.setattr(numpy_run, "LEAST", 64)
+    monkeypatch.setattr(table, "LEAST", 64)
     sizes = {}
     original = threads._pool
 

@@ -155,6 +155,6 @@ def test_the_precision_of_a_look_changes_no_draw(monkeypatch, name, weighted):
         rows = NumpyBackend(lockstep=False).load(X.astype(dtype), weight)
         drawn.append([kmeans_plusplus(rows, 20, np.random.RandomState(s), p, weight).tolist() for s in range(2)])
         if dtype != np.float64:
-            assert rows._seed_screen.narrow == (name not in ("far from the origin", "tiny"))
-            assert (rows._seed_screen._shadow is not None) == (rows._seed_screen.narrow and name != "large")
+            assert rows.table.seed_screen.narrow == (name not in ("far from the origin", "tiny"))
+            assert (rows.table.seed_screen._shadow is not None) == (rows.table.seed_screen.narrow and name != "large")
     assert drawn[0] == drawn[1]

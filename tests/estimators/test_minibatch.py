@@ -17,7 +17,8 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from gpukmeans import KMeans, MiniBatchKMeans
 from gpukmeans.backends import BatchSums
-from gpukmeans.backends.cpu.backend import NumpyBackend, NumpyRows
+from gpukmeans.backends.cpu.backend import NumpyBackend
+from gpukmeans.backends.cpu.rows import NumpyRows
 from gpukmeans.engine.batch_steps import Draws, MovingCenters
 from tests.support.oracles import nearest
 

@@ -88,16 +88,14 @@ def module_name(path):
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imported(tree, path, *, for_type_checkers=True):
+def imported(tree, path):
     """Absolute names of what a module imports when it is loaded, or for type checkers; not within functions."""
     waiting = list(tree.body)
     while waiting:
         node = waiting.pop()
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
             continue
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test) and not for_type_checkers:
-            waiting += node.orelse
-        elif isinstance(node, ast.Import):
+        if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             package = ["gpukmeans", *path.relative_to(PACKAGE).parent.parts][: -node.level + 1 or None]
@@ -110,8 +108,8 @@ def imported(tree, path, *, for_type_checkers=True):
             waiting += list(ast.iter_child_nodes(node))
 
 
-def own_imports(path, **kwargs):
-    for name in imported(ast.parse(path.read_text(encoding="utf-8")), path, **kwargs):
+def own_imports(path):
+    for name in imported(ast.parse(path.read_text(encoding="utf-8")), path):
         if name == "gpukmeans" or name.startswith("gpukmeans."):
             yield name.removeprefix("gpukmeans").removeprefix(".")
 
@@ -141,7 +139,7 @@ def test_imports_point_down_only(path):
 
 
 def test_imports_make_no_circle():
-    graph = {module_name(path): set(own_imports(path, for_type_checkers=False)) for path in MODULES}
+    graph = {module_name(path): set(own_imports(path)) for path in MODULES}
     for face in FACES:
         del graph[face]
     while graph:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from gpukmeans.arrays.types import F64, I64
+from gpukmeans.backends.cpu.run import NumpyRun
 from gpukmeans.backends.cpu.screens.full import FullScreen, RowScreen
+from gpukmeans.backends.cpu.table import DenseTable
 from gpukmeans.backends.protocol import BatchSums, Rows
 from gpukmeans.exact import batch_inertia
 from gpukmeans.exact.sums import EXACT_FLOAT64_ROWS
 from gpukmeans.exact.tie_break import all_integers, exact_squares, first_of_equal_rows, resolve
 from gpukmeans.threads import Workers, parts_of, workers
-
-if TYPE_CHECKING:
-    from gpukmeans.backends.cpu.backend import NumpyRows
 
 #: Fewer rows are not worth a second thread.
 LEAST = 256
@@ -25,43 +22,43 @@ LEAST = 256
 SUMMED_ROWS = 256
 
 
-def batch_sums(rows: NumpyRows, centers: NDArray, precision: str, inertia: bool) -> BatchSums:
+def batch_sums(table: DenseTable, centers: NDArray, precision: str, inertia: bool) -> BatchSums:
     """`Rows.batch_sums`: as a run would find them, without what a run does for the assignments that follow."""
     k = len(centers)
     alive = np.flatnonzero(first_of_equal_rows(centers) == np.arange(k))
-    lean = rows.sample_weight is None and rows.grid is not None and rows.options.screen
-    lean = lean and isinstance(rows.X, np.ndarray)
-    if not lean or len(alive) == 1 or rows.n_samples > EXACT_FLOAT64_ROWS:
-        run = rows.start(centers, precision=precision)
+    lean = table.sample_weight is None and table.grid is not None and table.switches.screen
+    lean = lean and isinstance(table.X, np.ndarray)
+    if not lean or len(alive) == 1 or table.n_samples > EXACT_FLOAT64_ROWS:
+        run = NumpyRun(table, centers, precision)
         run.assign()
         sums, weights = run.batch_sums()
-        found = batch_inertia.from_distances(run.inertia(), rows.n_features) if inertia else float("nan")
+        found = batch_inertia.from_distances(run.inertia(), table.n_features) if inertia else float("nan")
         labels = run.labels()
         squares = None
     else:
-        with workers(rows.X.size) as pool:
-            labels = _nearest(rows, centers, alive, precision, pool)
-            sums, squares = _sums(rows, labels, k, inertia, pool)
+        with workers(table.X.size) as pool:
+            labels = _nearest(table, centers, alive, precision, pool)
+            sums, squares = _sums(table, labels, k, inertia, pool)
         weights = np.bincount(labels, minlength=k).astype(np.float64)
         found = float("nan")
         if squares is not None:
             found = batch_inertia.from_sums(squares, centers.astype(np.float64), sums, weights)
             if found is None:
-                run = rows.start(centers, precision=precision)
+                run = NumpyRun(table, centers, precision)
                 run.assign(move=False)
-                found = batch_inertia.from_distances(run.inertia(), rows.n_features)
+                found = batch_inertia.from_distances(run.inertia(), table.n_features)
     if found is None:
-        found = batch_inertia.in_whole_numbers(rows.take(np.arange(rows.n_samples)), centers, labels)
+        found = batch_inertia.in_whole_numbers(table.X, centers, labels)
     return BatchSums(sums, weights, found)
 
 
 def _nearest(
-    rows: NumpyRows, centers: NDArray, alive: NDArray[np.int64], precision: str, pool: Workers
+    table: DenseTable, centers: NDArray, alive: NDArray[np.int64], precision: str, pool: Workers
 ) -> NDArray[np.int32]:
     """The nearest center of each row."""
-    screen = RowScreen(rows.X, shift=_shift_for(centers, rows.X.dtype))
+    screen = RowScreen(table.X, shift=_shift_for(centers, table.X.dtype))
     full = FullScreen(screen, centers[alive])
-    labels = np.empty(rows.n_samples, np.int32)
+    labels = np.empty(table.n_samples, np.int32)
     names = alive.astype(np.int32)
 
     def look(part: slice) -> NDArray[np.intp]:
@@ -69,10 +66,10 @@ def _nearest(
         labels[part] = names[best]
         return np.flatnonzero(~certain) + part.start
 
-    open_ = np.concatenate(pool.map(look, pool.share(rows.n_samples, rows.n_samples, LEAST)))
+    open_ = np.concatenate(pool.map(look, pool.share(table.n_samples, table.n_samples, LEAST)))
     if len(open_) and (precision == "exact" or not full.in_range):
-        exact = all_integers(centers) and exact_squares(rows.largest_integer(), centers)
-        labels[open_], _ = resolve(rows.X[open_], centers, alive, exact, full.candidates(open_))
+        exact = all_integers(centers) and exact_squares(table.largest_integer, centers)
+        labels[open_], _ = resolve(table.X[open_], centers, alive, exact, full.candidates(open_))
     return labels
 
 
@@ -92,15 +89,15 @@ def _shift_for(centers: NDArray, dtype: np.dtype) -> NDArray | None:
 
 
 def _sums(
-    rows: NumpyRows, labels: NDArray[np.int32], k: int, with_squares: bool, pool: Workers
+    table: DenseTable, labels: NDArray[np.int32], k: int, with_squares: bool, pool: Workers
 ) -> tuple[F64, F64 | None]:
     """Exact sums of the rows of each cluster, rounded once, and |x|^2 of each row where that is wanted.
 
     So few limbs add up in float64 without rounding; values that lie on the grid do so as they are.
     """
-    grid, d = rows.grid, rows.n_features
+    grid, d = table.grid, table.n_features
     assert grid is not None
-    squares = np.empty(rows.n_samples) if with_squares else None
+    squares = np.empty(table.n_samples) if with_squares else None
 
     def add(part: slice) -> F64:
         total = np.zeros((grid.n_limbs, k, d))
@@ -108,7 +105,7 @@ def _sums(
         for block in parts_of(part.stop - part.start, SUMMED_ROWS):
             some = slice(part.start + block.start, part.start + block.stop)
             m = some.stop - some.start
-            x = rows.X[some]
+            x = table.X[some]
             if x.dtype != np.float64:
                 room[0, :m] = x
                 x = room[0, :m]
@@ -121,7 +118,7 @@ def _sums(
                 sums += members @ limb
         return total
 
-    total = sum(pool.map(add, pool.share(rows.n_samples, rows.n_samples, LEAST)), np.zeros((grid.n_limbs, k, d)))
+    total = sum(pool.map(add, pool.share(table.n_samples, table.n_samples, LEAST)), np.zeros((grid.n_limbs, k, d)))
     return (total[0] if grid.n_limbs == 1 else grid.value(total.astype(np.int64))), squares
 
 

@@ -4,81 +4,76 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Generic, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.arrays.types import F64, I64, Index
 from gpukmeans.backends.cpu.screens.bounds import DriftBounds
-from gpukmeans.backends.cpu.screens.components import Anchors
-from gpukmeans.backends.cpu.screens.full import FullScreen
-from gpukmeans.backends.cpu.screens.groups import GroupBounds
 from gpukmeans.backends.cpu.sums import ClusterSums
+from gpukmeans.backends.cpu.table import Anchored, S, Table
 from gpukmeans.backends.protocol import Assigned, Step, Updated
 from gpukmeans.certificates.verdicts import Screened
-from gpukmeans.exact.sums import Grid, exact_total, exact_totals_by_label
-from gpukmeans.exact.tie_break import exact_squares, first_of_equal_rows, resolve
-from gpukmeans.exact.warp_order import WARP, farthest_rows, row_square_distances
-from gpukmeans.threads import FETCHED, Workers, parts_of, rows_of, rows_to_screen, workers
-
-if TYPE_CHECKING:
-    from gpukmeans.backends.cpu.backend import NumpyRows
+from gpukmeans.exact.sums import exact_total, exact_totals_by_label
+from gpukmeans.exact.tie_break import first_of_equal_rows
+from gpukmeans.exact.warp_order import farthest_rows
+from gpukmeans.threads import Workers, rows_to_screen, workers
 
 #: Share of the rows from which all are looked at, without fetching them by index.
 NEARLY_ALL = 0.9
 #: Fewer rows are not worth a second thread.
 LEAST = 1024
-#: Rows that are resolved at a time.
-RESOLVE_ROWS = 256
-#: Iterations without bounds after they were of no use twice, and as many more after each time on end.
+#: If bounds skip almost no row in two iterations running, ignore them for PAUSE iterations; each further failure adds
+#: PAUSE.
 PAUSE = 3
 #: Share of the rows to look at from which it pays to anchor all.
 ANCHOR_FROM = 0.5
 
 
-class NumpyRun:
-    """Centers, labels and exact sums, and what the screens remember of the rows."""
+class NumpyRun(Generic[S]):
+    """Centers, labels and exact sums of one run, and what its screens keep of the rows.
 
-    def __init__(self, rows: NumpyRows, centers: NDArray, precision: str) -> None:
-        self._rows = rows
-        self._centers = self._assigned = centers
+    Parameters
+    ----------
+    table : Table
+        The rows, dense or sparse.
+    centers : ndarray of shape (n_clusters, n_features)
+    precision : {"exact", "fast"}
+        "fast": rows that the screens leave open keep the center of the best score.
+    """
+
+    def __init__(self, table: Table[S], centers: NDArray, precision: str) -> None:
+        if precision not in ("exact", "fast"):
+            raise ValueError(f"precision={precision!r} should be 'exact' or 'fast'.")
+        self._table = table
+        self._centers = self._assigned = np.array(centers, table.center_dtype, order="C")
         self._certify = precision == "exact"
-        self._labels = np.full(rows.n_samples, -1, np.int32)
+        self._labels = np.full(table.n_samples, -1, np.int32)
         self._n_assigned = 0
         self._bounds: DriftBounds | None = None
-        self._n_futile = 0  # times on end that the bounds settled hardly any row
+        self._n_futile = 0  # iterations running in which the bounds skipped hardly any row
         self._pause = 0  # iterations to go without bounds
-        self._anchors: Anchors | None = None
-        self._groups = self._new_groups()
-        self._sums: ClusterSums | None = None if rows.grid is None else self._new_sums(rows.grid)
-
-    # ---- what a run over rows that are stored otherwise replaces -------------------------------------------------
-
-    def _new_groups(self) -> GroupBounds | None:
-        return GroupBounds.where_it_may_pay(self._rows, len(self._centers))
-
-    def _new_sums(self, grid: Grid) -> ClusterSums:
-        return ClusterSums(self._rows.X, self._rows.sample_weight, grid, len(self._centers))
-
-    def _full_screen(self, alive: NDArray[np.int64]) -> FullScreen:
-        return FullScreen(self._rows.screen(), self._centers[alive])
+        self._anchors: Anchored[S] | None = None
+        self._groups = table.groups(len(self._centers))
+        grid = table.grid
+        self._sums: ClusterSums | None = None if grid is None else table.sums(len(self._centers), grid)
 
     # ---- assign ------------------------------------------------------------------------------------------------
 
     def assign(self, *, move: bool = True) -> Assigned:
-        rows = self._rows
+        table = self._table
         before, self._assigned = self._assigned, self._centers
         first = first_of_equal_rows(self._centers)
         alive = np.flatnonzero(first == np.arange(len(first)))
-        with workers(rows.X.size) as pool:
+        with workers(table.size) as pool:
             clock = _Clock()
             self._n_assigned += 1
             look = self._look_by_groups(alive, pool, clock) or self._look(alive, before, move, pool, clock)
             looked_at, undecided = look.rows, look.undecided
-            n_looked_at = rows.n_samples if looked_at is None else len(looked_at)
-            n_open = rows.n_samples if undecided is None else len(undecided)
-            n_exact = self._resolve(undecided, alive, look.screen, pool) if n_open and look.certify else 0
+            n_looked_at = table.n_samples if looked_at is None else len(looked_at)
+            n_open = table.n_samples if undecided is None else len(undecided)
+            n_exact = self._resolve(undecided, alive, look.candidates, pool) if n_open and look.certify else 0
             clock.lap("resolve")
             if len(alive) < len(first):  # equal centers may part, and of those left out nothing is known
                 self._anchors = None
@@ -96,7 +91,7 @@ class NumpyRun:
             n_resolved=n_open - n_exact if look.certify else 0,
             n_exact=n_exact,
             n_uncertain=0 if look.certify else n_open,
-            n_skipped=rows.n_samples - n_looked_at,
+            n_skipped=table.n_samples - n_looked_at,
             seconds=clock.seconds,
         )
 
@@ -106,48 +101,47 @@ class NumpyRun:
         if groups is None:
             return None
         labels = self._labels.copy()
-        settled = groups.assign(self._centers, alive, self._labels, pool) if len(alive) > 1 else None
-        if settled is None:
-            groups.forget()  # labels will change without its knowledge
+        found = groups.assign(self._centers, alive, self._labels, pool) if len(alive) > 1 else None
+        if found is None:
+            groups.forget()  # labels will change that its bounds are for
             return None
         clock.lap("screen groups")
         if self._bounds is not None:
             self._bounds.forget()  # likewise
-        rows = settled.looked_at
         if (labels < 0).any():  # the first look gives all rows a label
-            return _Look(None, labels, settled.undecided, groups, self._certify)
-        return _Look(rows, labels[rows], settled.undecided, groups, self._certify)
+            return _Look(None, labels, found.undecided, groups.candidates, self._certify)
+        return _Look(found.rows, labels[found.rows], found.undecided, groups.candidates, self._certify)
 
     def _look(self, alive: NDArray[np.int64], before: NDArray, move: bool, pool: Workers, clock: _Clock) -> _Look:
         """Label rows row by row: skip, screen."""
-        rows = self._rows
+        table = self._table
         if len(alive) == 1:
             labels = self._labels.copy()
-            self._mind_infinities(slice(None))
+            table.refuse_infinities(slice(None))
             self._labels[:] = alive[0]
             return _Look(None, labels, np.zeros(0, np.int64), None, True)
         looked_at = self._open_rows(move, pool)
         if self._bounds is not None:
             clock.lap("skip")
-        screened = rows.options.screen and (looked_at is None or bool(len(looked_at)))
+        screened = table.switches.screen and (looked_at is None or bool(len(looked_at)))
         anchors = self._anchors_for(looked_at, before, len(alive)) if screened else None
         if anchors is not None and not anchors.made:
             looked_at = None  # all rows are anchored
         labels = self._labels.copy() if looked_at is None else self._labels[looked_at]
         if not screened:
             return _Look(looked_at, labels, looked_at, None, True)
-        full = self._full_screen(alive)
+        full = table.screen(self._centers[alive])
         undecided = self._screen(full, anchors, looked_at, alive, pool, clock)
-        return _Look(looked_at, labels, undecided, full, self._certify or not full.in_range)
+        return _Look(looked_at, labels, undecided, full.candidates, self._certify or not full.in_range)
 
     def _open_rows(self, move: bool, pool: Workers) -> NDArray[np.int64] | None:
         """Rows to look at, or None for all."""
         bounds = self._bounds
-        if self._n_assigned == 1 or not self._rows.options.skip:
+        if self._n_assigned == 1 or not self._table.switches.skip:
             return None
         if bounds is None:
             if move:  # the second iteration: from here on bounds will serve
-                bounds = self._bounds = DriftBounds(self._rows.n_samples, len(self._centers))
+                bounds = self._bounds = DriftBounds(self._table.n_samples, len(self._centers))
                 bounds.advance(self._centers)
             return None
         if self._pause:  # no bound would hold yet
@@ -157,7 +151,7 @@ class NumpyRun:
             return None
         bounds.advance(self._centers)
         rows = bounds.open_rows(pool)
-        if len(rows) <= NEARLY_ALL * self._rows.n_samples:
+        if len(rows) <= NEARLY_ALL * self._table.n_samples:
             self._n_futile = 0
             return rows
         self._n_futile += 1
@@ -168,15 +162,15 @@ class NumpyRun:
 
     def _screen(
         self,
-        full: FullScreen,
-        anchors: Anchors | None,
+        full: S,
+        anchors: Anchored[S] | None,
         looked_at: NDArray[np.int64] | None,
         alive: NDArray[np.int64],
         pool: Workers,
         clock: _Clock,
     ) -> NDArray[np.int64]:
         """Label rows by the screens; returns those that they leave open."""
-        n, screen = self._rows.n_samples, self._rows.screen()
+        n, screen = self._table.n_samples, full.rows
         bounds = None if self._pause else self._bounds
         labels, names = self._labels, alive.astype(np.int32)
 
@@ -199,7 +193,7 @@ class NumpyRun:
 
         most = rows_to_screen(len(alive))
         if anchors is not None:
-            anchors.advance(full, screen.shifted(self._centers))
+            anchors.advance(full, self._centers)
             clock.lap("project")
         left = looked_at
         if anchors is not None and anchors.made:
@@ -210,7 +204,7 @@ class NumpyRun:
             if bounds is not None:
                 bounds.forget()  # all rows are looked at
             left = _left_open(lambda rows: settle(rows, anchors.make(rows, full)), None, n, most // 4, pool)
-            anchors.made = anchors.projection.filled = True
+            anchors.finish()
             clock.lap("screen and anchor")
             return left
         if left is None or len(left):
@@ -219,50 +213,35 @@ class NumpyRun:
             clock.lap("screen")
         return left
 
-    def _anchors_for(self, looked_at: NDArray[np.int64] | None, before: NDArray, n_alive: int) -> Anchors | None:
+    def _anchors_for(self, looked_at: NDArray[np.int64] | None, before: NDArray, n_alive: int) -> Anchored[S] | None:
         """The anchors to screen by, new ones where they pay and nearly all rows must be looked at, or None."""
         anchors = self._anchors
-        n, k = self._rows.n_samples, len(self._centers)
+        n, k = self._table.n_samples, len(self._centers)
         if anchors is not None and not anchors.full and n_alive == k:
             return anchors
         self._anchors = None
         many = looked_at is None or len(looked_at) > ANCHOR_FROM * n or anchors is not None
         # Centers that still are, or almost are, single rows project badly; equal ones may part.
         if many and self._n_assigned > 2 and self._bounds is not None and n_alive == k:
-            projection = self._rows.projection(before, self._centers)
-            if projection is not None:
-                self._anchors = Anchors(projection, n, k)
+            self._anchors = self._table.anchors(before, self._centers)
         return self._anchors
 
     def _resolve(
         self,
         undecided: NDArray[np.int64] | None,
         alive: NDArray[np.int64],
-        screen: FullScreen | GroupBounds | None,
+        candidates: Callable[[I64], NDArray[np.bool_]] | None,
         pool: Workers,
     ) -> int:
         """Label rows by float64 distances and exact arithmetic; returns how many needed the latter."""
-        rows = self._rows
-        index = np.arange(rows.n_samples) if undecided is None else undecided
-        exact = exact_squares(rows.largest_integer(), self._centers)
+        rows = np.arange(self._table.n_samples) if undecided is None else undecided
 
-        def settle(part: slice) -> int:
-            some = index[part]
-            self._mind_infinities(some)
-            candidates = None if screen is None else screen.candidates(some)
-            self._labels[some], n = resolve(rows.X[some], self._centers, alive, exact, candidates)
+        def take(some: I64, labels: NDArray[np.int32]) -> None:
+            self._labels[some] = labels
             if self._bounds is not None:
                 self._bounds.void(some)
-            return n
 
-        return sum(pool.map(settle, parts_of(len(index), RESOLVE_ROWS)))
-
-    def _mind_infinities(self, some: Index) -> None:
-        """Raise if rows are not finite.  No screen certifies such rows, so all that are loaded unseen end here."""
-        if self._rows.grid is None and not np.isfinite(self._rows.X[some]).all():
-            from sklearn.utils import assert_all_finite
-
-            assert_all_finite(self._rows.X, input_name="X")
+        return self._table.resolve(rows, self._centers, alive, candidates, take, pool)
 
     # ---- update ------------------------------------------------------------------------------------------------
 
@@ -293,8 +272,8 @@ class NumpyRun:
     def batch_sums(self) -> tuple[F64, F64]:
         """The sums and weights of `Rows.batch_sums`, after an assignment."""
         sums = self._need_sums()
-        assert self._rows.grid is not None
-        values = self._rows.grid.value(sums.sums)
+        assert self._table.grid is not None
+        values = self._table.grid.value(sums.sums)
         return values, sums.total_weights()
 
     def centers(self) -> NDArray:
@@ -304,7 +283,7 @@ class NumpyRun:
         return self._assigned
 
     def set_centers(self, centers: NDArray) -> None:
-        self._centers = np.array(centers, self._rows.center_dtype, order="C")
+        self._centers = np.array(centers, self._table.center_dtype, order="C")
         if self._sums is not None:
             self._sums.touched[:] = True
 
@@ -317,44 +296,34 @@ class NumpyRun:
         return self.labels()
 
     def farthest(self, count: int) -> NDArray[np.int64]:
-        return farthest_rows(self._own_distances(self._assigned), count)
+        return farthest_rows(self._table.own_distances(self._labels, self._assigned), count)
 
     def inertia(self) -> float:
         return exact_total(self._inertia_terms())
+
+    def inertia_bounds(self) -> tuple[float, float]:
+        found = self._table.inertia_bounds(self._labels, self._centers)
+        if found is None:
+            inertia = self.inertia()
+            return inertia, inertia
+        return found
 
     def inertias(self) -> F64:
         return exact_totals_by_label(self._inertia_terms(), self._labels, len(self._centers))
 
     def _inertia_terms(self) -> F64:
-        distances = self._own_distances(self._centers)
-        weight = self._rows.sample_weight
+        distances = self._table.own_distances(self._labels, self._centers)
+        weight = self._table.sample_weight
         return distances if weight is None else distances * weight
-
-    def _own_distances(self, centers: NDArray) -> F64:
-        rows = self._rows
-        distances = np.empty(rows.n_samples)
-        wide = centers.astype(np.float64)
-
-        def measure(part: slice) -> None:
-            step = max(32, FETCHED // 2 // max(WARP, rows.n_features))
-            room = np.empty((min(step, part.stop - part.start), rows.n_features))
-            for block in parts_of(part.stop - part.start, step):
-                some = rows_of(part, block)
-                own = np.take(wide, self._labels[some], axis=0, out=room[: some.stop - some.start], mode="clip")
-                distances[some] = row_square_distances(rows.X, some, own)
-
-        with workers(rows.X.size) as pool:
-            pool.map(measure, pool.share(rows.n_samples, rows.n_samples, LEAST))
-        return distances
 
 
 class _Look(NamedTuple):
-    """What an assignment has done before it resolves: rows it looked at, and their labels until then."""
+    """What an assignment has done before it resolves: the rows that it scored, and their labels before."""
 
     rows: NDArray[np.int64] | None  # None: all
     labels: NDArray[np.int32]
     undecided: NDArray[np.int64] | None
-    screen: FullScreen | GroupBounds | None  # knows the candidates of the undecided
+    candidates: Callable[[I64], NDArray[np.bool_]] | None  # of the undecided, see Table.resolve
     certify: bool  # whether these are resolved
 
 

@@ -22,28 +22,71 @@ MEAN_VALUES = 1 << 16
 
 
 class ClusterSums:
-    """Sums of rows and weights per cluster, as limbs (see exact_sums.py)."""
+    """Exact sums of rows and weights for each cluster, as limbs (gpukmeans/exact/sums.py); a subclass adds the rows.
 
-    def __init__(self, X: NDArray, sample_weight: F64 | None, grid: Grid, n_clusters: int) -> None:
-        self._X, self._weight, self._grid = X, sample_weight, grid
-        self._weight_grid = weight_grid(len(X), sample_weight)
-        self.sums = np.zeros((grid.n_limbs, n_clusters, X.shape[1]), np.int64)
+    Attributes
+    ----------
+    sums : ndarray of shape (n_limbs, n_clusters, n_features), int64
+    weights : ndarray of shape (n_weight_limbs, n_clusters), int64
+    touched : ndarray of shape (n_clusters,), bool
+        Clusters whose sums have changed since their centers were computed.
+    """
+
+    def __init__(self, shape: tuple[int, int], sample_weight: F64 | None, grid: Grid, n_clusters: int) -> None:
+        n_samples, n_features = shape
+        self._weight, self._grid = sample_weight, grid
+        self._weight_grid = weight_grid(n_samples, sample_weight)
+        self.sums = np.zeros((grid.n_limbs, n_clusters, n_features), np.int64)
         self.weights = np.zeros((self._weight_grid.n_limbs, n_clusters), np.int64)
-        #: Clusters whose sums are newer than their centers.
         self.touched = np.ones(n_clusters, bool)
 
     def move(
         self, rows: NDArray[np.int64], old: NDArray[np.int32], new: NDArray[np.int32], all_new: NDArray, pool: Workers
     ) -> None:
-        """Rows left the clusters `old` (-1: none) for the clusters `new`; `all_new` are the labels of all rows."""
-        grid = self._grid
-        if 2 * len(rows) > len(all_new):  # cheaper afresh than by differences
+        """Move rows from the clusters `old` (-1: none) to the clusters `new`; `all_new` are the labels of all rows.
+
+        Where more than half of the rows move, all rows are added afresh, which costs less than the differences.
+        """
+        if 2 * len(rows) > len(all_new):
             self.sums[:] = 0
             self.weights[:] = 0
             self.touched[:] = True
             rows, new = np.arange(len(all_new)), all_new
             old = np.full(len(new), -1, np.int32)
-        touched = np.union1d(new, old[old >= 0])
+        first = bool((old < 0).all())
+        assert first or (old >= 0).all(), "either all rows of an update are new or none"
+        self._add(rows, None if first else old, new, pool)
+        self.touched[new] = True
+        if not first:
+            self.touched[old] = True
+
+    def _add(
+        self, rows: NDArray[np.int64], old: NDArray[np.int32] | None, new: NDArray[np.int32], pool: Workers
+    ) -> None:
+        """Add rows to the sums and weights of `new`, and take them out of those of `old`, if there are any."""
+        raise NotImplementedError
+
+    def total_weights(self) -> F64:
+        """(n_clusters,) float64."""
+        return self._weight_grid.value(self.weights[:, :, None])[:, 0]
+
+    def means(self, before: NDArray, pool: Workers) -> tuple[NDArray, F64, F64]:
+        """New centers (those of untouched clusters are the ones before), summed weights, |new - before|^2."""
+        raise NotImplementedError
+
+
+class DenseSums(ClusterSums):
+    """Sums of rows in an array, by products with an incidence matrix."""
+
+    def __init__(self, X: NDArray, sample_weight: F64 | None, grid: Grid, n_clusters: int) -> None:
+        super().__init__(X.shape, sample_weight, grid, n_clusters)
+        self._X = X
+
+    def _add(
+        self, rows: NDArray[np.int64], old: NDArray[np.int32] | None, new: NDArray[np.int32], pool: Workers
+    ) -> None:
+        grid = self._grid
+        touched = np.unique(new) if old is None else np.union1d(new, old)
         place = np.zeros(len(self.touched), np.int32)
         place[touched] = np.arange(len(touched))
 
@@ -53,7 +96,7 @@ class ClusterSums:
             room = np.empty((2, min(MOVE_ROWS, part.stop - part.start), self._X.shape[1]))
             for block in parts_of(part.stop - part.start, MOVE_ROWS):
                 index = rows[part][block]
-                leaving, entering = old[part][block], new[part][block]
+                leaving, entering = None if old is None else old[part][block], new[part][block]
                 dense = len(touched) * len(index) * self._X.shape[1] <= DENSE_PRODUCT
                 signs = _incidence(leaving, entering, place, len(touched), dense)
                 values, more = room[:, : len(index)]
@@ -78,15 +121,11 @@ class ClusterSums:
                 self.weights[:, touched] += weights
         if self._weight is None:
             k = len(self.touched)
-            self.weights[0] += np.bincount(new, minlength=k) - np.bincount(old[old >= 0], minlength=k)
-        self.touched[touched] = True
-
-    def total_weights(self) -> F64:
-        """(n_clusters,) float64."""
-        return self._weight_grid.value(self.weights[:, :, None])[:, 0]
+            self.weights[0] += np.bincount(new, minlength=k)
+            if old is not None:
+                self.weights[0] -= np.bincount(old, minlength=k)
 
     def means(self, before: NDArray, pool: Workers) -> tuple[NDArray, F64, F64]:
-        """New centers (those of untouched clusters are the ones before), summed weights, |new - before|^2."""
         weights = self.total_weights()
         centers = before.copy()
         shift = np.zeros(len(before))
@@ -110,19 +149,17 @@ def _as_slice(index: NDArray[np.int64]) -> slice | NDArray[np.int64]:
 
 
 def _incidence(
-    old: NDArray[np.int32], new: NDArray[np.int32], place: NDArray[np.int32], n_places: int, dense: bool
+    old: NDArray[np.int32] | None, new: NDArray[np.int32], place: NDArray[np.int32], n_places: int, dense: bool
 ) -> NDArray | sparse.csc_array:
-    """(n_places, n_rows): +1 where a row arrives, -1 where it leaves (old labels of -1 leave nothing)."""
+    """(n_places, n_rows): +1 where a row arrives, -1 where it leaves."""
     n = len(new)
-    first = bool((old < 0).all())
-    assert first or (old >= 0).all(), "either all rows of an update are new or none"
     if dense:
         signs = np.zeros((n_places, n))
         signs[place[new], np.arange(n)] = 1.0
-        if not first:
+        if old is not None:
             signs[place[old], np.arange(n)] = -1.0
         return signs
-    if first:
+    if old is None:
         return sparse.csc_array((np.ones(n), place[new], np.arange(n + 1, dtype=np.int32)), shape=(n_places, n))
     both = place[np.stack([new, old], axis=1).ravel()]
     starts = np.arange(0, 2 * n + 1, 2, dtype=np.int32)

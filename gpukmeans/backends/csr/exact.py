@@ -1,4 +1,4 @@
-"""Which center is nearest to a sparse row where float64 cannot tell: exactly, and without making the dense row.
+"""Which center is nearest to a sparse row where float64 cannot decide, without making the dense row.
 
 |x - a|^2 - |x - b|^2 is |a|^2 - |b|^2 - 2 x.(a - b), and the last product has a term for each stored entry of x only.
 |a|^2 is kept as floats whose sum it is exactly; products are split into two floats without error (T. J. Dekker, 1971)
@@ -107,7 +107,8 @@ class ExactCenters:
 def settled_rows(
     screen: SparseRowScreen, table: SparseTable, centers: NDArray, alive: I64, largest_integer: float, index: I64
 ) -> Iterator[tuple[slice, NDArray[np.int32], int]]:
-    """The nearest center of rows that a screen leaves open: by float64 products, and exactly where these cannot tell.
+    """The nearest center of rows that a screen leaves open: by float64 products, and by exact arithmetic where these
+    overlap.
 
     Parameters
     ----------
@@ -135,7 +136,7 @@ def settled_rows(
     last = ExactCenters(table, centers[alive])
     for part in parts_of(len(index), rows_to_screen(len(alive))):
         some = index[part]
-        candidates, best = wide.candidates(some)
+        candidates, best = wide.candidates_and_best(some)
         open_ = np.flatnonzero(candidates.sum(axis=1) > 1) if not exact else np.zeros(0, np.int64)
         if len(open_):
             best[open_] = last.nearest(some[open_], candidates[open_])

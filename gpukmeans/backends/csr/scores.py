@@ -1,7 +1,7 @@
 """Scores of sparse rows with rigorous radii: products of CSR with all centers at once.
 
 Sparse rows cannot be shifted, so the scores are those about the origin: |c|^2 - 2 x.c.  Only stored entries are
-multiplied, and the radii grow with their number, not with the features' (sparse_certificates.py).
+multiplied, and the radii grow with their number, not with the features' (gpukmeans/certificates/sparse.py).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class SparseRowScreen:
 
 
 class SparseFullScreen:
-    """Scores |c|^2 - 2 x.c in float32 or float64, and what follows from them: see `numpy_screen.FullScreen`.
+    """Scores |c|^2 - 2 x.c in float32 or float64, their radii, and the verdicts that follow.
 
     Parameters
     ----------
@@ -95,8 +95,12 @@ class SparseFullScreen:
         lowest = lowest_scores(scores)
         return verdict_within(self.rows.norms[rows], lowest, lowest.best_score.astype(np.float64), self.radii(rows))
 
-    def candidates(self, rows: Index) -> tuple[NDArray[np.bool_], NDArray[np.integer]]:
-        """The centers that may be nearest, (n_rows, n_centers), and the one with the lowest score."""
+    def candidates(self, rows: Index) -> NDArray[np.bool_]:
+        """The centers that may be nearest, (n_rows, n_centers)."""
+        return self.candidates_and_best(rows)[0]
+
+    def candidates_and_best(self, rows: Index) -> tuple[NDArray[np.bool_], NDArray[np.integer]]:
+        """The centers that may be nearest, (n_rows, n_centers), and the one with the lowest score, (n_rows,)."""
         with np.errstate(over="ignore", invalid="ignore"):
             scores = self.scores(rows)
             best = scores.argmin(axis=1)

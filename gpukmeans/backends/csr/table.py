@@ -1,8 +1,8 @@
 """Rows in CSR as the NumPy backend keeps them, and their distances to their own centers in warp order.
 
 Only the entries that are stored are read.  The distances that end up in a result must be summed in the order in which
-dense rows are (exact_sums.py), column by column of the features; `own_square_distances` does that without making the
-dense rows.
+dense rows are (exact/warp_order.py), column by column of the features; `own_square_distances` does that without making
+the dense rows.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def own_products(table: SparseTable, labels: NDArray[np.int32], centers: NDArray
 
 
 def own_square_distances(table: SparseTable, labels: NDArray[np.int32], centers: NDArray, pool: Workers) -> F64:
-    """|x - c|^2 of every row to its own center, float64: the bits of `exact_sums.row_square_distances`.
+    """|x - c|^2 of every row to its own center, float64: the bits of `row_square_distances`.
 
     Notes
     -----

@@ -3,7 +3,7 @@
 On small problems an iteration costs the calls it makes, not the arithmetic in them.  Here the scores of all centers of
 all runs come out of one float32 product, and sums, means and shifts of all runs are taken together.  One thread does
 it: on scikit-learn's digits a second one made fits take 3 to 18 % longer.  What the scores leave open is settled by
-float64 distances and, beyond these, by tie_break.py, so every run ends in the bits that it ends in alone.
+float64 distances and, beyond these, by exact arithmetic, so every run ends in the bits that it ends in alone.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class NumpyRuns:
     def _settle(
         self, labels: NDArray, runs: NDArray[np.intp], rows: NDArray[np.intp], n_exact: NDArray[np.int64]
     ) -> None:
-        """Label some rows of some runs by float64 distances and, where these cannot tell, exactly."""
+        """Label some rows of some runs by float64 distances and, where these overlap, by exact arithmetic."""
         n_runs, k, d = self._centers.shape
         near = self._near[: n_runs * k].reshape(n_runs, k, -1)[runs, :, rows]
         place, center = np.nonzero(near)

@@ -45,7 +45,7 @@ class SteppedRuns(Protocol):
 
 
 class _Taken(NamedTuple):
-    """What one step did, before it is told run by run."""
+    """What one step did, before it is split into runs."""
 
     active: NDArray[np.intp]
     counted: NDArray[np.bool_]
@@ -82,7 +82,7 @@ def finish_in_steps(runs: SteppedRuns, max_iter: int, tols: F64) -> list[Ended |
             if going.any():
                 runs.keep(going)
             active, closing = active[going], closing[going]
-    for end, steps in zip(ended, _told(taken, len(tols)), strict=True):
+    for end, steps in zip(ended, _steps_of(taken, len(tols)), strict=True):
         if end is not None:
             end.steps = steps
     return ended
@@ -98,11 +98,11 @@ def _at_most(shift_square: F64, tols: F64) -> NDArray[np.bool_]:
     return exact_totals(np.nan_to_num(shift_square).T) <= tols
 
 
-def _told(taken: list[_Taken], n_runs: int) -> list[list[Step]]:
+def _steps_of(taken: list[_Taken], n_runs: int) -> list[list[Step]]:
     """The steps run by run; the runs share the time of a step."""
-    told: list[list[Step]] = [[] for _ in range(n_runs)]
+    steps: list[list[Step]] = [[] for _ in range(n_runs)]
     if not taken:
-        return told
+        return steps
     shifts = exact_totals(np.nan_to_num(np.concatenate([step.shift_square for step in taken])).T)
     first = 0
     for step in taken:
@@ -111,5 +111,5 @@ def _told(taken: list[_Taken], n_runs: int) -> list[list[Step]]:
         counts = zip(*(count.tolist() for count in step.assigned), strict=True)
         for run, counted, shift, count in zip(step.active.tolist(), step.counted.tolist(), mine, counts, strict=True):
             if counted:
-                told[run].append(Step(Assigned(*count), shift, 0, step.seconds))
-    return told
+                steps[run].append(Step(Assigned(*count), shift, 0, step.seconds))
+    return steps

@@ -1,8 +1,8 @@
 """Which rows must be looked at: drift bounds, kept so that most iterations do not even read them all.
 
-Every row has a *key* per bound: its gap (see numpy_screen.py) when it was last looked at, plus how far the centers in
-question had drifted by then.  The row needs no look while the key exceeds how far they have drifted now.  So nothing
-is written to rows that are skipped; and rows whose keys are far off are left out of a *watch list*, which is all that
+Every row has a *key* per bound: its gap (certificates/verdicts.py) at the last look, plus how far its centers
+had drifted by then.  The row needs no look while the key exceeds how far they have drifted now.  So nothing is written
+to rows that are skipped; and rows whose keys are far off are left out of a *watch list*, which is all that
 is read until the centers have drifted by that much.
 """
 

@@ -30,7 +30,7 @@ ANCHOR_SHARE = 0.25
 MOST_EPOCHS = 512
 
 
-class Projection:
+class Components:
     """The rows in a few orthonormal directions, plus the norm of what these leave out."""
 
     def __init__(self, n_rows: int, basis: F32) -> None:
@@ -76,7 +76,7 @@ class Projection:
             return inside, wide - inside.astype(np.float64) @ self._wide.T
 
 
-def fill_together(projections: list[Projection], screen: RowScreen, pool: Workers) -> None:
+def fill_together(projections: list[Components], screen: RowScreen, pool: Workers) -> None:
     """Enter all rows in projections whose directions are the last one's foremost: the rows are read once."""
     finest = projections[-1]
 
@@ -91,7 +91,7 @@ def fill_together(projections: list[Projection], screen: RowScreen, pool: Worker
         projection.filled = True
 
 
-def lower_scores(projection: Projection, wide: F64) -> tuple[F32, ScoreRadius]:
+def lower_scores(projection: Components, wide: F64) -> tuple[F32, ScoreRadius]:
     """What to multiply rows of a projection's table with for lower bounds of the scores, and their radius.
 
     Parameters
@@ -121,7 +121,7 @@ def lower_scores(projection: Projection, wide: F64) -> tuple[F32, ScoreRadius]:
 class Anchors:
     """What a run remembers of its rows' whole scores: the part that the components leave out, and since when."""
 
-    def __init__(self, projection: Projection, n_rows: int, n_centers: int) -> None:
+    def __init__(self, projection: Components, n_rows: int, n_centers: int) -> None:
         self.projection = projection
         #: (n, k) float32: score minus projected score, when the row was anchored.
         self._left_out = np.empty((n_rows, n_centers), np.float32)
@@ -141,9 +141,10 @@ class Anchors:
     def full(self) -> bool:
         return len(self._paths) >= MOST_EPOCHS
 
-    def advance(self, full: FullScreen, wide: F64) -> None:
-        """The next epoch, of these centers (float64, shifted; all of the run's)."""
+    def advance(self, full: FullScreen, centers: NDArray) -> None:
+        """Begin the next epoch, of all centers of the run, (n_clusters, n_features), which `full` scores."""
         projection = self.projection
+        wide = full.rows.shifted(centers)
         m = projection.n_components
         with np.errstate(over="ignore", invalid="ignore"):
             self._largest = largest = max(self._largest, full.largest)
@@ -167,6 +168,10 @@ class Anchors:
             self._table = np.zeros((m + 2, len(wide)), np.float32)
             self._table[:m] = -2.0 * self._inside.T
             self._table[m + 1] = np.einsum("ij,ij->i", wide, wide)
+
+    def finish(self) -> None:
+        """All rows are anchored now."""
+        self.made = self.projection.filled = True
 
     def make(self, rows: Index, full: FullScreen) -> Screened:
         """Anchor rows for the first time, and screen them on the way."""

@@ -7,21 +7,15 @@ certificates derive.  components.py has the screen that reads a few components o
 from __future__ import annotations
 
 from threading import local
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.arrays.types import F64
+from gpukmeans.arrays.types import F32, F64, Index
 from gpukmeans.certificates.rounding import LARGEST_NORM32, SMALLEST_NORM32, UNIT32, gamma
 from gpukmeans.certificates.scores import score_radius
-from gpukmeans.threads import Workers, parts_of, rows_of
-
-if TYPE_CHECKING:
-    from gpukmeans.backends.cpu.screens.components import Projection
-from gpukmeans.arrays.types import F32, Index
 from gpukmeans.certificates.verdicts import Screened, lowest_scores, verdict
-from gpukmeans.threads import rows_to_fetch
+from gpukmeans.threads import Workers, parts_of, rows_of, rows_to_fetch
 
 #: Rows from which the common shift and the basis are taken, evenly spaced.
 SAMPLE = 1024
@@ -63,8 +57,6 @@ class RowScreen:
         self.norms = np.empty(n)  # upper bounds of |x - shift|, infinite beyond float32's use
         self.measured = False
         self._room = local()
-        self.group_projections: list[Projection] = []  # see numpy_grouping.py
-        self.group_basis_tried = False
 
     def _common_shift(self) -> NDArray | None:
         """A vector near the mean, where it is worth subtracting: if it halves the norms of the sample at least."""

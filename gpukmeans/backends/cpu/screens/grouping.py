@@ -1,4 +1,4 @@
-"""Which centers go into one group, how far they move, and which projections serve the bounds of numpy_groups.py."""
+"""Which centers go into one group, how far they move, and which components serve the bounds of groups.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gpukmeans.arrays.types import F32, F64, I64
 from gpukmeans.backends.cpu.screens.components import (
     LARGEST_TO_PROJECT,
-    Projection,
+    Components,
     fill_together,
     leading_directions,
     lower_scores,
@@ -40,7 +40,7 @@ _REUSES = 10.0  # looks at a row in a fit, on average
 class Level(NamedTuple):
     """Scores of one accuracy: of the rows in a projection, or of whole rows."""
 
-    projection: Projection | None  # None: whole rows
+    projection: Components | None  # None: whole rows
     centers: F32  # one a row, in the order of Tables
     squares: F32 | None  # to add to the products with whole rows
     radius: ScoreRadius
@@ -57,7 +57,7 @@ class Tables(NamedTuple):
     minus_two: F32  # (n_clusters, n_features), in this order
     levels: list[Level]  # the coarsest first
     drift: F32  # of the centers, in this order, rounded up
-    travelled: F32  # by the groups, see certificates.group_lower_bound
+    travelled: F32  # by the groups, see certificates.drift.group_lower_bound
 
 
 def group_centers(centers: F64, n_groups: int) -> I64:
@@ -125,38 +125,35 @@ def length_of_drift(new: NDArray, old: NDArray) -> F64:
     return np.sqrt(square + 2.0**-990) * (1.0 + 2.0**-40)
 
 
-def group_projections(rows: RowScreen, centers: NDArray, pool: Workers) -> list[Projection]:
-    """The projections of the rows that suit bounds of groups, a coarse and a fine one, made at the first call.
+def group_components(rows: RowScreen, centers: NDArray, pool: Workers) -> list[Components]:
+    """The components of all rows that suit bounds of groups, few of them and more; none where whole rows are cheaper.
 
     Tried on a sample, as in `choose_basis`, but with sharp upper bounds: what counts is how many centers are left.
-    None at all where whole rows are cheaper.
     """
-    if not rows.group_basis_tried:
-        rows.group_basis_tried = True
-        n, d = rows.X.shape
-        k = len(centers)
-        sizes = [m for m in COMPONENTS if 3 * m <= d]
-        sample = rows.block(rows.sample)
-        if not sizes or n < 8 * SAMPLE or not np.abs(sample).max() < LARGEST_TO_PROJECT:
-            return []
-        nearest = FullScreen(rows, centers).scores(rows.sample).min(axis=1)
-        directions = leading_directions(sample, sizes[-1])
-        norms = rows.norms[rows.sample]
-        cheapest, best = OPEN_SHARE * _PRODUCT * d * k, 0
-        for m in sizes:
-            projection = Projection(len(sample), np.ascontiguousarray(directions[:, :m]))
-            projection.fill(slice(None), sample @ projection.basis, norms)
-            table, radius = lower_scores(projection, rows.shifted(centers))
-            left = float(((projection.table @ table.T) <= (nearest + radius.of(norms))[:, None]).sum(axis=1).mean())
-            cost = OPEN_SHARE * _PRODUCT * m * k + _PRODUCT * d * m / _REUSES
-            cost += min(left, k / GROUP_SIZE) * d * (_PRODUCT * GROUP_SIZE + _FETCH)
-            if cost < cheapest:
-                cheapest, best = cost, m
-        if best:
-            made = [Projection(n, np.ascontiguousarray(directions[:, :m])) for m in (best // COARSER, best)]
-            fill_together(made, rows, pool)
-            rows.group_projections += made
-    return rows.group_projections
+    n, d = rows.X.shape
+    k = len(centers)
+    sizes = [m for m in COMPONENTS if 3 * m <= d]
+    sample = rows.block(rows.sample)
+    if not sizes or n < 8 * SAMPLE or not np.abs(sample).max() < LARGEST_TO_PROJECT:
+        return []
+    nearest = FullScreen(rows, centers).scores(rows.sample).min(axis=1)
+    directions = leading_directions(sample, sizes[-1])
+    norms = rows.norms[rows.sample]
+    cheapest, best = OPEN_SHARE * _PRODUCT * d * k, 0
+    for m in sizes:
+        projection = Components(len(sample), np.ascontiguousarray(directions[:, :m]))
+        projection.fill(slice(None), sample @ projection.basis, norms)
+        table, radius = lower_scores(projection, rows.shifted(centers))
+        left = float(((projection.table @ table.T) <= (nearest + radius.of(norms))[:, None]).sum(axis=1).mean())
+        cost = OPEN_SHARE * _PRODUCT * m * k + _PRODUCT * d * m / _REUSES
+        cost += min(left, k / GROUP_SIZE) * d * (_PRODUCT * GROUP_SIZE + _FETCH)
+        if cost < cheapest:
+            cheapest, best = cost, m
+    if not best:
+        return []
+    made = [Components(n, np.ascontiguousarray(directions[:, :m])) for m in (best // COARSER, best)]
+    fill_together(made, rows, pool)
+    return made
 
 
 def open_share(rows: RowScreen, before: NDArray, after: NDArray) -> float:

@@ -6,7 +6,7 @@ left out.  What follows is this package's own, and made for matrix products.  In
 
 bounds      a group farther than the own center, by last iteration's bounds less the drift, is out
 own         the distance to the own center is computed afresh, in float32 with its radius; the bounds are asked again
-projected   the groups left: a lower bound of each from the rows' leading components (numpy_projection.py), which costs
+projected   the groups left: a lower bound of each from the rows' leading components (components.py), which costs
             a fraction of a product of whole rows and, held against a sharp upper bound, settles most of them
 whole       the groups still left: float32 products of whole rows
 
@@ -18,13 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.arrays.types import F32, F64, I64, Index
-from gpukmeans.backends.cpu.screens.components import lower_scores
+from gpukmeans.backends.cpu.screens.components import Components, lower_scores
 from gpukmeans.backends.cpu.screens.full import FullScreen, RowScreen
 from gpukmeans.backends.cpu.screens.grouping import (
     GROUP_SIZE,
@@ -32,7 +32,6 @@ from gpukmeans.backends.cpu.screens.grouping import (
     Tables,
     by_group,
     group_centers,
-    group_projections,
     leave_out,
     length_of_drift,
     nearest_and_others,
@@ -42,9 +41,6 @@ from gpukmeans.backends.cpu.screens.grouping import (
 from gpukmeans.certificates.drift import group_base, group_lower_bound, group_threshold, upper_distance
 from gpukmeans.certificates.rounding import ScoreRadius
 from gpukmeans.threads import Workers, parts_of, rows_of
-
-if TYPE_CHECKING:
-    from gpukmeans.backends.cpu.backend import NumpyRows
 
 #: Iterations after which the centers are grouped anew: the first ones still travel far.
 REGROUP = 2
@@ -65,10 +61,10 @@ FEW_SCORES = 1 << 20
 FEW_VALUES = 1 << 19
 
 
-class Settled(NamedTuple):
+class LookedAt(NamedTuple):
     """What an assignment came to: the rows whose bounds asked for a look, and those that float32 cannot decide."""
 
-    looked_at: I64
+    rows: I64
     undecided: I64
 
 
@@ -81,15 +77,23 @@ class _Open(NamedTuple):
     n_pairs: int
 
 
+def may_pay(n_samples: int, n_features: int, n_clusters: int) -> bool:
+    """Whether groups and rows are many enough for bounds of groups, and the bounds not too many."""
+    if n_clusters <= 4 * GROUP_SIZE or n_samples < 4 * n_clusters:
+        return False
+    return n_clusters <= GROUP_SIZE * max(FEW_GROUPS, n_features)
+
+
 class GroupBounds:
     """The bounds of all rows of one run.
 
     Parameters
     ----------
     screen : callable
-        Gives what the screens know of the rows; called when bounds are wanted for the first time.
-    project : bool
-        Use a projection where it pays.
+        Returns the shift and the norms of the rows; called when bounds are computed for the first time.
+    components : callable or None
+        Called then with the centers and a pool: returns components of the rows to screen by, an empty list where they
+        do not pay.  None: whole rows only.
 
     Notes
     -----
@@ -97,28 +101,20 @@ class GroupBounds:
     measured here.  Whoever changes the label of a row that was not undecided has to say so by `forget`.
     """
 
-    def __init__(self, screen: Callable[[], RowScreen], *, project: bool) -> None:
+    def __init__(
+        self, screen: Callable[[], RowScreen], components: Callable[[NDArray, Workers], list[Components]] | None
+    ) -> None:
         self._screen = screen
-        self._project = project
+        self._choose = components
         self._n_tried = 0  # see TRIAL
         self._n_assigned = 0  # since the last grouping from scratch
         self._pays = True
-
-    @classmethod
-    def where_it_may_pay(cls, rows: NumpyRows, n_clusters: int) -> GroupBounds | None:
-        """Bounds for a run if both switches are on, groups and rows are many enough, and the bounds not too many."""
-        options = rows.options
-        if n_clusters <= 4 * GROUP_SIZE or rows.n_samples < 4 * n_clusters or not (options.skip and options.screen):
-            return None
-        if n_clusters > GROUP_SIZE * max(FEW_GROUPS, rows.n_features):
-            return None
-        return cls(rows.screen, project=options.project)
 
     def _start(self, centers: NDArray, pool: Workers) -> None:
         self._rows = self._screen()
         self._rows.measure(pool)
         self._centers = centers
-        self._projections = group_projections(self._rows, centers, pool) if self._project else []
+        self._projections = [] if self._choose is None else self._choose(centers, pool)
         n = len(self._rows.norms)
         self._lower = np.zeros((0, n), np.float32)  # (n_groups, n_rows)
         self._upper = np.zeros(n, np.float32)
@@ -128,8 +124,8 @@ class GroupBounds:
         """The labels are no longer those that the bounds are for."""
         self._n_assigned = min(self._n_assigned, REGROUP - 1)
 
-    def assign(self, centers: NDArray, alive: I64, labels: NDArray[np.int32], pool: Workers) -> Settled | None:
-        """Label every row whose nearest center float32 can tell, in place.
+    def assign(self, centers: NDArray, alive: I64, labels: NDArray[np.int32], pool: Workers) -> LookedAt | None:
+        """Label, in place, every row whose nearest center float32 scores can decide.
 
         Parameters
         ----------
@@ -141,7 +137,7 @@ class GroupBounds:
 
         Returns
         -------
-        Settled or None
+        LookedAt or None
             None, and no label changed: centers are equal, float32 does not reach, there are neither labels nor a
             projection to start from, or the bounds proved not worth their keep.
         """
@@ -174,7 +170,7 @@ class GroupBounds:
         undecided = self._decide(groups[order], rows[order], labels, tables, pool)
         if self._n_assigned > REGROUP and not self._projections:
             self._pays = sum(part.n_pairs for part in parts) < WORTHWHILE * self._lower.size
-        return Settled(np.concatenate([part.looked_at for part in parts]), undecided)
+        return LookedAt(np.concatenate([part.looked_at for part in parts]), undecided)
 
     def candidates(self, rows: I64) -> NDArray[np.bool_]:
         """(n_rows, n_clusters): the centers that may be nearest, among those of the last assignment."""

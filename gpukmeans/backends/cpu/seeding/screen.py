@@ -1,8 +1,8 @@
 """Which rows a candidate seed may be nearer to than their seeds are: products in the rows' own precision.
 
-k-means++ asks of every candidate which rows it would improve, and by how much.  The products with all candidates are
-taken at once, in float32 where the rows are stored so, with radii from certificates.py; after some steps most rows are
-left out by a few leading components (see `Shadow`).
+k-means++ finds for every candidate which rows it would improve, and by how much.  The products with all candidates are
+taken at once, in float32 where the rows are stored so, with radii from certificates/seeds.py; after some steps most
+rows are left out by a few leading components (see `Shadow`).
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.arrays.types import F32, F64, Index
-from gpukmeans.backends.cpu.screens.components import LARGEST_TO_PROJECT, Projection, leading_directions, lower_scores
+from gpukmeans.arrays.types import F32, F64, I64, Index
+from gpukmeans.backends.cpu.screens.components import LARGEST_TO_PROJECT, Components, leading_directions, lower_scores
 from gpukmeans.backends.cpu.screens.full import product
-from gpukmeans.certificates.rounding import LARGEST_NORM32, UNIT32, UNIT64, ScoreRadius
-from gpukmeans.certificates.scores import exact_in_float64
+from gpukmeans.certificates.rounding import LARGEST_NORM32, SQUARE_UNDERFLOW, UNIT32, UNIT64, ScoreRadius
+from gpukmeans.certificates.scores import exact_in_float64, square_distance_radius
 from gpukmeans.certificates.seeds import CandidateRadius, candidate_radius
 from gpukmeans.threads import BLOCK_BYTES, Workers, parts_of, rows_of, rows_to_fetch
 
@@ -40,6 +40,7 @@ class SeedScreen:
 
     def __init__(self, X: NDArray, largest_integer: float, pool: Workers) -> None:
         self.X = X
+        self.shape, self.size = X.shape, X.size
         self.largest_integer = largest_integer
         n, d = X.shape
         #: Products that a distance is summed from.
@@ -114,6 +115,15 @@ class SeedScreen:
             np.dot(self.fetch(rows, part).astype(np.float64), vector, out=out[part])
         return out
 
+    def from_differences(self, rows: I64, which: I64 | int, seeds: F64, seed_rows: I64) -> tuple[F64, F64]:
+        """|x - seed|^2 from differences and its error, good to nearly every bit; zero for equal rows only."""
+        difference = self.X[rows] - seeds[which]
+        distance = np.vecdot(difference, difference)
+        vanishing = np.flatnonzero(distance < 2.0**-900)
+        error = square_distance_radius(self.n_terms) * distance
+        error[vanishing] += np.where(difference[vanishing].any(axis=1), SQUARE_UNDERFLOW, 0.0)
+        return distance, error
+
     def fetch(self, rows: Index, part: slice) -> NDArray:
         """A part of some rows, as stored."""
         if isinstance(rows, slice):
@@ -126,14 +136,14 @@ class Shadow:
 
     With x = Q p + e and c = Q g + f, |x - c|^2 is |p - g|^2 + |e - f|^2 for an orthonormal Q, and |e - f| is at least
     ||e| - |f||: a lower bound of every distance from a few numbers a row.  What rounding adds is bounded by
-    `certificates.projection_radius`.
+    `gpukmeans.certificates.components.projection_radius`.
     """
 
     def __init__(self, screen: SeedScreen, pool: Workers) -> None:
         n, d = screen.X.shape
         self._screen = screen
         sample = screen.X[np.linspace(0, n - 1, min(n, 2048)).astype(np.int64)].astype(np.float32)
-        self._projection = projection = Projection(n, leading_directions(sample, COMPONENTS))
+        self._projection = projection = Components(n, leading_directions(sample, COMPONENTS))
         #: Whether the directions are orthonormal; NaN is not.
         self.sound = projection.defect < 2.0**-8
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.arrays.types import F64, Index
-from gpukmeans.backends.cpu.seeding.screen import PART, SeedScreen, rows_within
+from gpukmeans.arrays.types import F64, I64, Index
+from gpukmeans.backends.cpu.seeding.screen import PART, Shadow, rows_within
 from gpukmeans.certificates.rounding import SLACK, SQUARE_UNDERFLOW, UNIT64, gamma
-from gpukmeans.certificates.scores import exact_in_float64, square_distance_radius
+from gpukmeans.certificates.scores import exact_in_float64
+from gpukmeans.certificates.seeds import CandidateRadius
 from gpukmeans.threads import SMALL, Workers, parts_of, workers
 
 #: Rows of a k-means++ block.
@@ -22,6 +23,66 @@ FEW_ROWS = 4096
 TOGETHER = 256
 #: Where a larger share of a part's rows is wanted, all are read.
 MOST = 0.5
+
+
+class SeedTable(Protocol):
+    """What every k-means++ run over the same rows needs of them: `SeedScreen`, or `SparseSeedScreen` for rows in CSR.
+
+    Attributes
+    ----------
+    shape : (n_samples, n_features)
+    size : int
+        Stored values.
+    n_terms : int
+        The products that a squared distance is summed from, at most.
+    largest_integer : float
+        The largest magnitude if every value is a whole number, else infinity.
+    exact : bool
+        Whether squared distances, and the products here, are whole numbers that float64 holds.
+    narrow : bool
+        Whether `products` are taken in float32.
+    squares, norms : ndarray of shape (n_samples,), float64
+        |x|^2, and upper bounds of |x|.
+    looks : int
+        Proposals so far.
+    radius : CandidateRadius
+        Of the products.
+    """
+
+    shape: tuple[int, int]
+    size: int
+    n_terms: int
+    largest_integer: float
+    exact: bool
+    narrow: bool
+    squares: F64
+    norms: F64
+    looks: int
+
+    @property
+    def radius(self) -> CandidateRadius: ...
+
+    def widen(self) -> None:
+        """Take products in float64 from now on."""
+
+    def shadow(self, pool: Workers) -> Shadow | None:
+        """A few components of the rows, where they pay."""
+
+    def products(self, rows: Index, seeds: F64, largest_norm: float) -> NDArray:
+        """-2 x.c of some rows and every seed, (n_rows, n_seeds); `largest_norm` bounds the seeds' norms."""
+
+    def wide_rows(self, indices: NDArray[np.int64]) -> F64:
+        """Some rows in float64, (n_rows, n_features)."""
+
+    def wide_products(self, rows: Index, vector: F64) -> F64:
+        """The float64 products of some rows with one vector, (n_rows,)."""
+
+    def from_differences(self, rows: I64, which: I64 | int, seeds: F64, seed_rows: I64) -> tuple[F64, F64]:
+        """|x - seed|^2 from differences and its error, good to nearly every bit; zero for equal rows only.
+
+        `which`, one for each row or one for all, are positions among `seeds`, (n_seeds, n_features), which are the rows
+        `seed_rows`, (n_seeds,), in float64.
+        """
 
 
 class _Look(NamedTuple):
@@ -43,7 +104,7 @@ class _Closer(NamedTuple):
 class NumpySeeding:
     """Distances to the closest seed in float64, each with its error bound, and cheap proposals.
 
-    A proposal looks at the rows in the precision in which they are stored, which nearly always tells which candidate
+    A proposal looks at the rows in the precision in which they are stored, which nearly always decides which candidate
     is best.  Only rows that a chosen candidate may be nearer to get float64 distances: |x|^2 + |c|^2 - 2 x.c and, where
     cancellation leaves few good bits, from the differences, so that a row equal to a seed is at distance zero exactly.
     """
@@ -53,10 +114,10 @@ class NumpySeeding:
     #: Float32 products are given up where their radii reach this share of the distances.
     VAGUE = 2.0**-6
 
-    def __init__(self, screen: SeedScreen, sample_weight: F64 | None) -> None:
+    def __init__(self, screen: SeedTable, sample_weight: F64 | None) -> None:
         self._screen = screen
         self._weight = sample_weight
-        self._n, n_features = screen.X.shape
+        self._n, n_features = screen.shape
         n, d = self._n, screen.n_terms
         self._d = d
         self.block_size = 1 if n <= FEW_ROWS else SEEDING_BLOCK
@@ -81,7 +142,7 @@ class NumpySeeding:
         self._closer: dict[int, list[_Closer]] = {}
 
     def _workers(self) -> AbstractContextManager[Workers]:
-        size = self._screen.X.size
+        size = self._screen.size
         return workers(size) if size >= SMALL else nullcontext(Workers(1))
 
     def add(self, indices: NDArray[np.int64]) -> tuple[F64, F64]:
@@ -256,16 +317,8 @@ class NumpySeeding:
         return _closer_of(rows, new, error, old, old_error)
 
     def _from_differences(self, rows: NDArray[np.int64], seeds: NDArray[np.int64] | int) -> tuple[F64, F64]:
-        """|x - seed|^2 and its error, good to nearly every bit; zero for equal rows only.
-
-        `seeds` are places among the seeds of now: one for each row, or one for all.
-        """
-        difference = self._screen.X[rows] - self._seeds[seeds]
-        distance = np.vecdot(difference, difference)
-        vanishing = np.flatnonzero(distance < 2.0**-900)
-        error = square_distance_radius(self._d) * distance
-        error[vanishing] += np.where(difference[vanishing].any(axis=1), SQUARE_UNDERFLOW, 0.0)
-        return distance, error
+        """`SeedTable.from_differences`; `seeds` are positions among the present seeds: one a row, or one for all."""
+        return self._screen.from_differences(rows, seeds, self._seeds, self._seed_rows)
 
     def _weighted(self, terms: F64, errors: F64, rows: Index) -> tuple[F64, F64]:
         if self._weight is None:

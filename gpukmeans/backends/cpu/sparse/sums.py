@@ -17,42 +17,31 @@ SHIFTED = 16
 
 
 class SparseSums(ClusterSums):
-    """`ClusterSums` of rows in CSR: the same integers."""
+    """Sums of rows in CSR, added where entries are stored: the same integers as of the dense rows."""
 
     def __init__(self, table: SparseTable, sample_weight: F64 | None, grid: Grid, n_clusters: int) -> None:
-        super().__init__(table, sample_weight, grid, n_clusters)  # type: ignore[arg-type]
+        super().__init__(table.shape, sample_weight, grid, n_clusters)
         self._table = table
 
-    def move(
-        self, rows: NDArray[np.int64], old: NDArray[np.int32], new: NDArray[np.int32], all_new: NDArray, pool: Workers
+    def _add(
+        self, rows: NDArray[np.int64], old: NDArray[np.int32] | None, new: NDArray[np.int32], pool: Workers
     ) -> None:
-        if 2 * len(rows) > len(all_new):  # cheaper afresh than by differences
-            self.sums[:] = 0
-            self.weights[:] = 0
-            self.touched[:] = True
-            rows, new = np.arange(len(all_new)), all_new
-            old = np.full(len(new), -1, np.int32)
-        first = bool((old < 0).all())
-        assert first or (old >= 0).all(), "either all rows of an update are new or none"
-        n_features = self._table.shape[1]
-        everything = len(rows) == len(all_new)
+        n_samples, n_features = self._table.shape
+        everything = len(rows) == n_samples
         for part in self._table.blocks(len(rows)):
             index = rows[part]
             x = self._table.rows(part if everything else index)
             weight = None if self._weight is None else self._weight[index]
             owner = entry_rows(x)
             arriving = new[part].astype(np.int64)[owner] * n_features + x.indices
-            leaving = None if first else old[part].astype(np.int64)[owner] * n_features + x.indices
+            leaving = None if old is None else old[part].astype(np.int64)[owner] * n_features + x.indices
             limbs = self._grid.of_columns(x.indices).limbs(weighted_entries(x, weight))
             for limb, sums in zip(limbs, self.sums.reshape(len(self.sums), -1), strict=True):
                 whole = limb.astype(np.int64)
                 np.add.at(sums, arriving, whole)
                 if leaving is not None:
                     np.subtract.at(sums, leaving, whole)
-            self._move_weights(index, None if first else old[part], new[part])
-        self.touched[new] = True
-        if not first:
-            self.touched[old] = True
+            self._move_weights(index, None if old is None else old[part], new[part])
 
     def _move_weights(self, index: NDArray[np.int64], old: NDArray[np.int32] | None, new: NDArray[np.int32]) -> None:
         weight = np.ones((len(index), 1)) if self._weight is None else self._weight[index, None]

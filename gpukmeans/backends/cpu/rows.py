@@ -1,0 +1,96 @@
+"""The rows of the NumPy backend, dense: how runs and seedings begin."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpukmeans.arrays.types import F64, I64
+from gpukmeans.backends.cpu.batches import batch_sums, gathered
+from gpukmeans.backends.cpu.lockstep.draws import plusplus_of_few
+from gpukmeans.backends.cpu.lockstep.runs import NumpyRuns, SmallRows, runs_at_a_time
+from gpukmeans.backends.cpu.run import NumpyRun
+from gpukmeans.backends.cpu.seeding.steps import NumpySeeding
+from gpukmeans.backends.cpu.table import DenseTable, Switches
+from gpukmeans.backends.protocol import BatchSums, Drawn
+from gpukmeans.exact.sums import Grid
+from gpukmeans.threads import parts_of
+
+
+class NumpyRows:
+    """Rows in an array.
+
+    Parameters
+    ----------
+    switches : Switches
+    X : ndarray of shape (n_samples, n_features), uint8, float32 or float64
+        C-contiguous; not copied.
+    sample_weight : ndarray of shape (n_samples,), float64, or None
+    sums : bool
+        Whether the rows are to be summed.  If so, a ValueError is raised where X is not finite.
+    """
+
+    def __init__(self, switches: Switches, X: NDArray, sample_weight: F64 | None = None, *, sums: bool = True) -> None:
+        self.table = DenseTable(switches, X, sample_weight, _grid_of(X, sample_weight) if sums else None)
+        self.n_samples, self.n_features = X.shape
+        self.grid = self.table.grid
+        self.center_dtype = self.table.center_dtype
+
+    def start(self, centers: NDArray, *, precision: str = "exact") -> NumpyRun:
+        return NumpyRun(self.table, centers, precision)
+
+    def n_used(self, labels: NDArray[np.int32], n_clusters: int) -> int:
+        return int(np.count_nonzero(np.bincount(labels, minlength=n_clusters)))
+
+    def take(self, indices: NDArray[np.int64]) -> NDArray:
+        return self.table.X[indices]
+
+    def unweighted(self) -> NumpyRows:
+        return NumpyRows(self.table.switches, self.table.X)
+
+    def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> NumpyRows:
+        return NumpyRows(self.table.switches, gathered(self.table.X, indices), sample_weight, sums=sums)
+
+    def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:
+        return batch_sums(self.table, centers, precision, inertia)
+
+    def seeding(self) -> NumpySeeding:
+        return NumpySeeding(self.table.seed_screen, self.table.sample_weight)
+
+    # ---- small problems, whose runs advance together ---------------------------------------------------------------
+
+    def runs_at_a_time(self, n_clusters: int, n_runs: int) -> int:
+        if not self.table.switches.lockstep:
+            return 0
+        return runs_at_a_time(self.n_samples, self.n_features, n_clusters)
+
+    def start_many(self, centers: NDArray) -> NumpyRuns:
+        if self.grid is None:
+            raise ValueError("These rows were loaded without a grid: they cannot be summed.")
+        return NumpyRuns(self._small, self.grid, np.array(centers, self.center_dtype, order="C"))
+
+    def plusplus(self, seeds: I64, draws: F64) -> Drawn:
+        """Small problems only; a run that was left open once is finished by the engine."""
+        n_runs, n_steps, _ = draws.shape
+        together = self.runs_at_a_time(n_steps + 1, len(seeds)) if seeds.shape[1] == 1 else 0
+        if not together or not n_steps:
+            return Drawn.nothing(seeds, n_steps)
+        parts = [plusplus_of_few(self._small, seeds[p, 0], draws[p]) for p in parts_of(n_runs, together)]
+        return Drawn(np.concatenate([part.rows for part in parts]), np.concatenate([part.n_certain for part in parts]))
+
+    @cached_property
+    def _small(self) -> SmallRows:
+        return SmallRows(self.table.X, self.table.sample_weight, self.table.largest_integer)
+
+
+def _grid_of(X: NDArray, sample_weight: F64 | None) -> Grid:
+    """The grid for the rows of X, times their weights; raises as scikit-learn does if a row is not finite."""
+    try:
+        return Grid.for_rows(X, sample_weight)
+    except FloatingPointError:
+        from sklearn.utils import assert_all_finite
+
+        assert_all_finite(X, input_name="X")
+        raise
