@@ -173,15 +173,15 @@ def _headers() -> str:
 
 def build_runtime() -> Path:
     """The shared object with fibers, scheduler, detector and guarded memory."""
-    sources = sorted(RUNTIME.glob("*.cpp"))
     command = [
         compiler(),
         *COMMON_FLAGS,
         "-O2",
         "-Wall",
         "-Wextra",
+        "-fvisibility=hidden",
         "-shared",
-        *map(str, sources),
+        str(RUNTIME / "all.cpp"),
         "-ldl",
         "-o",
         "{out}",

@@ -7,7 +7,9 @@
 
 #include <type_traits>
 
+#ifndef CUEMU_RUNTIME
 #include "mathematics.h"
+#endif
 
 #define __global__ CUEMU_GLOBAL                    // a mark by which build.py finds the kernels, and removes
 #define __device__
