@@ -52,22 +52,24 @@ def write_tables(text: str, results: Path) -> str:
 
 
 def render(suite: str, measured: dict[str, Measured]) -> str:
-    """The table of a suite, with the machine, the versions and the command below it."""
+    """The table of a suite; below it one note for each machine, with its versions and commands."""
     shown = [measured[name] for name in WORKLOADS if name in measured]
     shown += [m for name, m in measured.items() if name not in WORKLOADS]
     shown = [m for m in shown if OURS[suite] in m.entries]
     if not shown:
         return NONE_YET[suite]
-    sources = list(dict.fromkeys(m.file for m in shown))
-    rows = [_row(m, suite, sources.index(m.file) + 1 if len(sources) > 1 else 0) for m in shown]
+    machines = list(dict.fromkeys(_machine(m.source) for m in shown))
+    rows = [_row(m, suite, machines.index(_machine(m.source)) + 1 if len(machines) > 1 else 0) for m in shown]
     drawn = any("starts" in entry["extra_info"].get("notes", {}) for m in shown for entry in m.entries.values())
     parts = [HEAD + "\n" + "\n".join(rows), NOTE + (STARTS if drawn else "")]
     memory = [line for m in shown if (line := _memory(m, suite))]
     if memory:
         parts.append("Peak extra memory of a fit, beside a float32 copy of the rows: " + "; ".join(memory) + ".")
-    for number, file in enumerate(sources, 1):
-        source = next(m for m in shown if m.file == file).source
-        parts.append((f"[{number}] " if len(sources) > 1 else "") + _footer(source, file))
+    for number, machine in enumerate(machines, 1):
+        files = {m.file: m.source for m in shown if _machine(m.source) == machine}
+        mark = f"[{number}] " if len(machines) > 1 else ""
+        runs = [f"- {_command(source)} (every run: `bench/results/{file}`)" for file, source in files.items()]
+        parts.append(f"{mark}{machine}.\n" + "\n".join(runs))
     return "\n\n".join(parts)
 
 
@@ -130,18 +132,22 @@ def _relative(ours: float | None, theirs: float | None) -> str:
     return f"{theirs / ours - 1:+.1e}" if ours and theirs else "-"
 
 
-def _footer(source: dict[str, Any], file: str) -> str:
-    info, commit = source["machine_info"], source["commit_info"]
+def _machine(source: dict[str, Any]) -> str:
+    """The machine and the versions of a run: what one footnote tells."""
+    info = source["machine_info"]
     cpu = f"{info['cpu']['brand_raw']}, {info['cores_used']} cores"
     gpu = info.get("gpu")
     machine = f"{gpu['name']} (driver {gpu.get('driver', '?')}) beside {cpu}" if gpu else cpu
     blas = sorted({_pool(p) for p in info.get("thread_pools", ()) if p.get("user_api") == "blas"})
     versions = ", ".join(f"{name} {version}" for name, version in info["versions"].items())
+    return f"{machine}; Python {info['python_version']}; {'; '.join(blas) or 'no BLAS reported'}; {versions}"
+
+
+def _command(source: dict[str, Any]) -> str:
+    """The command of a run, its day, and the commit that ran."""
+    commit = source["commit_info"]
     commit_id = (commit["id"] or "unknown")[:12] + (", with changes" if commit["dirty"] else "")
-    return (
-        f"{machine}; Python {info['python_version']}; {'; '.join(blas) or 'no BLAS reported'}; {versions}; "
-        f"commit {commit_id}; {source['datetime'][:10]}; `{source['command']}` (every run: `bench/results/{file}`)."
-    )
+    return f"`{source['command']}`, {source['datetime'][:10]}, commit {commit_id}"
 
 
 def _pool(pool: dict[str, Any]) -> str:

@@ -1,5 +1,18 @@
 """Exact k-means at the speed of the machine, the same bits everywhere.
 
+fit(X, 10)              cluster rows: a fitted KMeans
+fit_many(problems, 10)  cluster many data sets in one call
+KMeans                  the estimator, a drop-in for sklearn.cluster.KMeans
+MiniBatchKMeans         from batches of rows, with partial_fit
+BisectingKMeans         by splitting clusters in two
+SphericalKMeans         by direction: cosine similarity
+k_means, kmeans_plusplus            scikit-learn's functions of these names
+load_mnist, load_digits             images of handwritten digits
+patch_sklearn, unpatch_sklearn      put these classes in the place of scikit-learn's
+
+Packages: gpukmeans.evaluation (metrics), gpukmeans.plots (pictures), gpukmeans.datasets, gpukmeans.backends.
+`python -m gpukmeans --help` shows the command line.
+
 Examples
 --------
 >>> import gpukmeans

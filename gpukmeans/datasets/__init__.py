@@ -1,5 +1,7 @@
-"""Data sets: the 70,000 MNIST images, scikit-learn's digits, and rows that are close to or on a tie."""
+"""Data to cluster: MNIST from several sources, 8 x 8 digits, and rows that are hard to label exactly."""
 
-from gpukmeans.datasets.loaders import exact_ties, load_digits, load_mnist, near_ties
+from gpukmeans.datasets.digits import load_digits
+from gpukmeans.datasets.mnist import load_mnist
+from gpukmeans.datasets.ties import exact_ties, near_ties
 
 __all__ = ["exact_ties", "load_digits", "load_mnist", "near_ties"]

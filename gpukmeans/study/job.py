@@ -1,43 +1,21 @@
-"""Cluster a labelled set of images from end to end: load, fit, evaluate, check, draw, and tell."""
+"""Cluster a labelled set of images from end to end: load, fit, evaluate, check and draw."""
 
 from __future__ import annotations
 
 import os
-import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gpukmeans.study.check import check_against_sklearn
+from gpukmeans.study.options import Options
 from gpukmeans.study.progress import Progress
-
-_MOST_CLUSTER_LINES = 40
-
-
-@dataclass(frozen=True)
-class Options:
-    """What to do; the command line's options by the same names."""
-
-    command: str
-    clusters: int
-    backend: str
-    precision: str
-    init: str
-    n_init: int | str
-    max_iter: int
-    tol: float
-    seed: int
-    dtype: str
-    source: str
-    out: Path
-    plots: bool
-    check: bool
 
 
 @dataclass(frozen=True)
@@ -169,7 +147,7 @@ def run_job(options: Options, progress: Progress) -> dict[str, Any]:
         "seconds": seconds,
         "iterations": [asdict(record) for record in model.fit_report_.iterations],
         "metrics": table.as_dict(),
-        "metric_table": table.rows(),
+        "metric_table": table.rows(unit),
         "shares": [float(share) for share in counts.max(axis=1) / np.maximum(counts.sum(axis=1), 1)],
         "check": check,
         "files": files,
@@ -201,58 +179,6 @@ def _fit(options: Options, X: NDArray[Any], progress: Progress) -> Any:
     )
 
 
-def check_against_sklearn(options: Options, X: NDArray[Any]) -> dict[str, Any]:
-    """Fit once more, and with scikit-learn in float64, both from the same rows and until no label changes.
-
-    float32 rows are compared as float64, so that both round their centers alike.
-
-    Returns
-    -------
-    dict
-        Iterations, inertia and seconds of both, and by how much the results differ.
-    """
-    import sklearn
-    from sklearn.cluster import KMeans, kmeans_plusplus
-
-    import gpukmeans
-
-    X64 = X.astype(np.float64, copy=False)
-    if options.init == "random":
-        seeds = np.random.RandomState(options.seed).permutation(len(X))[: options.clusters]
-    else:
-        seeds = kmeans_plusplus(X64, options.clusters, random_state=options.seed)[1]
-    start = X64[seeds]
-    rows = X64 if X.dtype == np.float32 else X
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the run itself has given any warning already
-        started = time.perf_counter()
-        ours = gpukmeans.fit(
-            rows, options.clusters, init=start, n_init=1, max_iter=options.max_iter, tol=0,
-            backend=options.backend, precision=options.precision,
-        )  # fmt: skip
-        our_seconds = time.perf_counter() - started
-        started = time.perf_counter()
-        theirs = KMeans(
-            options.clusters, init=start, n_init=1, max_iter=options.max_iter, tol=0, copy_x=rows is X64
-        ).fit(X64)  # fmt: skip
-        their_seconds = time.perf_counter() - started
-    n_different = int(np.count_nonzero(ours.labels_ != theirs.labels_))
-    return {
-        "sklearn": sklearn.__version__,
-        "agrees": n_different == 0 and ours.n_iter_ == theirs.n_iter_,
-        "n_different_labels": n_different,
-        "relative_inertia_difference": abs(ours.inertia_ - theirs.inertia_) / (theirs.inertia_ or 1.0),
-        "relative_center_difference": float(
-            np.abs(ours.cluster_centers_ - theirs.cluster_centers_).max()
-            / (np.abs(theirs.cluster_centers_).max() or 1.0)
-        ),
-        "n_iter": [int(ours.n_iter_), int(theirs.n_iter_)],
-        "inertia": [float(ours.inertia_), float(theirs.inertia_)],
-        "seconds": [our_seconds, their_seconds],
-    }
-
-
 def _draw(
     options: Options,
     data_set: DataSet,
@@ -273,71 +199,4 @@ def _draw(
     return [
         str(save_png(grid, options.out / "centroids.png")),
         str(save_png(confusion, options.out / "confusion.png")),
-    ]
-
-
-def report(result: dict[str, Any], *, iterations: bool = False) -> str:
-    """Format what :func:`run_job` returned for reading."""
-    data, parameters, metrics = result["data"], result["parameters"], result["metrics"]
-    height, width = data["image_shape"]
-    reason = "" if parameters["backend"] == "auto" else " (asked for)"
-    ended = "stopped by --max-iter" if result["n_iter"] == parameters["max_iter"] else "converged"
-    times = [record["seconds"] * 1e3 for record in result["iterations"]]
-    lines = [
-        f"{data['name']}: {data['n_samples']:,} images of {height} x {width} pixels ({data['dtype']}; "
-        f"source: {data['source']}), {parameters['n_clusters']:,} cluster{'s' * (parameters['n_clusters'] > 1)}",
-        f"{result['backend']} backend{reason}, {result['machine']}; precision {parameters['precision']}",
-        f"{ended} after {result['n_iter']} iterations from {parameters['init']} (seed {parameters['random_state']}, "
-        f"n_init {parameters['n_init']}, tol {parameters['tol']:g})",
-        "",
-        "seconds    " + "   ".join(f"{stage} {value:.3f}" for stage, value in result["seconds"].items()),
-        f"iteration  median {statistics.median(times):.2f} ms   first {times[0]:.2f}   last {times[-1]:.2f}   "
-        f"longest {max(times):.2f}",
-    ]
-    if iterations:
-        lines += ["", *_iteration_table(result["iterations"])]
-    table = [
-        (f"inertia, squared {data['unit']}" if name == "inertia" else name, value)
-        for name, value in result["metric_table"]
-    ]
-    widest = max(len(name) for name, _ in table)
-    lines += ["", *(f"{name:<{widest}}  {value}" for name, value in table), ""]
-    lines += _cluster_lines(metrics, result["shares"])
-    if result["check"]:
-        lines += ["", *_check_lines(result["check"], data["n_samples"])]
-    if result["files"]:
-        lines += ["", "wrote " + ", ".join(result["files"])]
-    return "\n".join(lines)
-
-
-def _cluster_lines(metrics: dict[str, Any], shares: list[float]) -> list[str]:
-    sizes = metrics["sizes"]
-    if len(sizes) > _MOST_CLUSTER_LINES:
-        middle = statistics.median(sizes)
-        return [f"{len(sizes):,} clusters of {min(sizes):,} to {max(sizes):,} images, median {middle:,g}"]
-    return ["cluster     size  digit  share"] + [
-        f"{cluster:7d} {size:8,d}  {digit:>5}  {share:5.1%}"
-        for cluster, (size, digit, share) in enumerate(zip(sizes, metrics["classes"], shares, strict=True))
-    ]
-
-
-def _iteration_table(records: list[dict[str, Any]]) -> list[str]:
-    columns = ["init", "iteration", "seconds", "n_moved", "n_certified", "n_resolved", "n_exact", "shift"]
-    formats = ["d", "d", ".4f", ",d", ",d", ",d", ",d", ".6g"]
-    cells = [
-        [format(record[column], spec) for column, spec in zip(columns, formats, strict=True)] for record in records
-    ]
-    widths = [max(len(row[i]) for row in [columns, *cells]) for i in range(len(columns))]
-    return ["  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in [columns, *cells]]
-
-
-def _check_lines(check: dict[str, Any], n_samples: int) -> list[str]:
-    verdict = "the same clustering" if check["agrees"] else "NOT the same clustering"
-    ours, theirs = zip(check["n_iter"], check["inertia"], check["seconds"], strict=True)
-    return [
-        f"check against scikit-learn {check['sklearn']} in float64, same starting centers, tol 0: {verdict}",
-        f"  gpukmeans     {ours[0]:4d} iterations  inertia {ours[1]:.15g}  {ours[2]:.3f} s",
-        f"  scikit-learn  {theirs[0]:4d} iterations  inertia {theirs[1]:.15g}  {theirs[2]:.3f} s",
-        f"  {check['n_different_labels']:,} of {n_samples:,} labels differ; relative difference of inertia "
-        f"{check['relative_inertia_difference']:.1e}, of centers {check['relative_center_difference']:.1e}",
     ]

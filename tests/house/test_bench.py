@@ -194,8 +194,27 @@ def test_the_newest_run_of_each_workload_counts(folder):
     options = write(folder, "b.json", document("cpu", [*CPU, digits]))
     table.main(options)
     text = (folder / "README.md").read_text()
-    assert "| the work mnist-k10 [1] | 250 ms | none ran |" in text
+    assert "| the work mnist-k10 | 250 ms | none ran |" in text
+    assert "| the work digits-k10 | 100 ms |" in text
+    assert text.count("A Processor") == 1  # one note a machine, with the commands of both runs
+    for name in ("a", "b"):
+        assert f"(every run: `bench/results/{name}.json`)" in text
+
+
+def test_every_machine_has_a_note_of_its_own(folder):
+    fit = entry("mnist-k10", "gpukmeans numpy", [0.25], ours=True)
+    other = document("cpu", [fit], when="2026-02-02T00:00:00+00:00")
+        "cpu", [entry("mnist-k10", "gpukmeans numpy", [0.25], ours=True)], when="2026-02-02T00:00:00+00:00"
+    )
+    other["machine_info"]["cpu"] = {"brand_raw": "Another Processor"}
+    write(folder, "a.json", other)
+    options = write(folder, "b.json", document("cpu", [entry("digits-k10", "gpukmeans numpy", [0.1], ours=True)]))
+    table.main(options)
+    text = (folder / "README.md").read_text()
+    assert "| the work mnist-k10 [1] | 250 ms |" in text
     assert "| the work digits-k10 [2] | 100 ms |" in text
+    assert "[1] Another Processor, 2 cores" in text
+    assert "[2] A Processor, 2 cores" in text
 
 
 def test_a_gpu_run_fills_the_gpu_table_only(folder):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,13 @@ def test_public_names_resolve_when_they_are_asked_for():
     assert all(names.values())
     assert {"KMeans", "fit", "load_mnist", "load_digits"} <= set(names)
     assert set(names) <= set(listed)
+
+
+def test_help_begins_with_the_public_names():
+    first = gpukmeans.__doc__.split("Examples")[0]
+    assert [name for name in gpukmeans.__all__ if name not in first] == ["__version__"]
+    listed = re.findall(r"^([A-Za-z_]\w*)", first, re.MULTILINE)
+    assert listed[1] == "fit"  # behind the sentence that says what the package is
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -95,7 +95,7 @@ def test_inertia_is_taken_from_the_fit_or_computed_in_blocks(clustering, monkeyp
         float(((X[labels == j].astype(float) - X[labels == j].mean(axis=0)) ** 2).sum()) for j in np.unique(labels)
     )
     assert evaluate(X, labels).inertia == pytest.approx(want, rel=1e-13)  # float64 sums of 300 rows
-    monkeypatch.setattr("gpukmeans.evaluation._BLOCK_BYTES", 7 * 8 * 11)
+    monkeypatch.setattr("gpukmeans.evaluation.metrics.BLOCK_BYTES", 7 * 8 * 11)
     assert evaluate(X, labels).inertia == pytest.approx(want, rel=1e-13)
     assert evaluate(X, labels, inertia=12.5).inertia == 12.5
 

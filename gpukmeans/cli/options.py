@@ -1,0 +1,36 @@
+"""The options of a study on the command line, made from the fields of `gpukmeans.study.options.Options`."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import MISSING, fields
+from typing import Any
+
+from gpukmeans.study.options import Options
+
+
+def add_options(parser: argparse.ArgumentParser, command: str, largest_pixel: int) -> None:
+    """Add every option that a command has, each in the group that its field names."""
+    groups: dict[str, Any] = {"": parser}
+    for field in fields(Options):
+        if field.default is MISSING or command not in field.metadata["commands"]:
+            continue
+        declared, names = field.metadata, {"command": command, "largest": largest_pixel}
+        if declared["group"] not in groups:
+            groups[declared["group"]] = parser.add_argument_group(declared["group"])
+        kwargs = dict(declared["kwargs"])
+        if not kwargs.get("action"):
+            default = field.default
+            kwargs["default"] = default.format(**names) if isinstance(default, str) else default
+        groups[declared["group"]].add_argument(
+            *(declared["flags"] or [f"--{field.name.replace('_', '-')}"]),
+            dest=field.name,
+            help=declared["help"].replace("{largest}", str(largest_pixel)),
+            **kwargs,
+        )
+
+
+def chosen(arguments: argparse.Namespace) -> Options:
+    """The options that were given, and the defaults of those that were not."""
+    given = vars(arguments)
+    return Options(**{field.name: given[field.name] for field in fields(Options) if field.name in given})

@@ -1,0 +1,73 @@
+"""`gpukmeans mnist` and `gpukmeans digits`: cluster images of digits, compare the clusters with them, and draw both."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from gpukmeans.cli.options import add_options, chosen
+
+#: The exit status of `run` where scikit-learn's clustering is another one.
+EXIT_DIFFERS = 1
+
+
+def add_commands(commands: Any) -> None:
+    """Add both commands to the subparsers of `gpukmeans`."""
+    _add(
+        commands,
+        "mnist",
+        255,
+        help="cluster the 70,000 MNIST images",
+        description="Cluster the 70,000 MNIST images, compare the clusters with the digits, and draw both.",
+    )
+    _add(
+        commands,
+        "digits",
+        16,
+        help="the same in a second, with scikit-learn's 1,797 digits of 8 x 8 pixels",
+        description="Cluster scikit-learn's 1,797 digits of 8 x 8 pixels: what `gpukmeans mnist` does, in a second.",
+    )
+
+
+def _add(commands: Any, name: str, largest_pixel: int, **texts: str) -> None:
+    command = commands.add_parser(name, **texts)
+    add_options(command, name, largest_pixel)
+    show = command.add_argument_group("what is printed")
+    show.add_argument("--iterations", action="store_true", help="print a line for every iteration")
+    show.add_argument("--json", action="store_true", help="print one JSON object on standard output, nothing else")
+    show.add_argument("--quiet", action="store_true", help="no report, no progress, no warnings; errors only")
+    command.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do the study and print its outcome; returns the exit status."""
+    from gpukmeans.study import job
+    from gpukmeans.study.progress import Progress
+    from gpukmeans.study.text_report import report
+
+    options = chosen(arguments)
+    progress = Progress(None if arguments.quiet else sys.stderr)
+    job.check_ahead(options)
+    try:
+        result = job.run_job(options, progress)
+    finally:
+        progress.clear()
+    if not arguments.quiet:
+        for warning in result["warnings"]:
+            print(f"gpukmeans: warning: {warning}", file=sys.stderr)
+    if arguments.json:
+        del result["metric_table"]
+        print(json.dumps(result, allow_nan=False))
+    elif not arguments.quiet:
+        print(report(result, iterations=arguments.iterations))
+    if result["check"] and not result["check"]["agrees"]:
+        print(
+            "gpukmeans: --check: not scikit-learn's clustering: "
+            f"{result['check']['n_different_labels']:,} labels differ, "
+            f"{result['check']['n_iter'][0]} iterations against {result['check']['n_iter'][1]}",
+            file=sys.stderr,
+        )
+        return EXIT_DIFFERS
+    return 0

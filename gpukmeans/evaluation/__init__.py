@@ -1,0 +1,9 @@
+"""How well a clustering agrees with known classes, and how compact it is: the metric table.
+
+All is computed on the host: torch tensors and arrays on a device are copied there.
+"""
+
+from gpukmeans.evaluation.classes import cluster_class_counts, majority_classes, matched_classes
+from gpukmeans.evaluation.table import Evaluation, evaluate
+
+__all__ = ["Evaluation", "cluster_class_counts", "evaluate", "majority_classes", "matched_classes"]

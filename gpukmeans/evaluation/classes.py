@@ -1,0 +1,127 @@
+"""Which classes lie in which clusters, and the names that clusters get from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import linear_sum_assignment
+from sklearn.metrics.cluster import contingency_matrix
+
+from gpukmeans.arrays.on_device import host_copy
+
+
+def cluster_class_counts(
+    labels: ArrayLike, y: ArrayLike, n_clusters: int | None = None
+) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Count the rows of each class in each cluster.
+
+    Parameters
+    ----------
+    labels : array-like of shape (n_samples,), int
+        Cluster of each row, 0 to ``n_clusters - 1``.
+    y : array-like of shape (n_samples,)
+        Class of each row, of any kind that sorts.
+    n_clusters : int, optional
+        Number of clusters; ``max(labels) + 1`` by default.
+
+    Returns
+    -------
+    counts : ndarray of shape (n_clusters, n_classes), int64
+        Clusters without rows have rows of zeros.
+    classes : ndarray of shape (n_classes,)
+        The class of each column, sorted.
+
+    Raises
+    ------
+    ValueError
+        Lengths differ, there are no rows, or a label is out of range.
+
+    Examples
+    --------
+    >>> from gpukmeans.evaluation import cluster_class_counts
+    >>> counts, classes = cluster_class_counts([0, 0, 2], [7, 8, 8])
+    >>> counts
+    array([[1, 1],
+           [0, 0],
+           [0, 1]])
+    >>> classes
+    array([7, 8])
+    """
+    clusters, n_clusters = checked_labels(labels, n_clusters)
+    classes, y_index = np.unique(checked_classes(y, len(clusters)), return_inverse=True)
+    counts = np.zeros((n_clusters, len(classes)), dtype=np.int64)
+    counts[np.unique(clusters)] = contingency_matrix(clusters, y_index)  # scikit-learn's has no rows for empty ones
+    return counts, classes
+
+
+def majority_classes(counts: ArrayLike, classes: ArrayLike) -> NDArray[Any]:
+    """Name each cluster after its most frequent class; of equally frequent ones, the first.
+
+    Parameters
+    ----------
+    counts : array-like of shape (n_clusters, n_classes)
+        From :func:`cluster_class_counts`.
+    classes : array-like of shape (n_classes,)
+
+    Returns
+    -------
+    ndarray of shape (n_clusters,)
+        An empty cluster gets the first class; it has no rows that could be counted wrong.
+
+    Examples
+    --------
+    >>> from gpukmeans.evaluation import majority_classes
+    >>> majority_classes([[5, 1], [0, 4], [3, 0]], [7, 8])
+    array([7, 8, 7])
+    """
+    return np.asarray(host_copy(classes))[np.asarray(host_copy(counts)).argmax(axis=1)]
+
+
+def matched_classes(counts: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Pair clusters with classes, one to one, so that most rows lie in the class of their cluster.
+
+    Parameters
+    ----------
+    counts : array-like of shape (n_clusters, n_classes)
+        From :func:`cluster_class_counts`.
+
+    Returns
+    -------
+    clusters, columns : ndarrays of shape (min(n_clusters, n_classes),)
+        The pairs: cluster, and column of `counts`.
+
+    Notes
+    -----
+    H. W. Kuhn, "The Hungarian method for the assignment problem", Naval Research Logistics Quarterly 2:83-97, 1955;
+    solved by :func:`scipy.optimize.linear_sum_assignment`.
+
+    Examples
+    --------
+    >>> from gpukmeans.evaluation import matched_classes
+    >>> clusters, columns = matched_classes([[5, 1], [0, 4], [3, 0]])
+    >>> clusters, columns
+    (array([0, 1]), array([0, 1]))
+    """
+    return linear_sum_assignment(np.asarray(host_copy(counts)), maximize=True)
+
+
+def checked_labels(labels: ArrayLike, n_clusters: int | None) -> tuple[NDArray[np.int64], int]:
+    """Labels as int64 and the number of clusters, or a ValueError."""
+    array = np.asarray(host_copy(labels))
+    if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "iu":
+        raise ValueError(f"labels has shape {array.shape} and dtype {array.dtype}, expected (n_samples,) whole numbers")
+    lowest, highest = int(array.min()), int(array.max())
+    n_clusters = highest + 1 if n_clusters is None else n_clusters
+    if lowest < 0 or highest >= n_clusters:
+        raise ValueError(f"labels range from {lowest} to {highest}, expected 0 to n_clusters - 1 = {n_clusters - 1}")
+    return array.astype(np.int64), n_clusters
+
+
+def checked_classes(y: ArrayLike, n_samples: int) -> NDArray[Any]:
+    """Classes as an array, one for each label, or a ValueError."""
+    array = np.asarray(host_copy(y))
+    if array.shape != (n_samples,):
+        raise ValueError(f"y has shape {array.shape}, expected ({n_samples},): one class for each label")
+    return array

@@ -1,0 +1,181 @@
+"""The metrics of a clustering: one row a metric in `METRICS`, and nothing anywhere else.
+
+A new metric is a new row.  It then is an attribute of `Evaluation`, an entry of its JSON and of that of
+``gpukmeans mnist --json``, a line of every printed table, and a line of `Evaluation`'s documentation.
+
+The metrics are scikit-learn's; only what it lacks is written here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn import metrics
+from sklearn.utils import check_random_state
+
+from gpukmeans.evaluation.classes import cluster_class_counts, matched_classes
+
+#: Bytes of float64 rows in one block of the inertia.
+BLOCK_BYTES = 32 << 20
+
+
+@dataclass
+class Clustering:
+    """What a metric is computed from, on the host.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+    labels : ndarray of shape (n_samples,), int64
+    y : ndarray of shape (n_samples,), or None
+        Classes, where they are known.
+    n_clusters : int
+    n_sampled : int
+        Rows in the random sample of metrics whose cost grows with the square.
+    random_state : int, RandomState or None
+        Draws that sample.
+    known_inertia : float or None
+        Of the fit.
+    """
+
+    X: NDArray[Any]
+    labels: NDArray[np.int64]
+    y: Any
+    n_clusters: int
+    n_sampled: int
+    random_state: int | np.random.RandomState | None
+    known_inertia: float | None
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """Rows of each class in each cluster, (n_clusters, n_classes)."""
+        return cluster_class_counts(self.labels, self.y, self.n_clusters)[0]
+
+    @cached_property
+    def entropies(self) -> tuple[float, float, float]:
+        """Homogeneity, completeness and V-measure."""
+        return metrics.homogeneity_completeness_v_measure(self.y, self.labels)
+
+
+class Metric(NamedTuple):
+    """One metric.
+
+    Attributes
+    ----------
+    name : str
+        The attribute of `Evaluation`, and the key in JSON.
+    title : str or None
+        What printed tables call it; None: not printed.  {sample} stands for the size of the random sample.
+    compute : callable
+        Called with a `Clustering`; returns a float, or None where the metric is not defined.
+    about : str
+        Range, meaning and source, for the documentation.
+    needs_classes : bool, default=True
+        Without classes the metric is None and `compute` is not called.
+    spec : str, default=".4f"
+        How printed tables format it.
+    in_square_units : bool, default=False
+        Whether it is in squared units of the rows, which printed tables may name.
+    """
+
+    name: str
+    title: str | None
+    compute: Callable[[Clustering], float | None]
+    about: str
+    needs_classes: bool = True
+    spec: str = ".4f"
+    in_square_units: bool = False
+
+
+def _inertia(c: Clustering) -> float:
+    return _inertia_about_means(c.X, c.labels, c.n_clusters) if c.known_inertia is None else c.known_inertia
+
+
+def _silhouette(c: Clustering) -> float | None:
+    X, labels = c.X, c.labels
+    if c.n_sampled < len(X):
+        sample = np.sort(check_random_state(c.random_state).choice(len(X), c.n_sampled, replace=False))
+        X, labels = X[sample], labels[sample]
+    if not 2 <= len(np.unique(labels)) < len(labels):  # where the silhouette is defined
+        return None
+    return float(metrics.silhouette_score(X.astype(np.float64), labels))
+
+
+def _inertia_about_means(X: NDArray[Any], clusters: NDArray[np.int64], n_clusters: int) -> float:
+    """Sum the squared distances to the cluster means, in blocks, so that X is never copied whole to float64."""
+    n_rows = max(1, BLOCK_BYTES // (8 * max(1, X.shape[1])))
+    blocks = [slice(start, start + n_rows) for start in range(0, len(X), n_rows)]
+    sums = np.zeros((n_clusters, X.shape[1]))
+    for block in blocks:
+        np.add.at(sums, clusters[block], X[block].astype(np.float64))
+    means = sums / np.maximum(np.bincount(clusters, minlength=n_clusters), 1)[:, None]
+    return float(sum(np.square(X[block].astype(np.float64) - means[clusters[block]]).sum() for block in blocks))
+
+
+#: In the order of printed tables.
+METRICS: tuple[Metric, ...] = (
+    Metric(
+        "inertia",
+        "inertia",
+        _inertia,
+        "Sum of squared distances of the rows to the center of their cluster, in squared units of the rows.",
+        needs_classes=False,
+        spec=".15g",
+        in_square_units=True,
+    ),
+    Metric(
+        "homogeneity",
+        "homogeneity",
+        lambda c: float(c.entropies[0]),
+        "0 to 1: whether clusters hold rows of one class only. Rosenberg and Hirschberg, EMNLP-CoNLL 2007.",
+    ),
+    Metric(
+        "completeness",
+        "completeness",
+        lambda c: float(c.entropies[1]),
+        "0 to 1: whether the rows of a class lie in one cluster. Rosenberg and Hirschberg, EMNLP-CoNLL 2007.",
+    ),
+    Metric(
+        "v_measure",
+        "V-measure (equal to NMI)",
+        lambda c: float(c.entropies[2]),
+        "0 to 1: the harmonic mean of these two. Rosenberg and Hirschberg, EMNLP-CoNLL 2007.",
+    ),
+    Metric(
+        "adjusted_rand",
+        "adjusted Rand index",
+        lambda c: float(metrics.adjusted_rand_score(c.y, c.labels)),
+        "-0.5 to 1, 0 for chance. Hubert and Arabie, Journal of Classification 2:193-218, 1985.",
+    ),
+    Metric(
+        "nmi",
+        None,
+        lambda c: float(metrics.normalized_mutual_info_score(c.y, c.labels)),
+        "Mutual information over the arithmetic mean of the entropies, 0 to 1. (By definition the V-measure.)",
+    ),
+    Metric(
+        "silhouette",
+        "silhouette{sample}",
+        _silhouette,
+        "Mean silhouette, -1 to 1, of the rows of a random sample within that sample; None if the sample holds fewer "
+        "than two clusters or only clusters of one row.",
+        needs_classes=False,
+    ),
+    Metric(
+        "accuracy",
+        "accuracy by majority class",
+        lambda c: int(c.counts.max(axis=1).sum()) / len(c.y),
+        "Share of rows in the class that is most frequent in their cluster (also called purity).",
+    ),
+    Metric(
+        "matched_accuracy",
+        "accuracy with one cluster per class",
+        lambda c: int(c.counts[matched_classes(c.counts)].sum()) / len(c.y),
+        "Share of rows in the class of their cluster when each class names at most one cluster, chosen best.",
+    ),
+)

@@ -1,0 +1,173 @@
+"""The metric table of a clustering."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gpukmeans.arrays.on_device import host_copy
+from gpukmeans.evaluation.classes import checked_classes, checked_labels, cluster_class_counts, majority_classes
+from gpukmeans.evaluation.metrics import METRICS, Clustering
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The metrics of one clustering; those that need classes are None without them.
+
+    Attributes
+    ----------
+    n_samples, n_clusters : int
+    silhouette_sample_size : int
+        Rows in the random sample for the silhouette.
+    sizes : tuple of int
+        Rows per cluster.
+    classes : tuple of int or None
+        Most frequent class of each cluster, see :func:`majority_classes`.
+    values : mapping of str to float or None
+        Every metric by its name; each is an attribute, too:
+    """
+
+    n_samples: int
+    n_clusters: int
+    silhouette_sample_size: int
+    sizes: tuple[int, ...]
+    classes: tuple[Any, ...] | None
+    values: Mapping[str, float | None]
+
+    def __getattr__(self, name: str) -> float | None:
+        values = self.__dict__.get("values", {})
+        if name in values:
+            return values[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}; metrics: {', '.join(values)}")
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self.values})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all as a dict of plain Python values, ready for JSON."""
+        return {
+            "n_samples": self.n_samples,
+            "n_clusters": self.n_clusters,
+            **self.values,
+            "silhouette_sample_size": self.silhouette_sample_size,
+            "sizes": self.sizes,
+            "classes": self.classes,
+        }
+
+    def rows(self, units: str = "") -> list[tuple[str, str]]:
+        """Return title and formatted value of every metric that has a value and a title, for printing.
+
+        Parameters
+        ----------
+        units : str, default=""
+            What the rows are measured in; metrics in squared units then name them.
+        """
+        sampled = self.silhouette_sample_size < self.n_samples
+        sample = f" (random sample of {self.silhouette_sample_size:,} rows)" if sampled else ""
+        found = []
+        for metric in METRICS:
+            value = self.values[metric.name]
+            if metric.title is None or value is None:
+                continue
+            title = metric.title.format(sample=sample)
+            if metric.in_square_units and units:
+                title = f"{title}, squared {units}"
+            found.append((title, f"{value:{metric.spec}}"))
+        return found
+
+    def __str__(self) -> str:
+        """Return the metric table, one metric a line."""
+        rows = self.rows()
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def _documented() -> str:
+    """One entry for each metric, in the form of the class's docstring."""
+    indent = " " * 8
+    entries = [
+        f"    {metric.name} : float or None\n"
+        + textwrap.fill(metric.about, 112, initial_indent=indent, subsequent_indent=indent)
+        for metric in METRICS
+    ]
+    return "\n".join(entries)
+
+
+Evaluation.__doc__ = f"{(Evaluation.__doc__ or '').rstrip()}\n{_documented()}\n    "
+
+
+def evaluate(
+    X: ArrayLike,
+    labels: ArrayLike,
+    y: ArrayLike | None = None,
+    *,
+    n_clusters: int | None = None,
+    inertia: float | None = None,
+    silhouette_sample_size: int = 5000,
+    random_state: int | np.random.RandomState | None = 0,
+) -> Evaluation:
+    """Compute the metric table of a clustering.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+        The rows, in any real dtype.
+    labels : array-like of shape (n_samples,), int
+        Cluster of each row, 0 to ``n_clusters - 1``.
+    y : array-like of shape (n_samples,), optional
+        Class of each row.
+    n_clusters : int, optional
+        Number of clusters; ``max(labels) + 1`` by default.
+    inertia : float, optional
+        Of the fit, if known; otherwise computed in float64 from the mean of each cluster.
+    silhouette_sample_size : int, default=5000
+        Rows in the random sample for the silhouette, whose cost grows with the square; all rows if there are fewer.
+    random_state : int, RandomState or None, default=0
+        Draws that sample.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    ValueError
+        Lengths differ, there are no rows, a label is out of range, or the sample size is below 1.
+
+    Examples
+    --------
+    >>> from gpukmeans.evaluation import evaluate
+    >>> table = evaluate([[0], [1], [8], [9], [9]], [0, 0, 1, 1, 1], y=[7, 7, 8, 8, 7])
+    >>> table.accuracy, table.sizes, table.classes
+    (0.8, (2, 3), (7, 8))
+    >>> round(table.inertia, 4)
+    1.1667
+    """
+    X = np.asarray(host_copy(X))
+    if X.ndim != 2:
+        raise ValueError(f"X has shape {X.shape}, expected (n_samples, n_features)")
+    clusters, n_clusters = checked_labels(labels, n_clusters)
+    if len(X) != len(clusters):
+        raise ValueError(f"X has {len(X)} rows, but labels has {len(clusters)}; they should be the same")
+    if silhouette_sample_size < 1:
+        raise ValueError(f"silhouette_sample_size={silhouette_sample_size} should be at least 1")
+    known = None if inertia is None else float(inertia)
+    n_sampled = min(silhouette_sample_size, len(X))
+    classes_of = None if y is None else checked_classes(y, len(clusters))
+    clustering = Clustering(X, clusters, classes_of, n_clusters, n_sampled, random_state, known)
+    names = None
+    if classes_of is not None:
+        names = tuple(majority_classes(*cluster_class_counts(clusters, classes_of, n_clusters)).tolist())
+    return Evaluation(
+        n_samples=len(X),
+        n_clusters=n_clusters,
+        silhouette_sample_size=n_sampled,
+        sizes=tuple(np.bincount(clusters, minlength=n_clusters).tolist()),
+        classes=names,
+        values={m.name: None if m.needs_classes and y is None else m.compute(clustering) for m in METRICS},
+    )

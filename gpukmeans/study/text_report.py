@@ -1,0 +1,72 @@
+"""The outcome of a study as text."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+_MOST_CLUSTER_LINES = 40
+
+
+def report(result: dict[str, Any], *, iterations: bool = False) -> str:
+    """Format what :func:`gpukmeans.study.job.run_job` returned for reading."""
+    data, parameters, metrics = result["data"], result["parameters"], result["metrics"]
+    height, width = data["image_shape"]
+    reason = "" if parameters["backend"] == "auto" else " (asked for)"
+    ended = "stopped by --max-iter" if result["n_iter"] == parameters["max_iter"] else "converged"
+    times = [record["seconds"] * 1e3 for record in result["iterations"]]
+    lines = [
+        f"{data['name']}: {data['n_samples']:,} images of {height} x {width} pixels ({data['dtype']}; "
+        f"source: {data['source']}), {parameters['n_clusters']:,} cluster{'s' * (parameters['n_clusters'] > 1)}",
+        f"{result['backend']} backend{reason}, {result['machine']}; precision {parameters['precision']}",
+        f"{ended} after {result['n_iter']} iterations from {parameters['init']} (seed {parameters['random_state']}, "
+        f"n_init {parameters['n_init']}, tol {parameters['tol']:g})",
+        "",
+        "seconds    " + "   ".join(f"{stage} {value:.3f}" for stage, value in result["seconds"].items()),
+        f"iteration  median {statistics.median(times):.2f} ms   first {times[0]:.2f}   last {times[-1]:.2f}   "
+        f"longest {max(times):.2f}",
+    ]
+    if iterations:
+        lines += ["", *_iteration_table(result["iterations"])]
+    table = result["metric_table"]
+    widest = max(len(name) for name, _ in table)
+    lines += ["", *(f"{name:<{widest}}  {value}" for name, value in table), ""]
+    lines += _cluster_lines(metrics, result["shares"])
+    if result["check"]:
+        lines += ["", *_check_lines(result["check"], data["n_samples"])]
+    if result["files"]:
+        lines += ["", "wrote " + ", ".join(result["files"])]
+    return "\n".join(lines)
+
+
+def _cluster_lines(metrics: dict[str, Any], shares: list[float]) -> list[str]:
+    sizes = metrics["sizes"]
+    if len(sizes) > _MOST_CLUSTER_LINES:
+        middle = statistics.median(sizes)
+        return [f"{len(sizes):,} clusters of {min(sizes):,} to {max(sizes):,} images, median {middle:,g}"]
+    return ["cluster     size  digit  share"] + [
+        f"{cluster:7d} {size:8,d}  {digit:>5}  {share:5.1%}"
+        for cluster, (size, digit, share) in enumerate(zip(sizes, metrics["classes"], shares, strict=True))
+    ]
+
+
+def _iteration_table(records: list[dict[str, Any]]) -> list[str]:
+    columns = ["init", "iteration", "seconds", "n_moved", "n_certified", "n_resolved", "n_exact", "shift"]
+    formats = ["d", "d", ".4f", ",d", ",d", ",d", ",d", ".6g"]
+    cells = [
+        [format(record[column], spec) for column, spec in zip(columns, formats, strict=True)] for record in records
+    ]
+    widths = [max(len(row[i]) for row in [columns, *cells]) for i in range(len(columns))]
+    return ["  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in [columns, *cells]]
+
+
+def _check_lines(check: dict[str, Any], n_samples: int) -> list[str]:
+    verdict = "the same clustering" if check["agrees"] else "NOT the same clustering"
+    ours, theirs = zip(check["n_iter"], check["inertia"], check["seconds"], strict=True)
+    return [
+        f"check against scikit-learn {check['sklearn']} in float64, same starting centers, tol 0: {verdict}",
+        f"  gpukmeans     {ours[0]:4d} iterations  inertia {ours[1]:.15g}  {ours[2]:.3f} s",
+        f"  scikit-learn  {theirs[0]:4d} iterations  inertia {theirs[1]:.15g}  {theirs[2]:.3f} s",
+        f"  {check['n_different_labels']:,} of {n_samples:,} labels differ; relative difference of inertia "
+        f"{check['relative_inertia_difference']:.1e}, of centers {check['relative_center_difference']:.1e}",
+    ]
