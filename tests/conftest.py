@@ -16,12 +16,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
-    sys.path.append(str(ROOT))  # last, so that an installed package stands before the checkout's
+    sys.path.append(str(ROOT))  # last, so that an installed package is found before the checkout's
+
+pytest.register_assert_rewrite("tests.support")  # a failing `assert` there shows its values, too
 
 
 @functools.cache
 def _backend_or_reason(name):
-    """A backend, or the sentence that says why it cannot run here."""
+    """A backend, or the reason why it cannot run here."""
     if name == "numpy":
         from gpukmeans.backends.cpu.backend import NumpyBackend
 
@@ -55,7 +57,7 @@ def backend(request):
 
 @pytest.fixture(params=["emulated", pytest.param("cupy", marks=pytest.mark.gpu)])
 def cuda_backend(request):
-    """The backends that must end in NumPy's bits."""
+    """The CUDA backend on the emulator and on a GPU: results must have the same bits as those of NumPy."""
     found = _backend_or_reason(request.param)
     if isinstance(found, str):
         pytest.skip(found)
@@ -64,7 +66,7 @@ def cuda_backend(request):
 
 @pytest.fixture(scope="session")
 def mnist():
-    """All 70,000 images, (70000, 784) uint8, never to be written to."""
+    """All 70,000 images, (70000, 784) uint8, read-only."""
     from gpukmeans import load_mnist
 
     X = load_mnist(return_X_y=True)[0]
@@ -74,7 +76,7 @@ def mnist():
 
 @pytest.fixture(scope="session")
 def mnist_sample(mnist):
-    """200 images of every kind, (200, 784) uint8."""
+    """200 images, all ten digits among them, (200, 784) uint8."""
     return np.ascontiguousarray(mnist[::350])
 
 

@@ -16,7 +16,7 @@ from .runtime import LOCK, Options, Statistics, runtime
 
 ORDERS = ("forward", "reverse", "random")  # as enum Order in cuda/runtime/state.h
 
-# Dynamic shared memory that a kernel gets without asking, and what it can ask for, in KiB (CUDA C++ programming guide,
+# Dynamic shared memory that a kernel gets by default, and at most on request, in KiB (CUDA C++ programming guide,
 # technical specifications per compute capability).
 SHARED_BYTES = 48 * 1024
 MOST_SHARED_BYTES = {75: 64, 80: 163, 86: 99, 87: 163, 89: 99, 90: 227, 100: 227, 103: 227, 120: 99}
@@ -86,7 +86,7 @@ class Module:
         self.library.cuemu_kernels.restype = ctypes.c_char_p
         self.names = self.library.cuemu_kernels().decode().split()
 
-    @functools.cache  # noqa: B019 - modules live as long as the process
+    @functools.cache  # noqa: B019 - modules stay loaded until the process ends
     def get_function(self, name: str) -> Kernel:
         """The kernel of that name."""
         if name not in self.names:

@@ -48,7 +48,7 @@ inline double __hiloint2double(int hi, int lo) {
 // ---- conversions: saturating, as the cvt instruction does -------------------------------------------------
 
 namespace cuemu {
-// NaN: PTX says zero, unless the source is a double or the result has 64 bits: then the top bit alone.
+// NaN: zero in PTX, unless the source is a double or the result has 64 bits: then the top bit alone.
 template <class To, class From>
 inline To saturate(From rounded) {
   constexpr bool is_signed = To(-1) < To(0);

@@ -55,7 +55,7 @@ constexpr int warpSize = 32;
 
 #ifndef CUEMU_RUNTIME
 // Defined (and changed at every switch) by the run time.  `const` is the truth for any one thread, and lets the
-// compiler keep a copy: copies live in registers or on the fiber's own stack.
+// compiler keep a copy: copies are in registers or on the fiber's own stack.
 extern "C" {
 extern const uint3 threadIdx, blockIdx;
 extern const dim3 blockDim, gridDim;

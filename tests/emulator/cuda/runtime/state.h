@@ -3,7 +3,7 @@
 // A thread block is a set of fibers on one OS thread.  Blocks run one after another.
 #pragma once
 
-#define CUEMU_RUNTIME  // tells the shared headers which side includes them
+#define CUEMU_RUNTIME  // for the shared headers: which side includes them
 #include <string>
 #include <unordered_map>
 #include <vector>
