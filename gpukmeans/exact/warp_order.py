@@ -68,7 +68,7 @@ def farthest_rows(distances: F64, count: int) -> I64:
     Examples
     --------
     >>> import numpy as np
-    >>> from gpukmeans.exact.sums import farthest_rows
+    >>> from gpukmeans.exact.warp_order import farthest_rows
     >>> farthest_rows(np.array([1.0, 5.0, 2.0, 5.0]), 3).tolist()
     [1, 3, 2]
     """

@@ -309,7 +309,7 @@ def words_of(file, name):
         ("control.cuh", "FactWord", Fact, ["FACT_WORDS"]),
         ("control.cuh", "ScaleWord", Scale, ["SCALE_WORDS"]),
         ("control.cuh", "HistoryWord", History, ["HISTORY_WORDS"]),
-        ("update_centers.cu", "Measure", Measure, ["N_MEASURES"]),
+        ("score_facts.cuh", "Measure", Measure, ["N_MEASURES"]),
     ],
 )
 def test_words_are_those_of_the_kernels(file, name, words, end):

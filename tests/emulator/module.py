@@ -115,23 +115,23 @@ class Kernel:
 
     def _cell(self, index: int, parameter: Parameter, argument: Any) -> np.ndarray[Any, Any]:
         """The argument's bytes.  A wrong dtype is silent garbage on a GPU, so here it is an error."""
-        given = (
-            f"argument {index} is {argument!r}"
-            if not isinstance(argument, np.generic)
-            else (f"argument {index} is the {argument.dtype} {argument}")
-        )
+
+        def error(why: str) -> EmulatorError:
+            shown = f"the {argument.dtype} {argument}" if isinstance(argument, np.generic) else repr(argument)
+            return self._fail(f"argument {index} is {shown}; the parameter is {parameter}: {why}")
+
         if parameter.pointer:
             if argument is None:
                 return np.zeros(1, np.uint64)
             if not isinstance(argument, DeviceArray):
-                raise self._fail(f"{given}; the parameter is {parameter}: pass a device array or None")
+                raise error("pass a device array or None")
             if parameter.dtype is not None and argument.dtype != parameter.dtype:
-                raise self._fail(f"{given}; the parameter is {parameter}: pass an array of that dtype")
+                raise error("pass an array of that dtype")
             return np.array([argument.address], np.uint64)
         if not isinstance(argument, np.generic):
-            raise self._fail(f"{given}; the parameter is {parameter}: pass a NumPy scalar, np.{parameter.dtype}(...)")
+            raise error(f"pass a NumPy scalar, np.{parameter.dtype}(...)")
         if argument.dtype != parameter.dtype:
-            raise self._fail(f"{given}; the parameter is {parameter}: pass np.{parameter.dtype}(...)")
+            raise error(f"pass np.{parameter.dtype}(...)")
         return np.array([argument])
 
     def __call__(

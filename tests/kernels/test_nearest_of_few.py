@@ -323,7 +323,7 @@ run_not_numbers = own_test(globals(), "test_what_is_not_a_number_certifies_nothi
 #: A fault: the runner that fails on it, the good text, the bad text.
 FAULTS = {
     "a run reads beyond its row": (run_screen, "f + e < d ? row[f + e] : Row{}", "row[f + e]"),
-    "the rows below take those above": (run_screen, "to_halves(run8[a], s,", "to_halves(run[a], s,"),
+    "the rows below take those above": (run_screen, "to_halves(strips8[a], s,", "to_halves(strips[a], s,"),
     "the list of a warp is read too early": (run_screen, "  __syncwarp();\n", ""),
     "places in lists are given twice": (
         run_screen,
@@ -334,25 +334,25 @@ FAULTS = {
     "the second best is lost": (run_screen_near_ties, "    best.second = best.first;\n", ""),
     "lanes do not compare their best": (
         run_screen_near_ties,
-        "fmaxf(fminf(a.first, b.first), fmaxf(a.second, b.second))",
-        "fmaxf(a.second, b.second)",
+        "larger(smaller(a.first, b.first), larger(a.second, b.second))",
+        "larger(a.second, b.second)",
     ),
-    "the radius of halves is forgotten": (run_screen_near_ties, "best.second > 2.0f * radius", "best.second > 0.0f"),
+    "the radius of halves is forgotten": (run_screen_near_ties, "best.second > T(2) * radius", "best.second > T(0)"),
     "undecided rows keep a limit": (run_screen_near_ties, ": NOT_A_NUMBER;", ": INFINITE;"),
     "the radius of float64 is forgotten": (
         run_screen_near_ties,
         "second - best > fma(radius, second + best, underflow)",
         "second > best",
     ),
-    "where rows come from is lost": (run_skips, "moved_from[place] = from;", "moved_from[place] = label;"),
+    "where rows come from is lost": (run_skips, "moves.from[place] = from;", "moves.from[place] = label;"),
     "limits are reached before they are": (run_skips, "drift_so_far[label] < limits", "drift_so_far[label] <= limits"),
     "rows without a label are skipped": (run_unlabelled, "label >= 0 && ", ""),
     "dead centers are candidates": (run_dead, "if (half_squares[center] == ", "if (1.0f == "),
-    "scores that are no numbers are trusted": (run_fast, "!exact && radius < INFINITE", "!exact"),
+    "scores that are no numbers are trusted": (run_fast, "!exact && radius < T(INFINITE)", "!exact"),
     "what is not a number is certain": (
         run_not_numbers,
-        "return best.first - best.second > 2.0f * radius",
-        "return !(best.first - best.second <= 2.0f * radius)",
+        "return best.first - best.second > T(2) * radius",
+        "return !(best.first - best.second <= T(2) * radius)",
     ),
 }
 

@@ -229,7 +229,7 @@ FAULTS = {
         "widen(X[s * n / n_sample * d + own]);",
         "widen(X[(s / 2) * n / n_sample * d + own]);",
     ),
-    "rows that stay are listed": (run_settle, "const bool moves = from != label;", "const bool moves = true;"),
+    "rows that stay are listed": (run_settle, "const bool is_new = from != label;", "const bool is_new = true;"),
 }
 
 

@@ -218,8 +218,8 @@ FAULTS = {
     "later centers are not looked at": (plain_rows, "j0 < k + member; j0 +=", "j0 < LANES * EACH; j0 +="),
     "the list of a warp is read too early": (
         plain_rows,
-        "  __syncwarp();\n\n  const double square_of",
-        "\n  const double square_of",
+        "] = row;\n  __syncwarp();",
+        "] = row;",
     ),
     "columns of another padding": (
         plain_rows,
@@ -228,8 +228,8 @@ FAULTS = {
     ),
     "ties go to the last": (
         ties,
-        "best.first == first && best.index < index",
-        "best.first == first && best.index > index",
+        "a.first == b.first && a.index < b.index",
+        "a.first == b.first && a.index > b.index",
     ),
     "limits are too far": (
         check_limits,

@@ -294,7 +294,13 @@ def test_python_m_runs_in_a_bare_checkout(tmp_path):
 def test_ctrl_c_ends_in_one_line_and_leaves_nothing(tmp_path):
     command = [sys.executable, "-m", "gpukmeans", "digits", "--backend", "numpy", "--n-init", "100000"]
     with subprocess.Popen(
-        command, env=environment(), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        env=environment(),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background
     ) as process:
         told = []
         for line in process.stderr:  # until the iterations run

@@ -1,15 +1,15 @@
 // Qualifiers, vector types and built-in variables.
 #pragma once
 
-// The C headers, not <cmath>: they put the float overloads of sqrt, abs, fma, ... in the global namespace, as CUDA does.
-#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <type_traits>
-#include <utility>
+
+#ifndef CUEMU_RUNTIME
+#include "mathematics.h"
+#endif
 
 #define __global__ CUEMU_GLOBAL                    // a mark by which build.py finds the kernels, and removes
 #define __device__
