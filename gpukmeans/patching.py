@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-#: What is replaced, by its name in `sklearn.cluster` and here.
+#: Names in `sklearn.cluster` that are replaced by the same names of gpukmeans.
 NAMES = ("BisectingKMeans", "KMeans", "MiniBatchKMeans", "k_means", "kmeans_plusplus")
 
-#: (module, name) -> what scikit-learn has there.
+#: (module, name) -> scikit-learn's original.
 _replaced: dict[tuple[str, str], object] = {}
 
 
@@ -24,7 +24,7 @@ def patch_sklearn() -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        What stands replaced, such as "sklearn.cluster.KMeans", in order.
+        The names that are replaced, such as "sklearn.cluster.KMeans", in order.
 
     Raises
     ------
@@ -62,14 +62,14 @@ def patch_sklearn() -> tuple[str, ...]:
 
 
 def unpatch_sklearn() -> tuple[str, ...]:
-    """Take back what `patch_sklearn` has done; without a patch it does nothing.
+    """Undo `patch_sklearn`; without a patch it does nothing.
 
-    What somebody else has put in its place since is left there.  Estimators made meanwhile stay ours.
+    Names that other code has replaced since are left as they are.  Estimators made in between stay gpukmeans's.
 
     Returns
     -------
     tuple of str
-        What scikit-learn has back.
+        The names that are scikit-learn's again.
     """
     back = {}
     ours = importlib.import_module("gpukmeans")

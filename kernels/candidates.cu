@@ -16,6 +16,7 @@
  * that has too many takes no more of them.  Rows too few for all blocks are shared: each block takes some tiles of centers.
  * Launch grid any, block 32 WARPS_M WARPS_N, shared STAGES STAGE_BYTES + 16 BM + 32 BM n_steps (or 64 BM PANEL_STEPS).
  * Traffic and work: those of nearest_of_many.cu for as many rows.
+ * Tests: python -m pytest tests/kernels/test_nearest_of_many.py
  */
 #include "score_tiles.cuh"
 

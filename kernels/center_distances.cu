@@ -5,8 +5,9 @@
  * X (n,d) ROW IN | C (k,d) CENTER IN | distances (n,k) CENTER OUT                 all C-contiguous
  * A warp owns a row, its lanes the columns, and takes TOGETHER centers per reading of the row; grid-stride over the rows.
  * Launch grid any, block 256.   Traffic: X once, C once for each block of rows (mostly from cache), distances once.
- * Accuracy: the square root, correctly rounded, of exact_sums.row_square_distances operation by operation: no x.x - 2 x.c
+ * Accuracy: the square root, correctly rounded, of row_square_distances (exact/warp_order.py) operation by operation: no x.x - 2 x.c
  * + c.c that cancels.
+ * Tests: python -m pytest tests/kernels/test_results.py
  */
 #include "common.cuh"
 

@@ -1,6 +1,6 @@
 /* column_largest.cu -- the largest magnitude of each feature: what the grid of the exact sums is made from.
  *
- *   largest[f] = max_i |x_if * w_i|                  one rounded product, as in exact_sums.weighted_rows
+ *   largest[f] = max_i |x_if * w_i|                  one rounded product, as in exact/sums.py: weighted_rows
  *
  * Magnitudes are compared as the bits that hold them: infinity is larger than every number and NaN larger than infinity,
  * so neither can hide.
@@ -11,6 +11,7 @@
  * Launch grid (ceil(n/rows_per_block), ceil(d/blockDim.x), problems), block (F, THREADS/F).
  * Traffic: one read of X, 8n bytes of weights per column of blocks, one atomic per block and feature.
  * Accuracy: exact.
+ * Tests: python -m pytest tests/kernels/test_row_facts.py
  */
 #include "common.cuh"
 

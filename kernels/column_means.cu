@@ -9,6 +9,7 @@
  * Launch grid (ceil(d/32), 1, problems), block (32, 32), shared 8.25 KiB (static).
  * Traffic: the sampled rows twice (mostly from cache).
  * Accuracy: some rounding; screens measure what they make of these numbers (row_facts.cu).
+ * Tests: python -m pytest tests/kernels/test_row_halves.py
  */
 #include "common.cuh"
 

@@ -10,6 +10,8 @@
 #define EVERY_LANE 0xffffffffu
 #define INFINITE __int_as_float(0x7f800000)
 #define NOT_A_NUMBER __int_as_float(0x7fffffff)
+#define INFINITE_64 __longlong_as_double(0x7ff0000000000000LL)
+#define NOT_A_NUMBER_64 __longlong_as_double(0x7fffffffffffffffLL)
 
 // Storage only: arithmetic is done in wider types.
 struct Half {
@@ -39,7 +41,7 @@ static __device__ __forceinline__ int run_index() { return int(blockIdx.z * grid
 
 static __device__ __forceinline__ int lane_index() { return int(threadIdx.x) & (WARP - 1); }
 
-/* The last half of the warp order (exact_sums.warp_order_sum): lanes are added in halves, l and l + 16, then l and l + 8,
+/* The last half of the warp order (exact/warp_order.py): lanes are added in halves, l and l + 16, then l and l + 8,
  * ...  The first half is each lane's own sum of columns l, l + 32, ... from the left.  The sum is lane 0's result. */
 static __device__ __forceinline__ double warp_order_sum(double lane_sum) {
 #pragma unroll
@@ -54,14 +56,22 @@ static __device__ __forceinline__ double square_difference(double a, double b) {
   return __dmul_rn(difference, difference);
 }
 
-/* The limbs of a value on its grid (exact_sums.Grid.limbs): the value in units of the first limb, rounded to the nearest
+/* Write the squared distance of a row, times its weight where there are weights, and keep the largest.  Called by one lane. */
+static __device__ __forceinline__ void write_distance(double distance, long long row, const double* __restrict__ weights,
+                                                      double* __restrict__ distances, double& largest) {
+  if (weights) distance = __dmul_rn(distance, weights[row]);
+  distances[row] = distance;
+  largest = fmax(largest, distance);
+}
+
+/* The limbs of a value on its grid (exact/sums.py: Grid.limbs): the value in units of the first limb, rounded to the nearest
  * integer, ties to even; then what is left, in units 2^bits finer.  All but the roundings are exact. */
 static __device__ __forceinline__ long long first_limb(double scaled) { return (long long)rint(scaled); }
 static __device__ __forceinline__ long long second_limb(double scaled, double limb_size) {
   return (long long)rint(__dmul_rn(__dsub_rn(scaled, rint(scaled)), limb_size));
 }
 
-/* Sums of limbs in units of the first limb, as double(sum0) and what that leaves: exact_sums.Grid.parts and .value,
+/* Sums of limbs in units of the first limb, as double(sum0) and what that leaves: exact/sums.py: Grid.parts and .value,
  * operation by operation. */
 static __device__ __forceinline__ double low_part(long long sum0, long long sum1, bool two, double limb_unit) {
   double low = double(sum0 - (long long)double(sum0));
@@ -72,7 +82,7 @@ static __device__ __forceinline__ double scaled_value(long long sum0, long long 
   return __dadd_rn(double(sum0), low_part(sum0, sum1, two, limb_unit));
 }
 
-// The scale of exact_sums.Grid.for_largest, which has `bits` bits in a limb.
+// The scale of exact/sums.py: Grid.for_largest, which has `bits` bits in a limb.
 static __device__ __forceinline__ double scale_for(double largest, int bits) {
   int exponent;
   frexp(largest, &exponent);

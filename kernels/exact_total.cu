@@ -1,12 +1,13 @@
 /* exact_total.cu -- the sum of non-negative numbers that no order changes.
  *
- *   total[l] += sum_i limb_l(terms[i])               limbs as in exact_sums.Grid.limbs, of one column
+ *   total[l] += sum_i limb_l(terms[i])               limbs as in exact/sums.py: Grid.limbs, of one column
  *
  * terms (n) f64 IN | largest (1) f64 IN, of the terms | total (2) i64 INOUT, 0 before; on Grid.for_largest(largest, n)
  * Several runs (blockIdx.y) of several problems (blockIdx.z): arrays hold one run after another.
  * Grid-stride; a warp adds its lanes' sums before one atomic per limb.
  * Launch grid (any, runs, problems), block 256.   Traffic: 8n read.
- * Accuracy: exact on the grid, hence exact_sums.exact_total's bits.
+ * Accuracy: exact on the grid, hence exact/sums.py: exact_total's bits.
+ * Tests: python -m pytest tests/kernels/test_sums.py
  */
 #include "common.cuh"
 

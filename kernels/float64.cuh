@@ -3,7 +3,7 @@
  *   D_j = sum_f (x_f - c_jf)^2             for every candidate, or every living center (half_squares[j] > -infinity)
  *   decided: second best - best > radius * (second best + best) + underflow,   or `whole`, or a single candidate
  *
- * radius and underflow are certificates.square_distance_radius and SQUARE_UNDERFLOW; `whole` says that these distances carry
+ * radius and underflow: certificates/scores.py: square_distance_radius, and SQUARE_UNDERFLOW; `whole`: these distances carry
  * no error, so that equal ones are true ties.  A warp works on a row, its lanes the columns, TOGETHER centers at a time.
  * Accuracy: gamma(d + 2) relative, in any order and with or without fused operations: radius covers two of them.
  */
@@ -11,7 +11,6 @@
 #include "common.cuh"
 
 #define TOGETHER 4                     // centers per reading of the row
-#define INFINITE_64 __longlong_as_double(0x7ff0000000000000LL)
 
 struct Nearest {
   int index;

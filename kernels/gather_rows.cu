@@ -5,6 +5,7 @@
  * X (n,d) ROW IN | rows i32 IN | target (count,d) ROW OUT                         all C-contiguous
  * A warp owns a row, its lanes the columns; grid-stride.
  * Launch grid any, block 256.   Traffic: the rows read and written once.
+ * Tests: python -m pytest tests/kernels/test_sums.py
  */
 #include "common.cuh"
 

@@ -2,7 +2,7 @@
  *
  *   for every listed row i, now with labels[i], before with moved_from (or with none, < 0):
  *     sums[l, from, f] -= limb_l(y_if),   sums[l, to, f] += limb_l(y_if),   and the same for the weights, column by column
- *   y_if = x_if * weights[i] (one rounding), limbs as in exact_sums.Grid.limbs
+ *   y_if = x_if * weights[i] (one rounding), limbs as in exact/sums.py: Grid.limbs
  *
  * X (n,d) ROW IN | weights (n) f64 IN (WEIGHTED) or null (1) | scale (d) f64 IN | scales (SCALE_WORDS) f64 IN, of which
  * WEIGHT_SCALE | moved_rows, moved_from (n) i32 IN, of which control[N_MOVED] count | labels (n) i32 IN | sums (LIMBS,k,d) i64
@@ -17,6 +17,7 @@
  * Launch grid (any, ceil(quads/blockDim.x), runs), block (F, THREADS/F).   Traffic: the moved rows once or, where they leave a
  * cluster, twice (the second time mostly from the second-level cache); 8 bytes of atomics per limb, column, cluster and chunk.
  * Accuracy: exact on the grid.
+ * Tests: python -m pytest tests/kernels/test_move_sums.py tests/kernels/test_sums.py
  */
 #include "common.cuh"
 #include "control.cuh"

@@ -5,7 +5,7 @@
  *                    limits[i] says how long that holds                                             (screen.cuh)
  *   not certified:   labels[i] = argmin_j |x_i - c_j|^2 in float64                                  (control[N_UNDECIDED])
  *   nor decided so:  open_rows lists them for the host                                              (control[N_OPEN])
- *   with `exact` 0 rows that are not certified keep the screen's word, where scores are numbers     (control[N_UNCERTAIN])
+ *   if `exact` is 0, uncertified rows take the best screened label, provided the scores are not NaN  (control[N_UNCERTAIN])
  *   Rows whose label changes are listed in moved_rows and moved_from                                (control[N_MOVED])
  *
  * X (n,d) ROW IN | norms, rests (n) f32 IN: row_facts.cu | scales (SCALE_WORDS) f64 IN | offsets (16 n_steps) f32 IN, zeros
@@ -19,6 +19,7 @@
  * Launch grid (ceil(n/128), runs, problems), block 128.
  * Traffic: 8n bytes, and of rows not skipped their elements once (twice where not certified) and 16 bytes each; the centers
  * (2 k d bytes) from the first-level cache, 16 rows a reading.   Work: 2 n d k flop, k rounded up to 8 TILES.
+ * Tests: python -m pytest tests/kernels/test_nearest_of_few.py
  */
 #include "screen.cuh"
 #include "float64.cuh"
@@ -55,26 +56,15 @@ nearest_of_few(const ROW* __restrict__ X, const float* __restrict__ norms, const
   moved_rows += (long long)run * n;
   moved_from += (long long)run * n;
   open_rows += (long long)run * n;
+  const Moves moves = {labels, moved_rows, moved_from, control};
   __shared__ int active_rows[THREADS];
   const int lane = lane_index(), g = lane / 4, t = lane % 4;
   int* const own_rows = active_rows + int(threadIdx.x) - lane;
 
   // ---- skip
   const long long place = (long long)blockIdx.x * THREADS + threadIdx.x;
-  const int row = problem * n + int(place);
-  bool active = place < n;
-  if (active) {
-    const int label = labels[row];
-    active = !(label >= 0 && drift_so_far[label] < limits[row]);
-  }
-  const unsigned active_lanes = __ballot_sync(EVERY_LANE, active);
-  const int n_active = __popc(active_lanes);
-  if (lane == 0) {
-    const int n_skipped = int(min((long long)WARP, max(0LL, n - place))) - n_active;
-    if (n_skipped) atomicAdd(control + N_SKIPPED, n_skipped);
-  }
-  if (active) own_rows[__popc(active_lanes & ((1u << lane) - 1))] = row;
-  __syncwarp();
+  const int n_active =
+      list_open_rows(place < n, problem * n + int(place), labels, limits, drift_so_far, own_rows, control);
 
   for (int first = 0; first < n_active; first += ROWS) {
     // ---- screen: rows g and g + 8 of this batch; beyond the last row the first one again
@@ -90,12 +80,12 @@ nearest_of_few(const ROW* __restrict__ X, const float* __restrict__ norms, const
     }
 #pragma unroll 1
     for (int step0 = 0; step0 < n_steps; step0 += AHEAD * RUN_STEPS) {
-      Run run[AHEAD], run8[AHEAD];
+      Strip strips[AHEAD], strips8[AHEAD];
 #pragma unroll
       for (int a = 0; a < AHEAD; ++a) {
         const int f = (step0 / RUN_STEPS + a) * GROUP + t * RUN;
-        run[a] = load_run(x, f, d);
-        run8[a] = load_run(x8, f, d);
+        strips[a] = load_strip(x, f, d);
+        strips8[a] = load_strip(x8, f, d);
       }
 #pragma unroll
       for (int a = 0; a < AHEAD; ++a) {
@@ -105,8 +95,8 @@ nearest_of_few(const ROW* __restrict__ X, const float* __restrict__ norms, const
           if (step >= n_steps) break;
           const float4 offset = *reinterpret_cast<const float4*>(offsets + fragment_column(step, t, 0));
           unsigned halves[2], halves8[2];
-          to_halves(run[a], s, scale, offset, halves);
-          to_halves(run8[a], s, scale, offset, halves8);
+          to_halves(strips[a], s, scale, offset, halves);
+          to_halves(strips8[a], s, scale, offset, halves8);
 #pragma unroll
           for (int j = 0; j < TILES; ++j) {
             const long long fragment = (long long)j * n_steps + step;
@@ -135,20 +125,15 @@ nearest_of_few(const ROW* __restrict__ X, const float* __restrict__ norms, const
     const bool own = t < 2 && own_slot < n_active;
     const int own_row = own ? own_rows[own_slot] : 0;
     const int label = min(best.index, k - 1);  // only scores that are no numbers leave none
-    bool certain = false, trusted = false;
+    Verdict verdict = {false, false};
     if (own) {
       const float norm = norms[own_row], radius = score_radius(facts, norm, rests[own_row]);
-      certain = is_certain(best, radius);
-      trusted = !certain && !exact && radius < INFINITE;
-      limits[own_row] = certain ? drift_limit(best, radius, norm, drift_so_far[label]) : NOT_A_NUMBER;
+      verdict = verdict_of(best, radius, exact);
+      limits[own_row] = verdict.certain ? drift_limit(best, radius, norm, drift_so_far[label]) : NOT_A_NUMBER;
     }
-    relabel(certain || trusted, own_row, label, labels, moved_rows, moved_from, control);
-    const unsigned trusting = __ballot_sync(EVERY_LANE, trusted);
-    unsigned undecided = __ballot_sync(EVERY_LANE, own && !certain && !trusted);
-    if (lane == 0) {
-      if (trusting) atomicAdd(control + N_UNCERTAIN, __popc(trusting));
-      if (undecided) atomicAdd(control + N_UNDECIDED, __popc(undecided));
-    }
+    relabel_by(verdict, own_row, label, moves);
+    unsigned undecided = __ballot_sync(EVERY_LANE, own && !verdict.certain && !verdict.trusted);
+    if (lane == 0 && undecided) atomicAdd(control + N_UNDECIDED, __popc(undecided));
 
     // ---- resolve
     while (undecided) {
@@ -156,7 +141,7 @@ nearest_of_few(const ROW* __restrict__ X, const float* __restrict__ norms, const
       undecided &= undecided - 1;
       const Nearest nearest = nearest_in_float64(X + (long long)i * d, C, half_squares, nullptr, k, d, radius64, underflow,
                                                  facts[WHOLE] != 0.0f);
-      relabel(lane == 0 && nearest.decided, i, nearest.index, labels, moved_rows, moved_from, control);
+      relabel(lane == 0 && nearest.decided, i, nearest.index, moves);
       if (lane == 0 && !nearest.decided) open_rows[atomicAdd(control + N_OPEN, 1)] = i;
     }
   }

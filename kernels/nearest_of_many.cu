@@ -30,7 +30,8 @@
  * Work, a tile of rows: BM/16 ceil(k/8) n_steps products of 16 x 8 x 16 (4096 flop each), each with (512 / NT + 256 / MT)
  * bytes read from shared memory; of other operations one maximum a score, and about 8 a score where a row's second best changes
  * in the tile: of the t-th BN centers in no particular order about 2 / t of the rows.
- * Accuracy: half_certificates.half_score_radius.
+ * Accuracy: certificates/halves.py: half_score_radius.
+ * Tests: python -m pytest tests/kernels/test_nearest_of_many.py tests/kernels/test_screen_tiles.py tests/cuda/test_group_limits.py
  */
 #include "score_tiles.cuh"
 
@@ -85,6 +86,7 @@ nearest_of_many(const ROW* __restrict__ X, const float* __restrict__ norms, cons
                 int n_slot_rows, int* __restrict__ candidate_counts, unsigned long long* part_firsts, unsigned* part_seconds,
                 unsigned* part_groups, int* part_tickets, int* control) {
   if (control[STOP]) return;
+  const Moves moves = {labels, moved_rows, moved_from, control};
   const int n_active = control[N_ACTIVE], lane = lane_index(), warp_m = int(threadIdx.x) / WARP % WARPS_M;
   // Where rows are too few for all blocks, a block takes part of the centers only, and one tile of rows at most.
   const int n_row_tiles = int((n_active + (BM - 1LL)) / BM), n_center_tiles = CENTER_TILES(k);
@@ -110,10 +112,15 @@ nearest_of_many(const ROW* __restrict__ X, const float* __restrict__ norms, cons
     float largest[MT][2][LANE_GROUPS];  // scores of the lane's groups
     const auto group_of = [&](int g) { return (g * WARPS_N + int(threadIdx.x) / WARP / WARPS_M) * 4 + lane % 4; };
     const auto place_of = [&](int m, int h) { return (warp_m * MT + m) * 16 + 8 * h + lane / 4; };
+    const auto for_each_group = [&](auto use) {  // of each of this lane's rows
 #pragma unroll
-    for (int m = 0; m < MT; ++m)
+      for (int m = 0; m < MT; ++m)
 #pragma unroll
-      for (int g = 0; g < LANE_GROUPS; ++g) largest[m][0][g] = largest[m][1][g] = -INFINITE;
+        for (int h = 0; h < 2; ++h)
+#pragma unroll
+          for (int g = 0; g < LANE_GROUPS; ++g) use(place_of(m, h), group_of(g), largest[m][h][g]);
+    };
+    for_each_group([](int, int, float& most) { most = -INFINITE; });
     walk_centers(of, rows, ring, [&](const float (&sum)[MT][NT][4], int center) {
       __syncwarp();  // the compiler moves nothing from here up among the products, where registers are short
 #pragma unroll
@@ -151,13 +158,9 @@ nearest_of_many(const ROW* __restrict__ X, const float* __restrict__ norms, cons
     if (n_parts > 1) {
       for (int i = int(threadIdx.x); i < BM; i += THREADS)
         put_all(part_firsts + row0 + i, part_seconds + row0 + i, firsts[i], seconds[i]);
-#pragma unroll
-      for (int m = 0; m < MT; ++m)
-#pragma unroll
-        for (int h = 0; h < 2; ++h)
-#pragma unroll
-          for (int g = 0; g < LANE_GROUPS; ++g)
-            atomicMax(part_groups + (row0 + place_of(m, h)) * N_GROUPS + group_of(g), ordered(largest[m][h][g]));
+      for_each_group([&](int i, int group, float& most) {
+        atomicMax(part_groups + (row0 + i) * N_GROUPS + group, ordered(most));
+      });
       __threadfence();
       __syncthreads();  // all have put theirs
       // The block that comes last finishes the rows, and leaves everything as it was found.
@@ -167,13 +170,9 @@ nearest_of_many(const ROW* __restrict__ X, const float* __restrict__ norms, cons
         firsts[i] = atomicExch(part_firsts + row0 + i, 0ULL);
         seconds[i] = atomicExch(part_seconds + row0 + i, 0u);
       }
-#pragma unroll
-      for (int m = 0; m < MT; ++m)
-#pragma unroll
-        for (int h = 0; h < 2; ++h)
-#pragma unroll
-          for (int g = 0; g < LANE_GROUPS; ++g)
-            largest[m][h][g] = unordered(atomicExch(part_groups + (row0 + place_of(m, h)) * N_GROUPS + group_of(g), 0u));
+      for_each_group([&](int i, int group, float& most) {
+        most = unordered(atomicExch(part_groups + (row0 + i) * N_GROUPS + group, 0u));
+      });
       if (threadIdx.x == 0) part_tickets[row_tile0] = 0;
       __syncthreads();  // the bests of all parts are there
     }
@@ -198,17 +197,14 @@ nearest_of_many(const ROW* __restrict__ X, const float* __restrict__ norms, cons
       const int row = rows[i];
       const Best best = best_in(firsts[i], seconds[i]);
       const int label = min(best.index, k - 1);  // only scores that are no numbers leave none
-      bool certain = false, trusted = false;
+      Verdict verdict = {false, false};
       if (own) {
         const float norm = norms[row], radius = score_radius(facts, norm, rests[row]);
-        certain = is_certain(best, radius);
-        trusted = !certain && !exact && radius < INFINITE;
-        uppers[row] = certain ? upper_limit(best.first, radius, norm, drift_so_far[label]) : NOT_A_NUMBER;
+        verdict = verdict_of(best, radius, exact);
+        uppers[row] = verdict.certain ? upper_limit(best.first, radius, norm, drift_so_far[label]) : NOT_A_NUMBER;
       }
-      relabel(certain || trusted, row, label, labels, moved_rows, moved_from, control);
-      const unsigned trusting = __ballot_sync(EVERY_LANE, trusted);
-      if (lane == 0 && trusting) atomicAdd(control + N_UNCERTAIN, __popc(trusting));
-      const bool undecided = own && !certain && !trusted;
+      relabel_by(verdict, row, label, moves);
+      const bool undecided = own && !verdict.certain && !verdict.trusted;
       const int place = place_in_list(control + N_UNDECIDED, undecided);
       if (undecided) {
         undecided_rows[place] = row;

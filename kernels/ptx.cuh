@@ -74,7 +74,7 @@ static __device__ __forceinline__ unsigned float_to_half2(float low, float high)
  *   sum     = sums[g, 2t], [g, 2t+1], [g+8, 2t], [g+8, 2t+1]
  *
  * A and B may permute the 16 products alike: lane t can take any four columns, if all lanes with that t do.
- * Accuracy: half_certificates.TENSOR_UNIT. */
+ * Accuracy: certificates/halves.py: TENSOR_UNIT. */
 static __device__ __forceinline__ void tensor_product(float (&sum)[4], const unsigned (&row_g)[2],
                                                       const unsigned (&row_g8)[2], const unsigned (&column)[2]) {
 #if defined(__CUDA_HOST_EMU__)

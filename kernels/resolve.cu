@@ -12,6 +12,7 @@
  * host need not wait for it.
  * Launch grid any, block 128.   Traffic: d row elements an undecided row, and d center elements a candidate from the
  * second-level cache.   Work: 3 d operations in float64 a candidate.
+ * Tests: python -m pytest tests/kernels/test_nearest_of_many.py
  */
 #include "screen.cuh"
 #include "float64.cuh"
@@ -44,7 +45,7 @@ resolve(const ROW* __restrict__ X, const CENTER* __restrict__ C, const float* __
     }
     const Nearest nearest = nearest_in_float64(X + (long long)i * d, C, half_squares, few ? own : nullptr, few ? count : k, d,
                                                radius, underflow, facts[WHOLE] != 0.0f);
-    relabel(lane == 0 && nearest.decided, i, nearest.index, labels, moved_rows, moved_from, control);
+    relabel(lane == 0 && nearest.decided, i, nearest.index, Moves{labels, moved_rows, moved_from, control});
     if (lane == 0 && !nearest.decided) open_rows[atomicAdd(control + N_OPEN, 1)] = i;
     __syncwarp();  // the candidates have been read
   }

@@ -9,7 +9,8 @@
  * after another.
  * A warp owns a row, its lanes the columns; grid-stride over the rows.
  * Launch grid (any, runs, problems), block 256.   Traffic: one read of X, 12n bytes besides.
- * Accuracy: exact_sums.row_square_distances operation by operation (no fused multiply-add): the same bits.
+ * Accuracy: exact/warp_order.py: row_square_distances operation by operation (no fused multiply-add): the same bits.
+ * Tests: python -m pytest tests/kernels/test_results.py
  */
 #include "common.cuh"
 
@@ -35,11 +36,7 @@ row_distance(const ROW* __restrict__ X, const CENTER* __restrict__ C, const int*
     double distance = 0.0;
     for (int f = lane; f < d; f += WARP) distance = __dadd_rn(distance, square_difference(widen(x[f]), widen(c[f])));
     distance = warp_order_sum(distance);
-    if (lane == 0) {
-      if (weights) distance = __dmul_rn(distance, weights[i]);
-      distances[i] = distance;
-      most = fmax(most, distance);
-    }
+    if (lane == 0) write_distance(distance, i, weights, distances, most);
   }
   if (lane == 0) atomic_max(largest, most);
 }

@@ -5,7 +5,7 @@
  *               and at least 2^-100: nothing is lost where subnormals are flushed
  *   facts[0]  = max |x_if| if every x_if is a whole number, else +infinity
  *   facts[1]  = max |x_if|; infinity, and above it NaN, where there is one
- *   facts[2]  = 0 if every x_if * w_i * scale[f] is a whole number, else 1     (one limb holds every value: exact_sums.Grid)
+ *   facts[2]  = 0 if every x_if * w_i * scale[f] is a whole number, else 1     (one limb holds every value: exact/sums.py: Grid)
  *
  * X (n,d) ROW IN | scales (SCALE_WORDS) f64 IN, of which HALF_SCALE | offsets (16 n_steps) f32 IN | norms, rests (n) f32 OUT |
  * facts (3) f64 INOUT, 0 before | weights (n) f64 IN or null (w_i = 1) | scale (d) f64 IN or null (facts[2] stays)
@@ -16,12 +16,12 @@
  * Traffic: one read of X, 8n written, 8n read of weights; offsets and scale from cache.
  * Accuracy: in float64 z carries one rounding, 2^-53 |z|, which rests gets on top; sums of squares are within gamma(d + 1)
  * (d < 2^30: below 2^-22 relative), roots and conversions add 2^-23; the factor 1 + 2^-20 covers these and keeps both above.
- * The facts are exact: products are rounded as exact_sums.Grid.for_rows rounds them.
+ * The facts are exact: products are rounded as exact/sums.py: Grid.for_rows rounds them.
+ * Tests: python -m pytest tests/kernels/test_row_facts.py tests/kernels/test_row_halves.py
  */
 #include "screen.cuh"
 
 #define THREADS 256
-#define INFINITE_64 __longlong_as_double(0x7ff0000000000000LL)
 
 extern "C" __global__ void __launch_bounds__(THREADS, 4)
 row_facts(const ROW* __restrict__ X, long long n, int d, const double* __restrict__ scales,

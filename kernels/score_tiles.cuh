@@ -91,16 +91,16 @@ static __device__ __forceinline__ Ring start_ring(const Operands& of) {
 // ---- rows -------------------------------------------------------------------------------------------------------------
 
 /* The runs of rows g and g + 8 of 16 rows, and their fragments.  fragments: those of the 16 rows at the group's first step. */
-struct RunPair {
-  Run row_g, row_g8;
+struct StripPair {
+  Strip row_g, row_g8;
 };
-static __device__ __forceinline__ RunPair load_pair(const Operands& of, const int* rows, int group) {
+static __device__ __forceinline__ StripPair load_pair(const Operands& of, const int* rows, int group) {
   const int lane = lane_index(), f = group * GROUP + lane % 4 * RUN;
   const ROW* const row_g = of.X + (long long)rows[lane / 4] * of.d;
   const ROW* const row_g8 = of.X + (long long)rows[lane / 4 + 8] * of.d;
-  return {load_run(row_g, f, of.d), load_run(row_g8, f, of.d)};
+  return {load_strip(row_g, f, of.d), load_strip(row_g8, f, of.d)};
 }
-static __device__ __forceinline__ void store_pair(const Operands& of, const RunPair& pair, int group, uint4* fragments) {
+static __device__ __forceinline__ void store_pair(const Operands& of, const StripPair& pair, int group, uint4* fragments) {
   const int lane = lane_index();
 #pragma unroll
   for (int s = 0; s < RUN_STEPS; ++s) {
@@ -115,14 +115,14 @@ static __device__ __forceinline__ void store_pair(const Operands& of, const RunP
 }
 
 #if PANEL_STEPS
-static __device__ __forceinline__ void load_panel(const Operands& of, const int* rows, int panel, RunPair (&pairs)[PAIRS]) {
+static __device__ __forceinline__ void load_panel(const Operands& of, const int* rows, int panel, StripPair (&pairs)[PAIRS]) {
 #pragma unroll
   for (int p = 0; p < PAIRS; ++p) {
     const int unit = p * (THREADS / WARP) + int(threadIdx.x) / WARP;
     pairs[p] = load_pair(of, rows + unit / PANEL_GROUPS * 16, panel * PANEL_GROUPS + unit % PANEL_GROUPS);
   }
 }
-static __device__ __forceinline__ void store_panel(const Operands& of, const RunPair (&pairs)[PAIRS], int panel,
+static __device__ __forceinline__ void store_panel(const Operands& of, const StripPair (&pairs)[PAIRS], int panel,
                                                    uint4* fragments) {
 #pragma unroll
   for (int p = 0; p < PAIRS; ++p) {
@@ -139,7 +139,7 @@ static __device__ __forceinline__ void convert_rows(const Operands& of, const in
   const int n_groups = (of.n_steps + RUN_STEPS - 1) / RUN_STEPS, n_units = BM / 16 * n_groups, warp = int(threadIdx.x) / WARP;
 #pragma unroll 1
   for (int unit0 = warp; unit0 < n_units; unit0 += AHEAD * (THREADS / WARP)) {
-    RunPair pairs[AHEAD];
+    StripPair pairs[AHEAD];
 #pragma unroll
     for (int a = 0; a < AHEAD; ++a) {
       const int unit = min(unit0 + a * (THREADS / WARP), n_units - 1);
@@ -194,7 +194,7 @@ static __device__ __forceinline__ void walk_centers(const Operands& of, const in
   float sum[MT][NT][4];
 #if PANEL_STEPS
   const int pitch = PANEL_STEPS * WARP;
-  RunPair pairs[PAIRS];
+  StripPair pairs[PAIRS];
   int buffer = 0;
   load_panel(of, rows, 0, pairs);
   store_panel(of, pairs, 0, fragments);

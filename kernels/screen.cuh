@@ -6,7 +6,7 @@
  *   v_ij = h_i.h_j - |z_j|^2 / 2          tensor cores, the last term in the accumulator: larger is nearer
  *   |v_ij - (z_i.z_j - |z_j|^2 / 2)| <= radius_i = PER_REST rest_i + PER_NORM norm_i + CONSTANT
  *
- * with norm_i >= |z_i| + |z_i - h_i| and rest_i >= |z_i - h_i| (row_facts.cu): half_certificates.half_score_radius.
+ * with norm_i >= |z_i| + |z_i - h_i| and rest_i >= |z_i - h_i| (row_facts.cu): certificates/halves.py: half_score_radius.
  *
  * Constants: ROW; VECTOR: rows start at multiples of 16 bytes and have a multiple of RUN columns.
  */
@@ -39,22 +39,22 @@ static __device__ __forceinline__ long long fragment_place(int center, int n_ste
   return (((long long)(center / 8) * n_steps + step) * WARP + center % 8 * 4 + t) * QUAD + e;
 }
 
-// The run of a row as it is stored; zeros beyond its end.
-struct __align__(16) Run {
+// RUN columns of a row as they are stored; zeros beyond its end.
+struct __align__(16) Strip {
   ROW element[RUN];
 };
-static __device__ __forceinline__ Run load_run(const ROW* __restrict__ row, int f, int d) {
-  Run run;
+static __device__ __forceinline__ Strip load_strip(const ROW* __restrict__ row, int f, int d) {
+  Strip strip;
 #if VECTOR
-  uint4* words = reinterpret_cast<uint4*>(&run);
+  uint4* words = reinterpret_cast<uint4*>(&strip);
 #pragma unroll
-  for (int w = 0; w < int(sizeof(Run) / 16); ++w)
+  for (int w = 0; w < int(sizeof(Strip) / 16); ++w)
     words[w] = f < d ? load_once(reinterpret_cast<const uint4*>(row + f) + w) : make_uint4(0, 0, 0, 0);
 #else
 #pragma unroll
-  for (int e = 0; e < RUN; ++e) run.element[e] = f + e < d ? row[f + e] : Row{};
+  for (int e = 0; e < RUN; ++e) strip.element[e] = f + e < d ? row[f + e] : Row{};
 #endif
-  return run;
+  return strip;
 }
 
 // z of an element, in float32: one rounding (float64 rows: two).  What row_facts.cu measures is what the screens use.
@@ -76,42 +76,52 @@ static __device__ __forceinline__ float scaled(double value, double scale, float
 }
 
 // The two registers of a lane for one step.
-static __device__ __forceinline__ void to_halves(const Run& run, int step, double scale, const float4& offset,
+static __device__ __forceinline__ void to_halves(const Strip& strip, int step, double scale, const float4& offset,
                                                  unsigned (&halves)[2]) {
-  const ROW* element = run.element + step * QUAD;
+  const ROW* element = strip.element + step * QUAD;
   halves[0] = float_to_half2(scaled(element[0], scale, offset.x), scaled(element[1], scale, offset.y));
   halves[1] = float_to_half2(scaled(element[2], scale, offset.z), scaled(element[3], scale, offset.w));
 }
 
 // ---- the two best scores of a row -----------------------------------------------------------------------------------
 
-struct Best {
-  float first, second;  // the largest values of v, of two different centers
-  int index;            // of the first; of equal ones the lowest
+static __device__ __forceinline__ float larger(float a, float b) { return fmaxf(a, b); }
+static __device__ __forceinline__ double larger(double a, double b) { return fmax(a, b); }
+static __device__ __forceinline__ float smaller(float a, float b) { return fminf(a, b); }
+static __device__ __forceinline__ double smaller(double a, double b) { return fmin(a, b); }
+
+template <typename T>
+struct BestOf {
+  T first, second;  // the largest values of v, of two different centers
+  int index;        // of the first; of equal ones the lowest
 };
+typedef BestOf<float> Best;
 static __device__ __forceinline__ Best no_score() { return {-INFINITE, -INFINITE, 0x7fffffff}; }
 
-static __device__ __forceinline__ void consider(Best& best, float value, int center) {  // centers come in rising order
+template <typename T>
+static __device__ __forceinline__ void consider(BestOf<T>& best, T value, int center) {  // centers come in rising order
   if (value > best.first) {
     best.second = best.first;
     best.first = value;
     best.index = center;
   } else {
-    best.second = fmaxf(best.second, value);
+    best.second = larger(best.second, value);
   }
 }
 
 // The best of two sets of centers that have none in common.
-static __device__ __forceinline__ Best better(const Best& a, const Best& b) {
+template <typename T>
+static __device__ __forceinline__ BestOf<T> better(const BestOf<T>& a, const BestOf<T>& b) {
   const bool a_wins = a.first > b.first || (a.first == b.first && a.index < b.index);
-  const float second = fmaxf(fminf(a.first, b.first), fmaxf(a.second, b.second));
+  const T second = larger(smaller(a.first, b.first), larger(a.second, b.second));
   return {a_wins ? a.first : b.first, second, a_wins ? a.index : b.index};
 }
-static __device__ __forceinline__ Best best_of_lanes(Best best, int lanes) {  // of groups of so many neighbours
+template <typename T>
+static __device__ __forceinline__ BestOf<T> best_of_lanes(BestOf<T> best, int lanes) {  // of groups of so many neighbours
 #pragma unroll
   for (int half = lanes / 2; half > 0; half /= 2) {
-    const Best other = {__shfl_xor_sync(EVERY_LANE, best.first, half), __shfl_xor_sync(EVERY_LANE, best.second, half),
-                        __shfl_xor_sync(EVERY_LANE, best.index, half)};
+    const BestOf<T> other = {__shfl_xor_sync(EVERY_LANE, best.first, half), __shfl_xor_sync(EVERY_LANE, best.second, half),
+                             __shfl_xor_sync(EVERY_LANE, best.index, half)};
     best = better(best, other);
   }
   return best;
@@ -124,12 +134,24 @@ static __device__ __forceinline__ float score_radius(const float* __restrict__ f
 }
 
 // Whether the first center is the nearest of all; what is not a number certifies nothing.
-static __device__ __forceinline__ bool is_certain(const Best& best, float radius) {
-  return best.first - best.second > 2.0f * radius;
+template <typename T>
+static __device__ __forceinline__ bool is_certain(const BestOf<T>& best, T radius) {
+  return best.first - best.second > T(2) * radius;
+}
+
+/* What a screen says of a row: the label is certain; or, with `exact` 0, the row takes the best screened label without being
+ * certain, provided the scores are not NaN; else the row is undecided. */
+struct Verdict {
+  bool certain, trusted;
+};
+template <typename T>
+static __device__ __forceinline__ Verdict verdict_of(const BestOf<T>& best, T radius, int exact) {
+  const bool certain = is_certain(best, radius);
+  return {certain, !certain && !exact && radius < T(INFINITE)};
 }
 
 /* What the drift of the centers must reach before the label of a certified row may change: a lower bound of the gap between
- * its distances to the nearest center and to any other, on top of the drift so far.  half_certificates.drift_limit. */
+ * its distances to the nearest center and to any other, on top of the drift so far.  certificates/drift.py: drift_limit. */
 static __device__ __forceinline__ float drift_limit(const Best& best, float radius, float norm, float drift_so_far) {
   if (best.second == -INFINITE) return INFINITE;  // there is no other center
   const float square = __fmul_rn(norm, norm);
@@ -142,7 +164,7 @@ static __device__ __forceinline__ float drift_limit(const Best& best, float radi
 /* The same kept apart, so that every group of centers has a limit and a drift of its own: upper bounds of the distance to the
  * own center less its drift so far, lower bounds of the distances to a group's centers plus the largest drifts of that group
  * so far.  The label stays while  upper + own_so_far < lower - group_so_far  for every group, each side rounded once.
- * most: no score of the group is larger.  half_certificates.upper_limit and lower_limit. */
+ * most: no score of the group is larger.  certificates/drift.py: upper_limit, lower_limit. */
 static __device__ __forceinline__ float upper_limit(float best, float radius, float norm, float own_so_far) {
   const float square = __fmul_rn(norm, norm);
   const float slack = __fmaf_rn(2.0f, radius, __fmul_rn(0x1p-20f, square + fabsf(best)));
@@ -169,15 +191,49 @@ static __device__ __forceinline__ int place_in_list(int* counter, bool wanted) {
   return place + __popc(lanes & ((1u << lane) - 1));
 }
 
+/* The lists of a run: rows whose label changed with their old labels, (n) i32 each, and the control array that counts them. */
+struct Moves {
+  int* __restrict__ labels;
+  int* __restrict__ rows;
+  int* __restrict__ from;
+  int* control;
+};
+
 /* A new label for the row of every lane with `known`: the row is listed as moved if the label is not the old one.  The
- * whole warp calls.  moved_rows, moved_from (n) i32. */
-static __device__ __forceinline__ void relabel(bool known, int row, int label, int* __restrict__ labels,
-                                               int* __restrict__ moved_rows, int* __restrict__ moved_from, int* control) {
-  const int from = known ? labels[row] : label;
-  const bool moves = from != label;
-  const int place = place_in_list(control + N_MOVED, moves);
-  if (!moves) return;
-  moved_rows[place] = row;
-  moved_from[place] = from;
-  labels[row] = label;
+ * whole warp calls. */
+static __device__ __forceinline__ void relabel(bool known, int row, int label, const Moves& moves) {
+  const int from = known ? moves.labels[row] : label;
+  const bool is_new = from != label;
+  const int place = place_in_list(moves.control + N_MOVED, is_new);
+  if (!is_new) return;
+  moves.rows[place] = row;
+  moves.from[place] = from;
+  moves.labels[row] = label;
+}
+
+/* Label the row of every lane by a verdict, and count the rows that are trusted.  The whole warp calls. */
+static __device__ __forceinline__ void relabel_by(const Verdict& verdict, int row, int label, const Moves& moves) {
+  relabel(verdict.certain || verdict.trusted, row, label, moves);
+  const unsigned trusting = __ballot_sync(EVERY_LANE, verdict.trusted);
+  if (lane_index() == 0 && trusting) atomicAdd(moves.control + N_UNCERTAIN, __popc(trusting));
+}
+
+// ---- skip ---------------------------------------------------------------------------------------------------------------
+
+/* List the rows of this warp, one a lane where `inside`, that the drift of the centers does not leave out.  own_rows (WARP)
+ * shared.  Returns their number, and counts the others in control[N_SKIPPED]. */
+static __device__ __forceinline__ int list_open_rows(bool inside, int row, const int* __restrict__ labels,
+                                                     const float* __restrict__ limits,
+                                                     const float* __restrict__ drift_so_far, int* own_rows, int* control) {
+  bool active = inside;
+  if (active) {
+    const int label = labels[row];
+    active = !(label >= 0 && drift_so_far[label] < limits[row]);
+  }
+  const unsigned inside_lanes = __ballot_sync(EVERY_LANE, inside), active_lanes = __ballot_sync(EVERY_LANE, active);
+  const int lane = lane_index(), n_active = __popc(active_lanes), n_skipped = __popc(inside_lanes) - n_active;
+  if (lane == 0 && n_skipped) atomicAdd(control + N_SKIPPED, n_skipped);
+  if (active) own_rows[__popc(active_lanes & ((1u << lane) - 1))] = row;
+  __syncwarp();
+  return n_active;
 }

@@ -13,6 +13,7 @@
  * Traffic: of the blocks with a row near the seed: 10 bytes a row, and the near rows of X.  Work: 3 d a near row, in
  * float64 (bytes in float32, exactly).
  * Accuracy: as seed_add.cu.
+ * Tests: python -m pytest tests/kernels/test_seed_gain.py tests/kernels/test_seed_add.py
  */
 #include "seeding.cuh"
 

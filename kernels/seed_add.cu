@@ -14,8 +14,9 @@
  * Launch grid (ceil(n/256), n_runs, problems), block 256, shared 4 KiB (static).
  * Traffic: X once (again from cache for every TOGETHER seeds), 12n read and written.  Work: 3 n d count, in float32
  * (bytes, exactly) or float64, which is half rate on data-center GPUs and 1/32 or 1/64 on others.
- * Accuracy: seed_certificates.distance_roundings, besides 2^-1000 for squares that underflow; zero for a row equal to a
+ * Accuracy: certificates/seeds.py: distance_roundings, besides 2^-1000 for squares that underflow; zero for a row equal to a
  * seed and for no other.
+ * Tests: python -m pytest tests/kernels/test_seed_add.py
  */
 #include "seeding.cuh"
 

@@ -13,10 +13,11 @@
  * A block looks after a run, a warp after a sum.
  * Launch grid (1, n_runs, problems), block 1024, shared 300 bytes (static).   Traffic: 16 n_trials n_blocks a run.
  * Accuracy: a sum rounds ceil(n_blocks/32) + 5 times at most.
+ * Tests: python -m pytest tests/kernels/test_seed_choose.py
  */
 #include "seeding.cuh"
 
-#define MOST_TRIALS 16                 // tuning.MOST_TRIALS
+#define MOST_TRIALS 16                 // cuda/tuning.py: MOST_TRIALS
 #define CHOOSERS (2 * MOST_TRIALS * WARP)
 
 extern "C" __global__ void __launch_bounds__(CHOOSERS)

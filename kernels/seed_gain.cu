@@ -7,7 +7,7 @@
  *
  * The gain of a candidate is the difference of the two; only rows that it improves, or may improve, add to its error.
  * A row is not read where it equals a seed, or where the candidates are so far from its own seed that the triangle
- * inequality rules them out: reach[owners[i]] >= skip_factor * closest[i] + skip_floor (seed_certificates.separated).
+ * inequality rules them out: reach[owners[i]] >= skip_factor * closest[i] + skip_floor (certificates/seeds.py: separated).
  *
  * X (n,d) ROW IN | closest (n_runs,n) f64 IN | owners (n_runs,n) i32 IN | weights (n) f64 IN or null (1) |
  * reach (n_runs,n_clusters) f64 IN or null (every row is read) | candidates (n_runs,n_trials) i32 IN |
@@ -21,10 +21,11 @@
  * written.  Work: at most 3 n d n_trials, in float32 or (WIDE) in float64, which is half rate on data-center GPUs and
  * 1/32 or 1/64 on others.
  * Accuracy: the distances as in seeding.cuh; a sum over a block rounds 21 times at most.
+ * Tests: python -m pytest tests/kernels/test_seed_gain.py
  */
 #include "seeding.cuh"
 
-#define MOST_TRIALS 16                 // tuning.MOST_TRIALS
+#define MOST_TRIALS 16                 // cuda/tuning.py: MOST_TRIALS
 #define SLOTS ((TOGETHER + LANES - 1) / LANES)  // candidates whose sums a lane keeps
 static_assert(TOGETHER <= MOST_TRIALS, "a row has a bit for each candidate");
 

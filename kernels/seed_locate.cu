@@ -15,6 +15,7 @@
  * Launch grid (n_trials, n_runs, problems), block 256, shared 200 bytes (static).
  * Traffic: 16 n_blocks a draw, mostly cached.
  * Accuracy: a sum rounds 48 + 2 ceil(n_blocks/256) times at most, with what the comparison rounds.
+ * Tests: python -m pytest tests/kernels/test_seed_locate.py
  */
 #include "seeding.cuh"
 

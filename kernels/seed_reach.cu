@@ -3,7 +3,7 @@
  *   reach[s] = min over the candidates t of |x_candidates[t] - x_seeds[s]|^2       for the seeds s chosen so far
  *
  * A row whose own seed s is much nearer than half the way to every candidate cannot be nearer to one of them
- * (seed_certificates.py: separated).
+ * (certificates/seeds.py: separated).
  *
  * X (n,d) ROW IN | seeds (n_runs,n_clusters) i32 IN | candidates (n_runs,n_trials) i32 IN | state (n_runs,4) i32 IN |
  * reach (n_runs,n_clusters) f64 OUT                                               all C-contiguous
@@ -11,6 +11,7 @@
  * A warp owns a seed, its lanes the columns; nothing is done where the host must settle a draw first.
  * Launch grid (ceil(n_clusters/8), n_runs, problems), block 256.   Traffic: n_trials d elements a seed, from cache.
  * Accuracy: gamma(d / 32 + 9) relative, besides 2^-1000 for squares that underflow.
+ * Tests: python -m pytest tests/kernels/test_seed_gain.py
  */
 #include "seeding.cuh"
 

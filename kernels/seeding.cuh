@@ -7,7 +7,7 @@
 #pragma once
 #include "common.cuh"
 
-#define THREADS 256                    // of a block, and the rows of a block of potentials: tuning.SEEDING_BLOCK
+#define THREADS 256                    // of a block, and the rows of a block of potentials: cuda/tuning.py: SEEDING_BLOCK
 #define WARPS (THREADS / WARP)
 
 // ---- how far a run has come: four int32 a run -----------------------------------------------------------------------

@@ -1,10 +1,11 @@
-/* settle_rows.cu -- the host's word on the rows that it decided.
+/* settle_rows.cu -- the labels of rows that the host decided.
  *
  *   labels[rows[e]] = decided[e]                     for e < count; listed as moved where it was another (control[N_MOVED])
  *
  * rows (count) i32 IN, all different | decided (count) i32 IN | labels (n) i32 INOUT | moved_rows, moved_from (n) i32 OUT |
  * control INOUT
  * Launch grid ceil(count/256), block 256.   Traffic: 16 count bytes.
+ * Tests: python -m pytest tests/kernels/test_row_halves.py
  */
 #define ROW float                      // not looked at
 #include "screen.cuh"
@@ -16,5 +17,5 @@ settle_rows(const int* __restrict__ rows, const int* __restrict__ decided, int c
             int* __restrict__ moved_rows, int* __restrict__ moved_from, int* control) {
   const long long e = (long long)blockIdx.x * THREADS + threadIdx.x;
   const bool known = e < count;
-  relabel(known, known ? rows[e] : 0, known ? decided[e] : 0, labels, moved_rows, moved_from, control);
+  relabel(known, known ? rows[e] : 0, known ? decided[e] : 0, Moves{labels, moved_rows, moved_from, control});
 }

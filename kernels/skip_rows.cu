@@ -11,9 +11,10 @@
  * neighbours look at a row's groups together, four groups each, so that a warp reads 512 bytes in a row.
  * Launch grid ceil(n / (EACH THREADS)), block THREADS.
  * Traffic: 8n bytes read, 4 N_GROUPS more a row of which something is known, 4 written a listed row.
- * Accuracy: both sides are rounded once, which keeps their order; half_certificates.upper_limit has the proof.
+ * Accuracy: both sides are rounded once, which keeps their order; certificates/drift.py: upper_limit has the proof.
  *
  * Constants: N_GROUPS.
+ * Tests: python -m pytest tests/kernels/test_skip_rows.py tests/cuda/test_group_limits.py
  */
 #include "common.cuh"
 #include "control.cuh"

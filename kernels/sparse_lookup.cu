@@ -6,6 +6,7 @@
  * before, count <= width                                                          all C-contiguous
  * A warp owns a row, its lanes the entries; grid-stride.
  * Launch grid any, block 256.   Traffic: the rows read, and a sector written for each entry.
+ * Tests: python -m pytest tests/kernels/test_sparse_seed.py
  */
 #include "common.cuh"
 

@@ -2,7 +2,7 @@
  *
  *   for every listed row i, now with labels[i], before with moved_from (or with none, < 0), and every stored entry (i, f):
  *     sums[l, from, f] -= limb_l(y_if),   sums[l, to, f] += limb_l(y_if),   and the same for the weights, once a row
- *   y_if = x_if * weights[i] (one rounding), limbs as in exact_sums.Grid.limbs; those of zero are zero
+ *   y_if = x_if * weights[i] (one rounding), limbs as in exact/sums.py: Grid.limbs; those of zero are zero
  *
  * indptr (n+1) i64 IN | indices (nnz) i32 IN | data (nnz) ROW IN | weights (n) f64 IN (WEIGHTED) or null (1) | scale (d) f64
  * IN | moved_rows, moved_from (n) i32 IN, of which control[N_MOVED] count | labels (n) i32 IN | sums (LIMBS,k,d) i64 INOUT |
@@ -14,6 +14,7 @@
  * Accuracy: exact on the grid.
  *
  * Constants: ROW, LIMBS, WEIGHTED.
+ * Tests: python -m pytest tests/kernels/test_sparse_sums.py
  */
 #include "common.cuh"
 #include "control.cuh"

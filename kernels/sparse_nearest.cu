@@ -3,10 +3,10 @@
  *   rows with drift_so_far[label] < limits[i] keep their label                                      (control[N_SKIPPED])
  *   for the others   v_ij = scale^2 x_i.c_j - |z_j|^2 / 2   in float64, over the stored entries;  z = scale * c, larger is
  *                    nearer:   |v_ij - true v_ij| <= radius_i = reach_i PER_REST + CONSTANT, reach_i = gamma(m_i + 4) norms[i],
- *                    m_i the entries of row i                         (certificates.sparse_score_radius: these are -1/2 of
+ *                    m_i the entries of row i      (certificates/sparse.py: sparse_score_radius: these are -1/2 of
  *                    the scores there, of scaled rows and centers, on which rows and starts are rounded once less)
  *   labels[i] = argmax_j v_ij where the two best differ by more than twice the radius: limits[i] says how long that holds;
- *               with facts[WHOLE] scores carry no error: equal ones are ties, and the lowest index has it (control[N_UNDECIDED])
+ *               with facts[WHOLE] scores carry no error: equal ones are ties: the lowest index (control[N_UNDECIDED])
  *   else        open_rows lists them for the host                                    (control[N_OPEN], control[N_UNDECIDED])
  *   with `exact` 0 rows that are not certified keep the screen's word, where scores are numbers     (control[N_UNCERTAIN])
  *   Rows whose label changes are listed in moved_rows and moved_from                                (control[N_MOVED])
@@ -25,47 +25,18 @@
  * the start is added with the last rounding.
  *
  * Constants: ROW, CENTER, LANES, EACH.
+ * Tests: python -m pytest tests/kernels/test_sparse_nearest.py tests/cuda/test_sparse.py
  */
 #include "screen.cuh"
 
 #define THREADS 128
-#define INFINITE_64 __longlong_as_double(0x7ff0000000000000LL)
 #define GROUPS (WARP / LANES)
 
 static_assert(LANES <= WARP && WARP % LANES == 0, "a warp is made of whole groups of lanes");
 
-struct WideBest {
-  double first, second;  // the largest values of v, of two different centers
-  int index;             // of the first; of equal ones the lowest
-};
+typedef BestOf<double> WideBest;
 
-// Centers come in rising order.
-static __device__ __forceinline__ void consider(WideBest& best, double value, int center) {
-  if (value > best.first) {
-    best.second = best.first;
-    best.first = value;
-    best.index = center;
-  } else {
-    best.second = fmax(best.second, value);
-  }
-}
-
-// The best of the lanes of a group, which have no center in common; the same in every lane.
-static __device__ __forceinline__ WideBest best_of_group(WideBest best) {
-#pragma unroll
-  for (int half = LANES / 2; half > 0; half /= 2) {
-    const double first = __shfl_xor_sync(EVERY_LANE, best.first, half);
-    const double second = __shfl_xor_sync(EVERY_LANE, best.second, half);
-    const int index = __shfl_xor_sync(EVERY_LANE, best.index, half);
-    const bool wins = best.first > first || (best.first == first && best.index < index);
-    best.second = fmax(fmin(best.first, first), fmax(best.second, second));
-    best.first = wins ? best.first : first;
-    best.index = wins ? best.index : index;
-  }
-  return best;
-}
-
-/* half_certificates.drift_limit of scaled scores, a float32 just below it: roots in float64 within 2^-40, and 2^-22 of all
+/* certificates/drift.py: drift_limit of scaled scores, a float32 just below it: roots in float64 within 2^-40, and 2^-22 of all
  * that is added up, which pays for the conversion; 2^-60 for the subnormal drifts that are flushed to zero. */
 static __device__ __forceinline__ float wide_drift_limit(const WideBest& best, double radius, double norm,
                                                          double drift_so_far) {
@@ -86,25 +57,14 @@ sparse_nearest(const long long* __restrict__ indptr, const int* __restrict__ ind
                float* __restrict__ limits, int* __restrict__ moved_rows, int* __restrict__ moved_from,
                int* __restrict__ open_rows, int* control) {
   if (control[STOP]) return;
+  const Moves moves = {labels, moved_rows, moved_from, control};
   __shared__ int active_rows[THREADS];
   const int lane = lane_index(), group = lane / LANES, member = lane % LANES;
   int* const own_rows = active_rows + int(threadIdx.x) - lane;
 
   // ---- skip
   const long long row = (long long)blockIdx.x * THREADS + threadIdx.x;
-  bool active = row < n;
-  if (active) {
-    const int label = labels[row];
-    active = !(label >= 0 && drift_so_far[label] < limits[row]);
-  }
-  const unsigned active_lanes = __ballot_sync(EVERY_LANE, active);
-  const int n_active = __popc(active_lanes);
-  if (lane == 0) {
-    const int n_skipped = int(min((long long)WARP, max(0LL, n - row))) - n_active;
-    if (n_skipped) atomicAdd(control + N_SKIPPED, n_skipped);
-  }
-  if (active) own_rows[__popc(active_lanes & ((1u << lane) - 1))] = int(row);
-  __syncwarp();
+  const int n_active = list_open_rows(row < n, int(row), labels, limits, drift_so_far, own_rows, control);
 
   const double square_of_scale = __dmul_rn(scale, scale);
   const bool whole = facts[WHOLE] != 0.0f;
@@ -143,21 +103,21 @@ sparse_nearest(const long long* __restrict__ indptr, const int* __restrict__ ind
         if (start > -INFINITE_64) consider(best, fma(dot[t], square_of_scale, start), j);
       }
     }
-    best = best_of_group(best);
+    best = best_of_lanes(best, LANES);
 
     // ---- certify
     const int label = min(best.index, k - 1);  // only scores that are no numbers leave none
     const double norm = norms[i], reach = __dmul_rn(__dmul_rn(double(end - begin) + 4.0, 0x1.02p-53), norm);
     const double radius = whole ? 0.0 : fma(reach, double(facts[PER_REST]), double(facts[CONSTANT]));
-    const bool certain = best.first - best.second > 2.0 * radius;
-    const bool tied = whole && !certain;  // what is not certain without an error is a tie
-    const bool trusted = !certain && !tied && !exact && radius < INFINITE_64;
-    relabel(lane == 0 && (certain || tied || trusted), i, label, labels, moved_rows, moved_from, control);
+    Verdict verdict = verdict_of(best, radius, exact);
+    const bool tied = whole && !verdict.certain;  // what is not certain without an error is a tie
+    verdict.trusted = verdict.trusted && !tied;
+    relabel(lane == 0 && (verdict.certain || tied || verdict.trusted), i, label, moves);
     if (lane == 0) {
-      limits[i] = certain ? wide_drift_limit(best, radius, norm, double(drift_so_far[label])) : NOT_A_NUMBER;
-      if (trusted) atomicAdd(control + N_UNCERTAIN, 1);
-      if (!certain && !trusted) atomicAdd(control + N_UNDECIDED, 1);
-      if (!certain && !trusted && !tied) open_rows[atomicAdd(control + N_OPEN, 1)] = i;
+      limits[i] = verdict.certain ? wide_drift_limit(best, radius, norm, double(drift_so_far[label])) : NOT_A_NUMBER;
+      if (verdict.trusted) atomicAdd(control + N_UNCERTAIN, 1);
+      if (!verdict.certain && !verdict.trusted) atomicAdd(control + N_UNDECIDED, 1);
+      if (!verdict.certain && !verdict.trusted && !tied) open_rows[atomicAdd(control + N_OPEN, 1)] = i;
     }
   }
 }

@@ -10,7 +10,8 @@
  * go through them as row_distance.cu does.
  * Launch grid any, block 256, shared 8 COLUMNS elements (static, 16 or 32 KiB).
  * Traffic: one read of the rows, d center elements a row from the second-level cache.   Work: 3 n d in float64.
- * Accuracy: exact_sums.row_square_distances operation by operation (no fused multiply-add): the same bits.
+ * Accuracy: exact/warp_order.py: row_square_distances operation by operation (no fused multiply-add): the same bits.
+ * Tests: python -m pytest tests/kernels/test_sparse_sums.py
  */
 #include "common.cuh"
 
@@ -56,11 +57,7 @@ sparse_row_distance(const long long* __restrict__ indptr, const int* __restrict_
       first = last;
     }
     distance = warp_order_sum(distance);
-    if (lane == 0) {
-      if (weights) distance = __dmul_rn(distance, weights[i]);
-      distances[i] = distance;
-      most = fmax(most, distance);
-    }
+    if (lane == 0) write_distance(distance, i, weights, distances, most);
   }
   if (lane == 0) atomic_max(largest, most);
 }

@@ -18,11 +18,12 @@
  * Accuracy: with m entries a row at most, D is within gamma(2 m + 8) (|x_i|^2 + |s|^2) of the true distance, the squares
  * given within gamma(m).  Where the two cancel by more than 2^-20, so near it is a row to s, the distance is taken from the
  * differences instead: within gamma(2 m + 4) of itself, lifted to 2^-1000 where squares underflow, and zero for a row equal
- * to s and for no other.  A sum over a block rounds 15 times at most (seed_certificates.SparseSeedRadii).
+ * to s and for no other.  A sum over a block rounds 15 times at most (certificates/seeds.py: SparseSeedRadii).
+ * Tests: python -m pytest tests/kernels/test_sparse_seed.py
  */
 #include "seeding.cuh"
 
-#define TOGETHER 8                     // tuning.SPARSE_TOGETHER
+#define TOGETHER 8                     // cuda/tuning.py: SPARSE_TOGETHER
 #define GROUPS_OF_ENTRIES (WARP / TOGETHER)
 #define LEAST_64 __longlong_as_double(0x0170000000000000LL)  // 2^-1000
 #if KEEP

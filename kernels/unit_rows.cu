@@ -8,13 +8,13 @@
  * largest (n) f64 OUT                                                             all C-contiguous
  * A warp owns a row, its lanes the columns; grid-stride over the rows.
  * Launch grid any, block 256.   Traffic: X three times (mostly from cache after the first), unit once, 8n bytes.
- * Accuracy: unit_rows.unit_rows operation by operation: the same bits.  The power of two keeps squares from over- and
+ * Accuracy: exact/unit_rows.py operation by operation: the same bits.  The power of two keeps squares from over- and
  * underflowing and rounds nothing that can be seen: what it loses is 2^-1022 of the largest.
+ * Tests: python -m pytest tests/exact/test_unit_rows.py
  */
 #include "common.cuh"
 
 #define THREADS 256
-#define INFINITE_64 __longlong_as_double(0x7ff0000000000000LL)
 
 extern "C" __global__ void __launch_bounds__(THREADS, 4)
 unit_rows(const ROW* __restrict__ X, long long n, int d, CENTER* __restrict__ unit, double* __restrict__ largest) {

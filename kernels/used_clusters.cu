@@ -6,6 +6,7 @@
  * A block marks its rows in shared memory, for CLUSTERS clusters (blockIdx.y of them before), and adds that to `used`.
  * Launch grid (any, ceil(k/CLUSTERS), runs), block 256, shared 16 KiB (static).   Traffic: labels once for each CLUSTERS.
  * Accuracy: exact, in any order.
+ * Tests: python -m pytest tests/kernels/test_results.py
  */
 #include "common.cuh"
 

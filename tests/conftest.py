@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+# Before scikit-learn loads OpenMP: test workers share the cores, and threads that wait for each other by spinning would
+# take them from those they wait for (tests beside scikit-learn take up to eight times as long then).
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
-    sys.path.append(str(ROOT))  # last, so that an installed package stands before the checkout's
+    sys.path.append(str(ROOT))  # last, so that an installed package is found before the checkout's
+
+pytest.register_assert_rewrite("tests.support")  # a failing `assert` there shows its values, too
 
 
 @functools.cache
 def _backend_or_reason(name):
-    """A backend, or the sentence that says why it cannot run here."""
+    """A backend, or the reason why it cannot run here."""
     if name == "numpy":
         from gpukmeans.backends.cpu.backend import NumpyBackend
 
         return NumpyBackend()
+    if name == "toy":
+        from tests.support.toy_backend import ToyBackend
+
+        return ToyBackend()
     try:
         from gpukmeans.backends.cuda.backend import CupyBackend
         from gpukmeans.backends.cuda.device.probe import probe
@@ -50,7 +61,25 @@ def backend(request):
 
 @pytest.fixture(params=["emulated", pytest.param("cupy", marks=pytest.mark.gpu)])
 def cuda_backend(request):
-    """The backends that must end in NumPy's bits."""
+    """The CUDA backend on the emulator and on a GPU: results must have the same bits as those of NumPy."""
+    found = _backend_or_reason(request.param)
+    if isinstance(found, str):
+        pytest.skip(found)
+    return found
+
+
+@pytest.fixture(params=["toy", "emulated", pytest.param("cupy", marks=pytest.mark.gpu)])
+def other_backend(request):
+    """All backends but NumPy, also one that has only what the protocol requires."""
+    found = _backend_or_reason(request.param)
+    if isinstance(found, str):
+        pytest.skip(found)
+    return found
+
+
+@pytest.fixture(params=["numpy", "toy", "emulated", pytest.param("cupy", marks=pytest.mark.gpu)])
+def every_backend(request):
+    """The backends of the package, and one that has only what the protocol requires."""
     found = _backend_or_reason(request.param)
     if isinstance(found, str):
         pytest.skip(found)
@@ -59,7 +88,7 @@ def cuda_backend(request):
 
 @pytest.fixture(scope="session")
 def mnist():
-    """All 70,000 images, (70000, 784) uint8, never to be written to."""
+    """All 70,000 images, (70000, 784) uint8, read-only."""
     from gpukmeans import load_mnist
 
     X = load_mnist(return_X_y=True)[0]
@@ -69,7 +98,7 @@ def mnist():
 
 @pytest.fixture(scope="session")
 def mnist_sample(mnist):
-    """200 images of every kind, (200, 784) uint8."""
+    """200 images, all ten digits among them, (200, 784) uint8."""
     return np.ascontiguousarray(mnist[::350])
 
 
@@ -77,3 +106,17 @@ def mnist_sample(mnist):
 def mnist_unit(mnist):
     """All 70,000 images as float64, pixels / 255."""
     return mnist / 255.0
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give each worker a stretch of the files, and what is left of the longest one to whoever is done.
+
+    Neighbours then share what is computed once for a module, and seldom wait for a kernel that another worker compiles.
+    Another `--dist` than the default of `-n` is heeded.
+    """
+    if config.getvalue("dist") != "load":
+        return None
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)

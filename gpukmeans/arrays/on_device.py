@@ -149,11 +149,11 @@ def host_copy(values: Any) -> Any:
     return host_view(values.double() if _is_bfloat16(values) else values)
 
 
-def out_of_reach(device: int) -> str:
-    """Why an array on a device is no input for the NumPy backend, and what to do."""
+def out_of_reach(device: int, backend: str = "numpy") -> str:
+    """Why an array on a device is no input for a backend of this name, and what to do."""
     return (
-        f"X lies on CUDA device {device}, and backend='numpy' computes on the host: pass backend='auto' or 'cupy', or "
-        "bring X to the host first (cupy.asnumpy(X) for CuPy, X.cpu() for torch)."
+        f"X lies on CUDA device {device}, and backend={backend!r} computes on the host: pass backend='auto' or 'cupy', "
+        "or bring X to the host first (cupy.asnumpy(X) for CuPy, X.cpu() for torch)."
     )
 
 

@@ -9,11 +9,11 @@ from gpukmeans.backends.protocol import (
     Assigned,
     Backend,
     BatchSums,
+    DeviceRows,
     Drawn,
     Ended,
     Feed,
     Rows,
-    RowsThere,
     Run,
     Runs,
     Seeding,
@@ -31,12 +31,12 @@ __all__ = [
     "BackendUnavailable",
     "BatchSums",
     "CupyBackend",
+    "DeviceRows",
     "Drawn",
     "Ended",
     "Feed",
     "NumpyBackend",
     "Rows",
-    "RowsThere",
     "Run",
     "Runs",
     "Seeding",
@@ -48,7 +48,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The two backends, loaded when they are first asked for."""
+    """The two backends, loaded on first use."""
     if name == "NumpyBackend":
         from gpukmeans.backends.cpu.backend import NumpyBackend
 

@@ -1,45 +1,47 @@
-"""Which backend computes: by name, by what is usable here, and by where the rows lie."""
+"""The choice of a backend: by name, by what is usable on this machine, and by where the rows lie."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from gpukmeans.arrays.on_device import out_of_reach
-
-if TYPE_CHECKING:
-    from gpukmeans.backends.protocol import Backend
+from gpukmeans.backends.problems import BatchBackend
+from gpukmeans.backends.protocol import Backend, missing
 
 
 class BackendUnavailable(RuntimeError):
-    """The backend that was asked for cannot run here; the message says why and what to do."""
+    """The requested backend cannot run here; the message says why and what to do."""
 
+
+#: What `backend` may be, other than a Backend object.
+NAMES = ("auto", "numpy", "cupy")
 
 _NO_SPARSE = (
-    "X is sparse, and {} reads dense rows only. Pass backend='auto', 'numpy' or 'cupy', which read sparse rows, or "
-    "X.toarray()."
+    "X is sparse, and the backend {!r} reads dense rows only. Pass backend='auto', 'numpy' or 'cupy', which read "
+    "sparse rows, or X.toarray()."
 )
 
 
 def get_backend(backend: str | Backend = "auto", device: int | None = None, *, sparse: bool = False) -> Backend:
     """The backend of a name: "numpy", "cupy", or "auto" (CuPy where an NVIDIA GPU is usable, else NumPy).
 
-    A Backend object is returned as it is.
+    A Backend object is returned as it is, after a check.
 
     Parameters
     ----------
     backend : {"auto", "numpy", "cupy"} or Backend, default="auto"
     device : int, optional
-        The CUDA device that the rows lie on, for which CuPy is the only choice.  None: they lie on the host, and CuPy
-        computes on its current device.
+        The CUDA device that the rows lie on, for which CuPy is the only choice by name.  None: they lie on the host,
+        and CuPy computes on its current device.
     sparse : bool, default=False
         Whether the rows are sparse, which both of them read, but not every Backend object.
 
     Raises
     ------
     BackendUnavailable
-        If CuPy is asked for, or is the only choice, and cannot be used.
+        If CuPy is requested, or is the only choice, and cannot be used.
+    TypeError
+        If the object lacks a name of the protocol `gpukmeans.backends.Backend`.
     ValueError
-        If the name is none of these, or "numpy" for rows on a device, or the object does not read sparse rows.
+        If the name is none of these, or if the backend does not read rows on a device, or sparse rows, and X is such.
 
     Examples
     --------
@@ -48,11 +50,9 @@ def get_backend(backend: str | Backend = "auto", device: int | None = None, *, s
     'numpy'
     """
     if not isinstance(backend, str):
-        if sparse and not getattr(backend, "reads_sparse", False):
-            raise ValueError(_NO_SPARSE.format(f"The backend {backend.name!r}"))
-        return backend
-    if backend not in ("auto", "numpy", "cupy"):
-        raise ValueError(f"backend={backend!r} is not one of 'auto', 'numpy', 'cupy'.")
+        return _checked(backend, device, sparse=sparse)
+    if backend not in NAMES:
+        raise ValueError(f"backend={backend!r} is not one of {', '.join(map(repr, NAMES))}.")
     if backend == "numpy" and device is not None:
         raise ValueError(out_of_reach(device))
     if backend != "numpy":
@@ -79,8 +79,24 @@ def get_backend(backend: str | Backend = "auto", device: int | None = None, *, s
     return NumpyBackend()
 
 
+def _checked(backend: Backend, device: int | None, *, sparse: bool) -> Backend:
+    """A Backend object, if it has all names of its protocol and reads rows such as X."""
+    lacking = missing(backend, Backend) or missing(backend, BatchBackend if backend.fits_many else Backend)
+    if lacking:
+        raise TypeError(
+            f"backend={backend!r} lacks {', '.join(lacking)}: derive its class from "
+            "gpukmeans.backends.defaults.BackendDefaults, which has all that is optional, and write the rest as "
+            "gpukmeans.backends.protocol.Backend describes it."
+        )
+    if sparse and not backend.reads_sparse:
+        raise ValueError(_NO_SPARSE.format(backend.name))
+    if device is not None and not backend.reads_device:
+        raise ValueError(out_of_reach(device, backend.name))
+    return backend
+
+
 def explain() -> dict[str, dict[str, object]]:
-    """What was found for each backend and which one "auto" chooses, for `gpukmeans info`.
+    """The state of each backend, and which one "auto" chooses, for `gpukmeans info`.
 
     Returns
     -------

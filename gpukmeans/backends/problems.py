@@ -1,8 +1,11 @@
-"""Several problems of one shape on a backend: what `gpukmeans.fit_many` asks of it."""
+"""Several problems of one shape on a backend: the protocols that `gpukmeans.fit_many` uses.
+
+Only backends whose `fits_many` is true implement these; others fit one problem after another.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,14 +41,13 @@ class Problems(Protocol):
         """New runs from `centers` (n_runs, n_clusters, n_features)."""
 
 
-@runtime_checkable
 class BatchBackend(Backend, Protocol):
-    """A backend that computes several problems of one shape in one go, besides what every `Backend` does."""
+    """A backend that fits several problems of one shape together, besides what every `Backend` does."""
 
     def problems_at_a_time(
         self, shape: tuple[int, int], dtype: np.dtype, n_clusters: int, n_runs: int, *, weighted: bool
     ) -> int:
-        """How many problems with so many runs each had better be loaded together; at most 1: each alone."""
+        """How many problems with so many runs each are to be loaded together; at most 1: each alone."""
 
     def load_many(self, X: NDArray | DeviceInput, sample_weight: F64 | None = None) -> Problems:
         """As `Backend.load`, of (n_problems, n_samples, n_features) rows and (n_problems, n_samples) weights.
@@ -55,7 +57,15 @@ class BatchBackend(Backend, Protocol):
 
 
 class ProblemError(Exception):
-    """What is wrong with one of several problems."""
+    """The error of one of several problems that were loaded together.
+
+    Attributes
+    ----------
+    number : int
+        Which of these, from 0.
+    error : ValueError
+        What `Backend.load` raises for this problem alone.
+    """
 
     def __init__(self, number: int, error: ValueError) -> None:
         super().__init__(f"problem {number}: {error}")

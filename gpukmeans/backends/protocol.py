@@ -1,8 +1,22 @@
-"""Where the arithmetic runs: the Backend protocol; choice.py has how one is chosen.
+"""Where the arithmetic runs: the protocols of a backend; choice.py selects one.
 
-The engine (lloyd.py, seeding.py) speaks a few coarse verbs and imports no array library but NumPy.  A backend keeps the
-rows where it computes, as they are stored, and ends every verb in the same bits as every other backend: labels are the
-true nearest centers, and sums are exact.
+The engine calls a few coarse methods and imports no array library but NumPy.  A backend keeps the rows where it
+computes, as they are stored.  Each method returns the same bits on every backend: labels are the true nearest centers,
+and sums are exact.
+
+| protocol | one object for each | made by |
+|---|---|---|
+| `Backend` | place to compute | the caller, or `gpukmeans.backends.get_backend` |
+| `Rows` | rows of a fit, shared by its restarts | `Backend.load` |
+| `Run` | run of Lloyd's algorithm | `Rows.start` |
+| `Seeding` | draw of seeds | `Rows.seeding` |
+| `Feed` | mini-batch fit | `Backend.feed` |
+| `Runs` | group of runs that advance together | `Rows.start_many` |
+
+Each protocol lists first what a backend must implement, then what it may implement.  The latter have defaults in
+defaults.py: `BackendDefaults`, `RowsDefaults` and `RunDefaults`, base classes without state.  `Runs` is needed only if
+`Rows.runs_at_a_time` returns more than 0, `DeviceRows` only if the backend `reads_device`, and problems.py only if it
+`fits_many`.
 """
 
 from __future__ import annotations
@@ -10,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,20 +38,23 @@ CsrRows = Any
 
 
 class Assigned(NamedTuple):
-    """What one assignment did: how many rows changed their label, and how many each step of the ladder settled."""
+    """Counts of one assignment: rows whose label changed, and rows whose label was decided at each step.
+
+    All but `n_moved` add up to the number of rows.
+    """
 
     n_moved: int
-    n_certified: int  # by a screen
-    n_resolved: int  # by float64 distances
-    n_exact: int  # by exact arithmetic
-    n_uncertain: int = 0  # left to the screen's word (precision="fast" only)
-    n_skipped: int = 0  # by drift bounds, without a look
-    seconds: Mapping[str, float] = MappingProxyType({})  # by stage, where the backend can tell
+    n_certified: int  # decided by a screen
+    n_resolved: int  # decided by float64 distances
+    n_exact: int  # decided by exact arithmetic
+    n_uncertain: int = 0  # given the best screened label without proof (precision="fast" only)
+    n_skipped: int = 0  # decided by drift bounds, without reading the row
+    seconds: Mapping[str, float] = MappingProxyType({})  # by stage, where the backend measures them
 
 
 @dataclass(frozen=True)
 class Updated:
-    """The new centers, seen from outside: one number per cluster each."""
+    """Facts about the new centers, one number per cluster each."""
 
     weights: F64  # (n_clusters,) summed weights; 0 marks an empty cluster, whose center is NaN until it is placed
     shift_square: F64  # (n_clusters,) |new - old|^2 in warp order; NaN for an empty cluster
@@ -48,7 +65,7 @@ class Step(NamedTuple):
 
     assigned: Assigned
     shift: float  # sum over the clusters of |new - old|^2 (`exact_total`); NaN where a cluster is empty
-    n_empty: int  # clusters without weight, which wait for a center
+    n_empty: int  # clusters without weight, whose centers the engine places
     seconds: float  # wall time
 
 
@@ -56,16 +73,18 @@ class Step(NamedTuple):
 class Ended:
     """How one of several runs ended: its labels, and the centers and inertia of the same assignment."""
 
-    labels: Any  # (n_samples,), as of `Run.labels_there`
+    labels: Any  # (n_samples,), as `Run.labels_for_caller` returns them
     centers: NDArray
     lowest: float  # bounds of the inertia; equal where it is known
     highest: float
     steps: Sequence[Step]  # the iterations, of which relocations are none
-    n_used: int | None = None  # how many clusters have a row, where that is known
+    n_used: int | None = None  # number of clusters with a row, where it is known
 
 
 class Run(Protocol):
     """One run of Lloyd's algorithm: centers, labels (int32, -1 at first) and exact sums, kept where the rows are."""
+
+    # ---- every backend implements these ----
 
     def assign(self, *, move: bool = True) -> Assigned:
         """Give every row its true nearest center (ties: the lowest index).
@@ -75,12 +94,6 @@ class Run(Protocol):
 
     def update(self) -> Updated:
         """Replace the centers by the means of the exact sums, rounded to the center dtype.  Follows an `assign`."""
-
-    def advance(self, limit: int, tol: float) -> list[Step]:
-        """Go through some iterations, `limit` at most, in one go; none where the caller had better do them one by one.
-
-        Ends after an iteration that moves no row, or whose shift is not above `tol`, or that leaves a cluster empty.
-        """
 
     def weights(self) -> F64:
         """The summed weights of the clusters, (n_clusters,), as of the last update."""
@@ -100,9 +113,6 @@ class Run(Protocol):
     def labels(self) -> NDArray[np.int32]:
         """The labels, (n_samples,), on the host."""
 
-    def labels_there(self) -> Any:
-        """The labels where the caller has the rows: a copy on the device that they were loaded from, or on the host."""
-
     def farthest(self, count: int) -> NDArray[np.int64]:
         """Indices of the `count` rows farthest from their own centers (float64, warp order; ties: the lowest index).
 
@@ -115,6 +125,27 @@ class Run(Protocol):
     def inertias(self) -> F64:
         """The same of each cluster by itself, (n_clusters,)."""
 
+    # ---- `RunDefaults` has these ----
+
+    def advance(self, limit: int, tol: float) -> list[Step]:
+        """Take up to `limit` iterations in one call; an empty list makes the caller take them one by one.
+
+        Ends after an iteration that moves no row, or whose shift is not above `tol`, or that leaves a cluster empty.
+        Default: an empty list.
+        """
+
+    def labels_for_caller(self) -> Any:
+        """The labels where the caller has the rows: a copy on the device that they were loaded from, or on the host.
+
+        Default: `labels`.
+        """
+
+    def inertia_bounds(self) -> tuple[float, float]:
+        """A lower and an upper bound of `inertia`, equal if they are its value.  Called where the value is expensive.
+
+        Default: the value.
+        """
+
 
 class Runs(Protocol):
     """Several runs that advance together."""
@@ -122,20 +153,20 @@ class Runs(Protocol):
     def finish(self, max_iter: int, tols: F64) -> Sequence[Ended | None]:
         """Take every run to its end, by the rules of `gpukmeans.engine.lloyd.lloyd`; `tols` of shape (n_runs,).
 
-        None stands for a run that has to start over alone: one that empties a cluster, and any that the backend gives
+        None stands for a run that must start again alone: one that empties a cluster, and any that the backend gives
         up.
         """
 
     def inertia(self, labels: Any, centers: NDArray) -> float:
-        """As `Run.inertia`, of the outcome of a run; asked only where its bounds differ."""
+        """As `Run.inertia`, of the outcome of a run; called only where its bounds differ."""
 
 
 class BatchSums(NamedTuple):
-    """What a single assignment found: enough to move centers by."""
+    """The result of a single assignment: enough to move centers by."""
 
     sums: F64  # (n_clusters, n_features) weighted sums of the rows of each cluster; exact, then rounded to float64
     weights: F64  # (n_clusters,) their summed weights, likewise
-    inertia: float  # of the rows under the centers they were assigned to, see batch_inertia.py; NaN if not asked for
+    inertia: float  # of the rows under the centers they were assigned to, see batch_inertia.py; NaN if not requested
 
 
 class Drawn(NamedTuple):
@@ -164,11 +195,11 @@ class Seeding(Protocol):
     def propose(self, candidates: NDArray[np.int64]) -> tuple[F64, F64]:
         """Per candidate row: the sum over all rows of weight * min(closest, |x - candidate|^2), and its error bound.
 
-        Rough where that is cheap: see `refine`.  Both of shape (n_candidates,).
+        May be rough where that is cheap: see `refine`.  Both of shape (n_candidates,).
         """
 
     def refine(self, indices: NDArray[np.int64]) -> tuple[F64, F64]:
-        """The same for some candidates of the last proposal, with float64's errors."""
+        """The same for some candidates of the last proposal, with the errors of float64."""
 
     def accept(self, index: int) -> tuple[F64, F64]:
         """Make a candidate of the last proposal a seed.
@@ -184,11 +215,9 @@ class Seeding(Protocol):
 
 
 class Rows(Protocol):
-    """The rows of one fit, resident where the backend computes; restarts share them.
+    """The rows of one fit, resident where the backend computes; restarts share them."""
 
-    Sparse rows also have ``entries(indices)``: of some rows the stored entries, as the place of each one's row among
-    the indices, its column, and its value.
-    """
+    # ---- every backend implements these ----
 
     n_samples: int
     n_features: int
@@ -198,25 +227,8 @@ class Rows(Protocol):
     def start(self, centers: NDArray, *, precision: str = "exact") -> Run:
         """A new run from `centers` (n_clusters, n_features), in the center dtype of the fit."""
 
-    def plusplus(self, seeds: I64, draws: F64) -> Drawn:
-        """Greedy k-means++ for several runs, each on its own as far as every draw and every choice is certain.
-
-        `seeds` (n_runs, n_given) are the rows drawn so far, at least one; `draws` (n_runs, n_steps, n_trials) are the
-        random values of the steps that follow.  A backend may leave any number of steps to the engine, all of them too:
-        the engine takes one step with `seeding`, settles what is open exactly, and asks again.
-        """
-
     def seeding(self) -> Seeding:
         """Distances without seeds."""
-
-    def runs_at_a_time(self, n_clusters: int, n_runs: int) -> int:
-        """How many of `n_runs` had better advance together; 0 where each had better run alone."""
-
-    def start_many(self, centers: NDArray) -> Runs:
-        """New runs from `centers` (n_runs, n_clusters, n_features), where `runs_at_a_time` is not 0."""
-
-    def n_used(self, labels: Any, n_clusters: int) -> int:
-        """How many of the clusters have a row at all, by labels of `Run.labels_there`."""
 
     def take(self, indices: NDArray[np.int64]) -> NDArray:
         """Some rows, as stored, on the host (bfloat16 as float32)."""
@@ -227,18 +239,60 @@ class Rows(Protocol):
     def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> Rows:
         """Some rows (one at least), in this order and as often as they are named: a copy where the backend computes.
 
-        They have the weights given here, (n_indices,), and none where none are given, whatever these rows weigh; and
-        the grid that the same values would have if they were loaded by themselves.
+        Their weights are `sample_weight`, (n_indices,), or none, whatever the weights of these rows; their grid is
+        that of the same values loaded by themselves.
+        """
+
+    # ---- `RowsDefaults` has these ----
+
+    def plusplus(self, seeds: I64, draws: F64) -> Drawn:
+        """Greedy k-means++ for several runs, each on its own as far as every draw and every choice is certain.
+
+        `seeds` (n_runs, n_given) are the rows drawn so far, at least one; `draws` (n_runs, n_steps, n_trials) are the
+        random values of the steps that follow.  A backend may leave any number of steps to the engine, all of them too:
+        the engine takes one step with `seeding`, decides exactly what is open, and calls again.
+        Default: `Drawn.nothing`.
+        """
+
+    def runs_at_a_time(self, n_clusters: int, n_runs: int) -> int:
+        """How many of `n_runs` are to advance together; 0 if each is to run alone, which is the default."""
+
+    def start_many(self, centers: NDArray) -> Runs:
+        """New runs from `centers` (n_runs, n_clusters, n_features).  Called only where `runs_at_a_time` is not 0."""
+
+    def n_used(self, labels: Any, n_clusters: int) -> int:
+        """The number of clusters that have a row, by labels of `Run.labels_for_caller`.  Default: counted on the host.
+
+        Labels on a device need a method of their own.
         """
 
     def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:
-        """Assign all rows to `centers` (n_clusters, n_features) once.  `inertia` of rows without weights only."""
+        """Assign all rows to `centers` (n_clusters, n_features) once.  `inertia` of rows without weights only.
+
+        Default: by a new run.
+        """
+
+    def entries(self, indices: NDArray[np.int64]) -> tuple[NDArray, NDArray, NDArray] | None:
+        """The stored entries of some rows: the position of each one's row among `indices`, its column, its value.
+
+        None, the default, for rows that are stored dense.
+        """
+
+
+class DeviceRows(Rows, Protocol):
+    """Rows that the caller has on a device: those of a backend whose `reads_device` is true."""
+
+    def center_distances(self, centers: NDArray) -> Any:
+        """The distances of every row to every center, (n_samples, n_clusters), as an array for the caller to keep.
+
+        float32 if rows and centers are, else float64: the square root, correctly rounded, of `row_square_distances`.
+        """
 
 
 class Feed(Protocol):
-    """Batches of rows on their way to where the backend computes; close it when it has served (`with`)."""
+    """Batches of rows on their way to where the backend computes; close it after use (`with`)."""
 
-    ahead: bool  # whether the next batch had better be sent before the last one is worked on
+    ahead: bool  # whether to send the next batch before the last one is worked on
 
     def __enter__(self) -> Feed: ...
 
@@ -251,53 +305,79 @@ class Feed(Protocol):
         """The batch on its way, without weights, to be summed.  It ends with the next call of `receive`."""
 
     def drop(self) -> None:
-        """Forget the batch on its way, if there is one."""
+        """Forget the batch on its way, if any."""
 
     def some(self, indices: NDArray[np.int64], sample_weight: F64 | None = None) -> Rows:
         """Other rows, with these weights, not to be summed; they stay."""
 
 
-class RowsThere(Rows, Protocol):
-    """Rows that the caller has on a device."""
-
-    def center_distances(self, centers: NDArray) -> Any:
-        """The distances of every row to every center, (n_samples, n_clusters), as an array for the caller to keep.
-
-        float32 if rows and centers are, else float64: the square root, correctly rounded, of `row_square_distances`.
-        """
-
-
 class Backend(Protocol):
     """A place to compute."""
 
+    # ---- every backend implements these ----
+
     name: str
-    reads_sparse: bool  # whether `load` takes CSR; a backend without this attribute does not
 
     def load(self, X: NDArray | DeviceInput | CsrRows, sample_weight: F64 | None = None, *, sums: bool = True) -> Rows:
         """Bring rows in: C-contiguous uint8, float32 or float64; weights float64 >= 0 or None.
 
-        Rows on the backend's own device are used where they lie, after all that the caller has queued there, and may
-        be float16 and bfloat16, too.  Sparse rows come in CSR, float32 or float64 and finite, the indices of each row
-        rising and not repeated; fits end in the bits of the dense rows.
+        `DeviceInput` is passed only to backends that `reads_device`.  Such rows are used where they lie, after all work
+        that the caller has queued on the device, and may be float16 and bfloat16, too.  Anything else that is not an
+        ndarray is CSR, passed only to backends that `reads_sparse`: float32 or float64 and finite, the indices of each
+        row rising and not repeated; fits end in the bits of the dense rows.
         The rows' `grid` is ``Grid.for_rows(X, sample_weight)``, or None with ``sums=False``: such rows can be labelled
-        and seeded but not summed.  Raises a ValueError, in scikit-learn's words, where a value is not allowed (finite,
-        at most `LARGEST_VALUE`) that this backend minds.
+        and seeded but not summed.  Raises a ValueError, with scikit-learn's message, for a value that is not allowed
+        (finite, at most `LARGEST_VALUE`), if this backend checks values of this dtype.
         """
 
+    def checks_values(self, dtype: np.dtype) -> bool:
+        """Whether this backend itself rejects NaN, infinity and too large values of this dtype.
+
+        It may do so when rows are loaded or when they are labelled.  If not, the caller must, before `load`.
+        """
+
+    def describe(self) -> str:
+        """The machine and library versions, in one line."""
+
+    # ---- `BackendDefaults` has these ----
+
+    reads_sparse: bool  # whether `load`, `unit_rows` and `feed` take CSR; False by default
+    reads_device: bool  # whether they take `DeviceInput`; False by default
+    fits_many: bool  # whether this is a `gpukmeans.backends.problems.BatchBackend`; False by default
+
     def hand_out(self, values: NDArray) -> Any:
-        """A small array for the caller to keep, where this backend computes: on its device, or as it is."""
+        """A small array for the caller to keep, where this backend computes: on its device, or as it is (default)."""
 
     def unit_rows(self, X: NDArray | DeviceInput | CsrRows) -> tuple[Any, F64]:
         """`gpukmeans.exact.unit_rows.unit_rows` of X, where X lies: a copy, to be loaded.
 
-        Of rows on the backend's own device nothing has been checked; the largest magnitudes tell what is not finite.
+        Of rows on the backend's own device nothing has been checked; the largest magnitudes show what is not finite.
+        Default: on the host.
         """
 
-    def feed(self, X: NDArray | DeviceInput, batch_size: int) -> Feed:
-        """Batches of at most `batch_size` rows of X, which stays where it is.  X and what it raises: see `load`."""
+    def feed(self, X: NDArray | DeviceInput | CsrRows, batch_size: int) -> Feed:
+        """Batches of at most `batch_size` rows of X, which stays where it is.  X and what it raises: see `load`.
 
-    def minds(self, dtype: np.dtype) -> bool:
-        """Whether rows of this dtype are checked here, where they are loaded or labelled; others must be before."""
+        Default: subsets of all rows, loaded without sums.
+        """
 
-    def describe(self) -> str:
-        """The machine and library versions, in one line."""
+
+def members(protocol: type) -> tuple[str, ...]:
+    """The names that an object must have to fulfil a protocol of this module, inherited ones first.
+
+    Examples
+    --------
+    >>> from gpukmeans.backends.protocol import Seeding, members
+    >>> members(Seeding)
+    ('block_size', 'add', 'propose', 'refine', 'accept', 'block', 'terms')
+    """
+    names: dict[str, None] = {}
+    for cls in reversed(protocol.__mro__):
+        if cls not in (object, Generic, Protocol):
+            names |= dict.fromkeys([*cls.__annotations__, *vars(cls)])
+    return tuple(name for name in names if not name.startswith("_"))
+
+
+def missing(found: object, protocol: type) -> list[str]:
+    """The names of a protocol of this module that an object lacks."""
+    return [name for name in members(protocol) if not hasattr(found, name)]

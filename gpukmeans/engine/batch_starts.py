@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.arrays.sparse import is_sparse
 from gpukmeans.arrays.types import F64, I64
-from gpukmeans.backends.protocol import Backend, Rows
+from gpukmeans.backends.protocol import Backend, CsrRows, Rows
 from gpukmeans.engine.restarts import Init
 from gpukmeans.engine.seeding.starts import draw_rows
 from gpukmeans.intake.checks import check_centers
@@ -28,8 +26,8 @@ class BatchStarts:
     n_samples : int
         The number of all rows.
     sample_weight : ndarray of shape (n_samples,), float64, or None
-    X : array-like or CSR of shape (n_samples, n_features)
-        The rows as they came; of CSR a callable `init` gets some rows in CSR.
+    csr : CSR of shape (n_samples, n_features), or None
+        The rows, if they are in CSR; a callable `init` then gets some of them in CSR.
     some : callable
         ``some(indices, weights)`` returns some of the rows on the backend.
     everything : callable
@@ -46,7 +44,7 @@ class BatchStarts:
     backend: Backend
     n_samples: int
     sample_weight: F64 | None
-    X: Any
+    csr: CsrRows | None
     some: Callable[[I64, F64 | None], Rows]
     everything: Callable[[], Rows]
     init: Init
@@ -68,8 +66,8 @@ class BatchStarts:
         weight = self._weights(indices)
         rows = self.everything() if indices is None else self.some(indices, weight)
         if callable(self.init):
-            if is_sparse(self.X):
-                values = self.X if indices is None else self.X[indices]
+            if self.csr is not None:
+                values = self.csr if indices is None else self.csr[indices]
             else:
                 values = rows.take(np.arange(rows.n_samples)).astype(self.dtype, copy=False)
             returned = self.init(values, self.n_clusters, random_state=self.random_state)

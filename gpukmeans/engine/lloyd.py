@@ -111,7 +111,7 @@ def lloyd(
     inertia = run.inertia()
     inertia_seconds = time.perf_counter() - started
     return LloydResult(
-        run.labels_there(), run.centers(), inertia, len(iterations), iterations, inertia_seconds, stopped
+        run.labels_for_caller(), run.centers(), inertia, len(iterations), iterations, inertia_seconds, stopped
     )
 
 

@@ -13,30 +13,36 @@ from gpukmeans.backends.protocol import Step
 
 @dataclass(frozen=True)
 class Iteration:
-    """What one iteration did; shown to who watches, and kept in the fit report.
+    """The record of one iteration, passed to `progress` and kept in the fit report.
 
     Attributes
     ----------
     init : int
-        Which restart, from 0.
+        The number of the restart, from 0.
     iteration : int
-        From 1.
+        The number of the iteration in its restart, from 1; of mini-batches, the number of the step.
     n_moved : int
-        Rows whose label changed.
+        Rows whose label changed; of mini-batches, the rows of the batch.
     shift : float
         Sum over the clusters of |new center - old center|^2.
     n_skipped, n_certified, n_resolved, n_exact, n_uncertain : int
-        Rows settled by drift bounds, by a screen, by float64 distances, by exact arithmetic, and
-        (``precision="fast"``) left to the screen's word.
+        Rows whose label was decided by drift bounds, by a screen, by float64 distances and by exact arithmetic, and
+        (``precision="fast"``) rows that were given the best screened label without proof.
     n_relocated : int
         Empty clusters that were given a row.
     seconds : float
-        Wall time; where runs advance together, its even share.
+        Wall time; of runs that advance together, an even share.
     stages : dict of str to float
         The part of it in each stage: "update" and, on the CPU, "skip", "project", "screen groups", "screen components",
         "screen and anchor", "screen", "resolve", "move".  Which stages an iteration has shows how rows were screened.
     inertia : float or None
-        Of the rows with their new labels and the centers before they moved; None where nobody asked for it.
+        Of the rows with their new labels and the centers before they moved; None if it was not computed, which takes a
+        `callback` or `verbose`.
+
+    See Also
+    --------
+    FitReport : the records of a fit.
+    gpukmeans.KMeans : takes a callable `progress`, which is called with these records.
     """
 
     init: int
@@ -159,16 +165,22 @@ def iteration_record(
 
 @dataclass
 class FitReport:
-    """What a fit did and how long it took.
+    """The time that a fit took by stage, and what each iteration did.
 
     Attributes
     ----------
     backend : str
-        The machine and library versions that computed.
+        The machine and the library versions of the backend that computed.
     stages : dict of str to float
-        Seconds of wall time in "load", "seed", "lloyd" and "inertia", over all restarts.
+        Seconds of wall time in "load", "seed", "lloyd" and "inertia", over all restarts; of `MiniBatchKMeans` in
+        "seed", "steps" and "labels".
     iterations : sequence of Iteration
         Every iteration of every restart, in order.
+
+    See Also
+    --------
+    Iteration : the record of one iteration.
+    gpukmeans.KMeans : keeps a report of its fit as `fit_report_`.
     """
 
     backend: str = ""

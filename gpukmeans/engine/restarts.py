@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpukmeans.arrays.on_device import DeviceInput
-from gpukmeans.arrays.sparse import is_sparse
 from gpukmeans.arrays.types import F64
 from gpukmeans.backends.protocol import Backend, Rows
 from gpukmeans.engine.lloyd import Constraint, lloyd
@@ -38,10 +37,11 @@ class Restarts:
 
     Attributes
     ----------
-    X : ndarray or CSR of shape (n_samples, n_features), or DeviceInput
+    host_rows : callable
+        For a callable `init`: returns the rows on the host, an ndarray or CSR of shape (n_samples, n_features).
     backend : Backend
     rows : Rows
-        X on the backend, with `sample_weight`.
+        The rows on the backend, with `sample_weight`.
     sample_weight : ndarray of shape (n_samples,), float64, or None
     init : {"k-means++", "k-means||", "random"}, ndarray of shape (n_clusters, n_features) or callable
     n_clusters, n_init : int
@@ -50,12 +50,13 @@ class Restarts:
         Of the centers.
     report : FitReport
         Filled in by `best`.
+    centered : bool
+        Whether a callable `init` gets rows from which their mean is subtracted, and returns centers likewise.
     constrain : callable, optional
-        As of `gpukmeans.engine.lloyd.lloyd`.  A callable `init` then gets X as it is, and returns centers that are
-        constrained already.
+        As of `gpukmeans.engine.lloyd.lloyd`.  A callable `init` returns centers that are constrained already.
     """
 
-    X: NDArray | DeviceInput
+    host_rows: Callable[[], Any]
     backend: Backend
     rows: Rows
     sample_weight: F64 | None
@@ -65,6 +66,7 @@ class Restarts:
     random_state: np.random.RandomState
     dtype: np.dtype
     report: FitReport
+    centered: bool = True
     constrain: Constraint | None = None
 
     def best(
@@ -150,7 +152,7 @@ class Restarts:
             return self.rows.take(drawn).astype(self.dtype)
         if callable(self.init):
             X = self._host_rows
-            if self.constrain is not None or is_sparse(X):  # centered sparse rows would be dense
+            if not self.centered:
                 return check_centers(self.init(X, k, random_state=self.random_state), k, X.shape[1], self.dtype)
             mean = X.mean(axis=0, dtype=self.dtype)
             moved = self.init(X - mean, k, random_state=self.random_state)
@@ -158,9 +160,9 @@ class Restarts:
         return np.asarray(self.init)
 
     @cached_property
-    def _host_rows(self) -> NDArray:
-        """For callables: rows on a device are brought to the host once."""
-        return self.X.on_host() if isinstance(self.X, DeviceInput) else self.X
+    def _host_rows(self) -> Any:
+        """`host_rows()`, called once."""
+        return self.host_rows()
 
     def _starts(self, at_a_time: int = SEEDED_TOGETHER) -> Iterator[NDArray]:
         """The centers that the runs start from; seeds of k-means++ are drawn for `at_a_time` runs together."""

@@ -47,11 +47,10 @@ def scaled_tolerance(rows: Rows, tol: float) -> float | Tolerance:
     if tol == 0.0:
         return 0.0
     run = _one_cluster(rows)
-    bounds = getattr(run, "inertia_bounds", None)
     size = rows.n_samples * rows.n_features
-    if bounds is None:
-        return tol * (run.inertia() / size)
-    lowest, highest = bounds()
+    lowest, highest = run.inertia_bounds()
+    if lowest == highest:
+        return tol * (lowest / size)
     slack = 2.0**-50  # of the quotients
     return Tolerance(tol, lowest / size * (1.0 - slack), highest / size * (1.0 + slack), lambda: run.inertia() / size)
 

@@ -1,9 +1,8 @@
-"""What all estimators share: where to compute, which starts, and everything that follows a fit."""
+"""The base class of all estimators: common parameters, starts, and the methods that follow a fit."""
 
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,24 +17,42 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted
 
-from gpukmeans.arrays.on_device import DeviceInput, center_dtype, dtype_of, host_copy, host_view, on_device
-from gpukmeans.arrays.sparse import is_sparse
-from gpukmeans.backends.choice import get_backend
-from gpukmeans.backends.protocol import Backend, Rows, RowsThere
+from gpukmeans.arrays.on_device import dtype_of
+from gpukmeans.backends.choice import NAMES
+from gpukmeans.backends.protocol import Backend, DeviceRows, members
+from gpukmeans.callers import warn_caller
 from gpukmeans.engine.restarts import Init
 from gpukmeans.engine.seeding.starts import draw_rows
-from gpukmeans.intake.checks import check_centers, check_rows, check_weights
-from gpukmeans.intake.kinds import ArrayKind, check_places
+from gpukmeans.intake.checks import check_centers
+from gpukmeans.intake.given import Given, check_on_host, give_back, lies_on_device, receive
+from gpukmeans.intake.kinds import arrays_on_host, on_host
+
+
+class BackendObject(HasMethods):
+    """An object with at least one name of the `Backend` protocol; `get_backend` then reports those that it lacks."""
+
+    def __init__(self) -> None:
+        super().__init__(list(members(Backend)))
+
+    def is_satisfied_by(self, val: object) -> bool:
+        return not isinstance(val, str | type) and any(hasattr(val, name) for name in self.methods)
+
+    def __str__(self) -> str:
+        return "a gpukmeans.backends.Backend"
+
+
+#: The constraint on the parameter `backend`, for all estimators and functions.
+BACKEND_CONSTRAINT = [StrOptions(set(NAMES)), BackendObject()]
 
 
 class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
     """Parameters and methods that `KMeans` and its relatives have in common; not an estimator by itself.
 
-    A subclass has a `fit` that leaves `cluster_centers_`, `labels_` and `_n_features_out`, and names its parameters,
+    A subclass has a `fit` that sets `cluster_centers_`, `labels_` and `_n_features_out`, and names its parameters,
     among them `backend` and `precision`, in its own constructor.
 
-    Arrays in, arrays out: what a method returns is what its X is, and fitted attributes are what the X of the fit was
-    (see `gpukmeans.intake.kinds`).
+    Arrays in, arrays out: a method returns arrays of the kind of its X, and fitted attributes are of the kind of the X
+    of the fit (see `gpukmeans.intake.kinds`).
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -46,7 +63,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         "tol": [Interval(Real, 0, None, closed="left")],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
-        "backend": [StrOptions({"auto", "numpy", "cupy"}), HasMethods(["load", "minds", "describe"])],
+        "backend": BACKEND_CONSTRAINT,
         "precision": [StrOptions({"exact", "fast"})],
     }
 
@@ -73,9 +90,10 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
             Or a torch tensor or CuPy array, as X is.
         """
         check_is_fitted(self)
-        run = self._rows(X).start(self._host_centers(), precision=self.precision)
+        given = self._receive_again(X)
+        run = given.load(sums=False).start(self._host_centers(), precision=self.precision)
         run.assign(move=False)
-        return ArrayKind.of(X).give(run.labels_there())
+        return given.give(run.labels_for_caller())
 
     def score(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> float:
         """Minus the inertia of X under the fitted centers: the higher, the better.
@@ -89,9 +107,11 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         Returns
         -------
         float
+            Not above 0, in the squared units of X.
         """
         check_is_fitted(self)
-        run = self._rows(X, sample_weight).start(self._host_centers(), precision=self.precision)
+        rows = self._receive_again(X, sample_weight).load(sums=False)
+        run = rows.start(self._host_centers(), precision=self.precision)
         run.assign(move=False)
         return -run.inertia()
 
@@ -109,26 +129,22 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         Returns
         -------
         distances : ndarray of shape (n_samples, n_clusters)
-            Or a torch tensor or CuPy array, as X is, unless `set_output` asks for data frames.  float32 if rows and
+            Or a torch tensor or CuPy array, as X is, unless `set_output` requests data frames.  float32 if rows and
             centers are, else float64.
         """
         check_is_fitted(self)
-        if is_sparse(X) or on_device(X) is None:
-            given = X if is_sparse(X) else host_view(X)
-            checked = check_rows(self, given, reset=False)
-            distances = euclidean_distances(checked, self._host_centers())
+        if lies_on_device(X):
+            given = receive(self, X, backend=self.backend, reset=False)
+            distances = cast(DeviceRows, given.load(sums=False)).center_distances(self._host_centers())
         else:
-            backend, given = self._place(X)
-            rows = backend.load(check_rows(self, given, reset=False, backend=backend), sums=False)
-            distances = cast(RowsThere, rows).center_distances(self._host_centers())
+            distances = euclidean_distances(check_on_host(self, X), self._host_centers())
         return self._given_back(X, distances)
 
     def _given_back(self, X: ArrayLike, transformed: Any) -> Any:
-        """What `transform` returns for X: an array of the same kind, unless `set_output` asks for data frames."""
+        """The result of `transform` for X: an array of the same kind, unless `set_output` requests data frames."""
         if _get_output_config("transform", self)["dense"] != "default":
-            return host_copy(transformed)
-        kind = ArrayKind.of(X)
-        return kind.give(transformed, None if kind.device is None else self._place(X)[0])
+            return on_host(transformed)
+        return give_back(X, transformed, self.backend)
 
     def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Find the clusters of X."""
@@ -146,48 +162,36 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
-        """Within, what fails leaves the estimator as it was before."""
+        """If the body raises, restore the estimator's attributes."""
         before = self.__dict__.copy()
         try:
             yield
         except BaseException as error:
             self.__dict__ = before
             if isinstance(error, KeyboardInterrupt):
-                name, was = (
-                    type(self).__name__,
-                    "as fitted before" if hasattr(self, "cluster_centers_") else "not fitted",
-                )
+                state = "as fitted before" if hasattr(self, "cluster_centers_") else "not fitted"
                 error.add_note(
-                    f"The fit of {name} was interrupted; the estimator is {was}. Stop a fit early by `callback`."
+                    f"The fit of {type(self).__name__} was interrupted; the estimator is {state}. Stop a fit early by "
+                    "`callback`."
                 )
             raise
 
-    def _place(self, X: ArrayLike, **others: Any) -> tuple[Backend, ArrayLike | DeviceInput]:
-        """The backend for X, and X; what is known of it if it lies on a device.
+    def _receive(self, X: ArrayLike, sample_weight: ArrayLike | None, **options: Any) -> Given:
+        """The rows of a fit; `options` of `gpukmeans.intake.given.receive`."""
+        return receive(self, X, sample_weight, backend=self.backend, reset=True, n_clusters=self.n_clusters, **options)
 
-        `others` (sample_weight=..., init=...) must lie on the host or there, too.
-        """
-        sparse = is_sparse(X)
-        check_places(X, **others)
-        if sparse:
-            return get_backend(self.backend, sparse=True), X
-        found = on_device(X)
-        if found is None:
-            return get_backend(self.backend), host_view(X)
-        return get_backend(self.backend, found.device), found
+    def _receive_again(self, X: ArrayLike, sample_weight: ArrayLike | None = None, **options: Any) -> Given:
+        """Rows for the fitted centers; their weights are rounded as those of a fit of X."""
+        fitted = self._fitted_dtype()
+        return receive(self, X, sample_weight, backend=self.backend, reset=False, fitted_dtype=fitted, **options)
+
+    def _fitted_dtype(self) -> np.dtype:
+        """Of the fitted centers."""
+        return dtype_of(self.cluster_centers_)
 
     def _host_centers(self) -> NDArray:
-        """`cluster_centers_` on the host, wherever they lie: small, and read anew, since anybody may write there."""
-        return np.asarray(host_copy(self.cluster_centers_))
-
-    def _rows(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> Rows:
-        """New rows on a backend, to be labelled by the fitted centers."""
-        backend, given = self._place(X, sample_weight=sample_weight)
-        checked = check_rows(self, given, reset=False, backend=backend)
-        weight = check_weights(sample_weight, checked.shape[0], center_dtype(checked.dtype))  # rounded as by `fit`
-        if dtype_of(self.cluster_centers_) == np.float64 and checked.dtype == np.float32:
-            checked = checked.astype(np.float64)  # so that the centers are not rounded to float32
-        return backend.load(checked, weight, sums=False)
+        """`cluster_centers_` on the host: small, and copied for each call, since users may write to the attribute."""
+        return on_host(self.cluster_centers_)
 
     def _init_centroids(
         self,
@@ -199,31 +203,25 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         init_size: int | None = None,
         n_centroids: int | None = None,
     ) -> NDArray:
-        """Where a run starts, for those who call scikit-learn's private method of this name; the norms are not read."""
+        """The start of a run, for code that calls scikit-learn's private method of this name; norms are not read."""
         k = self.n_clusters if n_centroids is None else n_centroids
         if init_size is not None and init_size < X.shape[0]:
             drawn = random_state.randint(0, X.shape[0], init_size)
             X, sample_weight = X[drawn], sample_weight[drawn]
-        dtype = center_dtype(X.dtype)
+        if not callable(init) and not isinstance(init, str):
+            return np.asarray(init)
+        given = receive(copy.copy(self), X, sample_weight, backend=self.backend, reset=True, check_values=True)
+        dtype = given.center_dtype
         if callable(init):
             return check_centers(init(X, k, random_state=random_state), k, X.shape[1], dtype)
-        if not isinstance(init, str):
-            return np.asarray(init)
-        backend, given = self._place(X, sample_weight=sample_weight)
-        checked = check_rows(copy.copy(self), given, reset=True)
-        weight = check_weights(sample_weight, X.shape[0], dtype)
-        load = partial(backend.load, sums=False)
-        rows = load(checked, weight)
-        return rows.take(draw_rows(init, rows, k, random_state, weight, dtype, load)).astype(dtype)
-
-    def _check_enough(self, n_samples: int) -> None:
-        if n_samples < self.n_clusters:
-            raise ValueError(f"n_samples={n_samples} should be >= n_clusters={self.n_clusters}.")
+        rows = given.load(sums=False)
+        load = partial(given.backend.load, sums=False)
+        return rows.take(draw_rows(init, rows, k, random_state, given.sample_weight, dtype, load)).astype(dtype)
 
     def _starts(self, n_features: int, dtype: np.dtype, default_n_init: int) -> tuple[Init, int]:
         """`init` (checked, if it holds centers) and the number of restarts; `default_n_init` for "random".
 
-        The number stays in `_n_init`, where scikit-learn has it, too.
+        The number is kept in `_n_init`, as in scikit-learn.
         """
         given = not callable(self.init) and not isinstance(self.init, str)
         init = check_centers(self.init, self.n_clusters, n_features, dtype) if given else self.init
@@ -232,25 +230,24 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         else:
             self._n_init = int(self.n_init)
         if given and self._n_init != 1:
-            warnings.warn(
+            warn_caller(
                 "Explicit initial center position passed: performing only one init in "
                 f"{type(self).__name__} instead of n_init={self._n_init}.",
                 RuntimeWarning,
-                stacklevel=5,
             )
             self._n_init = 1
         return init, self._n_init
 
     def __getstate__(self) -> dict[str, Any]:
-        """For pickles, which are read where there may be neither a GPU nor torch: with NumPy arrays."""
-        return {name: host_copy(value) for name, value in super().__getstate__().items()}
+        """For pickles: with NumPy arrays, so that they can be read on machines without a GPU or torch."""
+        return arrays_on_host(super().__getstate__())
 
     def __copy__(self) -> Self:
-        """With the same arrays."""
+        """A copy that shares the arrays."""
         return self._with(self.__dict__.copy())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """With copies of the arrays, where those lie."""
+        """A copy with copies of the arrays, made where they lie."""
         return self._with(copy.deepcopy(self.__dict__, memo))
 
     def _with(self, attributes: dict[str, Any]) -> Self:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -18,21 +17,21 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from gpukmeans.arrays.on_device import DeviceInput, center_dtype
-from gpukmeans.arrays.sparse import is_sparse
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.protocol import Backend, Rows
+from gpukmeans.callers import warn_caller
 from gpukmeans.engine.lloyd import lloyd
 from gpukmeans.engine.lockstep import lockstep
 from gpukmeans.engine.records import LloydResult
 from gpukmeans.engine.seeding.starts import draw_rows
 from gpukmeans.estimators.base import BaseKMeans
 from gpukmeans.exact.sums import exact_total
-from gpukmeans.intake.checks import WEIGHT_RANGE, check_centers, check_rows, check_weights
-from gpukmeans.intake.kinds import ArrayKind
+from gpukmeans.intake.checks import WEIGHT_RANGE, check_centers
+from gpukmeans.intake.given import Given
 from gpukmeans.threads import workers
 
-#: A further run of a bisection counts as better from here on, as in scikit-learn, whose inertias are rounded.
+#: A further run of a bisection replaces the best one if its inertia is below this multiple, as in scikit-learn, whose
+#: inertias are rounded.
 BETTER = 1.0 - 1e-6
 
 
@@ -46,6 +45,7 @@ class BisectingKMeans(BaseKMeans):
     Parameters
     ----------
     n_clusters : int, default=8
+        Number of clusters, of which each split makes one more.
     init : {"k-means++", "random"} or callable, default="random"
         Where each split starts.  A callable gets ``(X, 2, random_state)``, with the rows of the cluster, from which
         the mean of all rows is subtracted (but not from sparse ones), and returns two centers in those coordinates.
@@ -69,36 +69,38 @@ class BisectingKMeans(BaseKMeans):
     backend : {"auto", "numpy", "cupy"} or Backend, default="auto"
         Where to compute: see `gpukmeans.KMeans`.
     precision : {"exact", "fast"}, default="exact"
-        "fast" trusts rounded scores where rows are too close to call.
+        "fast" takes the best rounded score of rows for which rounding leaves the nearer center open.
 
     Attributes
     ----------
     cluster_centers_ : ndarray of shape (n_clusters, n_features)
-        float32 for float32 data, float64 otherwise.
+        The means of the clusters, as their splits ended; float32 for float32 data, float64 otherwise.
     labels_ : ndarray of shape (n_samples,), int32
-        By the splits: a row's own center need not be the nearest of all.  This and `cluster_centers_` are torch tensors
-        or CuPy arrays where X is one.
+        The cluster of each row, equal to ``predict(X)``.  By the splits: a row's own center need not be the nearest of
+        all.  This and `cluster_centers_` are torch tensors or CuPy arrays where X is one.
     inertia_ : float
         Summed squared distance of the rows to the centers of their own clusters, times their weights.
     n_features_in_ : int
-    feature_names_in_ : ndarray of str
-        Where X has string column names.
+        Features of the fitted rows; other methods accept rows with as many only.
+    feature_names_in_ : ndarray of str of shape (n_features_in_,)
+        The column names of X; set only if X is a data frame whose names are all strings.
     backend_ : str
-        The name of the backend that ran: "numpy" or "cupy".
+        The name of the backend that ran: "numpy", "cupy", or that of the Backend object given.
 
     See Also
     --------
     KMeans : all clusters at once.
+    SphericalKMeans : by the angle between rows.
 
     Notes
     -----
-    `predict` goes down the splits, so ``predict(X)`` equals ``labels_``; `score` and `transform` take all centers, as
+    `predict` follows the splits, so ``predict(X)`` equals ``labels_``; `score` and `transform` use all centers, as
     scikit-learn's do.  Rows may be as for `KMeans`, sparse ones too; on a CUDA device the rows of a cluster are
     gathered there, which takes as much memory again as they have.
 
-    Exact ties between the two centers of a split go to the first; scikit-learn's rounding decides them.  Where a
-    cluster is to be split of which fewer than two rows weigh anything, scikit-learn's ``init="random"`` fails; here a
-    copy of its center becomes an empty cluster, and a warning says how many clusters there are.
+    Exact ties between the two centers of a split go to the first; in scikit-learn rounding decides them.  A cluster
+    with fewer than two rows of positive weight cannot be split: scikit-learn's ``init="random"`` fails; here a copy of
+    its center becomes an empty cluster, and a warning reports the number of clusters that have rows.
 
     M. Steinbach, G. Karypis and V. Kumar, "A comparison of document clustering techniques", KDD Workshop on Text
     Mining, 2000; scikit-learn's `BisectingKMeans` for the interface.
@@ -186,36 +188,27 @@ class BisectingKMeans(BaseKMeans):
             return self._fit(X, sample_weight)
 
     def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> BisectingKMeans:
-        backend, given = self._place(X, sample_weight=sample_weight)
-        rows_in = check_rows(self, given, reset=True, backend=backend)
-        n_samples = rows_in.shape[0]
-        self._check_enough(n_samples)
-        dtype = center_dtype(rows_in.dtype)
-        weight = check_weights(sample_weight, n_samples, dtype)
-        splitter = _Splitter(
-            self, rows_in, backend, backend.load(rows_in, weight), weight, dtype, check_random_state(self.random_state)
-        )
+        given = self._receive(X, sample_weight)
+        splitter = _Splitter(self, given, given.load(), check_random_state(self.random_state))
         with nullcontext() if callable(self.init) else workers(0):
             tree, clusters = self._grow(splitter)
 
         self._tree = tree
-        self.backend_ = backend.name
-        labels = np.empty(n_samples, np.int32)
+        self.backend_ = given.backend.name
+        labels = np.empty(given.n_samples, np.int32)
         for label, cluster in enumerate(clusters):
             labels[cluster.rows] = label
             tree.label[cluster.node] = label
-        kind = ArrayKind.of(X)
-        self.labels_ = kind.give(labels, backend)
-        self.cluster_centers_ = kind.give(np.stack([tree.centers[cluster.node] for cluster in clusters]), backend)
+        self.labels_ = given.give(labels)
+        self.cluster_centers_ = given.give(np.stack([tree.centers[cluster.node] for cluster in clusters]))
         self._n_features_out = self.n_clusters
         self.inertia_ = exact_total(np.array([cluster.inertia for cluster in clusters]))
         n_distinct = sum(len(cluster.rows) > 0 for cluster in clusters)
         if n_distinct < self.n_clusters:
-            warnings.warn(
+            warn_caller(
                 f"Only {n_distinct} of n_clusters={self.n_clusters} clusters have rows: there was nothing left to "
                 "split. Possibly due to duplicate points in X.",
                 ConvergenceWarning,
-                stacklevel=4,
             )
         return self
 
@@ -246,7 +239,7 @@ class BisectingKMeans(BaseKMeans):
         return tree, clusters
 
     def predict(self, X: ArrayLike) -> Any:
-        """The cluster of each row, found by going down the splits: at each, the nearer center (ties: the first).
+        """The cluster of each row, found by following the splits: at each, the nearer center (ties: the first).
 
         Parameters
         ----------
@@ -261,8 +254,8 @@ class BisectingKMeans(BaseKMeans):
         tree = self._tree
         if not tree.children:
             return super().predict(X)
-        backend, _ = self._place(X)
-        rows = self._rows(X)
+        given = self._receive_again(X)
+        rows = given.load(sums=False)
         labels = np.empty(rows.n_samples, np.int32)
         waiting = [(0, np.arange(rows.n_samples))]
         while waiting:
@@ -276,7 +269,7 @@ class BisectingKMeans(BaseKMeans):
                 run.assign(move=False)
                 side = run.labels()
                 waiting += [(child, some[side == i]) for i, child in enumerate(pair)]
-        return ArrayKind.of(X).give(labels, backend)
+        return given.give(labels)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -314,22 +307,21 @@ class _Splitter:
     """Runs k-means with two clusters on some of the rows."""
 
     options: BisectingKMeans
-    X: NDArray | DeviceInput
-    backend: Backend
+    given: Given
     rows: Rows
-    sample_weight: F64 | None
-    dtype: np.dtype
     random_state: np.random.RandomState
 
     def __post_init__(self) -> None:
         if callable(self.options.init):
-            self._host = self.X.on_host() if isinstance(self.X, DeviceInput) else self.X
+            self._host = self.given.host_rows()
             # To center sparse rows would fill them.
-            self._mean = None if is_sparse(self._host) else self._host.mean(axis=0, dtype=self.dtype)
+            sparse = self.given.form == "csr"
+            self._mean = None if sparse else self._host.mean(axis=0, dtype=self.given.center_dtype)
 
     def split(self, indices: I64) -> tuple[NDArray[np.int32], NDArray, F64] | None:
         """Labels 0 and 1, the two centers and the two inertias; None where too few rows weigh anything."""
-        weight = None if self.sample_weight is None else self.sample_weight[indices]
+        weights = self.given.sample_weight
+        weight = None if weights is None else weights[indices]
         n_heavy = len(indices) if weight is None else int(np.count_nonzero(weight))
         if n_heavy < (2 if self.options.init == "random" else 1):
             return None
@@ -353,11 +345,11 @@ class _Splitter:
         if callable(init):
             mean, X = self._mean, self._host[indices]
             moved = init(X if mean is None else X - mean, 2, random_state=self.random_state)
-            centers = check_centers(moved, 2, rows.n_features, self.dtype)
+            centers = check_centers(moved, 2, rows.n_features, self.given.center_dtype)
             return centers if mean is None else centers + mean
-        load = partial(self.backend.load, sums=False)
-        drawn = draw_rows(str(init), rows, 2, self.random_state, weight, self.dtype, load)
-        return rows.take(drawn).astype(self.dtype)
+        load, dtype = partial(self.given.backend.load, sums=False), self.given.center_dtype
+        drawn = draw_rows(str(init), rows, 2, self.random_state, weight, dtype, load)
+        return rows.take(drawn).astype(dtype)
 
     def _run(self, rows: Rows, centers: NDArray, weight: F64 | None) -> LloydResult:
         options = self.options
@@ -373,8 +365,8 @@ class _Splitter:
 
     def one_cluster(self, tree: _Tree) -> float:
         """Give node 0 its center, the mean of the rows (weights do not enter, as in scikit-learn); its inertia."""
-        rows = self.rows if self.sample_weight is None else self.rows.unweighted()
-        run = rows.start(np.zeros((1, rows.n_features), self.dtype))
+        rows = self.rows if self.given.sample_weight is None else self.rows.unweighted()
+        run = rows.start(np.zeros((1, rows.n_features), self.given.center_dtype))
         run.assign()
         run.update()
         tree.centers[0] = run.centers()[0]

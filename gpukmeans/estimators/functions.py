@@ -9,17 +9,13 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import Interval, validate_params
 
-from gpukmeans.arrays.on_device import center_dtype
-from gpukmeans.arrays.sparse import is_sparse
 from gpukmeans.backends.protocol import Backend
 from gpukmeans.engine.seeding import draws, plusplus
+from gpukmeans.estimators.base import BACKEND_CONSTRAINT
 from gpukmeans.estimators.kmeans import KMeans
-from gpukmeans.intake.checks import check_rows, check_weights
-from gpukmeans.intake.kinds import ArrayKind
-
-_BACKEND = [StrOptions({"auto", "numpy", "cupy"}), HasMethods(["load", "minds", "describe"])]
+from gpukmeans.intake.given import receive
 
 
 @validate_params(
@@ -30,7 +26,7 @@ _BACKEND = [StrOptions({"auto", "numpy", "cupy"}), HasMethods(["load", "minds", 
         "x_squared_norms": ["array-like", None],
         "random_state": ["random_state"],
         "n_local_trials": [Interval(Integral, 1, None, closed="left"), None],
-        "backend": _BACKEND,
+        "backend": BACKEND_CONSTRAINT,
     },
     prefer_skip_nested_validation=True,
 )
@@ -59,7 +55,7 @@ def kmeans_plusplus(
     sample_weight : array-like of shape (n_samples,), default=None
         Not negative, not all zero.  None weighs all rows equally.
     x_squared_norms : array-like of shape (n_samples,), default=None
-        Accepted for compatibility; only its length is looked at.  No |x|^2 enters here.
+        Accepted for compatibility; only its length is checked.  No |x|^2 is used.
     random_state : int, RandomState or None, default=None
         One `choice`, then `n_local_trials` uniforms for each further row.
     n_local_trials : int, default=None
@@ -83,6 +79,11 @@ def kmeans_plusplus(
     gpukmeans.backends.BackendUnavailable
         As `gpukmeans.KMeans.fit` does.
 
+    See Also
+    --------
+    k_means : a fit that starts from such rows.
+    KMeans : the estimator, with ``init="k-means++"``.
+
     Notes
     -----
     D. Arthur and S. Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007.
@@ -99,28 +100,24 @@ def kmeans_plusplus(
     array([[10,  2],
            [ 1,  0]])
     """
-    model = KMeans(n_clusters, backend=backend)
-    place, given = model._place(X, sample_weight=sample_weight)
-    checked = check_rows(model, given, reset=True)
-    n_samples = checked.shape[0]
-    model._check_enough(n_samples)
-    dtype = center_dtype(checked.dtype)
-    weight = check_weights(sample_weight, n_samples, dtype)
+    given = receive(
+        KMeans(n_clusters), X, sample_weight, backend=backend, reset=True, n_clusters=n_clusters, check_values=True
+    )
+    n_samples, weight = given.n_samples, given.sample_weight
     n_norms = n_samples if x_squared_norms is None else np.shape(x_squared_norms)[0]
     if n_norms != n_samples:
         raise ValueError(
             f"The length of x_squared_norms {n_norms} should be equal to the length of n_samples {n_samples}."
         )
-    rows = place.load(checked, weight, sums=False)
-    p = draws.probabilities(n_samples, weight, dtype)
+    rows = given.load(sums=False)
+    p = draws.probabilities(n_samples, weight, given.center_dtype)
     state = check_random_state(random_state)
     indices = plusplus.kmeans_plusplus(rows, n_clusters, state, p, weight, n_local_trials)
-    if is_sparse(X):  # in its own dtype, like a NumPy array
+    if given.form == "csr":  # in its own dtype, like a NumPy array
         centers = cast(Any, X).tocsr()[indices].toarray()
     else:
         centers = X[indices] if isinstance(X, np.ndarray) else rows.take(indices)
-    kind = ArrayKind.of(X)
-    return kind.give(centers, place), kind.give(indices, place)
+    return given.give(centers), given.give(indices)
 
 
 @validate_params(
@@ -172,6 +169,12 @@ def k_means(
     ------
     ValueError, TypeError, MemoryError, gpukmeans.backends.BackendUnavailable
         As `gpukmeans.KMeans.fit` does.
+
+    See Also
+    --------
+    KMeans : the estimator.
+    gpukmeans.fit : a fitted estimator in one call.
+    kmeans_plusplus : the default start.
 
     Notes
     -----

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
@@ -14,14 +13,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
 
-from gpukmeans.arrays.on_device import center_dtype
 from gpukmeans.backends.protocol import Backend
+from gpukmeans.callers import warn_caller
 from gpukmeans.engine.records import FitReport, Iteration, LloydResult
 from gpukmeans.engine.restarts import Init, Restarts
 from gpukmeans.engine.tolerance import scaled_tolerance
 from gpukmeans.estimators.base import BaseKMeans
 from gpukmeans.estimators.watching import Callback, watching
-from gpukmeans.intake.checks import check_rows, check_weights
 from gpukmeans.intake.kinds import ArrayKind
 
 
@@ -35,7 +33,7 @@ class KMeans(BaseKMeans):
     Parameters
     ----------
     n_clusters : int, default=8
-        Number of clusters.
+        Number of clusters and of centers.  X must have as many rows at least.
     init : {"k-means++", "k-means||", "random"}, array-like (n_clusters, n_features) or callable, default="k-means++"
         Where to start.  "k-means||" (see `gpukmeans.engine.seeding.parallel.kmeans_parallel`) takes few passes
         over the rows, however many clusters there are.  A callable gets ``(X, n_clusters, random_state)``, X centered
@@ -54,52 +52,64 @@ class KMeans(BaseKMeans):
     copy_x : bool, default=True
         Accepted for compatibility.  X is never modified.
     algorithm : {"lloyd", "elkan"}, default="lloyd"
-        Accepted for compatibility: the result is the same, and this engine chooses its own short cuts.
+        Accepted for compatibility: the result is the same.  Which distances are computed depends on the data.
     backend : {"auto", "numpy", "cupy"} or Backend, default="auto"
         Where to compute.  "auto" takes CuPy where an NVIDIA GPU is usable, else NumPy; see `backend_`.  Rows on a
         device are clustered on that device.
     precision : {"exact", "fast"}, default="exact"
-        "fast" trusts rounded scores where rows are too close to call: labels may then differ between backends.
+        "fast" takes the best rounded score of rows for which rounding leaves the nearest center open, so that labels
+        may differ between backends.  "exact" decides these rows exactly.
     callback : callable, default=None
         Called after every iteration as ``callback(iteration, inertia, shift, n_moved)``: its number from 1 on in every
         restart, the inertia of its labels (a pass over the rows), the summed squared shift of the centers that
         followed, and how many rows changed their label.  If it returns True the fit ends there, with the best restart
         so far.
     progress : bool or callable, default=False
-        True: a progress bar by tqdm (``pip install 'gpukmeans[progress]'``).  A callable is told of every iteration
-        instead, as a `gpukmeans.engine.records.Iteration`, and costs no pass over the rows.
+        True: a progress bar by tqdm (``pip install 'gpukmeans[progress]'``).  A callable is called with the record of
+        every iteration instead, a `gpukmeans.engine.records.Iteration`; this needs no pass over the rows.
 
     Attributes
     ----------
     cluster_centers_ : ndarray, torch.Tensor or cupy.ndarray of shape (n_clusters, n_features)
-        float32 for float32 data, float64 otherwise.  As X was and where X was, see the notes.
+        The means of the clusters; float32 for float32 data, float64 otherwise.  An array of the kind of X, where X
+        lies: see the notes.
     labels_ : ndarray, torch.Tensor or cupy.ndarray of shape (n_samples,), int32
-        Likewise.
+        The index of the nearest center of each row; equal to ``predict(X)``.  An array of the kind of X.
     inertia_ : float
         Summed squared distance of the rows to their centers, times their weights, in the squared units of X.
     n_iter_ : int
+        Iterations of the best restart; at most `max_iter`.
     n_features_in_ : int
-    feature_names_in_ : ndarray of str
-        Where X has string column names.
+        Features of the fitted rows; other methods accept rows with as many only.
+    feature_names_in_ : ndarray of str of shape (n_features_in_,)
+        The column names of X; set only if X is a data frame whose names are all strings.
     backend_ : str
-        The name of the backend that ran: "numpy" or "cupy".
-    fit_report_ : FitReport
-        Seconds per stage, and what each iteration did.
+        The name of the backend that ran: "numpy", "cupy", or that of the Backend object given.
+    fit_report_ : gpukmeans.engine.records.FitReport
+        Seconds per stage, and a record of each iteration of each restart.
+
+    See Also
+    --------
+    MiniBatchKMeans : by small random batches, or by batches as they arrive.
+    BisectingKMeans : by splitting one cluster after another.
+    SphericalKMeans : by the angle between rows.
+    gpukmeans.fit_many : many independent problems in one call.
+    gpukmeans.k_means : the same fit as a function.
 
     Notes
     -----
     Rows may be uint8, float32 or float64 and are read as they are; any other dtype is converted to float64.
 
     Rows on a CUDA device (a CuPy array, a torch tensor, a JAX array, anything with DLPack or the CUDA array interface)
-    are clustered there, where they lie: float16 and bfloat16 as stored, too, to the bits of the same values in float64.
-    Nothing is copied if the array is C-contiguous; another layout, and float32 rows for centers in float64, take one
-    copy on the device.
+    are clustered there, where they lie.  Rows in float16 and bfloat16 are read as stored and end in the bits of the
+    same values in float64.  Nothing is copied if the array is C-contiguous; another layout, and float32 rows for
+    centers in float64, take one copy on the device.
 
     Arrays in, arrays out.  torch tensors give torch tensors on the same device (on the host nothing is copied),
     CuPy arrays and those of other libraries on a device give CuPy arrays there, everything else, JAX arrays included,
-    gives NumPy arrays.  Fitted attributes are what the X of `fit` was, results of a method what its own X is: a model
-    that was fitted on a device takes NumPy rows, and the other way round, and its centers are copied to where they are
-    needed by every call.  No label travels to the host, but where a cluster runs empty or ``init="k-means||"`` seeds.
+    gives NumPy arrays.  Fitted attributes are of the kind of the X of `fit`, results of a method of the kind of its own
+    X: a model that was fitted on a device takes NumPy rows, and the other way round; each call copies the centers to
+    where it needs them.  Labels are copied to the host only if a cluster runs empty or ``init="k-means||"`` seeds.
     Weights and initial centers may lie on the host, for any X, or on X's own device, from where they are brought to the
     host; so are rows for a callable `init`.  Pickles hold NumPy arrays, so that they can be read where there is no GPU.
 
@@ -107,7 +117,7 @@ class KMeans(BaseKMeans):
     more than 2**26 rows a little less).
 
     Sparse rows (SciPy's CSR matrices and arrays; other formats are converted to CSR) end in the bits of the dense rows,
-    which are never made whole, on the CPU and on the GPU.  They are float32 or float64 (integers are converted) and lie
+    which are never built, on the CPU and on the GPU.  They are float32 or float64 (integers are converted) and lie
     on the host when they are given.  A callable `init` gets the CSR itself, not centered, as scikit-learn gives it.
     Centers are dense, and "k-means||" holds about ten times as many dense rows as clusters.
 
@@ -199,7 +209,7 @@ class KMeans(BaseKMeans):
             If X lies on a device and is not uint8, float16, bfloat16, float32 or float64, or is a bfloat16 tensor on
             the host.
         gpukmeans.backends.BackendUnavailable
-            If ``backend="cupy"`` cannot be used here, or X lies on a device and CuPy cannot be used.
+            If ``backend="cupy"`` cannot be used on this machine, or X lies on a device and CuPy cannot be used.
         MemoryError
             If the rows do not fit on the GPU.
         """
@@ -207,23 +217,31 @@ class KMeans(BaseKMeans):
             return self._fit(X, sample_weight)
 
     def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> KMeans:
-        backend, given = self._place(X, sample_weight=sample_weight, init=self.init)
-        rows_in = check_rows(self, given, reset=True, backend=backend)
-        n_samples, n_features = rows_in.shape
-        self._check_enough(n_samples)
+        given = self._receive(X, sample_weight, init=self.init)
         random_state = check_random_state(self.random_state)
-        dtype = center_dtype(rows_in.dtype)
-        weight = check_weights(sample_weight, n_samples, dtype)
-        init, n_init = self._starts(n_features, dtype, default_n_init=10)
+        init, n_init = self._starts(given.n_features, given.center_dtype, default_n_init=10)
         self._check_algorithm()
+        backend, weight = given.backend, given.sample_weight
         report = FitReport(backend.describe())
         started = time.perf_counter()
-        rows = backend.load(rows_in, weight)
+        rows = given.load()
         tol = scaled_tolerance(rows if weight is None else rows.unweighted(), float(self.tol)) if self.tol > 0 else 0.0
         report.stages["load"] = time.perf_counter() - started
 
-        restarts = Restarts(rows_in, backend, rows, weight, init, self.n_clusters, n_init, random_state, dtype, report)
-        with watching(self.callback, self.progress, type(self).__name__, n_samples) as watch:
+        restarts = Restarts(
+            given.host_rows,
+            backend,
+            rows,
+            weight,
+            init,
+            self.n_clusters,
+            n_init,
+            random_state,
+            given.center_dtype,
+            report,
+            centered=given.form != "csr",  # to center sparse rows would fill them
+        )
+        with watching(self.callback, self.progress, type(self).__name__, given.n_samples) as watch:
             best = restarts.best(
                 max_iter=self.max_iter,
                 tol=tol,
@@ -231,33 +249,22 @@ class KMeans(BaseKMeans):
                 watch=watch,
                 verbose=bool(self.verbose),
             )
-        self._take(best, rows.n_used(best.labels, self.n_clusters), ArrayKind.of(X), backend, report)
+        self._take(best, rows.n_used(best.labels, self.n_clusters), given.kind, backend, report)
         return self
 
     def _check_algorithm(self) -> None:
         if self.algorithm == "elkan" and self.n_clusters == 1:
-            warnings.warn(
-                "algorithm='elkan' doesn't make sense for a single cluster. Using 'lloyd' instead.",
-                RuntimeWarning,
-                stacklevel=5,
+            warn_caller(
+                "algorithm='elkan' doesn't make sense for a single cluster. Using 'lloyd' instead.", RuntimeWarning
             )
 
-    def _take(
-        self,
-        best: LloydResult,
-        n_distinct: int,
-        kind: ArrayKind,
-        backend: Backend,
-        report: FitReport,
-        stacklevel: int = 5,
-    ) -> None:
-        """Make an outcome the fitted attributes; `stacklevel`: of the caller whom a warning is for."""
+    def _take(self, best: LloydResult, n_distinct: int, kind: ArrayKind, backend: Backend, report: FitReport) -> None:
+        """Set the fitted attributes."""
         if n_distinct < self.n_clusters:
-            warnings.warn(
+            warn_caller(
                 f"Number of distinct clusters ({n_distinct}) found smaller than n_clusters ({self.n_clusters}). "
                 "Possibly due to duplicate points in X.",
                 ConvergenceWarning,
-                stacklevel=stacklevel,
             )
         self.cluster_centers_ = kind.give(best.centers, backend)
         self._n_features_out = self.n_clusters
@@ -277,7 +284,9 @@ def fit(X: ArrayLike, n_clusters: int = 8, *, sample_weight: ArrayLike | None = 
         uint8, float32 or float64 rows are read in place; others are converted to float64.  A CuPy array or another
         array on a CUDA device is clustered there, in place.  Fitted arrays are as X is: see the notes of `KMeans`.
     n_clusters : int, default=8
+        Number of clusters and of centers.
     sample_weight : array-like of shape (n_samples,), default=None
+        Not negative, not all zero.  None weighs all rows equally.
     **params
         Parameters of `KMeans`: init, n_init, max_iter, tol, random_state, backend, precision and so on.
 
@@ -285,6 +294,12 @@ def fit(X: ArrayLike, n_clusters: int = 8, *, sample_weight: ArrayLike | None = 
     -------
     KMeans
         Fitted: see `labels_`, `cluster_centers_`, `inertia_`, `n_iter_`, `backend_`.
+
+    See Also
+    --------
+    KMeans : the estimator.
+    gpukmeans.k_means : the same with scikit-learn's signature and results.
+    gpukmeans.fit_many : many independent problems in one call.
 
     Examples
     --------

@@ -1,14 +1,13 @@
-"""MiniBatchKMeans: scikit-learn's estimator for data that come in batches, or of which a part tells enough."""
+"""MiniBatchKMeans: scikit-learn's estimator for rows in batches, or for more rows than a fit needs."""
 
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from numbers import Integral, Real
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,9 +15,9 @@ from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 
-from gpukmeans.arrays.on_device import center_dtype, dtype_of
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.protocol import Backend, Rows
+from gpukmeans.callers import warn_caller
 from gpukmeans.engine.batch_starts import BatchStarts
 from gpukmeans.engine.batch_steps import Draws, EarlyStopping, MovingCenters, take_steps
 from gpukmeans.engine.records import FitReport, Iteration
@@ -27,8 +26,7 @@ from gpukmeans.engine.seeding.draws import probabilities
 from gpukmeans.engine.tolerance import mean_variance
 from gpukmeans.estimators.base import BaseKMeans
 from gpukmeans.estimators.watching import Callback, watching
-from gpukmeans.intake.checks import check_rows, check_weights
-from gpukmeans.intake.kinds import ArrayKind
+from gpukmeans.intake.given import Given
 from gpukmeans.threads import workers
 
 
@@ -42,12 +40,12 @@ class MiniBatchKMeans(BaseKMeans):
     Parameters
     ----------
     n_clusters : int, default=8
-        Number of clusters.
+        Number of clusters and of centers.
     init : {"k-means++", "k-means||", "random"}, array-like (n_clusters, n_features) or callable, default="k-means++"
         Where to start.  Names draw among `init_size` random rows.  A callable gets ``(X, n_clusters, random_state)``
         with these rows as they are, on the host (CSR if X is sparse), and returns centers.
     max_iter : int, default=100
-        As many times all rows are drawn at most.
+        Passes over the rows at most: a fit draws at most ``max_iter * n_samples`` rows.
     batch_size : int, default=1024
         Rows drawn for a step, with replacement, with a chance proportional to their weight.
     verbose : int, default=0
@@ -55,12 +53,12 @@ class MiniBatchKMeans(BaseKMeans):
     compute_labels : bool, default=True
         Label all rows in the end (in `partial_fit`: those of the batch) and take their inertia.
     random_state : int, RandomState or None, default=None
-        For all draws.
+        For the draws of starts, of batches and of rows for light centers.
     tol : float, default=0.0
         A fit ends when the summed squared shift of the centers in a step is at most `tol` times the mean variance of
         the features.  0: never for that reason.
     max_no_improvement : int or None, default=10
-        A fit ends after so many steps on end that do not lower the smoothed inertia.  None: never for that reason.
+        A fit ends after so many successive steps that do not lower the smoothed inertia.  None: never for that reason.
     init_size : int or None, default=None
         Random rows to start from; at least `n_clusters`.  None: three batches, or ``3 * n_clusters`` where these are
         fewer than the clusters.
@@ -68,54 +66,62 @@ class MiniBatchKMeans(BaseKMeans):
         Starts, of which the one with the lowest inertia on `init_size` other rows is taken.  "auto": 3 for "random" and
         callables, else 1.
     reassignment_ratio : float, default=0.01
-        Centers that have got less than this share of what the heaviest has got are put on random rows of the batch,
-        now and then.  0: none is.
+        Centers whose weight of rows so far is below this share of the heaviest one's are put on random rows of the
+        batch, at least whenever ``10 * n_clusters`` rows have been drawn.  0: never.
     backend : {"auto", "numpy", "cupy"} or Backend, default="auto"
         Where to compute, see `gpukmeans.KMeans`.
     precision : {"exact", "fast"}, default="exact"
-        "fast" trusts rounded scores where rows are too close to call: results may then differ between backends.
+        "fast" takes the best rounded score of rows for which rounding leaves the nearest center open, so that results
+        may differ between backends.
     callback : callable, default=None
         Called after every step of `fit` as ``callback(step, inertia, shift, n_rows)``: its number from 1 on, the
         inertia of its batch under the centers before they moved, the summed squared shift of the centers, and the
         rows of the batch, all of which are labelled anew.  If it returns True the fit ends there.
     progress : bool or callable, default=False
         True: a progress bar by tqdm over the steps of `fit` (``pip install 'gpukmeans[progress]'``).  A callable is
-        told of every step instead, as a `gpukmeans.engine.records.Iteration`.
+        called with the record of every step instead, a `gpukmeans.engine.records.Iteration`.
 
     Attributes
     ----------
     cluster_centers_ : ndarray of shape (n_clusters, n_features)
-        float32 for float32 data, float64 otherwise.  A torch tensor or CuPy array, as `labels_`, where X is one.
+        The means of the rows that each center got; float32 for float32 data, float64 otherwise.  A torch tensor or
+        CuPy array, as `labels_`, where X is one.
     labels_ : ndarray of shape (n_samples,), int32
-        Of all rows after `fit`, of the batch after `partial_fit`; with `compute_labels`.
+        The index of the nearest center of each row, equal to ``predict(X)``: of all rows after `fit`, of the batch
+        after `partial_fit`.  Set only with `compute_labels`.
     inertia_ : float
-        Likewise.  Without `compute_labels`, after `fit`: the smoothed inertia per row of the batches, times the summed
-        weights.
+        Summed squared distance of the same rows to their centers, times their weights.  Without `compute_labels`, after
+        `fit`: the smoothed inertia per row of the batches, times the summed weights.
     n_iter_ : int
-        As many times all rows have been drawn, rounded up; of `fit`.
+        Passes over the rows, rounded up: rows drawn by `fit`, divided by `n_samples`.
     n_steps_ : int
-        Batches taken in.
+        Batches that the centers have moved by, of `fit` and of all later calls of `partial_fit`.
     n_features_in_ : int
-    feature_names_in_ : ndarray of str
-        Where X has string column names.
+        Features of the fitted rows; other methods accept rows with as many only.
+    feature_names_in_ : ndarray of str of shape (n_features_in_,)
+        The column names of X; set only if X is a data frame whose names are all strings.
     backend_ : str
-        The name of the backend that ran: "numpy" or "cupy".
-    fit_report_ : FitReport
-        Of `fit`: the seconds of its stages "seed", "steps" and "labels", and what every step did.
+        The name of the backend that ran: "numpy", "cupy", or that of the Backend object given.
+    fit_report_ : gpukmeans.engine.records.FitReport
+        Of `fit`: the seconds of its stages "seed", "steps" and "labels", and a record of each step.
+
+    See Also
+    --------
+    KMeans : over all rows in each iteration.
 
     Notes
     -----
     Rows may be uint8, float32 or float64 (see `gpukmeans.KMeans`, also for arrays on a device).  For float32 rows,
-    centers are stored in float32, while sums, weights and what is done to the centers in a step are float64:
-    scikit-learn rounds these to float32, too, and may come to other decisions.  Clusters of equal weight are replaced
-    in the order of their index where not all may be.
+    centers are stored in float32, while sums, weights and the arithmetic of a step are float64.  scikit-learn rounds
+    these to float32, too, and may decide otherwise.  If not all light clusters may be replaced in a step, those of
+    equal weight are taken in the order of their index.
 
-    Sparse rows (CSR) end in the bits of the dense rows, of which none but those that become centers are made.  Calls of
-    `partial_fit` may be given dense and sparse batches in turn.
+    Sparse rows (CSR) end in the bits of the dense rows; only rows that become centers are made dense.  Dense and sparse
+    batches may alternate in calls of `partial_fit`.
 
-    X may be a `numpy.memmap`: `fit` reads it once to see that all values are finite, then batch by batch, and once more
-    for the labels.  On a GPU rows of the host's memory are gathered and copied batch by batch, beside what the GPU
-    does; only the labels of all rows in the end (`compute_labels`) need room for all of them there.
+    X may be a `numpy.memmap`: `fit` reads it once to check that all values are finite, then batch by batch, and once
+    more for the labels.  For a GPU, rows in the host's memory are gathered and copied batch by batch, while the GPU
+    works; only the labels of all rows in the end (`compute_labels`) need GPU memory for all rows.
 
     D. Sculley, "Web-scale k-means clustering" (2010); scikit-learn's `MiniBatchKMeans` for the interface, the stopping
     rules and the replacement of centers.
@@ -216,27 +222,22 @@ class MiniBatchKMeans(BaseKMeans):
             return self._fit(X, sample_weight)
 
     def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> MiniBatchKMeans:
-        backend, given = self._place(X, sample_weight=sample_weight, init=self.init)
-        rows_in = check_rows(self, given, reset=True)  # at once: hardly any batch has all rows
-        n_samples, n_features = rows_in.shape
-        self._check_enough(n_samples)
-        dtype = center_dtype(rows_in.dtype)
-        init, n_init = self._starts(n_features, dtype, default_n_init=3)
+        given = self._receive(X, sample_weight, check_values=True, init=self.init)  # hardly any batch has all rows
+        backend, weight, dtype, n_samples = given.backend, given.sample_weight, given.center_dtype, given.n_samples
+        init, n_init = self._starts(given.n_features, dtype, default_n_init=3)
         self._set_sizes(n_samples)
         random_state = check_random_state(self.random_state)
-        weight = check_weights(sample_weight, n_samples, dtype)
         report = FitReport(backend.describe(), dict.fromkeys(("seed", "steps", "labels"), 0.0))
         n_steps = self.max_iter * n_samples // self._batch_size
-        theirs = callable(init) or self.callback is not None or callable(self.progress)
+        calls_users = callable(init) or self.callback is not None or callable(self.progress)
         with (
-            nullcontext() if theirs else workers(0),  # code of others should not find BLAS held at one thread
-            backend.feed(rows_in, self._batch_size) as feed,
+            nullcontext() if calls_users else workers(0),  # users' code may need BLAS on all cores
+            given.feed(self._batch_size) as feed,
             watching(self.callback, self.progress, type(self).__name__, n_samples, n_steps) as watch,
         ):
             started = time.perf_counter()
-            tol = float(self.tol) * mean_variance(backend.load(rows_in)) if self.tol > 0 else 0.0
-            everything = partial(backend.load, rows_in, weight, sums=False)
-            starts = self._batch_starts(backend, rows_in, weight, feed.some, everything, init, random_state, dtype)
+            tol = float(self.tol) * mean_variance(backend.load(given.X)) if self.tol > 0 else 0.0
+            starts = self._batch_starts(given, feed.some, partial(given.load, sums=False), init, random_state)
             centers = starts.best(n_init, self.precision, verbose=bool(self.verbose))
             moving = MovingCenters(centers, np.zeros(self.n_clusters))
             stopping = EarlyStopping(
@@ -255,13 +256,12 @@ class MiniBatchKMeans(BaseKMeans):
                 watch=watch,
             )
             report.stages["steps"] = time.perf_counter() - started
-        kind = ArrayKind.of(X)
-        self._keep(moving, kind, backend)
+        self._keep(moving, given)
         self.n_steps_ = len(report.iterations)
         self.n_iter_ = int(np.ceil(self.n_steps_ * self._batch_size / n_samples))
         started = time.perf_counter()
         if self.compute_labels:
-            self._label(backend.load(rows_in, weight, sums=False), moving.centers, kind, backend)
+            self._label(given.load(sums=False), moving.centers, given)
         else:
             self.inertia_ = stopping.mean_inertia() * (n_samples if weight is None else float(weight.sum()))
         report.stages["labels"] = time.perf_counter() - started
@@ -303,34 +303,27 @@ class MiniBatchKMeans(BaseKMeans):
 
     def _partial_fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> MiniBatchKMeans:
         fitted = hasattr(self, "cluster_centers_")
-        backend, given = self._place(X, sample_weight=sample_weight, init=self.init)
-        rows_in = check_rows(self, given, reset=not fitted, backend=backend)
-        n_samples, n_features = rows_in.shape
         if fitted:
-            dtype = dtype_of(self.cluster_centers_)
-            if dtype == np.float64 and rows_in.dtype == np.float32:
-                rows_in = rows_in.astype(np.float64)  # so that the centers are not rounded to float32
+            dtype = self._fitted_dtype()
+            given = self._receive_again(X, sample_weight, weight_dtype=dtype, init=self.init)
         else:
-            self._check_enough(n_samples)
-            dtype = center_dtype(rows_in.dtype)
-        weight = check_weights(sample_weight, n_samples, dtype)
-        rows = backend.load(rows_in, weight)
+            given = self._receive(X, sample_weight, init=self.init)
+        n_samples, rows = given.n_samples, given.load()
         if fitted:
             moving = MovingCenters(self._host_centers(), self._counts, self._n_since_last_reassign)
         else:
-            init, _ = self._starts(n_features, dtype, default_n_init=3)
+            init, _ = self._starts(given.n_features, given.center_dtype, default_n_init=3)
             self._set_sizes(n_samples)
             some = partial(rows.subset, sums=False)
-            starts = self._batch_starts(backend, rows_in, weight, some, lambda: rows, init, self._random_state, dtype)
+            starts = self._batch_starts(given, some, lambda: rows, init, self._random_state)
             moving = MovingCenters(starts.draw(), np.zeros(self.n_clusters))
         due = moving.due(self._batch_size)
         moving.move(rows.batch_sums(moving.centers, precision=self.precision, inertia=False))
         few = moving.few(self.reassignment_ratio, n_samples) if due else np.zeros(0, np.intp)
         moving.replace(few, rows, self._random_state, verbose=bool(self.verbose))
-        kind = ArrayKind.of(X)
-        self._keep(moving, kind, backend)
+        self._keep(moving, given)
         if self.compute_labels:
-            self._label(rows, moving.centers, kind, backend)
+            self._label(rows, moving.centers, given)
         self.n_steps_ = getattr(self, "n_steps_", 0) + 1
         return self
 
@@ -342,40 +335,47 @@ class MiniBatchKMeans(BaseKMeans):
         self._init_size = 3 * self._batch_size if self.init_size is None else self.init_size
         if self._init_size < self.n_clusters:
             if self.init_size is not None:
-                warnings.warn(
+                warn_caller(
                     f"init_size={self.init_size} should be larger than n_clusters={self.n_clusters}: "
                     "min(3 * n_clusters, n_samples) is taken instead.",
                     RuntimeWarning,
-                    stacklevel=5,
                 )
             self._init_size = 3 * self.n_clusters
         self._init_size = min(self._init_size, n_samples)
 
     def _batch_starts(
         self,
-        backend: Backend,
-        X: Any,
-        weight: F64 | None,
+        given: Given,
         some: Callable[[I64, F64 | None], Rows],
         everything: Callable[[], Rows],
         init: Init,
         random_state: np.random.RandomState,
-        dtype: np.dtype,
     ) -> BatchStarts:
-        size, k = self._init_size, self.n_clusters
-        return BatchStarts(backend, X.shape[0], weight, X, some, everything, init, k, size, random_state, dtype)
+        return BatchStarts(
+            given.backend,
+            given.n_samples,
+            given.sample_weight,
+            given.X if given.form == "csr" else None,
+            some,
+            everything,
+            init,
+            self.n_clusters,
+            self._init_size,
+            random_state,
+            given.center_dtype,
+        )
 
-    def _keep(self, moving: MovingCenters, kind: ArrayKind, backend: Backend) -> None:
-        """Where the centers have come to, and what `partial_fit` goes on from."""
-        self.cluster_centers_ = kind.give(moving.centers, backend)
+    def _keep(self, moving: MovingCenters, given: Given) -> None:
+        """Set the centers as they are now, and the state from which `partial_fit` continues."""
+        self.cluster_centers_ = given.give(moving.centers)
         self._counts = moving.counts
         self._n_since_last_reassign = moving.n_since
         self._n_features_out = self.n_clusters
-        self.backend_ = backend.name
+        self.backend_ = given.backend.name
 
-    def _label(self, rows: Rows, centers: NDArray, kind: ArrayKind, backend: Backend) -> None:
-        """The labels of rows and their inertia."""
+    def _label(self, rows: Rows, centers: NDArray, given: Given) -> None:
+        """Set the labels of rows and their inertia."""
         run = rows.start(centers, precision=self.precision)
         run.assign(move=False)
-        self.labels_ = kind.give(run.labels_there(), backend)
+        self.labels_ = given.give(run.labels_for_caller())
         self.inertia_ = run.inertia()

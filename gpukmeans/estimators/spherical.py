@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -16,10 +16,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from gpukmeans.arrays.limits import refuse_values
-from gpukmeans.arrays.on_device import DeviceInput, center_dtype, dtype_of, host_copy, host_view
-from gpukmeans.arrays.sparse import is_sparse
+from gpukmeans.arrays.on_device import center_dtype
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.protocol import Backend, Run
+from gpukmeans.callers import warn_caller
 from gpukmeans.engine.records import FitReport, Iteration
 from gpukmeans.engine.restarts import Init, Restarts
 from gpukmeans.engine.tolerance import scaled_tolerance
@@ -27,8 +27,9 @@ from gpukmeans.estimators.base import BaseKMeans
 from gpukmeans.estimators.watching import Callback, watching
 from gpukmeans.exact.sums import exact_total
 from gpukmeans.exact.unit_rows import unit_centers, unit_rows
-from gpukmeans.intake.checks import check_centers, check_rows, check_weights
-from gpukmeans.intake.kinds import ArrayKind
+from gpukmeans.intake.checks import check_centers
+from gpukmeans.intake.given import Given, check_on_host
+from gpukmeans.intake.kinds import on_host
 
 
 class SphericalKMeans(BaseKMeans):
@@ -40,6 +41,7 @@ class SphericalKMeans(BaseKMeans):
     Parameters
     ----------
     n_clusters : int, default=8
+        Number of clusters and of centers.  As many rows of X at least must not be zero.
     init : {"k-means++", "k-means||", "random"}, array-like (n_clusters, n_features) or callable, default="k-means++"
         Where to start, among the rows of unit length.  Given centers are scaled to unit length.  A callable gets
         ``(X, n_clusters, random_state)``, X with rows of unit length (CSR if X is sparse), and returns centers of any
@@ -58,29 +60,38 @@ class SphericalKMeans(BaseKMeans):
     backend : {"auto", "numpy", "cupy"} or Backend, default="auto"
         Where to compute: see `gpukmeans.KMeans`.
     precision : {"exact", "fast"}, default="exact"
-        "fast" trusts rounded scores where rows are too close to call.
+        "fast" takes the best rounded score of rows for which rounding leaves the nearest center open.
     callback : callable, default=None
         Called after every iteration as ``callback(iteration, inertia, shift, n_moved)``, with an inertia as `inertia_`
         is; ends the fit by returning True.  See `gpukmeans.KMeans`.
     progress : bool or callable, default=False
-        See `gpukmeans.KMeans`.
+        True: a progress bar by tqdm.  A callable is called with the record of every iteration: see `gpukmeans.KMeans`.
 
     Attributes
     ----------
     cluster_centers_ : ndarray of shape (n_clusters, n_features)
-        Of unit length up to rounding; float32 for float32 data, float64 otherwise.
+        The directions of the clusters, of unit length up to rounding; float32 for float32 data, float64 otherwise.
     labels_ : ndarray of shape (n_samples,), int32
+        The index of the center at the smallest angle to each row; equal to ``predict(X)``.  This and
+        `cluster_centers_` are torch tensors or CuPy arrays where X is one.
     inertia_ : float
         The sum over the rows of weight times 1 - cos(row, center): half the squared distances between rows and centers
         of unit length, summed exactly; no digits cancel.
     n_iter_ : int
+        Iterations of the best restart; at most `max_iter`.
     n_features_in_ : int
-    feature_names_in_ : ndarray of str
-        Where X has string column names.
+        Features of the fitted rows; other methods accept rows with as many only.
+    feature_names_in_ : ndarray of str of shape (n_features_in_,)
+        The column names of X; set only if X is a data frame whose names are all strings.
     backend_ : str
-        The name of the backend that ran: "numpy" or "cupy".
-    fit_report_ : FitReport
-        Seconds per stage, and what each iteration did.
+        The name of the backend that ran: "numpy", "cupy", or that of the Backend object given.
+    fit_report_ : gpukmeans.engine.records.FitReport
+        Seconds per stage, and a record of each iteration of each restart.
+
+    See Also
+    --------
+    KMeans : by the distances between rows.
+    gpukmeans.exact.unit_rows.unit_rows : how rows are scaled.
 
     Notes
     -----
@@ -88,9 +99,9 @@ class SphericalKMeans(BaseKMeans):
     length as rounded (see `gpukmeans.exact.unit_rows`).  Both have length one up to a unit in the last place or so,
     thus the nearest center is the one of the largest cosine wherever two cosines differ by more than that rounding.
 
-    A row of zeros (a document without a known word) has no direction: its cosine to every center counts as 0, a tie,
-    which goes to cluster 0.  It takes no part in the fit and adds its whole weight to the inertia.  A cluster whose
-    rows cancel out keeps the center that it had.  Empty clusters get the row farthest from its own center, as in
+    A row of zeros (such as a document without any counted term) has no direction: its cosine to every center counts as
+    0, a tie, which gives it label 0.  It takes no part in the fit and adds its whole weight to the inertia.  A cluster
+    whose rows cancel out keeps the center that it had.  Empty clusters get the row farthest from its own center, as in
     `KMeans`.
 
     Rows may be as for `KMeans`.  A copy of unit length is made of them (of sparse rows a copy of their values), in
@@ -178,52 +189,60 @@ class SphericalKMeans(BaseKMeans):
 
     def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> SphericalKMeans:
         started = time.perf_counter()
-        given = self._directions(X, sample_weight, reset=True, init=self.init)
-        backend, dtype, (n_samples, n_features) = given.backend, given.unit.dtype, given.unit.shape
-        weight, rows_in, lost = given.weight, given.unit, 0.0
-        some = given.heading
+        found = self._directions(self._receive(X, sample_weight, check_values=True, init=self.init), fitting=True)
+        given, heading, weight, lost = found.unit, found.heading, found.unit.sample_weight, 0.0
         random_state = check_random_state(self.random_state)
-        init, n_init = self._starts(n_features, dtype, default_n_init=10)
+        init, n_init = self._starts(given.n_features, given.center_dtype, default_n_init=10)
         if callable(self.init):
             init = self._directed_init
         elif not isinstance(init, str):
             init = _directed(np.asarray(init), "init")
+        backend = given.backend
         report = FitReport(backend.describe())
-        if some is None:
-            rows = backend.load(rows_in, weight)
+        if heading is None:
+            rows, host_rows = given.load(), given.host_rows
         else:
-            lost = given.weight_without_direction()
-            weight = None if weight is None else weight[some]
-            rows = backend.load(rows_in, sums=False).subset(some, weight)
-            rows_in = host_rows(rows_in)[some] if callable(init) else rows_in
+            lost = found.weight_without_direction()
+            weight = None if weight is None else weight[heading]
+            rows = backend.load(given.X, sums=False).subset(heading, weight)
+            host_rows = partial(_some_rows, given, heading)
         tol = scaled_tolerance(rows if weight is None else rows.unweighted(), float(self.tol)) if self.tol > 0 else 0.0
         report.stages["load"] = time.perf_counter() - started
 
         restarts = Restarts(
-            rows_in, backend, rows, weight, init, self.n_clusters, n_init, random_state, dtype, report, unit_centers
+            host_rows,
+            backend,
+            rows,
+            weight,
+            init,
+            self.n_clusters,
+            n_init,
+            random_state,
+            given.center_dtype,
+            report,
+            centered=False,
+            constrain=unit_centers,
         )
-        told = self.callback
-        callback = None if told is None else lambda i, inertia, *others: told(i, 0.5 * inertia + lost, *others)
+        called = self.callback
+        callback = None if called is None else lambda i, inertia, *others: called(i, 0.5 * inertia + lost, *others)
         with watching(callback, self.progress, type(self).__name__, rows.n_samples) as watch:
             best = restarts.best(
                 max_iter=self.max_iter, tol=tol, precision=self.precision, watch=watch, verbose=bool(self.verbose)
             )
         n_distinct = rows.n_used(best.labels, self.n_clusters)
         if n_distinct < self.n_clusters:
-            warnings.warn(
+            warn_caller(
                 f"Number of distinct clusters ({n_distinct}) found smaller than n_clusters ({self.n_clusters}). "
                 "Possibly due to rows of X that point the same way.",
                 ConvergenceWarning,
-                stacklevel=4,
             )
         labels = best.labels
-        if some is not None:
-            labels = np.zeros(n_samples, np.int32)
-            labels[some] = host_copy(best.labels)
-        kind = ArrayKind.of(X)
-        self.cluster_centers_ = kind.give(best.centers, backend)
+        if heading is not None:
+            labels = np.zeros(given.n_samples, np.int32)
+            labels[heading] = on_host(best.labels)
+        self.cluster_centers_ = given.give(best.centers)
         self._n_features_out = self.n_clusters
-        self.labels_ = kind.give(labels, backend)
+        self.labels_ = given.give(labels)
         self.inertia_ = 0.5 * best.inertia + lost
         self.n_iter_ = best.n_iter
         self.backend_ = backend.name
@@ -243,13 +262,12 @@ class SphericalKMeans(BaseKMeans):
             Or a torch tensor or CuPy array, as X is.
         """
         check_is_fitted(self)
-        run, given = self._assigned(X, None)
-        kind = ArrayKind.of(X)
-        if given.heading is None:
-            return kind.give(run.labels_there(), given.backend)
-        labels = np.zeros(len(given.largest), np.int32)
-        labels[given.heading] = run.labels()[given.heading]
-        return kind.give(labels, given.backend)
+        run, found = self._assigned(X, None)
+        if found.heading is None:
+            return found.unit.give(run.labels_for_caller())
+        labels = np.zeros(len(found.largest), np.int32)
+        labels[found.heading] = run.labels()[found.heading]
+        return found.unit.give(labels)
 
     def score(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> float:
         """Minus the inertia of X under the fitted centers, as `inertia_` is defined: the higher, the better.
@@ -265,8 +283,8 @@ class SphericalKMeans(BaseKMeans):
         float
         """
         check_is_fitted(self)
-        run, given = self._assigned(X, sample_weight)
-        return -(0.5 * run.inertia() + given.weight_without_direction())
+        run, found = self._assigned(X, sample_weight)
+        return -(0.5 * run.inertia() + found.weight_without_direction())
 
     def transform(self, X: ArrayLike) -> Any:
         """1 - cosine of each row and every center, by `sklearn.metrics.pairwise.cosine_distances`; 1 for rows of zeros.
@@ -281,46 +299,38 @@ class SphericalKMeans(BaseKMeans):
         Returns
         -------
         distances : ndarray of shape (n_samples, n_clusters)
-            From 0 to 2.  Or a torch tensor or CuPy array, as X is, unless `set_output` asks for data frames.
+            From 0 to 2.  Or a torch tensor or CuPy array, as X is, unless `set_output` requests data frames.
         """
         check_is_fitted(self)
-        given = X if is_sparse(X) else host_copy(host_view(X))
-        checked = check_rows(self, given, reset=False)
-        return self._given_back(X, cosine_distances(checked, self._host_centers()))
+        return self._given_back(X, cosine_distances(check_on_host(self, X), self._host_centers()))
 
     # ---- rows of unit length -----------------------------------------------------------------------------------
 
-    def _directions(self, X: ArrayLike, sample_weight: ArrayLike | None, *, reset: bool, **others: Any) -> _Directions:
-        """The rows of X, checked, of unit length."""
-        backend, placed = self._place(X, sample_weight=sample_weight, **others)
-        checked = check_rows(self, placed, reset=reset)
-        n_samples, dtype = checked.shape[0], center_dtype(checked.dtype)
-        if reset:
-            self._check_enough(n_samples)
-        elif dtype_of(self.cluster_centers_) == np.float64 and checked.dtype == np.float32:
-            checked = checked.astype(np.float64)  # so that the centers are not rounded to float32
-        unit, largest = backend.unit_rows(checked)
-        refuse_values(float(largest.max()), checked.dtype)
+    def _directions(self, given: Given, *, fitting: bool) -> _Directions:
+        """The rows of unit length."""
+        unit, largest = given.of_unit_length()
+        refuse_values(float(largest.max()), given.X.dtype)
         heading = None if largest.all() else np.flatnonzero(largest)
-        if reset and heading is not None and len(heading) < self.n_clusters:
-            raise ValueError(
-                f"Only {len(heading)} of {n_samples} rows of X have a direction, the others are zero; n_clusters="
-                f"{self.n_clusters} should be at most that."
-            )
-        weight = check_weights(sample_weight, n_samples, dtype)
-        if reset and weight is not None and heading is not None and not weight[heading].any():
-            raise ValueError("sample_weight is zero for all rows but those that are zero and have no direction.")
-        return _Directions(backend, unit, weight, largest, heading)
+        if fitting and heading is not None:
+            if len(heading) < self.n_clusters:
+                raise ValueError(
+                    f"Only {len(heading)} of {given.n_samples} rows of X have a direction, the others are zero; "
+                    f"n_clusters={self.n_clusters} should be at most that."
+                )
+            if given.sample_weight is not None and not given.sample_weight[heading].any():
+                raise ValueError("sample_weight is zero for all rows but those that are zero and have no direction.")
+        return _Directions(unit, largest, heading)
 
     def _assigned(self, X: ArrayLike, sample_weight: ArrayLike | None) -> tuple[Run, _Directions]:
-        """The rows at their nearest centers; those of zeros somewhere, without weight."""
-        given = self._directions(X, sample_weight, reset=False)
-        weight = given.weight
-        if given.heading is not None:
-            weight = np.where(given.largest == 0.0, 0.0, 1.0 if weight is None else weight)
-        run = given.backend.load(given.unit, weight, sums=False).start(self._host_centers(), precision=self.precision)
+        """The rows at their nearest centers; rows of zeros are given some label, without weight."""
+        found = self._directions(self._receive_again(X, sample_weight, check_values=True), fitting=False)
+        weight = found.unit.sample_weight
+        if found.heading is not None:
+            weight = np.where(found.largest == 0.0, 0.0, 1.0 if weight is None else weight)
+        rows = found.unit.backend.load(found.unit.X, weight, sums=False)
+        run = rows.start(self._host_centers(), precision=self.precision)
         run.assign(move=False)
-        return run, given
+        return run, found
 
     def _directed_init(self, X: NDArray, n_clusters: int, random_state: np.random.RandomState) -> NDArray:
         """What a callable `init` returns, of unit length."""
@@ -331,9 +341,7 @@ class SphericalKMeans(BaseKMeans):
 
 
 class _Directions(NamedTuple):
-    backend: Backend
-    unit: NDArray | DeviceInput
-    weight: F64 | None
+    unit: Given  # the rows of unit length
     largest: F64  # magnitude of each row
     heading: I64 | None  # rows that are not zero; None: all
 
@@ -341,13 +349,12 @@ class _Directions(NamedTuple):
         """Of all rows of zeros together."""
         if self.heading is None:
             return 0.0
-        zero = self.largest == 0.0
-        return exact_total(np.ones(int(zero.sum())) if self.weight is None else self.weight[zero])
+        zero, weight = self.largest == 0.0, self.unit.sample_weight
+        return exact_total(np.ones(int(zero.sum())) if weight is None else weight[zero])
 
 
-def host_rows(X: NDArray | DeviceInput) -> NDArray:
-    """Rows on the host, wherever they lie."""
-    return X.on_host() if isinstance(X, DeviceInput) else X
+def _some_rows(given: Given, indices: I64) -> Any:
+    return given.host_rows()[indices]
 
 
 def _directed(centers: NDArray, name: str) -> NDArray:

@@ -1,4 +1,4 @@
-"""Who looks on while a fit goes: the caller's callback, a progress bar."""
+"""Observers of a fit: the caller's callback, a progress bar."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gpukmeans.engine.records import Iteration, Watch
 #: ``callback(iteration, inertia, shift, n_moved)``; True ends the fit.
 Callback = Callable[[int, float, float, int], object]
 
-#: Iterations that a progress bar may learn of together: it need not stop the device after each.
+#: Iterations that may be shown together in a progress bar: the device need not be stopped after each.
 SHOWN_TOGETHER = 4
 
 
@@ -24,7 +24,7 @@ def watching(
     n_samples: int,
     n_steps: int | None = None,
 ) -> Iterator[Watch | None]:
-    """The watch of a fit, None where nobody looks on; a progress bar is closed at the end.
+    """The observer of a fit, None if neither a callback nor progress is requested; closes the progress bar at the end.
 
     Parameters
     ----------
@@ -33,16 +33,16 @@ def watching(
     progress : bool or callable
         As of `gpukmeans.KMeans`.
     name : str
-        What the bar is labelled with.
+        The label of the bar.
     n_samples : int
-        Rows, to judge by how far the labels have settled.
+        Rows; the share of them that moves is the bar's measure of progress.
     n_steps : int, optional
-        Of mini-batches at most: a bar then shows how many have been taken.
+        Mini-batches at most; if given, the bar counts these.
 
     Raises
     ------
     ImportError
-        If a bar is wanted and tqdm is not there.
+        If a bar is requested and tqdm is not installed.
     """
     if callback is None and not progress:
         yield None
@@ -72,8 +72,9 @@ def watching(
 class Bar:
     """A tqdm bar over the iterations of a fit.
 
-    How many there will be nobody knows, so the bar fills as the labels settle: it is empty while all rows move, full
-    when none does, and goes with the logarithm of their number between.  It never goes back within a restart.
+    The number of iterations is not known in advance, so the bar fills as fewer rows change their label: it is empty
+    while all rows do, full when none does, and linear in the logarithm of their number between.  It never falls within
+    a restart.
 
     Parameters
     ----------
@@ -101,13 +102,13 @@ class Bar:
         self._bar.update(0.0)
 
     def close(self) -> None:
-        """Draw the last state and leave the bar there."""
+        """Draw the last state and keep the bar on the screen."""
         self._bar.refresh()
         self._bar.close()
 
 
 class StepBar:
-    """A tqdm bar over the mini-batches of a fit, of which there are seldom as many as there may be.
+    """A tqdm bar over the mini-batches of a fit, out of the largest possible number; most fits end earlier.
 
     Parameters
     ----------
@@ -127,7 +128,7 @@ class StepBar:
         self._bar.update()
 
     def close(self) -> None:
-        """Leave the bar there."""
+        """Keep the bar on the screen."""
         self._bar.close()
 
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics.cluster import contingency_matrix
 
-from gpukmeans.arrays.on_device import host_copy
+from gpukmeans.intake.kinds import on_host
 
 
 def cluster_class_counts(
@@ -76,7 +76,7 @@ def majority_classes(counts: ArrayLike, classes: ArrayLike) -> NDArray[Any]:
     >>> majority_classes([[5, 1], [0, 4], [3, 0]], [7, 8])
     array([7, 8, 7])
     """
-    return np.asarray(host_copy(classes))[np.asarray(host_copy(counts)).argmax(axis=1)]
+    return on_host(classes)[on_host(counts).argmax(axis=1)]
 
 
 def matched_classes(counts: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -104,12 +104,12 @@ def matched_classes(counts: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.int
     >>> clusters, columns
     (array([0, 1]), array([0, 1]))
     """
-    return linear_sum_assignment(np.asarray(host_copy(counts)), maximize=True)
+    return linear_sum_assignment(on_host(counts), maximize=True)
 
 
 def checked_labels(labels: ArrayLike, n_clusters: int | None) -> tuple[NDArray[np.int64], int]:
     """Labels as int64 and the number of clusters, or a ValueError."""
-    array = np.asarray(host_copy(labels))
+    array = on_host(labels)
     if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "iu":
         raise ValueError(f"labels has shape {array.shape} and dtype {array.dtype}, expected (n_samples,) whole numbers")
     lowest, highest = int(array.min()), int(array.max())
@@ -121,7 +121,7 @@ def checked_labels(labels: ArrayLike, n_clusters: int | None) -> tuple[NDArray[n
 
 def checked_classes(y: ArrayLike, n_samples: int) -> NDArray[Any]:
     """Classes as an array, one for each label, or a ValueError."""
-    array = np.asarray(host_copy(y))
+    array = on_host(y)
     if array.shape != (n_samples,):
         raise ValueError(f"y has shape {array.shape}, expected ({n_samples},): one class for each label")
     return array

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gpukmeans.arrays.on_device import host_copy
 from gpukmeans.evaluation.classes import checked_classes, checked_labels, cluster_class_counts, majority_classes
 from gpukmeans.evaluation.metrics import METRICS, Clustering
+from gpukmeans.intake.kinds import on_host
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def evaluate(
     >>> round(table.inertia, 4)
     1.1667
     """
-    X = np.asarray(host_copy(X))
+    X = on_host(X)
     if X.ndim != 2:
         raise ValueError(f"X has shape {X.shape}, expected (n_samples, n_features)")
     clusters, n_clusters = checked_labels(labels, n_clusters)

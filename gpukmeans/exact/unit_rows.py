@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.arrays.on_device import center_dtype
-from gpukmeans.arrays.sparse import is_sparse
 from gpukmeans.arrays.types import F64
 from gpukmeans.exact.warp_order import WARP, warp_order_sum
 from gpukmeans.threads import blocks, parts_of, workers
@@ -51,7 +50,7 @@ def unit_rows(X: NDArray) -> tuple[NDArray, F64]:
     >>> int(np.flatnonzero(largest == 0.0)[0])
     1
     """
-    if is_sparse(X):
+    if not isinstance(X, np.ndarray):
         return _unit_csr(X)
     n, d = X.shape
     unit = np.empty((n, d), center_dtype(X.dtype))

@@ -1,4 +1,7 @@
-"""Rows, weights and centers as the engine wants them, or an error that says what was given and what is allowed."""
+"""Checks of rows, weights and centers: each returns them in the form that the engine reads, or raises.
+
+An error says what was given and what is allowed.  given.py calls these for all estimators and functions.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +33,9 @@ def check_rows(
 ) -> NDArray | DeviceInput:
     """X as C-contiguous uint8, float32 or float64 rows (never a copy if it is), finite and not too large.
 
-    A sparse X comes as CSR: float32 or float64, indices rising and not repeated.
+    A sparse X becomes CSR: float32 or float64, indices rising and not repeated.
 
-    Values are not read here where the backend minds them itself, nor where they lie on a device.
+    Values are not read here if `backend` checks them itself, nor if they lie on a device.
     """
     if isinstance(X, DeviceInput):
         return _check_device_rows(estimator, X, reset=reset)
@@ -45,7 +48,7 @@ def check_rows(
         return _check_sparse_rows(estimator, X, reset=reset)
     dtypes = [np.float64, np.float32, np.uint8]
     checked = validate_data(estimator, X, reset=reset, dtype=dtypes, order="C", copy=False, ensure_all_finite=False)
-    if backend is None or not backend.minds(checked.dtype):
+    if backend is None or not backend.checks_values(checked.dtype):
         if not _surely_finite(checked):
             assert_all_finite(checked, input_name="X")
         _check_magnitude(checked, "X")
@@ -53,7 +56,7 @@ def check_rows(
 
 
 def _check_sparse_rows(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
-    """What `check_rows` promises of sparse rows; other formats than CSR are converted as scikit-learn does."""
+    """`check_rows` of sparse rows; other formats than CSR are converted as scikit-learn does."""
     checked = validate_data(
         estimator,
         canonical(X),
@@ -70,7 +73,7 @@ def _check_sparse_rows(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
 
 
 def _check_device_rows(estimator: BaseEstimator, X: DeviceInput, *, reset: bool) -> DeviceInput:
-    """What scikit-learn checks of an array, but for its values: those are the backend's to read."""
+    """The checks of scikit-learn for an array except those of its values, which the backend reads."""
     if len(X.shape) != 2:
         raise ValueError(
             f"Expected 2D array, got {len(X.shape)}D array instead: X has shape {X.shape}. Reshape your data either "
@@ -93,7 +96,7 @@ def _check_device_rows(estimator: BaseEstimator, X: DeviceInput, *, reset: bool)
 
 
 def _surely_finite(X: NDArray) -> bool:
-    """Whether a sum of squares stays finite, on all cores: scikit-learn's own check is left the rare other cases."""
+    """Whether a sum of squares is finite, on all cores; only if not is scikit-learn's slower check needed."""
     if X.dtype == np.uint8:
         return True
 
@@ -108,7 +111,7 @@ def _surely_finite(X: NDArray) -> bool:
 def check_weights(sample_weight: ArrayLike | None, n_samples: int, dtype: np.dtype) -> F64 | None:
     """Weights in float64 (rounded to `dtype` first, as scikit-learn does), or None where all are equal to one.
 
-    Those on a device, and torch's, are brought to the host.
+    Weights on a device, and torch tensors, are copied to the host.
     """
     if sample_weight is None:
         return None

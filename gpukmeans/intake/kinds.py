@@ -6,8 +6,8 @@
 | torch tensors | torch tensors on the same device |
 | CuPy arrays, and arrays of other libraries on a CUDA device (Numba's) | CuPy arrays on the same device |
 
-JAX would round float64 centers to float32 unless it is told otherwise, so it gets NumPy arrays, which it takes as they
-are.  No library is imported that the caller has not imported.
+JAX rounds float64 arrays to float32 by default, so JAX rows get NumPy results, which JAX reads as they are.  No library
+is imported that the caller has not imported.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpukmeans.arrays.on_device import host_copy, is_torch, on_device
 from gpukmeans.backends.protocol import Backend
@@ -24,7 +25,7 @@ from gpukmeans.backends.protocol import Backend
 
 @dataclass(frozen=True)
 class ArrayKind:
-    """What a caller's arrays are, and how results become arrays of the same kind.
+    """The library and place of the caller's arrays; `give` makes results such arrays.
 
     Attributes
     ----------
@@ -56,10 +57,10 @@ class ArrayKind:
 
         Parameters
         ----------
-        values : ndarray, or an array of the caller's on the device (of `Device.for_caller`)
-            Nobody else's: a torch tensor on the host shares its memory.
+        values : ndarray, or an array on the caller's device (of `Device.for_caller`)
+            Must not be used elsewhere: the returned torch tensor shares this memory.
         backend : Backend, optional
-            That the rows are on; it brings NumPy arrays to their device, if they have one.
+            The backend of the rows, which copies NumPy arrays to their device; needed if they have one.
 
         Returns
         -------
@@ -76,29 +77,34 @@ class ArrayKind:
 
 
 def check_places(X: Any, **others: Any) -> None:
-    """Refuse what lies on a device that X does not lie on; the host's arrays are welcome everywhere.
+    """Raise a ValueError for an array on a device that X does not lie on; arrays on the host are always allowed.
 
     Parameters
     ----------
     X : array-like
     **others : array-like, str, callable or None
-        By the names that a message calls them.
-
-    Raises
-    ------
-    ValueError
-        That says what lies where, and what to do.
+        The keywords are their names in the message.
     """
-    here = on_device(X)
+    rows = on_device(X)
     for name, values in others.items():
-        there = None if isinstance(values, str) or callable(values) else on_device(values)
-        if there is None or (here is not None and here.device == there.device):
+        found = None if isinstance(values, str) or callable(values) else on_device(values)
+        if found is None or (rows is not None and rows.device == found.device):
             continue
-        place = "the host" if here is None else f"CUDA device {here.device}"
+        place = "the host" if rows is None else f"CUDA device {rows.device}"
         raise ValueError(
-            f"{name} lies on CUDA device {there.device}, but X lies on {place}. Bring {name} to the host "
+            f"{name} lies on CUDA device {found.device}, but X lies on {place}. Bring {name} to the host "
             "(cupy.asnumpy for CuPy, .cpu() for torch), where it may lie for any X, or to X's device."
         )
+
+
+def on_host(values: Any) -> NDArray:
+    """Any array-like as a NumPy array, copied from its device if it lies on one."""
+    return np.asarray(host_copy(values))
+
+
+def arrays_on_host(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Attributes with the arrays of devices and of torch as NumPy arrays; everything else as it is."""
+    return {name: host_copy(value) for name, value in attributes.items()}
 
 
 def _is_jax(X: object) -> bool:

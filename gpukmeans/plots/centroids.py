@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gpukmeans.arrays.on_device import host_copy
 from gpukmeans.evaluation.classes import majority_classes
+from gpukmeans.intake.kinds import on_host
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,8 +82,8 @@ def centroid_grid(
     5
     """
     require_matplotlib()
-    centers = np.asarray(host_copy(centers), dtype=np.float64)
-    sizes = None if sizes is None else np.asarray(host_copy(sizes)).tolist()
+    centers = np.asarray(on_host(centers), dtype=np.float64)
+    sizes = None if sizes is None else on_host(sizes).tolist()
     height, width = image_shape
     if centers.ndim != 2 or centers.shape[0] == 0 or centers.shape[1] != height * width:
         raise ValueError(f"centers has shape {centers.shape}, expected (n_clusters, {height} * {width})")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gpukmeans.arrays.on_device import host_copy
+from gpukmeans.intake.kinds import on_host
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -113,10 +113,10 @@ def by_majority(counts: np.ndarray) -> np.ndarray:
 
 def checked_counts(counts: ArrayLike, classes: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
     """Counts (n_clusters, n_classes) and the class of each column, or a ValueError."""
-    table = np.asarray(host_copy(counts))
+    table = on_host(counts)
     if table.ndim != 2 or table.size == 0:
         raise ValueError(f"counts has shape {table.shape}, expected (n_clusters, n_classes)")
-    class_of = np.arange(table.shape[1]) if classes is None else np.asarray(host_copy(classes))
+    class_of = np.arange(table.shape[1]) if classes is None else on_host(classes)
     if class_of.shape != (table.shape[1],):
         raise ValueError(f"classes has shape {class_of.shape}, expected ({table.shape[1]},): a class for each column")
     return table, class_of

@@ -13,7 +13,16 @@ from gpukmeans.certificates.halves import LARGEST_HALF_NORM, half_score_radius, 
 from tests.emulator import EmulatorDevice
 from tests.emulator.testing import skip_without_compiler
 from tests.support.launches.common import watched
-from tests.support.launches.few import DOUBLE, FLOAT, KINDS, Scaling, data, facts_of, nearest_of_few
+from tests.support.launches.faults import assert_fault_is_seen, assert_planted, own_test
+from tests.support.launches.few import (
+    DOUBLE,
+    FLOAT,
+    KINDS,
+    Scaling,
+    data,
+    facts_of,
+    nearest_of_few,
+)
 from tests.support.oracles import nearest
 from tests.support.rational_floats import exponent, norm, rounded, to_float32, to_half
 
@@ -240,7 +249,7 @@ def test_limits_in_the_kernel_are_below_the_true_gap(kind, d, drift, flush):
 
 @pytest.mark.parametrize("kind", [FLOAT, DOUBLE], ids=lambda kind: kind.name)
 def test_a_label_stays_while_the_drift_is_below_its_limit(kind):
-    """Every other center comes straight for the row and its own one leaves, each by half the limit."""
+    """Every other center moves straight towards the row and its own one away from it, each by half the limit."""
     X, C = data(kind, 40, 4, 3)
     got = nearest_of_few(watched(), kind, X, C)
     z, centers = got.scaled.z(X), got.scaled.z(C)
@@ -258,3 +267,25 @@ def test_a_single_center_has_no_limit():
     got = nearest_of_few(watched(), FLOAT, X, C)
     assert (got.limits == np.inf).all()
     assert (got.labels == 0).all()
+
+
+# ---- the tests can fail ----------------------------------------------------------------------------------------------
+
+
+run_limits = own_test(globals(), "test_limits_in_the_kernel_are_below_the_true_gap", FLOAT, 33, 1e6, False)
+
+#: A fault: the runner that fails on it, the good text, the bad text.
+FAULTS = {
+    "limits forget the radius": (run_limits, "__fmaf_rn(2.0f, radius, ", "__fmaf_rn(-2.0f, radius, "),
+    "limits forget the drift so far": (run_limits, "(other - own) + drift_so_far)", "(other - own))"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_planted_faults_are_caught(name, monkeypatch):
+    run, good, bad = FAULTS[name]
+    assert_fault_is_seen(name, lambda device: run(device, monkeypatch), good, bad)
+
+
+def test_planted_faults_are_really_planted():
+    assert_planted(FAULTS)

@@ -27,28 +27,28 @@ def off_by(value, sign, absolute):
 
 
 def claims(scale, seed, largest=0.6):
-    """Seeds, rows on the way to a candidate and beside it, and what `separated` says at the worst errors."""
+    """Seeds, rows on the way to a candidate and beside it, and what `separated` returns at the worst errors."""
     local = np.random.default_rng(seed)
     absolute = Fraction(SQUARE_UNDERFLOW)
     for _ in range(200):
         s, c = local.standard_normal((2, 3)) * scale
         x = s + (c - s) * local.uniform(0.3, largest) + local.standard_normal(3) * scale * local.choice([0.0, 1e-6])
         own, other, reach = square(x, s), square(x, c), square(c, s)
-        says = separated(off_by(reach, 1, absolute), off_by(own, -1, absolute))
-        yield says, own <= other, reach > 5 * own
+        claimed = separated(off_by(reach, 1, absolute), off_by(own, -1, absolute))
+        yield claimed, own <= other, reach > 5 * own
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e6, 1e-140, 1e-150, 1e-160])
 def test_a_row_that_is_left_out_has_no_nearer_candidate(scale):
     found = list(claims(scale, 0))
-    assert all(true for says, true, _ in found if says)
+    assert all(true for claimed, true, _ in found if claimed)
     if scale > 1e-145:  # near the end of the range nothing is claimed, but for rows at distance zero
-        assert all(says for says, _, far in found if far)
+        assert all(claimed for claimed, _, far in found if far)
 
 
 def test_a_factor_below_four_is_seen(monkeypatch):
     monkeypatch.setattr(seeds, "SKIP_FACTOR", 3.9)
-    assert not all(true for says, true, _ in claims(1.0, 0) if says)
+    assert not all(true for claimed, true, _ in claims(1.0, 0) if claimed)
 
 
 def test_a_row_equal_to_its_seed_is_left_out_only_if_the_floor_is_passed():

@@ -13,6 +13,7 @@ from gpukmeans.backends.cpu.screens.bounds import DriftBounds
 from gpukmeans.backends.cpu.screens.full import FullScreen, RowScreen
 from gpukmeans.certificates.drift import gap_after_move
 from gpukmeans.threads import Workers
+from tests.support.assertions import assert_labels
 from tests.support.oracles import nearest
 
 POOL = Workers(1)
@@ -31,20 +32,23 @@ def true_nearest(X, centers):
 
 
 def look(bounds, X, centers, index, **changes):
-    """Screen rows, and tell the bounds."""
+    """Screen rows, and settle the bounds by the result."""
     found = replace(FullScreen(RowScreen(X), centers)(index), **changes)
     bounds.settle(index, found.best.astype(np.int32), found.second.astype(np.int32), found)
     return found
 
 
 class Step(NamedTuple):
-    opened: np.ndarray  # rows that the bounds ask to look at
+    opened: np.ndarray  # rows that the bounds leave open
     watched: np.ndarray | None
     n_wrong: int
 
 
-def follow(X, path):
-    """Label rows along a path of centers as a run does: bounds, a screen, and the truth where that is not certain."""
+def follow(X, path, *, faulty=False):
+    """Label rows along a path of centers as a run does: bounds, a screen, and the truth where that is not certain.
+
+    Labels must be the true nearest, unless a fault is planted: then the steps count the wrong ones.
+    """
     bounds, labels, steps = DriftBounds(len(X), len(path[0])), np.full(len(X), -1), []
     for centers in path:
         bounds.advance(centers)
@@ -56,6 +60,8 @@ def follow(X, path):
             left = rows[~found.certain]
             labels[left] = true[left]
             bounds.void(left)
+        if not faulty:
+            assert_labels(labels, X, centers, want=true)
         steps.append(Step(rows, bounds._watched, int((labels != true).sum())))
     return steps
 
@@ -125,7 +131,7 @@ def test_all_rows_are_looked_at_anew_after_so_many_steps(monkeypatch):
     assert n_wrong(steps) == 0
     assert [len(step.opened) == 1500 for step in steps] == 10 * [True, False, False, False, False, False]
     monkeypatch.setattr(DriftBounds, "forget", lambda self: None)
-    assert n_wrong(follow(rows(), creeping(rows(), 7))) > 0
+    assert n_wrong(follow(rows(), creeping(rows(), 7), faulty=True)) > 0
 
 
 def test_drift_far_larger_than_the_gaps_swallows_no_small_step(monkeypatch):
@@ -135,7 +141,7 @@ def test_drift_far_larger_than_the_gaps_swallows_no_small_step(monkeypatch):
     path[1:1] = [path[0] + 2.0**45, path[0]]
     assert n_wrong(follow(X, path)) == 0
     monkeypatch.setattr(numpy_bounds, "ROUNDING", 0.0)
-    assert n_wrong(follow(X, path)) > 0
+    assert n_wrong(follow(X, path, faulty=True)) > 0
 
 
 # ---- single rows, single centers -----------------------------------------------------------------------------------
@@ -279,4 +285,4 @@ FAULTS = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_bounds_made_too_tight_give_wrong_labels(monkeypatch, name):
     monkeypatch.setattr(*FAULTS[name])
-    assert all(n_wrong(follow(rows(), path_of(rows(), 7))) for path_of in (creeping, restless))
+    assert all(n_wrong(follow(rows(), path_of(rows(), 7), faulty=True)) for path_of in (creeping, restless))

@@ -25,7 +25,7 @@ from gpukmeans.backends.cpu.screens.full import RowScreen, product
 from gpukmeans.certificates.rounding import UNIT32, UNIT64, gamma
 from gpukmeans.datasets import near_ties
 from gpukmeans.threads import Workers
-from tests.support.small_fits import same
+from tests.support.assertions import assert_same
 
 SWITCHES = ["skip", "screen", "project", "lockstep"]
 PLAIN = NumpyBackend(**dict.fromkeys(SWITCHES, False))
@@ -173,7 +173,7 @@ def test_every_way_ends_in_the_same_bits(small, name, k):
         with threadpool_limits(n_threads, user_api="blas"):
             for way in WAYS:
                 got = fit(X, k, NumpyBackend(**dict(zip(SWITCHES, way, strict=True))), max_iter)
-                assert same(got, want), (n_threads, way)
+                assert_same(got, want), (n_threads, way)
             assert n_threads in small or threads.n_threads() == 1
 
 
@@ -325,7 +325,7 @@ def test_a_center_too_far_off_for_float32_stops_no_fit(dtype, far):
     X[5] *= far
     init = np.vstack([X[5], X[100:109]])
     got, want = (KMeans(10, init=init, n_init=1, tol=0, max_iter=8, backend=b).fit(X) for b in (NumpyBackend(), PLAIN))
-    assert same(got, want)
+    assert_same(got, want)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -349,5 +349,5 @@ def test_a_cluster_that_runs_empty_may_land_on_another_center():
         )
         for b in (NumpyBackend(), PLAIN)
     )
-    assert same(got, want)
+    assert_same(got, want)
     assert sum(iteration.n_relocated for iteration in want.fit_report_.iterations)

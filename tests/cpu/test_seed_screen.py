@@ -15,8 +15,8 @@ from gpukmeans.certificates.seeds import candidate_radius
 from gpukmeans.engine.seeding.draws import probabilities
 from gpukmeans.engine.seeding.plusplus import kmeans_plusplus
 from gpukmeans.threads import Workers
-from tests.certificates.test_certificates import dot_in_order, norm_above
 from tests.support.oracles import square_distances
+from tests.support.score_cases import dot_in_order, norm_above
 
 FLOATS = {UNIT32: np.float32, UNIT64: np.float64}
 

@@ -9,7 +9,7 @@ import pytest
 
 from gpukmeans.certificates.rounding import LARGEST_NORM32, UNIT32, ScoreRadius
 from gpukmeans.certificates.scores import stacked_score_radius
-from tests.certificates.test_certificates import (
+from tests.support.score_cases import (
     CASES32,
     CASES64,
     dot_fused,

@@ -17,6 +17,7 @@ from gpukmeans.datasets import exact_ties, near_ties
 from gpukmeans.exact.sums import Grid, cluster_means, exact_total, weight_grid
 from tests.emulator import EmulatorDevice
 from tests.emulator.testing import skip_without_compiler
+from tests.support.assertions import assert_labels
 from tests.support.launches.common import DTYPES, ROW_DTYPES, plain_square_distance, rational_sums, rows_and_centers
 from tests.support.oracles import nearest, square_distances
 
@@ -86,7 +87,7 @@ def test_every_verb_of_a_run(n, k, d, weighted, dtype):
 
     assert run.assign(move=False).n_moved == (nearest(X, C) != labels).sum()
     labels = run.labels()
-    assert np.array_equal(labels, nearest(X, C))
+    assert_labels(labels, X, C)
     assert np.array_equal(run.sums()[0], sums)  # they stayed behind
     distances = np.array([plain_square_distance(*p) for p in zip(np.float64(X), np.float64(C)[labels], strict=True)])
     assert run.inertia() == exact_total(distances if weight is None else distances * weight)
@@ -99,7 +100,7 @@ def test_near_ties_climb_the_whole_ladder(dtype):
     X, C = near_ties(200, 7, 11, seed=1, dtype=dtype)
     run = load(X).start(C)
     assigned = run.assign()
-    assert np.array_equal(run.labels(), nearest(X, C))
+    assert_labels(run.labels(), X, C)
     assert assigned.n_moved == 200
     assert assigned.n_certified + assigned.n_resolved + assigned.n_exact == 200
     assert assigned.n_resolved > 0 if dtype == np.float32 else assigned.n_exact > 0
@@ -114,7 +115,7 @@ def test_rows_for_the_host_come_a_few_at_a_time(monkeypatch):
     monkeypatch.setattr("gpukmeans.backends.cuda.dense_workspace.EXACT_BYTES", 3 * 11 * 8)
     run = load(X).start(C)
     assert run.assign().n_exact > 3
-    assert np.array_equal(run.labels(), nearest(X, C))
+    assert_labels(run.labels(), X, C)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
@@ -122,7 +123,7 @@ def test_true_ties_of_whole_numbers_need_no_host(dtype):
     X, C = exact_ties(100, 6, 9, seed=0, dtype=dtype)
     run = load(X).start(C)
     assigned = run.assign()
-    assert np.array_equal(run.labels(), nearest(X, C))
+    assert_labels(run.labels(), X, C)
     assert assigned.n_resolved > 0
     assert assigned.n_exact == 0
 
@@ -133,11 +134,11 @@ def test_equal_centers_are_one_candidate(k):
     C[-1] = C[0]
     run = load(X).start(C)
     assigned = run.assign()
-    assert np.array_equal(run.labels(), nearest(X, C))
+    assert_labels(run.labels(), X, C)
     assert assigned.n_certified > 50  # not all rows near the pair went to the host
     run.set_centers(np.roll(C, 1, axis=0))  # others are equal now
     run.assign()
-    assert np.array_equal(run.labels(), nearest(X, np.roll(C, 1, axis=0)))
+    assert_labels(run.labels(), X, np.roll(C, 1, axis=0))
     run.set_centers(np.repeat(C[:1], k, axis=0))
     assert run.assign().n_certified == 60
     assert (run.labels() == 0).all()
@@ -157,12 +158,12 @@ def test_values_beyond_float32_are_screened_all_the_same(size):
     X, C = X * size, C * size
     run = load(X).start(C)
     assert run.assign().n_certified > 30
-    assert np.array_equal(run.labels(), nearest(X, C))
+    assert_labels(run.labels(), X, C)
     assert load(X).start(C, precision="fast").assign().n_resolved == 0
     for precision in ("exact", "fast"):
         run = load(X).start(C * 1e6, precision=precision)
         assert run.assign().n_resolved == 40
-        assert np.array_equal(run.labels(), nearest(X, C * 1e6))
+        assert_labels(run.labels(), X, C * 1e6)
 
 
 def test_subnormals_keep_their_bits_under_flush_to_zero():
@@ -208,7 +209,7 @@ def test_runs_do_not_disturb_each_other():
     second.update()
     assert np.array_equal(first.labels(), labels)
     assert np.array_equal(first.sums()[0], sums)
-    assert np.array_equal(second.labels(), nearest(X, C[::-1]))
+    assert_labels(second.labels(), X, C[::-1])
 
 
 @ROW_DTYPES
@@ -257,7 +258,7 @@ def test_any_layout_is_accepted():
     for layout in (np.asfortranarray(X), np.repeat(X, 2, axis=0)[::2]):
         run = load(layout).start(C)
         run.assign()
-        assert np.array_equal(run.labels(), nearest(X, C))
+        assert_labels(run.labels(), X, C)
 
 
 # ---- what cannot be done --------------------------------------------------------------------------------------
@@ -267,7 +268,7 @@ def test_rows_without_a_grid_can_be_labelled_but_not_summed():
     X, C = case(40, 3, 6, np.float32)
     run = load(X, sums=False).start(C)
     run.assign(move=False)
-    assert np.array_equal(run.labels(), nearest(X, C))
+    assert_labels(run.labels(), X, C)
     assert run.inertia() > 0
     for verb in (run.assign, run.update, run.sums):
         with pytest.raises(ValueError, match="loaded without a grid"):

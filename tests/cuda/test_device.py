@@ -1,13 +1,11 @@
-"""The seam's own code: kernel sources as NVRTC sees them, what the probe says, and CupyDevice over a stand-in CuPy."""
+"""CupyDevice over a stand-in for CuPy: launches, graphs, arrays of other libraries, memory, forks."""
 
 from __future__ import annotations
 
-import functools
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import ClassVar
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,294 +21,9 @@ from gpukmeans.backends.cuda.device.probe import probe
 from gpukmeans.backends.cuda.device.seam import DeviceMemoryError
 from gpukmeans.backends.cuda.workspace import GRAPH_ITERATIONS
 from tests.emulator import EmulatorDevice, EmulatorError
-from tests.emulator.module import load
 from tests.emulator.testing import skip_without_compiler
-from tests.support.oracles import nearest
-from tests.support.small_fits import same
-
-# ---- sources --------------------------------------------------------------------------------------------------
-
-
-def test_headers_are_inlined_once_and_lines_stay_true():
-    text = nvrtc.source("nearest_of_few", {"ROW": "float", "CENTER": "float"})
-    assert text.startswith("#define ROW float\n#define CENTER float\n#line 1 ")
-    assert "#include" not in text
-    assert "#pragma once" not in text
-    assert text.count("double float_to_double(") == 1
-    file, number = None, 0
-    for line in text.splitlines():
-        if line.startswith("#line "):
-            _, start, name = line.split()
-            file, number = name.strip('"'), int(start) - 1
-            continue
-        number += 1
-        if file and line and "pragma" not in line:
-            assert (nvrtc.kernels_folder() / file).read_text().splitlines()[number - 1] == line
-
-
-def test_every_kernel_begins_with_its_header():
-    for path in nvrtc.kernels_folder().glob("*.cu"):
-        first, text = path.read_text().splitlines()[0], path.read_text()
-        assert first.startswith(f"/* {path.name} -- ")
-        assert "Launch grid" in text
-        assert f"\n{path.stem}(" in text  # file and function have one name
-
-
-def test_sources_that_are_missing_are_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(nvrtc, "__file__", str(tmp_path / "gpukmeans" / "backends" / "cuda" / "device" / "nvrtc.py"))
-    nvrtc.kernels_folder.cache_clear()
-    try:
-        with pytest.raises(FileNotFoundError, match=r"neither .*gpukmeans/kernels nor .*/kernels"):
-            nvrtc.kernels_folder()
-        for folder in (tmp_path / "kernels", tmp_path / "gpukmeans" / "kernels"):  # a checkout; an installed package
-            folder.mkdir(parents=True)
-            (folder / "common.cuh").touch()
-            nvrtc.kernels_folder.cache_clear()
-            assert nvrtc.kernels_folder() == folder
-    finally:
-        nvrtc.kernels_folder.cache_clear()
-
-
-# ---- the probe ------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def probing(monkeypatch):
-    """Call with a module (or an exception that importing CuPy raises, or None where it is not installed)."""
-
-    def look(found):
-        if isinstance(found, ModuleType):
-            monkeypatch.setitem(sys.modules, "cupy", found)
-        else:
-            monkeypatch.delitem(sys.modules, "cupy", raising=False)
-            monkeypatch.setattr(sys, "meta_path", [_Finder(found)])
-        probe.cache_clear()
-        cupy_device.cached_device.cache_clear()
-        return probe()
-
-    yield look
-    probe.cache_clear()
-    cupy_device.cached_device.cache_clear()
-
-
-class _Finder:
-    def __init__(self, error):
-        self.error = error or ModuleNotFoundError("No module named 'cupy'", name="cupy")
-
-    def find_spec(self, name, path=None, target=None):
-        if name == "cupy":
-            raise self.error
-
-
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [
-        (None, "CuPy is not installed (pip install 'gpukmeans[cuda13]', or [cuda12])."),
-        (
-            ImportError("libcublas.so.13: no such file"),
-            "could not be imported: ImportError: libcublas.so.13: no such file.",
-        ),
-        (ModuleNotFoundError("No module named 'cuda'", name="cuda"), "could not be imported: ModuleNotFoundError"),
-        (
-            PermissionError(13, "Permission denied", "/root/.cupy"),
-            "Set CUPY_CACHE_DIR to a folder that can be written.",
-        ),
-        (RuntimeError("two CuPys\nat once"), "RuntimeError: two CuPys."),
-        (SystemError(), "could not be imported: SystemError."),
-    ],
-)
-def test_the_probe_never_raises(probing, error, words):
-    found = probing(error)
-    assert not found.usable
-    assert words in found.reason
-    assert found.device_name is None
-
-
-def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, wrong=False):
-    """What CupyDevice uses of CuPy, over the emulator."""
-    device = device or EmulatorDevice()
-    log = []
-    captured = None  # launches of the graph that is being recorded
-
-    class Device:
-        def __init__(self, index=None):
-            self.id = index or 0
-            self.attributes = {"MaxSharedMemoryPerBlockOptin": device.shared_bytes, "MultiProcessorCount": 3}
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            return False
-
-    class Stream(Device):
-        current: ClassVar = []
-
-        def __init__(self, name="ours", **options):
-            self.name = name
-            assert options == ({} if name == "the caller's" else {"non_blocking": True})
-
-        def __enter__(self):
-            Stream.current.append(self)
-
-        def __exit__(self, *_):
-            Stream.current.pop()
-
-        def record(self):
-            return self.name
-
-        def wait_event(self, event):
-            log.append(f"{self.name} waits for {event}")
-
-        def synchronize(self):
-            pass
-
-        def begin_capture(self):
-            nonlocal captured
-            captured = []
-
-        def end_capture(self):
-            nonlocal captured
-            graph, captured = captured, None
-            return SimpleNamespace(launch=lambda stream: [launch() for launch in graph])
-
-    class Array:
-        def __init__(self, inner, c_contiguous=True):
-            self.inner, self.shape, self.dtype = inner, inner.shape, inner.dtype
-            self.size, self.nbytes = inner.size, inner.nbytes
-            self.data = SimpleNamespace(
-                memset_async=self._fill, copy_from_device_async=self._copy, ptr=inner.address, inner=inner
-            )
-            self.c_contiguous = c_contiguous
-
-        def __dlpack_device__(self):
-            return self.inner.__dlpack_device__()
-
-        def __len__(self):
-            return self.shape[0]
-
-        def __getitem__(self, part):
-            return Array(self.inner[part])
-
-        def reshape(self, *shape):
-            return Array(self.inner.reshape(*shape))
-
-        def _fill(self, value, size, stream):
-            assert size == self.nbytes
-            device.fill(self.inner, value)
-
-        def _copy(self, source, size, stream):
-            assert size == self.nbytes
-            assert stream.name == "ours"
-            device.copy(self.inner, source.inner)
-
-        def set(self, host, stream):
-            assert host.flags.c_contiguous
-            device.write(self.inner, host)
-
-        def get(self, stream=None):
-            return device.download(self.inner) + int(wrong)
-
-    class RawModule:
-        def __init__(self, code, options):
-            assert options == nvrtc.OPTIONS
-            self.module = load("kernel.cu", code, device.mode, device.arch)
-
-        def get_function(self, name):
-            function = self.module.get_function(name)
-
-            def run(grid, block, args, shared_mem):
-                assert isinstance(grid, tuple)
-                assert isinstance(block, tuple)
-                inner = [a.inner if isinstance(a, Array) else a for a in args]
-                # CuPy has no null pointer: a zero of its size stands for it.
-                pointers = [p.pointer for p in function.parameters]
-                inner = [
-                    None if p and type(a) is np.uint64 and a == 0 else a for p, a in zip(pointers, inner, strict=True)
-                ]
-                limit = run.max_dynamic_shared_size_bytes
-                launch = functools.partial(function, grid, block, inner, shared_mem=shared_mem, shared_limit=limit)
-                return launch() if captured is None else captured.append(launch)
-
-            run.max_dynamic_shared_size_bytes = 48 * 1024
-            return run
-
-    def taken(name, inner):
-        log.append(f"{Stream.current[-1].name} takes {name}")
-        return Array(inner)
-
-    def from_dlpack(array):
-        return taken("DLPack", array.__dlpack__(stream=Stream.current[-1].name))
-
-    def ascontiguousarray(array, dtype=None):
-        if array.c_contiguous and (dtype is None or dtype == array.dtype):  # None equals float64, to NumPy
-            return array
-        log.append(f"{Stream.current[-1].name} copies")
-        return Array(device.upload(device.download(array.inner).astype(dtype or array.dtype)))
-
-    def device_count():
-        if devices_error:
-            raise devices_error
-        return count
-
-    module = ModuleType("cupy")
-    module.__version__ = "14.2.0"
-    module.empty = lambda shape, dtype: (
-        log.append(f"{Stream.current[-1].name} allocates") or Array(device.empty(shape, dtype))
-    )
-    module.RawModule = RawModule
-    module.get_default_memory_pool = lambda: SimpleNamespace(free_bytes=lambda: 5)
-    runtime = SimpleNamespace(
-        is_hip=is_hip,
-        getDeviceCount=device_count,
-        getDeviceProperties=lambda index: {"name": b"Stand-in GPU"},
-        runtimeGetVersion=lambda: 13020,
-        driverGetVersion=lambda: 12080,
-        memGetInfo=device.memory,
-        pointerGetAttributes=lambda address: SimpleNamespace(device=0 if address else 1),
-    )
-    Stream.current.append(Stream("the caller's"))
-    module.cuda = ModuleType("cupy.cuda")
-    vars(module.cuda).update(
-        Device=Device, Stream=Stream, runtime=runtime, get_current_stream=lambda: Stream.current[-1]
-    )
-    module.ndarray, module.from_dlpack, module.ascontiguousarray = Array, from_dlpack, ascontiguousarray
-    module.asarray = lambda array: taken("an array interface", array.inner)
-    module.log = log
-    return module
-
-
-def test_a_usable_device_is_recognised(probing):
-    skip_without_compiler()
-    found = probing(stand_in())
-    assert found.usable
-    assert found.device_name == "Stand-in GPU"
-    assert found.versions == {"cupy": "14.2.0", "runtime": "13.2", "driver": "12.8"}
-    assert found.reason == "Stand-in GPU (CuPy 14.2.0, CUDA 13.2)."
-    assert CupyBackend().describe() == "Stand-in GPU, cupy 14.2.0, runtime 13.2, driver 12.8"
-
-
-@pytest.mark.parametrize(
-    ("trouble", "words"),
-    [
-        ({"count": 0}, "the driver knows no CUDA device."),
-        ({"is_hip": True}, "this CuPy is built for ROCm, not for CUDA."),
-        (
-            {"devices_error": RuntimeError("insufficient driver")},
-            "no CUDA device answers: RuntimeError: insufficient driver.",
-        ),
-        ({"wrong": True}, "a trial kernel on Stand-in GPU gave a wrong result."),
-        ({"device": EmulatorDevice}, "a trial on Stand-in GPU failed: MemoryError"),
-    ],
-)
-def test_unusable_devices_are_explained(probing, trouble, words):
-    skip_without_compiler()
-    if "device" in trouble:
-        trouble = {"device": EmulatorDevice(memory_limit=4)}
-    found = probing(stand_in(**trouble))
-    assert not found.usable
-    assert words in found.reason
-    assert found.versions["cupy"] == "14.2.0"
+from tests.support.assertions import assert_labels, assert_same
+from tests.support.cupy_stand_in import stand_in
 
 
 def test_whole_iterations_through_cupys_calls(monkeypatch):
@@ -320,7 +33,7 @@ def test_whole_iterations_through_cupys_calls(monkeypatch):
     X = rng.standard_normal((60, 9)).astype(np.float32)
     run = CupyBackend(CupyDevice()).load(X).start(X[:4])
     run.assign()
-    assert np.array_equal(run.labels(), nearest(X, X[:4]))
+    assert_labels(run.labels(), X, X[:4])
     run.update()
     steps = run.advance(12, -1.0)
     assert len(steps) > GRAPH_ITERATIONS  # launched one by one at first, then in a graph
@@ -329,7 +42,7 @@ def test_whole_iterations_through_cupys_calls(monkeypatch):
     centers = run.centers()
     assert np.array_equal(centers, plain.centers())
     run.assign(move=False)
-    assert np.array_equal(run.labels(), nearest(X, centers))
+    assert_labels(run.labels(), X, centers)
     assert run.inertia() > 0
 
 
@@ -446,7 +159,7 @@ def test_auto_goes_where_the_rows_lie(cupy_over):
             got = KMeans(4, random_state=0, backend=backend).fit(kind(device.upload(X)))
             assert got.backend_ == "cupy"
             assert type(got.labels_) is type(got.cluster_centers_) is cupy.ndarray
-            assert same(got, want)
+            assert_same(got, want)
         with pytest.raises(ValueError, match=r"X lies on CUDA device 0, and backend='numpy'.*X\.cpu\(\)"):
             KMeans(4, backend="numpy").fit(kind(device.upload(X)))
     there = EmulatorDevice(index=3)
@@ -466,7 +179,7 @@ def test_bfloat16_of_any_library_is_taken_as_integers(cupy_over):
     bits = (X.view(np.uint32) >> 16).astype(np.uint16)
     want = KMeans(4, random_state=0, backend="numpy").fit(bfloat16_values(bits).astype(np.float64))
     got = KMeans(4, random_state=0).fit(Tensor(device.upload(bits), dtype=Named(name="torch.bfloat16")))
-    assert same(got, want)
+    assert_same(got, want)
     with pytest.raises(TypeError, match=r"An array of torch\.float8_e5m2 on a device cannot be read; convert it"):
         KMeans(4).fit(Tensor(device.upload(bits), dtype=Named(name="torch.float8_e5m2")))
 

@@ -16,7 +16,7 @@ from gpukmeans.engine.seeding.parallel import kmeans_parallel
 from gpukmeans.engine.seeding.plusplus import kmeans_plusplus, many_kmeans_plusplus
 from tests.emulator import EmulatorDevice
 from tests.emulator.testing import skip_without_compiler
-from tests.intake.test_device_input import BFloat16Array
+from tests.support.bfloat16_array import BFloat16Array
 from tests.support.launches.common import ROW_DTYPES, watched
 
 F64 = np.dtype(np.float64)

@@ -20,8 +20,8 @@ from gpukmeans.datasets import near_ties
 from gpukmeans.exact.sums import exact_total
 from tests.emulator import EmulatorDevice
 from tests.emulator.testing import skip_without_compiler
+from tests.support.assertions import assert_labels
 from tests.support.launches.common import ROW_DTYPES, rows_and_centers
-from tests.support.oracles import nearest
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -102,7 +102,7 @@ def test_to_the_end_in_one_go(dtype, weighted):
     assert len(steps) > 8  # graphs have been replayed
     assert steps[-1][0] == 0
     assert sum(step[5] for step in steps) > 300  # rows were skipped
-    assert np.array_equal(run.labels(), nearest(X, run.assigned_centers()))
+    assert_labels(run.labels(), X, run.assigned_centers())
 
 
 @pytest.mark.parametrize("limit", [1, 2, 4, 5, 9, 12])
@@ -206,7 +206,7 @@ def test_centers_that_meet_are_one_candidate():
     assert after[0].n_empty == 1
     steps, run = check(X, C)
     assert len(steps) == 2
-    assert np.array_equal(run.labels(), nearest(X, run.assigned_centers()))
+    assert_labels(run.labels(), X, run.assigned_centers())
     assert (run.labels()[:10] == 0).all()
 
 
@@ -215,7 +215,7 @@ def test_equal_centers_that_are_given_do_not_stop_it():
     C[4] = C[1]
     steps, run = check(X, C)
     assert steps[0][7] == 1
-    assert np.array_equal(run.labels(), nearest(X, C))
+    assert_labels(run.labels(), X, C)
 
 
 # ---- what it costs ----------------------------------------------------------------------------------------------
@@ -286,11 +286,11 @@ def test_centers_and_rows_far_from_all_others_count(dtype):
     assert np.isinf(rows.table.device.download(rows.table.facts.norms)[[i, j]]).all()
     run = rows.start(C)
     run.assign()
-    assert np.array_equal(run.labels(), nearest(X, C))
+    assert_labels(run.labels(), X, C)
     assert run.labels()[i] == 2
     run = rows.start(C[2:])
     run.assign()
-    assert np.array_equal(run.labels(), nearest(X, C[2:]))
+    assert_labels(run.labels(), X, C[2:])
 
 
 # ---- the words of kernels/control.cuh ---------------------------------------------------------------------------
@@ -309,7 +309,7 @@ def words_of(file, name):
         ("control.cuh", "FactWord", Fact, ["FACT_WORDS"]),
         ("control.cuh", "ScaleWord", Scale, ["SCALE_WORDS"]),
         ("control.cuh", "HistoryWord", History, ["HISTORY_WORDS"]),
-        ("update_centers.cu", "Measure", Measure, ["N_MEASURES"]),
+        ("score_facts.cuh", "Measure", Measure, ["N_MEASURES"]),
     ],
 )
 def test_words_are_those_of_the_kernels(file, name, words, end):

@@ -14,6 +14,7 @@ from gpukmeans.datasets import near_ties
 from gpukmeans.engine.lloyd import lloyd
 from tests.emulator import EmulatorDevice
 from tests.emulator.testing import skip_without_compiler
+from tests.support.assertions import assert_same
 from tests.support.launches.common import ROW_DTYPES, rows_and_centers
 
 
@@ -32,14 +33,6 @@ def fitted(X, backend, k=5, **params):
     return KMeans(k, backend=backend, **params).fit(X, sample_weight=weight)
 
 
-def assert_same(a, b):
-    assert np.array_equal(a.labels_, b.labels_)
-    assert np.array_equal(a.cluster_centers_, b.cluster_centers_)
-    assert (a.inertia_, a.n_iter_) == (b.inertia_, b.n_iter_)
-    kept = [(i.init, i.iteration, i.n_moved, i.shift) for i in a.fit_report_.iterations]
-    assert kept == [(i.init, i.iteration, i.n_moved, i.shift) for i in b.fit_report_.iterations]
-
-
 @ROW_DTYPES
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("tol", [0.0, 1e-2])
@@ -50,8 +43,8 @@ def test_together_and_alone_end_in_the_same_bits(dtype, weighted, tol, monkeypat
     together = fitted(X, CupyBackend(device), tol=tol, sample_weight=weight)
     monkeypatch.setattr(tuning, "RUNS_TOGETHER", 1)
     alone = fitted(X, CupyBackend(lonely), tol=tol, sample_weight=weight)
-    assert_same(together, alone)
-    assert_same(together, fitted(X, "numpy", tol=tol, sample_weight=weight))
+    assert_same(together, alone, history=True)
+    assert_same(together, fitted(X, "numpy", tol=tol, sample_weight=weight), history=True)
     assert device.n_launches < lonely.n_launches
 
 
@@ -59,14 +52,14 @@ def test_a_few_at_a_time(monkeypatch):
     X = case(90, 3, np.float32)
     want = fitted(X, "numpy")
     monkeypatch.setattr(tuning, "RUNS_TOGETHER", 4)  # 6 runs: 4, then 2
-    assert_same(fitted(X, CupyBackend(EmulatorDevice(mode="check", order="random", seed=2))), want)
+    assert_same(fitted(X, CupyBackend(EmulatorDevice(mode="check", order="random", seed=2))), want, history=True)
 
 
 def test_k_means_plusplus_and_given_weights_of_zero():
     X = case(120, 4, np.float64)
     weight = (np.arange(120) % 3 > 0).astype(np.float64)
     want = fitted(X, "numpy", init="k-means++", sample_weight=weight)
-    assert_same(fitted(X, CupyBackend(EmulatorDevice()), init="k-means++", sample_weight=weight), want)
+    assert_same(fitted(X, CupyBackend(EmulatorDevice()), init="k-means++", sample_weight=weight), want, history=True)
 
 
 @pytest.mark.filterwarnings("ignore:Number of distinct clusters")
@@ -79,7 +72,7 @@ def test_runs_that_the_device_gives_up_start_over_alone(case_):
         X = np.repeat(rng.standard_normal((8, 2)), 5, axis=0)  # the start draws the same point twice
     else:
         X = np.round(rng.standard_normal((30, 1)))
-    assert_same(fitted(X, CupyBackend(EmulatorDevice()), k=6), fitted(X, "numpy", k=6))
+    assert_same(fitted(X, CupyBackend(EmulatorDevice()), k=6), fitted(X, "numpy", k=6), history=True)
 
 
 def test_a_run_that_is_given_up_takes_no_other_along():

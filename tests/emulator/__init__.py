@@ -4,7 +4,7 @@ Every thread of a block is a fiber; barriers and warp collectives switch between
 each memory access is watched, so that races, reads of unset shared memory, and accesses that are misaligned or out of
 bounds end the launch with the kernel's own line, under any order.
 
-What it cannot see: bank conflicts, occupancy, speed, the inner rounding of tensor cores, and memory-order faults
+What it does not model: bank conflicts, occupancy, speed, the inner rounding of tensor cores, and memory-order faults
 beyond release and acquire.  It accepts intrinsics that NVRTC rejects on old architectures: the compile matrix
 (test_compile_matrix.py) is the other half of the proof.
 

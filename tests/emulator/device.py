@@ -114,7 +114,7 @@ class EmulatorDevice:
         return array
 
     def adopt(self, array: Any, dtype: np.dtype[Any] | None) -> DeviceArray:
-        """The array itself; a copy where another dtype is asked for.  Such arrays are always C-contiguous.
+        """The array itself; a copy where another dtype is requested.  Such arrays are always C-contiguous.
 
         Arrays of another kind hand theirs over by DLPack, as far as that goes here.
         """
@@ -179,20 +179,20 @@ class EmulatorDevice:
         return launches
 
     def address(self, array: DeviceArray) -> int:
-        """Where the array lies."""
+        """The address of the array."""
         return array.address
 
 
 def _like_to_like(verb: str, array: Any, source: Any, what: str) -> None:
     if array.shape != source.shape or array.dtype != source.dtype:
         raise ValueError(
-            f"{verb} copies like to like: the device array has shape {array.shape} and dtype {array.dtype}, "
+            f"{verb} needs equal shapes and dtypes: the device array has shape {array.shape} and dtype {array.dtype}, "
             f"the {what} array {source.shape} and {source.dtype}"
         )
 
 
 class Stage:
-    """Copies as late as they may be: none is done before `receive` asks for it.
+    """Copies as late as possible: none is done before `receive`.
 
     Between two uses the array on the device holds 0xff, and verbs out of turn raise.
     """

@@ -17,9 +17,9 @@ from .runtime import LOCK, runtime
 class DeviceArray:
     """A C-contiguous array in emulated device memory.
 
-    It is no ndarray on purpose: host code that computes with it would work on the emulator and not on a GPU, or the
-    other way round.  It has what CuPy's arrays have and backends need: shape, dtype, size, nbytes, slices along the
-    first axis, reshape and view; and what tells callers' arrays on a device from others: __dlpack_device__ and get.
+    It is deliberately no ndarray: host code that computes with one would work on the emulator but not on a GPU.  It has
+    the attributes of CuPy's arrays that backends need (shape, dtype, size, nbytes, slices along the first axis, reshape
+    and view) and those that distinguish callers' arrays on a device from others (__dlpack_device__ and get).
     """
 
     def __init__(self, owner: object, address: int, shape: tuple[int, ...], dtype: np.dtype[Any]):
@@ -54,7 +54,7 @@ class DeviceArray:
         return 2, getattr(self._owner, "index", 0)
 
     def get(self) -> NDArray[Any]:
-        """A host copy, which a caller asks for by name."""
+        """A host copy, made on request."""
         return self.host_view().copy()
 
     def __array__(self, *_: object, **__: object) -> NDArray[Any]:
@@ -94,7 +94,7 @@ class DeviceArray:
 
 
 class _Owner:
-    """Owns one allocation; its death frees it."""
+    """Owns one allocation, and frees it when it is collected."""
 
     __slots__ = ("__weakref__", "index")
 

@@ -16,7 +16,7 @@ from .runtime import LOCK, Options, Statistics, runtime
 
 ORDERS = ("forward", "reverse", "random")  # as enum Order in cuda/runtime/state.h
 
-# Dynamic shared memory that a kernel gets without asking, and what it can ask for, in KiB (CUDA C++ programming guide,
+# Dynamic shared memory that a kernel gets by default, and at most on request, in KiB (CUDA C++ programming guide,
 # technical specifications per compute capability).
 SHARED_BYTES = 48 * 1024
 MOST_SHARED_BYTES = {75: 64, 80: 163, 86: 99, 87: 163, 89: 99, 90: 227, 100: 227, 103: 227, 120: 99}
@@ -86,7 +86,7 @@ class Module:
         self.library.cuemu_kernels.restype = ctypes.c_char_p
         self.names = self.library.cuemu_kernels().decode().split()
 
-    @functools.cache  # noqa: B019 - modules live as long as the process
+    @functools.cache  # noqa: B019 - modules stay loaded until the process ends
     def get_function(self, name: str) -> Kernel:
         """The kernel of that name."""
         if name not in self.names:
@@ -115,23 +115,23 @@ class Kernel:
 
     def _cell(self, index: int, parameter: Parameter, argument: Any) -> np.ndarray[Any, Any]:
         """The argument's bytes.  A wrong dtype is silent garbage on a GPU, so here it is an error."""
-        given = (
-            f"argument {index} is {argument!r}"
-            if not isinstance(argument, np.generic)
-            else (f"argument {index} is the {argument.dtype} {argument}")
-        )
+
+        def error(why: str) -> EmulatorError:
+            shown = f"the {argument.dtype} {argument}" if isinstance(argument, np.generic) else repr(argument)
+            return self._fail(f"argument {index} is {shown}; the parameter is {parameter}: {why}")
+
         if parameter.pointer:
             if argument is None:
                 return np.zeros(1, np.uint64)
             if not isinstance(argument, DeviceArray):
-                raise self._fail(f"{given}; the parameter is {parameter}: pass a device array or None")
+                raise error("pass a device array or None")
             if parameter.dtype is not None and argument.dtype != parameter.dtype:
-                raise self._fail(f"{given}; the parameter is {parameter}: pass an array of that dtype")
+                raise error("pass an array of that dtype")
             return np.array([argument.address], np.uint64)
         if not isinstance(argument, np.generic):
-            raise self._fail(f"{given}; the parameter is {parameter}: pass a NumPy scalar, np.{parameter.dtype}(...)")
+            raise error(f"pass a NumPy scalar, np.{parameter.dtype}(...)")
         if argument.dtype != parameter.dtype:
-            raise self._fail(f"{given}; the parameter is {parameter}: pass np.{parameter.dtype}(...)")
+            raise error(f"pass np.{parameter.dtype}(...)")
         return np.array([argument])
 
     def __call__(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import re
-import warnings
 
 import numpy as np
 import pytest
@@ -12,75 +11,22 @@ from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 
 from gpukmeans import KMeans, fit_many
-from gpukmeans.arrays.on_device import BFLOAT16, DeviceInput, host_copy
+from gpukmeans.arrays.on_device import BFLOAT16, DeviceInput
 from gpukmeans.backends.cpu.backend import NumpyBackend
 from gpukmeans.backends.cuda import tuning
 from gpukmeans.backends.cuda.backend import CupyBackend
 from gpukmeans.datasets import near_ties
 from gpukmeans.engine.tolerance import mean_variance
-from tests.emulator import EmulatorDevice, EmulatorError
+from tests.emulator import EmulatorDevice
 from tests.emulator.testing import skip_without_compiler
-from tests.support.launches.common import DTYPES, ROW_DTYPES, watched
+from tests.support.assertions import story
+from tests.support.launches.common import DTYPES, ROW_DTYPES
+from tests.support.many_problems import assert_same, emulated, one_by_one, problems, weights_of
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _compiler():
     skip_without_compiler()
-
-
-def emulated(order="random", seed=1):
-    return CupyBackend(EmulatorDevice(mode="check", order=order, seed=seed))
-
-
-def problems(dtype=np.float32, n_problems=3, n=70, d=5, seed=0):
-    """Blobs; of floats, about places and of sizes that differ much."""
-    local = np.random.default_rng(seed)
-    X = 40 * local.integers(1, 5, (n_problems, n, d)) + 6 * local.standard_normal((n_problems, n, d))
-    if dtype != np.uint8:
-        place = np.arange(n_problems)[:, None, None]
-        X = X * 10.0 ** (2 * place - 3) + 1e6 * place
-    return X.clip(0, 255).astype(dtype) if dtype == np.uint8 else X.astype(dtype)
-
-
-def weights_of(n_problems, n, seed=1):
-    local = np.random.default_rng(seed)
-    return (
-        local.uniform(0, 2, (n_problems, n))
-        * (local.random((n_problems, n)) > 0.2)
-        * 3.0 ** np.arange(n_problems)[:, None]
-    )
-
-
-def one_by_one(X, k, weights=None, backend="numpy", **params):
-    init = params.pop("init", "k-means++")
-    stacked = not isinstance(init, str) and np.ndim(init) == 3
-    models = []
-    for i, rows in enumerate(X):
-        own = init[i] if stacked else init
-        models.append(KMeans(k, init=own, backend=backend, **params).fit(rows, sample_weight=weights and weights[i]))
-    return models
-
-
-def story(model):
-    return [(i.init, i.iteration, i.n_moved, i.shift, i.n_relocated) for i in model.fit_report_.iterations]
-
-
-def assert_same(got, want):
-    assert len(got) == len(want)
-    for a, b in zip(got, want, strict=True):
-        assert np.array_equal(host_copy(a.labels_), b.labels_)
-        assert np.array_equal(host_copy(a.cluster_centers_), b.cluster_centers_)
-        assert a.cluster_centers_.dtype == b.cluster_centers_.dtype
-        assert (a.inertia_, a.n_iter_, a.n_features_in_) == (b.inertia_, b.n_iter_, b.n_features_in_)
-        assert story(a) == story(b)
-
-
-def differs(got, want):
-    try:
-        assert_same(got, want)
-    except AssertionError:
-        return True
-    return False
 
 
 # ---- the law --------------------------------------------------------------------------------------------------------
@@ -350,103 +296,3 @@ def test_words_for_what_is_not_allowed():
         fit_many(X, 3, tol=-1)
     with pytest.raises(ValueError, match="problem 0: The shape of the initial centers"):
         fit_many(X, 3, init=X[:, :4], backend=emulated())
-
-
-# ---- launches and memory --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("params", [{}, {"n_init": 3}, {"init": "random", "n_init": 2}], ids=str)
-def test_launches_do_not_grow_with_the_number_of_problems(params):
-    """The same problem again and again: no other takes longer."""
-    X = problems(np.float32, 1)
-    counts = []
-    for n_problems in (2, 5):
-        device = EmulatorDevice()
-        fit_many(np.repeat(X, n_problems, axis=0), 5, backend=CupyBackend(device), random_state=0, **params)
-        counts.append(device.n_launches)
-    assert counts[0] == counts[1]
-
-
-def test_neither_do_looks_at_the_device(monkeypatch):
-    X = problems(np.float32, 1)
-    counts = []
-    for n_problems in (2, 9):
-        device = EmulatorDevice()
-        download, upload = device.download, device.upload
-        moved = []
-        monkeypatch.setattr(device, "download", lambda array, go=download, to=moved: to.append(0) or go(array))
-        monkeypatch.setattr(device, "upload", lambda array, go=upload, to=moved: to.append(1) or go(array))
-        fit_many(np.repeat(X, n_problems, axis=0), 5, backend=CupyBackend(device), random_state=0)
-        counts.append(len(moved))
-    assert counts[0] == counts[1]
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_as_many_at_a_time_as_memory_holds(dtype, monkeypatch):
-    X = problems(dtype, 5, 140)
-    want = one_by_one(X, 4, random_state=0, n_init=2)
-    device = EmulatorDevice()
-    share = 2**30 // tuning.problems_at_a_time((140, 5), np.dtype(dtype), 4, 2, 2**30, weighted=False)
-    monkeypatch.setattr(tuning, "BATCH_BYTES", 2 * share + share // 2)
-    most = CupyBackend(device).problems_at_a_time((140, 5), np.dtype(dtype), 4, 2, weighted=False)
-    assert most == 2
-    assert_same(fit_many(X, 4, backend=CupyBackend(device), random_state=0, n_init=2), want)
-
-
-@pytest.mark.parametrize(("dtype", "weighted"), [(np.uint8, False), (np.float32, True), (np.float64, False)])
-@pytest.mark.parametrize(("n", "d", "k", "n_init"), [(500, 16, 8, 1), (300, 3, 60, 1), (300, 70, 20, 3)])
-def test_memory_is_what_was_reckoned_with(dtype, weighted, n, d, k, n_init):
-    """`tuning.problems_at_a_time` leaves out small change."""
-    X = problems(dtype, 3, n, d)
-    weights = weights_of(3, n) if weighted else None
-    device = EmulatorDevice()
-    backend = CupyBackend(device)
-    room = 1 << 30
-    share = room / tuning.problems_at_a_time((n, d), X.dtype, k, n_init, room, weighted=weighted)
-    fit_many(X, k, backend=backend, sample_weight=weights, random_state=0, n_init=n_init, max_iter=1)
-    assert device.peak_bytes <= 3 * share + 4096
-    assert device.peak_bytes >= 1.5 * share
-    assert device.bytes_in_use == 0
-
-
-def test_which_problems_go_together():
-    def together(n, k, n_runs=1, room=1 << 30):
-        return tuning.problems_at_a_time((n, 16), np.dtype(np.float32), k, n_runs, room, weighted=False)
-
-    assert together(500, 8) > 1000
-    assert together(65536, 64) > 1
-    assert together(200_000, 8) <= 1  # one fills the device
-    assert together(500, 65) == 0  # the few-center kernel does not reach
-    assert together(500, 8, 100_000) == 0  # a grid has no room for so many runs
-    assert together(10, 2, room=1 << 60) <= min(2**31 // 10, 65535)
-
-
-# ---- faults ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("good", "bad"),
-    [
-        ("offsets += (long long)problem * n_steps * (4 * QUAD);", ""),
-        ("const int row = problem * n + int(place);", "const int row = int(place);"),
-        ("scale += (long long)problem * d;", ""),
-        ("unit += (long long)problem_index() * d;", ""),
-        ("weights[first + i] : 1.0", "weights[i] : 1.0"),
-        ("int(blockIdx.z * gridDim.y + blockIdx.y)", "int(blockIdx.z + gridDim.z * blockIdx.y)"),
-        ("  X += problem * n * d;\n  if (weights) weights += problem * n;\n  C += run", "  C += run"),
-        ("  labels += (long long)(run - problem) * n;", "  labels += (long long)run * n;"),
-        ("tolerance += run;", ""),
-    ],
-)
-def test_a_wrong_stride_is_seen(good, bad):
-    X, weights = problems(np.uint8, 3, 140, 5, seed=2).astype(np.float32), weights_of(3, 140)
-    X = X * 1.5 ** np.arange(3, dtype=np.float32)[:, None, None] + X[::-1] / 7
-    device = watched(faults=[(good, bad)])
-    params = {"random_state": 0, "n_init": 2, "tol": 0.03}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            got = fit_many(X, 6, sample_weight=weights, backend=CupyBackend(device), **params)
-        except EmulatorError:  # it reads or writes what is not its own
-            return
-    assert differs(got, one_by_one(X, 6, [*weights], **params))

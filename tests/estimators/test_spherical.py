@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_digits
-from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics.pairwise import cosine_distances
 from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.estimator_checks import check_estimator
@@ -28,22 +28,9 @@ from gpukmeans.estimators import spherical
 from gpukmeans.exact.unit_rows import unit_rows
 from tests.emulator import EmulatorDevice
 from tests.emulator.testing import skip_without_compiler
+from tests.support.directions import directions, fitted
 from tests.support.oracles import inertia, nearest
 from tests.support.small_fits import equal, same
-
-
-def directions(n=90, d=6, dtype=np.float64, seed=0, spread=0.6):
-    """Rows around five directions, of very different lengths."""
-    local = np.random.default_rng(seed)
-    X = local.standard_normal((5, d))[local.integers(0, 5, n)] + spread * local.standard_normal((n, d))
-    if dtype == np.uint8:
-        return np.abs(20 * X).clip(0, 255).astype(dtype)
-    return (X * 10.0 ** local.uniform(-3, 3, (n, 1))).astype(dtype)
-
-
-def fitted(X, k=4, weight=None, **params):
-    return SphericalKMeans(k, **{"backend": "numpy", "random_state": 0, **params}).fit(X, sample_weight=weight)
-
 
 # ---- the algorithm ---------------------------------------------------------------------------------------------------
 
@@ -133,15 +120,9 @@ def test_bounds_hold_though_centers_are_moved_to_the_sphere():
         X = directions(n, 24, spread=spread)
         plain = fitted(X, k, tol=0.0, max_iter=25, backend=NumpyBackend(skip=False, screen=False, project=False))
         quick = fitted(X, k, tol=0.0, max_iter=25)
-        assert same_bits(plain, quick)
+        assert same(plain, quick)
         assert sum(record.n_skipped for record in quick.fit_report_.iterations) > n
         assert not sum(record.n_skipped for record in plain.fit_report_.iterations)
-
-
-def same_bits(one, other):
-    return equal(one.labels_, other.labels_) and equal(one.cluster_centers_, other.cluster_centers_) and (
-        (one.inertia_, one.n_iter_) == (other.inertia_, other.n_iter_)
-    )  # fmt: skip
 
 
 # ---- laws ------------------------------------------------------------------------------------------------------------
@@ -167,7 +148,7 @@ def test_every_backend_ends_in_the_same_bits(cuda_backend, dtype, weighted):
     weight = np.random.default_rng(2).uniform(0.5, 2, 140).astype(np.float32) if weighted else None
     for params in ({}, {"init": "random", "n_init": 2, "tol": 0.0}, {"init": "k-means||"}, {"init": X[:6] + 1.0}):
         host, there = fitted(X, 6, weight, **params), fitted(X, 6, weight, **params, backend=cuda_backend)
-        assert same_bits(host, there)
+        assert same(host, there)
         assert np.array_equal(there.predict(X), host.labels_)
         assert there.score(X, sample_weight=weight) == host.score(X, sample_weight=weight) == -host.inertia_
     assert there.backend_ == "cupy"
@@ -184,7 +165,7 @@ def test_rows_on_a_device_are_clustered_there(dtype, zeros):
     there, host, backend = device.upload(X), X.astype(np.float64) if dtype == np.float16 else X, CupyBackend(device)
     for params in ({}, {"init": lambda rows, k, random_state: rows[1 : k + 1]}):
         model, want = fitted(there, backend=backend, **params), fitted(host, **params)
-        assert same_bits(model, want)
+        assert same(model, want)
         for found in (model.labels_, model.cluster_centers_, model.predict(there), model.transform(there)):
             assert type(found) is type(there)
         assert equal(model.predict(there), want.labels_)
@@ -207,89 +188,6 @@ def test_digits_come_out_better_than_by_chance():
     from sklearn.metrics import adjusted_rand_score
 
     assert adjusted_rand_score(fitted(X, 10, n_init=3).labels_, y) > 0.5
-
-
-# ---- rows and centers without a direction ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("weighted", [False, True])
-def test_rows_of_zeros_take_no_part(backend, weighted):
-    X = directions(70)
-    weight = np.random.default_rng(6).uniform(0.5, 2, 70) if weighted else None
-    zeros = [0, 7, 69]
-    rest = np.delete(np.arange(70), zeros)
-    X[zeros] = 0
-    model = fitted(X, 4, weight, backend=backend)
-    others = fitted(X[rest], 4, None if weight is None else weight[rest], backend=backend)
-    assert np.array_equal(model.cluster_centers_, others.cluster_centers_)
-    assert np.array_equal(model.labels_[rest], others.labels_)
-    assert not model.labels_[zeros].any()
-    lost = 3.0 if weight is None else float(sum(Fraction(w) for w in weight[zeros].tolist()))
-    assert model.inertia_ == others.inertia_ + lost
-    assert model.score(X, sample_weight=weight) == -model.inertia_
-    assert np.array_equal(model.predict(X), model.labels_)
-    assert (model.transform(X)[zeros] == 1.0).all()
-    assert model.predict(X[zeros]).tolist() == [0, 0, 0]
-    assert model.score(X[zeros]) == -3.0
-
-
-def test_callbacks_count_rows_of_zeros():
-    X = directions(70)
-    X[:5] = 0
-    told = []
-    model = fitted(X, 4, callback=lambda *words: told.append(words))
-    assert abs(told[-1][1] - model.inertia_) < 1e-12
-
-
-def test_too_few_directions():
-    X = directions(10)
-    X[2:] = 0
-    with pytest.raises(ValueError, match="Only 2 of 10 rows of X have a direction, the others are zero; n_clusters=3"):
-        fitted(X, 3)
-    with pytest.raises(ValueError, match="n_samples=2 should be >= n_clusters=3"):
-        fitted(X[:2], 3)
-    with pytest.raises(ValueError, match="sample_weight is zero for all rows but those"):
-        fitted(X, 2, np.append(np.zeros(9), 1.0))
-
-
-def test_rows_that_cancel_out_leave_their_center_where_it_was(backend):
-    X = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])
-    start = np.array([[1.0, 0.0], [0.8, 0.6]])
-    model = fitted(X, 2, np.array([1.0, 1.0, 1e-3]), init=[[0.0, -2.0], [0.0, 3.0]], max_iter=1, backend=backend)
-    assert np.isfinite(model.cluster_centers_).all()
-    far = fitted(np.array([[0.0, 1.0], [-1.0, 0.0], [1.0, 0.0]]), 2, init=[[0.0, 7.0], [0.0, -7.0]], backend=backend)
-    assert np.abs(np.linalg.norm(far.cluster_centers_, axis=1) - 1).max() < 1e-15
-    opposite = fitted(X[:2], 1, init=start[1:], backend=backend)
-    assert opposite.cluster_centers_.tolist() == unit_rows(start[1:])[0].tolist()
-    assert abs(opposite.inertia_ - 2.0) < 1e-15
-
-
-def test_given_centers_are_scaled_and_must_have_a_direction():
-    X = directions()
-    assert same(fitted(X, init=X[:4] * 8), fitted(X, init=X[:4]))
-    assert same(
-        fitted(X, init=lambda rows, k, random_state: rows[:k] * 3, n_init=1), fitted(X, init=unit_rows(X)[0][:4])
-    )
-    start = X[:4].copy()
-    start[2] = 0
-    with pytest.raises(ValueError, match="Row 2 of init is zero, which is no direction"):
-        fitted(X, init=start)
-    with pytest.raises(ValueError, match="Row 2 of the centers of init is zero"):
-        fitted(X, init=lambda rows, k, random_state: start)
-
-
-def test_empty_clusters_get_the_farthest_row(backend):
-    X = directions(50)
-    mean = unit_rows(X)[0].mean(axis=0)
-    model = fitted(X, 4, init=np.stack([mean, -mean, -mean * 2, -mean * 3]), tol=0.0, backend=backend)
-    assert len(set(model.labels_.tolist())) == 4
-    assert sum(record.n_relocated for record in model.fit_report_.iterations) > 0
-
-
-def test_fewer_directions_than_clusters_warn(backend):
-    with pytest.warns(ConvergenceWarning, match=r"Number of distinct clusters \(\d+\) found smaller than n_clusters"):
-        model = fitted(2.0 ** np.arange(20)[:, None] * directions(2)[[0, 1] * 10], 3, backend=backend)
-    assert len(set(model.labels_)) == 2
 
 
 # ---- the estimator ---------------------------------------------------------------------------------------------------

@@ -100,7 +100,7 @@ def test_every_evaluation_rounds_the_true_sum(case):
 
 
 def of_entries(X, C, labels):
-    """Of the values that are not zero, with a cluster without rows beside, whose center is not looked at."""
+    """Of the values that are not zero, with a cluster without rows beside, whose center is not read."""
     stored = sparse.coo_array(X)
     C = np.vstack([C, np.full(C.shape[1], np.nan, C.dtype)])
     counts = np.bincount(labels, minlength=len(C)).astype(float)

@@ -16,12 +16,12 @@ from gpukmeans.exact.unit_rows import unit_centers, unit_rows
 from tests.emulator.testing import skip_without_compiler
 from tests.support.launches.common import (
     IN_ORDER,
-    assert_fault_is_seen,
     launch,
     plain_warp_order,
     rows_and_centers,
     watched,
 )
+from tests.support.launches.faults import assert_fault_is_seen
 
 DTYPES = [np.uint8, np.float16, np.float32, np.float64]
 
@@ -124,7 +124,7 @@ FAULTS = {
     "squares over- or underflow": ("-(ilogb(most) + 1) : 0", "0 : 0"),
     "the power of two is one off": ("-(ilogb(most) + 1)", "-ilogb(most) + 1000"),
     "lanes keep their own largest": ("most = larger_magnitude(most, __shfl_xor_sync(EVERY_LANE, most, half));", ";"),
-    "one lane knows the sum": ("__shfl_sync(EVERY_LANE, warp_order_sum(square), 0)", "warp_order_sum(square)"),
+    "one lane has the sum": ("__shfl_sync(EVERY_LANE, warp_order_sum(square), 0)", "warp_order_sum(square)"),
     "the root is left out": ("__dsqrt_rn(sum)", "sum"),
     "multiplied by a rounded inverse": (
         "__ddiv_rn(scalbn(widen(x[f]), down), length)",

@@ -85,7 +85,7 @@ FOLDERS = [
     "backends",
     "exact",
     "certificates",
-    "arrays threads",
+    "arrays callers threads",
 ]
 DEPTH = {folder: depth for depth, line in enumerate(FOLDERS) for folder in line.split()}
 
@@ -167,6 +167,42 @@ def test_the_engine_and_the_mathematics_import_no_array_library_but_numpy(folder
     for path in paths:
         roots = {found.split(".")[0] for found in imported(ast.parse(path.read_text(encoding="utf-8")), path)}
         assert roots - set(sys.stdlib_module_names) <= {"numpy", "gpukmeans"}, path
+
+
+#: Functions that tell what kind of array a caller's value is, and bring it into another form.
+QUESTIONS = {"canonical", "host_copy", "host_view", "is_sparse", "is_torch", "on_device"}
+#: Functions that check rows and choose their backend.
+ANSWERS = {"check_rows", "check_weights", "check_places", "get_backend"}
+
+
+def imported_names(path):
+    """The names that a module imports from another module of the package, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gpukmeans"):
+            yield from (alias.name for alias in node.names)
+
+
+@pytest.mark.parametrize("names", [QUESTIONS, ANSWERS], ids=["questions", "answers"])
+def test_only_the_intake_asks_what_kind_of_array_is_given(names):
+    """Everything behind it gets a `Given`, which has the answers."""
+    asking = {module_name(path): names & set(imported_names(path)) for path in MODULES}
+    asking = {name: found for name, found in asking.items() if found and name != "backends"}
+    assert {folder_of(name) for name in asking} == {"intake"}, asking
+    assert set().union(*asking.values()) == names
+
+
+@pytest.mark.parametrize("folder", ["engine", "engine/seeding", "intake"])
+def test_nothing_is_asked_of_a_backend_by_getattr(folder):
+    """What a backend may lack has a default in backends/defaults.py."""
+    wrong = []
+    for path in sorted((PACKAGE / folder).glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "hasattr"):
+                owner = ast.unparse(node.args[0])
+                if owner in ("X", "problems", "jax"):  # of the caller, and modules
+                    continue
+                wrong.append(f"{module_name(path)}:{node.lineno}: {ast.unparse(node)}")
+    assert wrong == []
 
 
 def test_an_import_that_points_up_is_seen():

@@ -19,6 +19,7 @@ from gpukmeans.datasets import exact_ties, near_ties
 from tests.emulator import EmulatorDevice
 from tests.emulator.memory import DeviceArray
 from tests.emulator.testing import skip_without_compiler
+from tests.support.bfloat16_array import BFloat16Array
 from tests.support.small_fits import equal, rows, same
 
 DTYPES = ["uint8", "float16", "bfloat16", "float32", "float64"]
@@ -32,25 +33,6 @@ def _compiler():
 @pytest.fixture
 def device():
     return EmulatorDevice()
-
-
-class BFloat16Array:
-    """As CuPy and JAX have them: ml_dtypes' dtype, and a view as integers."""
-
-    class dtype:
-        def __str__(self):
-            return "bfloat16"
-
-    dtype = dtype()
-
-    def __init__(self, bits):
-        self.bits, self.shape = bits, bits.shape
-
-    def __dlpack_device__(self):
-        return self.bits.__dlpack_device__()
-
-    def view(self, dtype):
-        return self.bits.view(dtype)
 
 
 def on_both(device, X, dtype):

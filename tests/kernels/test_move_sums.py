@@ -8,6 +8,7 @@ import pytest
 from gpukmeans.exact.sums import Grid, weight_grid
 from tests.emulator.testing import skip_without_compiler
 from tests.support.launches.common import IN_ORDER, ROW_DTYPES, move, moves, rational_sums, rows_and_centers, watched
+from tests.support.launches.faults import assert_fault_is_seen, assert_planted, own_test
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -124,3 +125,56 @@ def test_only_listed_rows_are_looked_at():
     want = rational_sums(X[some], None, old[some], new[some], 1, grid)
     assert np.array_equal(sums, want)
     assert weight_sums.tolist() == [[17]]
+
+
+# ---- the tests can fail ----------------------------------------------------------------------------------------------
+
+
+def run_move(device, monkeypatch):
+    X, _ = rows_and_centers(700, 1, 5, np.float64)
+    old, new = moves(700, 3)
+    check(device, X, None, old, new, 3, blocks=1)
+
+
+def run_few_columns(device, monkeypatch):
+    X, _ = rows_and_centers(60, 1, 2, np.float32)
+    old, new = moves(60, 3)
+    check(device, X, None, old, new, 3, blocks=1)
+
+
+run_idle = own_test(globals(), "test_nothing_is_touched_without_moved_rows_or_when_stopped", {"N_OPEN": 1})
+
+#: A fault: the runner that fails on it, the good text, the bad text.
+FAULTS = {
+    "limbs are truncated": (run_move, "return (long long)rint(scaled);", "return (long long)scaled;"),
+    "entries are sorted too early": (run_move, "__syncthreads();  // the entries are complete", ""),
+    "entries are exchanged too early": (run_move, "__syncthreads();  // this exchange is complete", ""),
+    "entries in use are replaced": (run_move, "__syncthreads();  // the entries have been read", ""),
+    "the second limb is lost": (run_move, "if (LIMBS == 2 && sum1[c])", "if (false)"),
+    "rows do not leave": (run_move, "if (from >= 0) out =", "if (from > 99) out ="),
+    "the last cluster is not flushed": (
+        run_move,
+        "      flush();\n    }\n    __syncthreads()",
+        "    }\n    __syncthreads()",
+    ),
+    "groups share a row": (
+        run_few_columns,
+        "n_entries * (group + 1) / groups)",
+        "n_entries * (group + 1) / groups) + 1",
+    ),
+    "rows move while some are open": (
+        run_idle,
+        "if (control[STOP] || control[N_OPEN]) return;",
+        "if (control[STOP]) return;",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_planted_faults_are_caught(name, monkeypatch):
+    run, good, bad = FAULTS[name]
+    assert_fault_is_seen(name, lambda device: run(device, monkeypatch), good, bad)
+
+
+def test_planted_faults_are_really_planted():
+    assert_planted(FAULTS)

@@ -9,8 +9,10 @@ from gpukmeans.backends.cuda.control import Control, Fact
 from gpukmeans.datasets import exact_ties, near_ties
 from tests.emulator import EmulatorDevice, EmulatorError
 from tests.emulator.testing import skip_without_compiler
+from tests.support.assertions import assert_labels
 from tests.support.launches.common import IN_ORDER, watched
-from tests.support.launches.few import BYTE, DOUBLE, FLOAT, KINDS, Scaling, data, nearest_of_few
+from tests.support.launches.faults import assert_fault_is_seen, assert_planted, own_test
+from tests.support.launches.few import BYTE, DOUBLE, FLOAT, KINDS, Scaling, data, nearest_of_few, screen_of
 from tests.support.oracles import nearest
 
 HALF, BFLOAT = KINDS["Half"], KINDS["BFloat16"]
@@ -40,7 +42,7 @@ def check(kind, X, C, got, old=None):
     old = np.full(len(X), -1, np.int32) if old is None else old
     want = nearest(kind.widen(X), C)
     decided = np.setdiff1d(np.arange(len(X)), got.open_rows)
-    assert np.array_equal(got.labels[decided], want[decided])
+    assert_labels(got.labels, kind.widen(X), C, rows=decided, want=want, screen=screen_of(kind, X, C, got))
     assert np.array_equal(got.labels[got.open_rows], old[got.open_rows])
     assert np.isnan(got.limits[got.open_rows]).all()
     assert got.moved == {int(i): int(old[i]) for i in np.flatnonzero(got.labels != old)}
@@ -133,7 +135,7 @@ def test_the_screens_word_is_taken_where_exactness_is_not_asked_for():
     sure = certified(got)
     assert got.control[Control.N_UNCERTAIN] == 130 - len(sure) > 60
     assert got.control[Control.N_UNDECIDED] == got.control[Control.N_OPEN] == 0
-    assert np.array_equal(got.labels[sure], nearest(X, C)[sure])
+    assert_labels(got.labels, X, C, rows=sure, screen=screen_of(FLOAT, X, C, got))
     assert (got.labels >= 0).all()
     wide = ((X[:, None].astype(np.float64) - C[None]) ** 2).sum(axis=2)
     assert (wide[np.arange(130), got.labels] <= wide.min(axis=1) * (1 + 1e-2)).all()
@@ -158,7 +160,8 @@ def test_rows_whose_limit_is_not_reached_are_not_touched():
     limits[1::3] -= np.float32(0.5)
     got = nearest_of_few(watched("random", 2), FLOAT, X, C, labels=old, limits=limits, drift=drift)
     assert got.control[Control.N_SKIPPED] == above.sum()
-    assert np.array_equal(got.labels, np.where(above, old, want))
+    assert np.array_equal(got.labels[above], old[above])
+    assert_labels(got.labels, X, C, rows=~above, want=want, screen=screen_of(FLOAT, X, C, got))
     assert np.array_equal(got.limits[above], limits[above])
     assert (got.limits[~above] != limits[~above]).all()
     assert got.moved == {int(i): int(old[i]) for i in np.flatnonzero(~above & (old != want))}
@@ -172,7 +175,8 @@ def test_any_number_of_rows_may_be_left_of_a_warp(n_active):
     active[np.random.default_rng(n_active).permutation(64)[:n_active]] = True
     limits = np.where(active, np.float32(np.nan), np.float32(1))
     got = nearest_of_few(watched(), FLOAT, X, C, labels=np.full(70, 3, np.int32), limits=limits)
-    assert np.array_equal(got.labels, np.where(active, want, 3))
+    assert (got.labels[~active] == 3).all()
+    assert_labels(got.labels, X, C, rows=active, want=want, screen=screen_of(FLOAT, X, C, got))
     assert got.control[Control.N_SKIPPED] == 70 - n_active
 
 
@@ -254,7 +258,7 @@ def test_what_is_not_a_number_certifies_nothing(bad, exact):
     got = nearest_of_few(watched(), FLOAT, X, C, exact=exact, scaled=Scaling(256.0, np.zeros(16, np.float32)))
     assert 7 not in certified(got)
     rest = np.arange(40) != 7
-    assert np.array_equal(got.labels[rest], nearest(X[rest], C))
+    assert_labels(got.labels, X, C, rows=rest)
     facts = np.array([np.nan, 0, 0, 0], np.float32)
     X[7, 3] = 0
     got = nearest_of_few(watched(), FLOAT, X, C, facts=facts, exact=exact)
@@ -276,7 +280,7 @@ def test_certificates_hold_when_subnormals_are_flushed():
         small = (X * np.float32(size), C * np.float32(size))
         got = nearest_of_few(device, FLOAT, *small, scaled=Scaling(scale, np.zeros(16, np.float32)))
         want, sure = nearest(*small), certified(got)
-        assert np.array_equal(got.labels[sure], want[sure])
+        assert_labels(got.labels, small[0], small[1], rows=sure, want=want, screen=screen_of(FLOAT, *small, got))
         assert len(sure) >= n_certified
 
 
@@ -284,3 +288,80 @@ def test_too_many_tiles_fail_with_a_sentence():
     X, C = data(FLOAT, 3, 2, 4)
     with pytest.raises(EmulatorError, match="more than 64 centers need more registers"):
         nearest_of_few(watched(), FLOAT, X, C, tiles=16)
+
+
+# ---- the tests can fail ----------------------------------------------------------------------------------------------
+
+
+def run_screen(device, monkeypatch):
+    X, C = data(FLOAT, 70, 20, 37)
+    got = nearest_of_few(device, FLOAT, X, C)
+    check(FLOAT, X, C, got)
+    assert len(got.open_rows) == 0
+    assert len(certified(got)) > 60
+
+
+def run_screen_bytes(device, monkeypatch):
+    X, C = data(BYTE, 40, 5, 100)
+    got = nearest_of_few(device, BYTE, X, C)
+    check(BYTE, X, C, got)
+    assert len(certified(got)) > 30
+
+
+def run_screen_near_ties(device, monkeypatch):
+    for dtype, kind in ((np.float32, FLOAT), (np.float64, DOUBLE)):
+        X, C = near_ties(150, 10, 33, seed=1, dtype=dtype)
+        check(kind, X, C, nearest_of_few(device, kind, X, C))
+
+
+run_skips = own_test(globals(), "test_rows_whose_limit_is_not_reached_are_not_touched")
+run_unlabelled = own_test(globals(), "test_rows_without_a_label_are_never_skipped")
+run_dead = own_test(globals(), "test_dead_centers_never_win", 9)
+run_fast = own_test(globals(), "test_the_screens_word_is_taken_where_exactness_is_not_asked_for")
+run_not_numbers = own_test(globals(), "test_what_is_not_a_number_certifies_nothing", np.nan, True)
+
+#: A fault: the runner that fails on it, the good text, the bad text.
+FAULTS = {
+    "a run reads beyond its row": (run_screen, "f + e < d ? row[f + e] : Row{}", "row[f + e]"),
+    "the rows below take those above": (run_screen, "to_halves(strips8[a], s,", "to_halves(strips[a], s,"),
+    "the list of a warp is read too early": (run_screen, "  __syncwarp();\n", ""),
+    "places in lists are given twice": (
+        run_screen,
+        "return place + __popc(lanes & ((1u << lane) - 1));",
+        "return place;",
+    ),
+    "offsets of another column": (run_screen_bytes, "+ t * RUN + step % RUN_STEPS * QUAD + e", "+ t * RUN + e"),
+    "the second best is lost": (run_screen_near_ties, "    best.second = best.first;\n", ""),
+    "lanes do not compare their best": (
+        run_screen_near_ties,
+        "larger(smaller(a.first, b.first), larger(a.second, b.second))",
+        "larger(a.second, b.second)",
+    ),
+    "the radius of halves is forgotten": (run_screen_near_ties, "best.second > T(2) * radius", "best.second > T(0)"),
+    "undecided rows keep a limit": (run_screen_near_ties, ": NOT_A_NUMBER;", ": INFINITE;"),
+    "the radius of float64 is forgotten": (
+        run_screen_near_ties,
+        "second - best > fma(radius, second + best, underflow)",
+        "second > best",
+    ),
+    "where rows come from is lost": (run_skips, "moves.from[place] = from;", "moves.from[place] = label;"),
+    "limits are reached before they are": (run_skips, "drift_so_far[label] < limits", "drift_so_far[label] <= limits"),
+    "rows without a label are skipped": (run_unlabelled, "label >= 0 && ", ""),
+    "dead centers are candidates": (run_dead, "if (half_squares[center] == ", "if (1.0f == "),
+    "scores that are no numbers are trusted": (run_fast, "!exact && radius < T(INFINITE)", "!exact"),
+    "what is not a number is certain": (
+        run_not_numbers,
+        "return best.first - best.second > T(2) * radius",
+        "return !(best.first - best.second <= T(2) * radius)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_planted_faults_are_caught(name, monkeypatch):
+    run, good, bad = FAULTS[name]
+    assert_fault_is_seen(name, lambda device: run(device, monkeypatch), good, bad)
+
+
+def test_planted_faults_are_really_planted():
+    assert_planted(FAULTS)

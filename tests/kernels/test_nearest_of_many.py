@@ -7,106 +7,27 @@ import pytest
 
 import gpukmeans
 from gpukmeans.arrays.on_device import ROW_DTYPES, dtype_name
-from gpukmeans.backends.cuda import screen_tiles, tuning
+from gpukmeans.backends.cuda import screen_tiles
 from gpukmeans.backends.cuda.backend import CupyBackend
 from gpukmeans.backends.cuda.control import Control
 from gpukmeans.backends.cuda.device import nvrtc
-from gpukmeans.backends.cuda.screen_tiles import ScoreTile
-from gpukmeans.certificates.drift import lower_limit, upper_limit
 from tests.emulator import EmulatorDevice, EmulatorError
 from tests.emulator.testing import skip_without_compiler
+from tests.support.assertions import assert_labels, assert_same
 from tests.support.launches.common import IN_ORDER, ORDERS, watched
-from tests.support.launches.many import SMALL, Screen, plain_top_two, problem, values_of
-from tests.support.oracles import nearest
+from tests.support.launches.many import Screen, problem, values_of
+from tests.support.launches.many_checks import RESIDENT, STREAMED, check_candidates, check_screen
 
-RESIDENT, STREAMED = ScoreTile(**SMALL, CHUNK=2), ScoreTile(**SMALL, CHUNK=1, PANEL_STEPS=4)
 SHAPES = [(70, 65, 1), (40, 100, 33), (67, 129, 64), (33, 257, 200), (20, 100, 784)]
+
 EVERY_DTYPE = pytest.mark.parametrize("dtype", ROW_DTYPES, ids=dtype_name)
+
 SMALL_TILES = pytest.mark.parametrize("tile", [RESIDENT, STREAMED], ids=["resident", "streamed"])
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _compiler():
     skip_without_compiler()
-
-
-def check_screen(screen, rows, scores=None):
-    """Every listed row ends certified and right, or undecided."""
-    scores = screen.plain_scores() if scores is None else scores
-    best = plain_top_two(scores)
-    labels, undecided = screen.get("labels"), screen.undecided()
-    assert len(set(undecided.tolist())) == len(undecided)
-    for place, row in enumerate(undecided):
-        assert screen.get("best")[place] == best[row][0]
-        assert place >= screen.slots or screen.get("counts")[place] == 0
-    certain = np.setdiff1d(rows, undecided)
-    for row in certain:
-        assert labels[row] == best[row][2]
-        assert best[row][0] - best[row][1] > 1.99 * screen.radii[row]
-    for row in undecided:
-        assert best[row][0] - best[row][1] < 2.01 * screen.radii[row]
-    living = np.setdiff1d(np.arange(screen.k), screen.dead)
-    X, C = values_of(screen.X, screen.dtype), screen.C.astype(np.float64)
-    assert np.array_equal(labels[certain], living[nearest(X[certain], C[living])])
-    check_limits(screen, scores, certain, living)
-    assert np.isnan(screen.get("uppers")[undecided]).all()
-    assert (screen.get("lowers")[np.setdiff1d(np.arange(screen.n), certain)] == screen.old_lowers).all()
-    screen.check_moves(rows)
-    return certain, undecided
-
-
-def check_limits(screen, scores, rows, living):
-    """The limits are on the safe side of the distances to one's own and to other centers, and not far from them."""
-    k, labels, every = screen.k, screen.get("labels")[rows], np.arange(len(rows))
-    uppers, lowers = (screen.get(name)[rows].astype(np.float64) for name in ("uppers", "lowers"))
-    drift, scores, norms = screen.drift.astype(np.float64), scores[rows].astype(np.float64), screen.norms[rows]
-    norms = norms.astype(np.float32).astype(np.float64)
-    squares = ((screen.z[rows, None] - screen.center_z) ** 2).sum(axis=2)
-    distances = np.sqrt(squares + (norms**2 - (screen.z[rows] ** 2).sum(axis=1)).clip(0)[:, None])
-    distances[:, np.setdiff1d(np.arange(k), living)] = np.inf
-    radii = screen.radii[rows, None] + 2.0**-18 * (norms[:, None] ** 2 + np.where(scores > -np.inf, abs(scores), 0))
-    own, own_drift = distances[every, labels], drift[labels]
-    assert (own - own_drift <= uppers).all()
-    args = scores[every, labels], radii[every, labels], norms, own_drift
-    assert (uppers <= np.vectorize(upper_limit)(*args) + 2.0**-18 * (own + own_drift)).all()
-
-    distances[every, labels] = np.inf
-    scores[every, labels] = -np.inf
-    second = scores.argmax(axis=1)
-    for group, members in enumerate(group_members(k, screen.n_groups)):
-        so_far = drift[k + group]
-        assert (lowers[:, group] <= distances[:, members].min(axis=1, initial=np.inf) + so_far).all()
-        if not members:
-            continue
-        most = np.where(np.isin(labels, members), second, np.array(members)[scores[:, members].argmax(axis=1)])
-        args = scores[every, most], radii[every, most], norms, so_far
-        assert (lowers[:, group] >= np.vectorize(lower_limit)(*args) * (1 - 2.0**-18)).all()
-
-
-def group_members(k, n_groups):
-    """Pairs of centers are dealt to the groups in turn."""
-    members = [[] for _ in range(n_groups)]
-    for place, j in enumerate(range(0, k, 2)):
-        members[place % n_groups] += [j, j + 1] if j + 1 < k else [j]
-    return members
-
-
-def check_candidates(screen):
-    scores, undecided = screen.plain_scores().astype(np.float64), screen.undecided()
-    living = np.setdiff1d(np.arange(screen.k), screen.dead)
-    true = living[nearest(values_of(screen.X[undecided], screen.dtype), screen.C[living].astype(np.float64))]
-    few = 0
-    for place, row in enumerate(undecided):
-        found = screen.candidates_of(place)
-        gaps = (scores[row].max() - scores[row]) / (2 * screen.radii[row])
-        if found is None:
-            assert place >= screen.slots or (gaps < 1.01).sum() > screen_tiles.SLOTS
-            continue
-        few += 1
-        assert true[place] in found
-        assert set(np.flatnonzero(gaps < 0.99)) <= set(found) <= set(np.flatnonzero(gaps < 1.01))
-        assert not set(found) & set(screen.dead)
-    return few
 
 
 @EVERY_DTYPE
@@ -124,8 +45,7 @@ def test_what_is_certified_is_nearest_and_the_rest_has_candidates(dtype, tile, n
     screen.resolve()
     open_rows = screen.get("open")[: screen.count(Control.N_OPEN)]
     known = np.setdiff1d(rows, open_rows)
-    truth = nearest(values_of(screen.X, dtype)[known], screen.C.astype(np.float64))
-    assert np.array_equal(screen.get("labels")[known], truth)
+    assert_labels(screen.get("labels"), values_of(screen.X, dtype), screen.C, rows=known, screen=screen.scores)
     assert set(open_rows) <= set(undecided)
     screen.check_moves(known)
 
@@ -199,7 +119,7 @@ def test_equal_scores_go_to_the_lowest_center(tile):
         screen = Screen(watched(order, seed), X.dtype, X, C).upload()
         screen.list_rows(np.arange(40))
         screen.screen(tile, exact=False)
-        assert screen.get("labels").tolist() == nearest(X, C).tolist()
+        assert_labels(screen.get("labels"), X, C, screen=screen.scores)
         assert screen.count(Control.N_UNCERTAIN) == 40
         assert screen.count(Control.N_UNDECIDED) == 0
         assert np.isnan(screen.get("uppers")).all()
@@ -219,7 +139,7 @@ def test_a_radius_that_is_no_number_certifies_nothing(tile, radius):
     assert [screen.candidates_of(place) for place in range(40)] == [None] * 40
     screen.resolve()
     assert screen.count(Control.N_OPEN) == 0
-    assert np.array_equal(screen.get("labels"), nearest(screen.X, screen.C))
+    assert_labels(screen.get("labels"), screen.X, screen.C, screen=screen.scores)
 
 
 def test_rows_with_many_candidates_are_compared_with_all():
@@ -231,7 +151,7 @@ def test_rows_with_many_candidates_are_compared_with_all():
     assert 0 < few < screen.count(Control.N_UNDECIDED)
     screen.resolve()
     assert screen.count(Control.N_OPEN) == 0
-    assert np.array_equal(screen.get("labels"), nearest(screen.X, screen.C))
+    assert_labels(screen.get("labels"), screen.X, screen.C, screen=screen.scores)
 
 
 def test_rows_that_float64_does_not_decide_are_the_hosts():
@@ -249,36 +169,6 @@ def test_rows_that_float64_does_not_decide_are_the_hosts():
     screen.resolve()
     assert screen.count(Control.N_OPEN) == 0
     assert np.array_equal(screen.get("labels"), 2 * np.arange(35))
-
-
-@pytest.mark.parametrize("n", [1, 31, 2048, 2049, 5000])
-@pytest.mark.parametrize("n_groups", [4, 8, 16])
-@IN_ORDER
-def test_skipped_rows_are_nearer_to_their_center_than_to_any_group(n, n_groups, order, seed):
-    rng = np.random.default_rng(n)
-    labels, drift = rng.integers(-1, 7, n).astype(np.int32), rng.uniform(0, 2, 7 + n_groups).astype(np.float32)
-    uppers = rng.uniform(0, 2, n).astype(np.float32)
-    own = uppers + drift[labels]
-    gaps = np.exp(rng.uniform(-13, 0, (n, n_groups))).astype(np.float32)
-    lowers = own[:, None] + drift[7:] + gaps
-    one = rng.random(n) < 0.3  # group too near, or just so, which is near enough
-    lowers[one, rng.integers(0, n_groups, n)[one]] -= np.float32(1)
-    tied = rng.random(n) < 0.1
-    group = rng.integers(0, n_groups, n)[tied]
-    lowers[tied, group] = own[tied] + drift[7 + group]
-    lowers[rng.random((n, n_groups)) < 0.1] = np.inf
-    uppers[rng.random(n) < 0.05] = np.nan
-    screen = Screen(
-        watched(order, seed), np.dtype(np.float32), np.zeros((n, 1), np.float32), np.ones((7, 1), np.float32)
-    )
-    screen.upload(labels, drift, uppers, lowers, n_groups=n_groups)
-    screen.skip()
-    pairs = zip(labels, uppers, lowers, strict=True)
-    skipped = [a >= 0 and bool((u + drift[a] < b - drift[7:]).all()) for a, u, b in pairs]
-    assert n < 100 or 0.1 < np.mean(skipped) < 0.9
-    listed = screen.get("active")[: screen.count(Control.N_ACTIVE)]
-    assert sorted(listed) == [row for row, skip in enumerate(skipped) if not skip]
-    assert screen.count(Control.N_SKIPPED) == sum(skipped)
 
 
 def test_nothing_is_done_after_a_stop_or_without_rows():
@@ -305,40 +195,7 @@ def test_whole_fits_end_in_the_bits_of_the_numpy_backend(dtype, n, k, d):
     init[1] = init[0]  # equal centers, and an empty cluster after the first iteration
     want = gpukmeans.fit(X, k, init=init, n_init=1, max_iter=8, backend="numpy")
     got = gpukmeans.fit(X, k, init=init, n_init=1, max_iter=8, backend=CupyBackend(EmulatorDevice()))
-    assert np.array_equal(got.labels_, want.labels_)
-    assert np.array_equal(got.cluster_centers_, want.cluster_centers_)
-    assert (got.inertia_, got.n_iter_) == (want.inertia_, want.n_iter_)
-
-
-# ---- tiles ------------------------------------------------------------------------------------------------------
-
-
-@EVERY_DTYPE
-@pytest.mark.parametrize("shared_kib", [64, 99, 163, 227])
-@pytest.mark.parametrize("vector", [True, False])
-def test_the_tile_fits_every_device_whatever_the_shape(dtype, shared_kib, vector):
-    offered = [c for kernel, c in screen_tiles.variants() if kernel == "nearest_of_many"]
-    for n in (1, 1 << 20):
-        for d in (1, 48, 64, 128, 200, 256, 512, 784, 800, 1024, 5000, 10**6):
-            tile = screen_tiles.many_tile(dtype, n, d, vector, shared_kib << 10)
-            assert tile.shared_bytes(tuning.n_steps(d, dtype)) <= shared_kib << 10
-            assert tile.constants(dtype, vector) in offered
-    assert screen_tiles.candidate_tile(dtype).shared_bytes(10**6) <= 64 << 10
-
-
-def test_rows_stay_in_shared_memory_where_they_find_room():
-    half, wide = np.dtype(np.float16), 227 << 10
-
-    def tile(d, n=1 << 20, shared=wide):
-        found = screen_tiles.many_tile(half, n, d, True, shared)
-        return found.BM, found.BN, found.PANEL_STEPS > 0
-
-    assert tile(128) == (256, 64, False)
-    assert tile(128, n=1000) == (128, 128, False)
-    assert tile(256) == (128, 128, False)
-    assert tile(768) == (128, 256, False)
-    assert tile(784) == tile(1024) == (128, 256, True)
-    assert tile(256, shared=99 << 10) == (128, 256, False)
+    assert_same(got, want)
 
 
 # ---- the checks can fail ------------------------------------------------------------------------------------------
@@ -358,7 +215,7 @@ def run_all(device, tile=RESIDENT, dtype=FLOAT32):
     screen.resolve()
     known = np.setdiff1d(np.arange(n), screen.get("open")[: screen.count(Control.N_OPEN)])
     assert len(known) > 90
-    assert np.array_equal(screen.get("labels")[known], nearest(values_of(screen.X, dtype)[known], screen.C))
+    assert_labels(screen.get("labels"), values_of(screen.X, dtype), screen.C, rows=known, screen=screen.scores)
 
 
 def run_streamed(device):

@@ -15,13 +15,13 @@ from tests.emulator.testing import skip_without_compiler
 from tests.support.launches.common import (
     IN_ORDER,
     ROW_DTYPES,
-    assert_fault_is_seen,
     filled,
     launch,
     plain_square_distance,
     rows_and_centers,
     watched,
 )
+from tests.support.launches.faults import assert_fault_is_seen
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -229,7 +229,7 @@ def test_both_backends_say_the_same():
     for X in (np.array([[np.nan, 1.0]], np.float32), np.array([[1.0, -np.inf]], np.float32)):
         words = []
         for backend in (NumpyBackend(), CupyBackend(EmulatorDevice())):
-            assert backend.minds(X.dtype)
+            assert backend.checks_values(X.dtype)
             with pytest.raises(ValueError, match="Input X contains") as caught:
                 backend.load(X)
             words.append(str(caught.value))

@@ -12,8 +12,26 @@ from gpukmeans.backends.cuda.backend import CupyBackend
 from gpukmeans.backends.cuda.control import Control
 from tests.emulator import EmulatorDevice
 from tests.emulator.testing import skip_without_compiler
-from tests.support.launches.common import IN_ORDER, ROW_DTYPES, control_words, filled, launch, watched
-from tests.support.launches.few import BYTE, DOUBLE, FLOAT, FLOAT32_MAX, KINDS, Scaling, data, row_facts, scaling
+from tests.support.launches.common import (
+    IN_ORDER,
+    ROW_DTYPES,
+    control_words,
+    filled,
+    launch,
+    watched,
+)
+from tests.support.launches.faults import assert_fault_is_seen, assert_planted, own_test
+from tests.support.launches.few import (
+    BYTE,
+    DOUBLE,
+    FLOAT,
+    FLOAT32_MAX,
+    KINDS,
+    Scaling,
+    data,
+    row_facts,
+    scaling,
+)
 from tests.support.rational_floats import INFINITY, norm, to_float32, to_float64, to_half
 
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name.replace(" ", "_"))
@@ -184,3 +202,42 @@ def test_settled_rows_are_labelled_and_listed(order, seed, count):
     control = device.download(control)
     assert control[Control.N_MOVED] == end
     assert control.sum() == end + 1  # and the epoch: nothing else was touched
+
+
+# ---- the tests can fail ----------------------------------------------------------------------------------------------
+
+
+def run_facts(device, monkeypatch):
+    X, _ = data(FLOAT, 40, 1, 33)
+    check_facts(FLOAT, X, scaling(FLOAT, X), device)
+
+
+run_means = own_test(globals(), "test_means_of_a_sample", 70, 64, 64, np.float32)
+run_settle = own_test(globals(), "test_settled_rows_are_labelled_and_listed", "forward", 0, 300)
+
+#: A fault: the runner that fails on it, the good text, the bad text.
+FAULTS = {
+    "row norms forget the rests": (run_facts, "norm + above, 1.0", "norm, 1.0"),
+    "row norms are rounded down": (
+        run_facts,
+        "__dmul_rn(sqrt(square), 1.0 + 0x1p-20)",
+        "__dmul_rn(sqrt(square), 0.99999)",
+    ),
+    "means are taken too early": (run_means, "__syncthreads();  // all parts are there", ""),
+    "means of other rows": (
+        run_means,
+        "widen(X[s * n / n_sample * d + own]);",
+        "widen(X[(s / 2) * n / n_sample * d + own]);",
+    ),
+    "rows that stay are listed": (run_settle, "const bool is_new = from != label;", "const bool is_new = true;"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_planted_faults_are_caught(name, monkeypatch):
+    run, good, bad = FAULTS[name]
+    assert_fault_is_seen(name, lambda device: run(device, monkeypatch), good, bad)
+
+
+def test_planted_faults_are_really_planted():
+    assert_planted(FAULTS)

@@ -7,43 +7,22 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from gpukmeans.backends.cuda.control import HISTORY, Control, Fact, History, Measure, Reason
-from gpukmeans.certificates.halves import half_score_radius, tensor_accumulation
-from gpukmeans.exact.sums import Grid, cluster_means, exact_total, weight_grid
+from gpukmeans.backends.cuda.control import History, Measure, Reason
+from gpukmeans.exact.sums import Grid, cluster_means, exact_total
 from tests.emulator.testing import skip_without_compiler
-from tests.support.launches.common import IN_ORDER, plain_square_distance, rational_sums, watched
-from tests.support.launches.few import BYTE, DOUBLE, FLOAT, KINDS, Centers, Scaling, data, halves_of, laid_out, scaling
-from tests.support.rational_floats import norm
+from tests.support.launches.centers import PLAIN, fractions, sums_of, towards
+from tests.support.launches.common import IN_ORDER, plain_square_distance, watched
+from tests.support.launches.faults import assert_fault_is_seen, assert_planted, own_test
+from tests.support.launches.few import BYTE, DOUBLE, FLOAT, KINDS, Centers, Scaling, data, scaling
 
 NUMPY_KINDS = pytest.mark.parametrize("kind", [BYTE, FLOAT, DOUBLE], ids=lambda kind: kind.name.replace(" ", "_"))
+
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name.replace(" ", "_"))
-PLAIN = Scaling(1.0, np.zeros(16, np.float32))
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _compiler():
     skip_without_compiler()
-
-
-def fractions(vector):
-    return [Fraction(float(v)) for v in vector]
-
-
-def sums_of(X, weight, labels, k):
-    """Sums, weights' sums and their grids."""
-    grid, on_weights = Grid.for_rows(X, weight), weight_grid(len(X), weight)
-    ones, start = np.ones((len(X), 1)) if weight is None else weight[:, None], np.full(len(X), -1)
-    weight_sums = rational_sums(ones, None, start, labels, k, on_weights)[:, :, 0]
-    return rational_sums(X, weight, start, labels, k, grid), weight_sums, grid, on_weights
-
-
-def towards(targets, *, empty=()):
-    """Sums whose means are the targets (a row each); NaN for the empty clusters."""
-    labels = np.arange(len(targets))
-    sums, weight_sums, *grids = sums_of(targets, None, labels, len(targets))
-    sums[:, list(empty)] = 0
-    weight_sums[:, list(empty)] = 0
-    return sums, weight_sums, *grids
 
 
 # ---- centers, weights, shifts -----------------------------------------------------------------------------------
@@ -96,114 +75,12 @@ def test_no_order_of_threads_changes_a_bit(order, seed):
         assert np.array_equal(one, other)
 
 
-# ---- facts ------------------------------------------------------------------------------------------------------
-
-
-def check_facts(kind, C, state):
-    """Halves where the screen looks for them, and what is said of them is true."""
-    scaled, d, k = state.scaled, C.shape[1], len(C)
-    z = scaled.z(C)
-    half = halves_of(z)
-    assert np.array_equal(state.get("half_centers"), laid_out(kind, half, state.n_padded).reshape(-1))
-    squares, measures = state.get("half_squares"), state.get("measures")
-    assert (squares[k:] == -np.inf).all()
-    for j in range(k):
-        exact = [
-            Fraction(float(c)) * Fraction(scaled.scale) + Fraction(float(o))
-            for c, o in zip(C[j], scaled.offsets, strict=False)
-        ]
-        size = norm(exact)
-        rest = norm([a - b for a, b in zip(exact, fractions(half[j]), strict=True)])
-        assert abs(Fraction(float(squares[j])) + sum(v * v for v in exact) / 2) <= size[1] ** 2 / 2**25 + Fraction(
-            1, 2**140
-        )
-        assert rest[0] <= Fraction(measures[Measure.REST, j]) <= rest[1] * (1 + Fraction(1, 2**40)) + size[1] / 2**49
-        low, high = (Fraction(measures[Measure.NORM, j]) / (size[i] + rest[i]) if size[1] else 1 for i in (1, 0))
-        assert low >= 1 - Fraction(1, 2**48)  # SLACK covers the rounding
-        assert high <= 1 + Fraction(1, 2**40)
-    whole = [abs(c).max() if (c == np.rint(c)).all() else np.inf for c in np.float64(C)]
-    assert measures[Measure.LARGEST].tolist() == whole
-    facts = state.get("facts")
-    bound = half_score_radius(
-        tensor_accumulation(len(scaled.offsets)), measures[Measure.NORM].max(), measures[Measure.REST].max()
-    )
-    for word, value in zip((Fact.PER_REST, Fact.PER_NORM, Fact.CONSTANT), vars(bound).values(), strict=True):
-        assert facts[word] == pytest.approx(value, rel=2.0**-23)
-        assert float(facts[word]) >= value / (1 + 2.0**-11) or value == np.inf
-    largest = max(state.rows_largest, *whole)
-    assert facts[Fact.WHOLE] == (largest < np.inf and d * (2 * int(largest)) ** 2 <= 2**53)
-
-
-@EVERY_KIND
-@pytest.mark.parametrize(("k", "d"), [(1, 1), (9, 33), (5, 100)])
-def test_facts_of_centers_that_are_given(kind, k, d):
-    X, C = data(kind, 30, k, d)
-    C[0] = np.arange(d) - 20
-    state = Centers(watched("random", 2), kind, C, scaling(kind, X), rows_largest=255.0).launch()
-    check_facts(kind, C, state)
-    assert np.array_equal(state.get("C"), C)
-    assert state.get("drift").tolist() == [0] * k
-    control = state.get("control")
-    assert control[Control.EPOCH] == 2
-    assert control[Control.N_LIMIT] == HISTORY
-    assert control.sum() == HISTORY + 2  # nothing else is set: no ticket is left
-
-
-@NUMPY_KINDS
-def test_facts_of_new_centers(kind):
-    X, C = data(kind, 40, 4, 33)
-    state = Centers(watched("random", 3), kind, C, scaling(kind, X), N_MOVED=1)
-    state.launch(*sums_of(X, None, np.arange(40) % 4, 4))
-    check_facts(kind, state.get("C"), state)
-
-
-def test_whole_numbers_are_exact_as_long_as_float64_holds_their_squares():
-    for largest, d in ((2.0**25, 2), (2.0**25, 3), (2.0**25 + 1, 2)):
-        C = np.full((2, d), largest)
-        C[0] = 1
-        state = Centers(watched(), DOUBLE, C, Scaling(1.0, np.zeros(16, np.float32)), rows_largest=3.0).launch()
-        assert state.get("facts")[Fact.WHOLE] == (d * (2 * int(largest)) ** 2 <= 2**53)
-    assert Centers(watched(), DOUBLE, C, state.scaled, rows_largest=np.inf).launch().get("facts")[Fact.WHOLE] == 0
-
-
-@pytest.mark.parametrize("value", [65520.0, 1e30, 2.0**480, np.inf, np.nan])
-@pytest.mark.parametrize("scale", [1.0, 2.0**900])
-def test_centers_beyond_halves_certify_nothing_but_live(value, scale):
-    """Also where z itself leaves float64, and no comparison with it is true."""
-    C = np.array([[1.0, 2.0], [value, 0.0], [3.0, value]]) / np.array([[scale], [1], [1]])
-    state = Centers(watched(), DOUBLE, C, Scaling(scale, np.zeros(16, np.float32))).launch()
-    assert (state.get("facts")[: Fact.WHOLE] == np.inf).all()
-    squares = state.get("half_squares")
-    assert np.isfinite(squares[:3]).all()  # -infinity would mark them as dead
-    assert squares[0] == -2.5
-
-
-def test_padding_stays_zero_and_minus_infinity():
-    X, C = data(FLOAT, 20, 3, 5)
-    state = Centers(watched(), FLOAT, C, scaling(FLOAT, X)).launch().launch()
-    places = state.get("half_centers").reshape(-1, 1, 32, 4)
-    used = laid_out(FLOAT, np.ones((3, 5), np.float16), state.n_padded) != 0
-    assert not places[~used].any()
-    assert places[used].all()
-    assert (state.get("half_squares")[3:] == -np.inf).all()
-
-
-def test_given_centers_are_judged_even_when_stopped_and_nothing_of_an_iteration_is_touched():
-    X, C = data(FLOAT, 20, 3, 5)
-    state = Centers(watched(), FLOAT, C, scaling(FLOAT, X), STOP=int(Reason.EMPTY_CLUSTER), N_MOVED=7, N_DONE=2)
-    state.launch()
-    assert np.isfinite(state.get("facts")).all()
-    assert state.reason == Reason.EMPTY_CLUSTER
-    assert (state.word("N_MOVED"), state.word("N_DONE"), state.word("TICKETS")) == (7, 2, 0)
-    assert np.isnan(state.get("history")).all()  # as it was
-    assert np.isnan(state.get("previous")).all()
-    assert np.isnan(state.get("measures")[: Measure.NORM]).all()
-
-
 # ---- the judgement ----------------------------------------------------------------------------------------------
 
 OLD = np.array([[0.0, 0.0], [8.0, 1.0], [3.0, 9.0]])
+
 NEW = np.array([[1.0, 0.0], [8.0, 3.0], [3.0, 9.5]])  # a shift of 5.25
+
 EQUAL = NEW[[0, 1, 0]]
 
 
@@ -288,95 +165,6 @@ def test_shifts_are_added_exactly_in_numpys_bits(k, spread):
     assert abs(Fraction(total) - exact) <= exact / 2**52
 
 
-# ---- drift ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", [FLOAT, DOUBLE], ids=lambda kind: kind.name)
-@pytest.mark.parametrize("how", ["noise", "a tie for the largest", "one center", "tiny", "one moves"])
-def test_drift_so_far_is_just_above_the_true_one(kind, how):
-    """Own drift and the largest of another center, over several iterations, in scaled units."""
-    k, d = (1 if how == "one center" else 5), 3
-    local = np.random.default_rng(8)
-    C = local.standard_normal((k, d)).astype(kind.center)
-    state = Centers(watched(), kind, C, Scaling(256.0, np.zeros(16, np.float32)), N_MOVED=1)
-    want = [Fraction(0)] * k
-    for _ in range(4):
-        step = local.standard_normal((k, d)) * (1e-30 if how == "tiny" else 0.1)
-        if how == "a tie for the largest":
-            step[[1, 3]] = [0.5, 0, 0], [0, 0, -0.5]
-            C = np.round(C * 64) / 64
-            state.device.write(state.C, C.astype(kind.center))
-        if how == "one moves":
-            step[np.arange(k) != 2] = 0
-        if how == "tiny":
-            C = C * 0
-            state.device.write(state.C, C.astype(kind.center))
-        before = state.get("C")
-        state.launch(*towards((C + step).astype(kind.center)))
-        C = state.get("C")
-        drifts = [
-            norm([256 * (a - b) for a, b in zip(fractions(x), fractions(y), strict=True)])[1]
-            for x, y in zip(C, before, strict=True)
-        ]
-        for j in range(k):
-            want[j] += drifts[j] + max((drifts[i] for i in range(k) if i != j), default=Fraction(0))
-        state.set_words(STOP=0, N_MOVED=1)
-    got = fractions(state.get("drift"))
-    for own, least in zip(got, want, strict=True):
-        assert least <= own <= least * (1 + Fraction(1, 2**9)) + Fraction(1, 2**400)
-    if how == "a tie for the largest":
-        assert len(set(got)) > 1
-
-
-# ---- equal centers ----------------------------------------------------------------------------------------------
-
-
-def sees_equals(state, C):
-    """Whether centers that are given are said to be equal perhaps."""
-    state.device.write(state.C, C)
-    state.launch()
-    seen = bool(state.word("HAS_EQUAL"))
-    state.set_words(HAS_EQUAL=0)
-    return seen
-
-
-@pytest.mark.parametrize("first_epoch", [1, 65530, 2**17 - 3])
-def test_equal_centers_are_never_missed(first_epoch):
-    """Nor are others taken for equal; over many epochs, of which the table keeps 16 bits."""
-    C = np.random.default_rng(5).standard_normal((6, 3))
-    state = Centers(watched("random", 1), DOUBLE, C, PLAIN, EPOCH=first_epoch)
-    for turn in range(12):
-        C = np.random.default_rng(turn).standard_normal((6, 3))
-        assert not sees_equals(state, C)
-        C[turn % 5 + 1] = C[turn % (turn % 5 + 1)]
-        assert sees_equals(state, C)
-        C[:, turn % 3] += np.arange(6)  # apart again
-        assert not sees_equals(state, C)
-    assert state.word("EPOCH") == first_epoch + 36
-
-
-def test_positive_and_negative_zero_are_one():
-    C = np.array([[0.0, 1.0], [-0.0, 1.0], [5.0, 1.0]])
-    assert sees_equals(Centers(watched(), DOUBLE, C, PLAIN), C)
-    C = np.array([[0.0, 1.0], [1.0, 0.0], [5.0, 1.0]])  # columns are told apart
-    assert not sees_equals(Centers(watched(), DOUBLE, C, PLAIN), C)
-
-
-@IN_ORDER
-def test_no_pair_is_missed_in_a_crowded_table(order, seed):
-    """60 centers in 64 slots that are full of words of other epochs."""
-    k = 60
-    C = np.random.default_rng(6).standard_normal((k, 2))
-    state = Centers(watched(order, seed), DOUBLE, C, PLAIN, slots=64, EPOCH=77)
-    stale = np.random.default_rng(7).integers(0, 2**47, 64).astype(np.uint64) << np.uint64(16)
-    state.device.write(state.table, stale | np.uint64(76))
-    assert not sees_equals(state, C)
-    for pair in ((0, 1), (0, k - 1), (k - 2, k - 1)):
-        same = C.copy()
-        same[pair[1]] = same[pair[0]]
-        assert sees_equals(state, same)
-
-
 def test_equal_centers_are_seen_where_they_come_from_sums():
     state = judged(EQUAL)
     assert state.reason == Reason.EQUAL_CENTERS
@@ -384,3 +172,61 @@ def test_equal_centers_are_seen_where_they_come_from_sums():
     state.launch(*towards(NEW))
     assert state.reason == Reason.GO_ON
     assert not state.word("HAS_EQUAL")
+
+
+# ---- the tests can fail ----------------------------------------------------------------------------------------------
+
+
+def run_shifts(device, monkeypatch):
+    monkeypatch.setitem(globals(), "watched", lambda *_: device)
+    for spread in (0, 10):
+        test_shifts_are_added_exactly_in_numpys_bits(33, spread)
+
+
+def run_twice(device, monkeypatch):
+    """Two updates, the second of which would not be judged if a ticket of the first were left."""
+    targets = towards(NEW)
+    state = Centers(device, DOUBLE, OLD, Scaling(1.0, np.zeros(16, np.float32)), N_MOVED=1)
+    state.launch(*targets)
+    assert state.reason == Reason.GO_ON
+    state.set_words(N_MOVED=1)
+    state.launch(*targets)
+    assert state.word("N_DONE") == 2
+
+
+run_centers = own_test(globals(), "test_centers_are_the_means_in_numpys_bits", DOUBLE, False, 12, 3, 1100)
+run_meeting = own_test(globals(), "test_every_reason_to_stop", {"targets": EQUAL}, 4)
+run_left_open = own_test(
+    globals(), "test_nothing_is_updated_when_stopped_or_when_rows_are_left_open", {"N_OPEN": 3}, "forward", 0
+)
+
+#: A fault: the runner that fails on it, the good text, the bad text.
+FAULTS = {
+    "total shifts lose the second limb": (run_shifts, "sum1 += second_limb(units, limb_size);", ""),
+    "a ticket is left": (run_twice, "    control[TICKETS] = 0;\n    control[EPOCH]", "    control[EPOCH]"),
+    "the shift is added too early": (run_centers, "__syncthreads();  // the chunk is complete", ""),
+    "the next chunk comes too early": (run_centers, "__syncthreads();  // the chunk has been read", ""),
+    "centers lose the second limb": (run_centers, "if (two) low", "if (false) low"),
+    "quotients are not corrected": (run_centers, "quotient = __dadd_rn(quotient, ", "quotient = (quotient + 0 * "),
+    "lanes are added in another order": (
+        run_centers,
+        "half = WARP / 2; half > 0; half /= 2)\n    lane_sum",
+        "half = 1; half < WARP; half *= 2)\n    lane_sum",
+    ),
+    "the mark of equal centers is cleared before the host has looked": (
+        run_meeting,
+        "if (__ldcg(control + HAS_EQUAL))",
+        "if (atomicExch(control + HAS_EQUAL, 0))",
+    ),
+    "stopped before all have looked": (run_left_open, "    __syncthreads();      // every thread has read it\n", ""),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_planted_faults_are_caught(name, monkeypatch):
+    run, good, bad = FAULTS[name]
+    assert_fault_is_seen(name, lambda device: run(device, monkeypatch), good, bad)
+
+
+def test_planted_faults_are_really_planted():
+    assert_planted(FAULTS)

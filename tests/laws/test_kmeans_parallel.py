@@ -86,12 +86,14 @@ def test_exact_arithmetic_keeps_the_same_rows(monkeypatch, dtype, weighted):
     X = (100 * np.random.default_rng(94).random((60, 3))).astype(dtype)
     weight = np.random.default_rng(95).random(60) if weighted else None
     plain = [draw(NumpyBackend(), X, 4, seed, weight) for seed in range(3)]
-    asked = []
+    exact_decisions = []
     kept = exact.ExactPotentials.kept
-    monkeypatch.setattr(exact.ExactPotentials, "kept", lambda self, *args: asked.append(1) or kept(self, *args))
+    monkeypatch.setattr(
+        exact.ExactPotentials, "kept", lambda self, *args: exact_decisions.append(1) or kept(self, *args)
+    )
     monkeypatch.setattr(parallel, "SLACK", 1e18)
     assert [draw(NumpyBackend(), X, 4, seed, weight) for seed in range(3)] == plain
-    assert len(asked) == 3 * 5
+    assert len(exact_decisions) == 3 * 5
 
 
 def test_a_row_on_the_edge_is_settled_exactly():

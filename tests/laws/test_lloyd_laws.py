@@ -2,47 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
-from fractions import Fraction
-
 import numpy as np
 import pytest
 from sklearn.cluster import KMeans as SklearnKMeans
-from sklearn.exceptions import ConvergenceWarning
 
-from gpukmeans import KMeans
 from gpukmeans.certificates.rounding import UNIT64, gamma
-from tests.support.oracles import inertia, nearest, rational_lloyd
-
-DTYPES = [np.uint8, np.float32, np.float64]
-
-
-def fit(X, k, backend, sample_weight=None, **params):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return KMeans(k, backend=backend, **{"tol": 0, "n_init": 1, **params}).fit(X, sample_weight=sample_weight)
-
-
-def cloud(dtype, n=120, d=5, seed=60):
-    local = np.random.default_rng(seed)
-    X = 100 + 12 * local.standard_normal((n, d)) + 40 * local.integers(-1, 2, (n, 1))
-    return X.clip(0, 255).astype(dtype)
-
-
-def assert_same(got, want):
-    """The same bits."""
-    assert np.array_equal(got.labels_, want.labels_)
-    assert got.cluster_centers_.dtype == want.cluster_centers_.dtype
-    assert np.array_equal(got.cluster_centers_, want.cluster_centers_)
-    assert got.inertia_ == want.inertia_
-    assert got.n_iter_ == want.n_iter_
-
-
-def assert_belong_together(model, X, sample_weight=None):
-    """Labels are the nearest centers as stored, and the inertia is theirs, within gamma(d + 3) of its real value."""
-    assert np.array_equal(model.labels_, nearest(X, model.cluster_centers_))
-    true = inertia(X, model.cluster_centers_, model.labels_, sample_weight)
-    assert abs(Fraction(model.inertia_) - true) <= Fraction(gamma(X.shape[1] + 3, UNIT64)) * true
+from tests.support.assertions import assert_same
+from tests.support.law_cases import DTYPES, assert_belong_together, cloud, fit
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -128,7 +94,7 @@ def test_shuffling_rows_permutes_labels_and_changes_no_other_bit(backend, dtype,
 
 
 def test_shuffling_many_rows(mnist):
-    """Blocks, threads and screens meet other rows each time."""
+    """Blocks, threads and screens get other rows each time."""
     local = np.random.default_rng(64)
     X = mnist[local.choice(70_000, 6000, replace=False)].astype(np.float32) / np.float32(255)
     want = fit(X, 12, "numpy", init=X[:12])
@@ -176,194 +142,13 @@ def test_features_may_come_in_any_order(backend):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_fixed_point_stays(backend, dtype):
-    """Started from its own result, one iteration finds the labels and sees the centers stay."""
+    """Started from its own result, one iteration finds the labels, and the centers stay."""
     X = cloud(dtype)
     first = fit(X, 6, backend, init=X[:6])
     again = fit(X, 6, backend, init=first.cluster_centers_)
     assert again.n_iter_ == 1
     again.n_iter_ = first.n_iter_
     assert_same(again, first)
-
-
-# ---- small and degenerate --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_one_row_is_its_own_center(backend, dtype):
-    X = np.array([[3, 0, 250]]).astype(dtype)
-    model = fit(X, 1, backend)
-    assert model.labels_.tolist() == [0]
-    assert np.array_equal(model.cluster_centers_, X)
-    assert model.inertia_ == 0.0
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_as_many_clusters_as_rows(backend, dtype):
-    X = cloud(dtype, n=20)
-    model = fit(X, 20, backend, init=X)
-    assert model.labels_.tolist() == list(range(20))
-    assert np.array_equal(model.cluster_centers_, X)
-    assert model.inertia_ == 0.0
-    assert fit(X, 20, backend, random_state=0).inertia_ == 0.0
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_one_cluster_is_the_mean(backend, dtype):
-    X = cloud(dtype)
-    model = fit(X, 1, backend)
-    exact = [sum(map(Fraction, column)) / len(X) for column in X.T.astype(float).tolist()]
-    want = np.array([float(v) for v in exact]).astype(model.cluster_centers_.dtype)
-    assert np.abs(model.cluster_centers_[0] - want).max() <= np.spacing(want.max())
-    assert (model.labels_ == 0).all()
-    assert_belong_together(model, X)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_one_column(backend, dtype):
-    """On a line clusters are intervals."""
-    X = cloud(dtype, d=1)
-    model = fit(X, 5, backend, init=np.unique(X)[:5, None])
-    assert_belong_together(model, X)
-    order = np.argsort(X[:, 0], kind="stable")
-    changes = np.flatnonzero(np.diff(model.labels_[order]))
-    assert len(changes) == len(np.unique(model.labels_)) - 1
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("value", [0.0, 7.0, 0.9])
-def test_constant_data_end_at_once(backend, dtype, value):
-    """Every row is its cluster's center: nothing moves, nothing is far, whatever the start."""
-    X = np.full((37, 2), value).astype(dtype)
-    model = fit(X, 3, backend, random_state=0)
-    assert np.array_equal(model.cluster_centers_, X[:3])
-    assert model.inertia_ == 0.0
-    assert (model.labels_ == 0).all()
-    assert model.n_iter_ <= 2
-
-
-@pytest.mark.parametrize("n", [37, 42])
-def test_duplicates_converge_from_a_start_one_ulp_away(backend, n):
-    """tol=0 promises an end: a mean that misses equal rows by an ulp would trade them between two centers for ever."""
-    X = np.full((n, 1), 0.9)
-    model = fit(X, 2, backend, init=[[np.nextafter(0.9, 1)], [0.9]], max_iter=40)
-    assert model.n_iter_ < 10
-    assert model.inertia_ == 0.0
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_duplicates_of_few_points(backend, dtype):
-    """More clusters than distinct points: as many labels as points, no inertia, and a warning."""
-    points = np.array([[1, 2], [9, 4], [30, 200]])
-    X = np.repeat(points, 15, axis=0).astype(dtype)
-    with pytest.warns(ConvergenceWarning, match=r"distinct clusters \(3\) found smaller than n_clusters \(5\)"):
-        model = KMeans(5, backend=backend, random_state=0).fit(X)
-    assert model.inertia_ == 0.0
-    assert len(set(model.labels_.tolist())) == 3
-    assert np.array_equal(model.cluster_centers_[model.labels_], X)
-
-
-def test_equal_rows_share_a_label(backend):
-    X = np.random.default_rng(68).integers(0, 4, (150, 2)).astype(np.float64)
-    labels = fit(X, 6, backend, init=X[:6]).labels_
-    for row in np.unique(X, axis=0):
-        assert len(set(labels[(row == X).all(axis=1)].tolist())) == 1
-
-
-# ---- empty clusters --------------------------------------------------------------------------------------------------
-
-
-def with_an_empty_cluster(dtype, seed):
-    """Data of two groups, and three starts of which the last is nearest to nothing."""
-    X = cloud(dtype, n=60, d=3, seed=seed)
-    init = np.stack([X[0], X[30], np.full(3, 5000.0)]).astype(np.float64)
-    return X, init
-
-
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("seed", range(4))
-def test_an_empty_cluster_gets_the_farthest_row_as_in_scikit_learn(backend, seed, weighted):
-    X, init = with_an_empty_cluster(np.float64, seed)
-    weight = np.random.default_rng(seed).integers(1, 5, len(X)).astype(float) if weighted else None
-    for max_iter in (1, 2, 100):
-        got = fit(X, 3, backend, sample_weight=weight, init=init, max_iter=max_iter)
-        want = SklearnKMeans(3, init=init, max_iter=max_iter, tol=0, n_init=1).fit(X, sample_weight=weight)
-        assert np.array_equal(got.labels_, want.labels_)
-        assert got.n_iter_ == want.n_iter_
-        # Each side rounds, and scikit-learn also subtracts the mean: a few hundred ulps of the data's size.
-        np.testing.assert_allclose(got.cluster_centers_, want.cluster_centers_, rtol=0, atol=255 * 2.0**-44)
-        assert got.fit_report_.iterations[0].n_relocated == 1
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_relocation_follows_rational_arithmetic_to_the_bit(backend, dtype):
-    X, init = with_an_empty_cluster(dtype, 9)
-    got = fit(X, 3, backend, init=init, max_iter=30)
-    want = rational_lloyd(X, init.astype(got.cluster_centers_.dtype), max_iter=30)
-    assert want.n_relocated == 1
-    assert np.array_equal(got.labels_, want.labels)
-    assert np.array_equal(got.cluster_centers_, want.centers)
-    assert got.n_iter_ == want.n_iter
-
-
-def test_several_empty_clusters_take_the_farthest_rows_in_order(backend):
-    X = np.array([[0.0], [1.0], [2.0], [50.0], [-40.0], [3.0]])
-    model = fit(X, 4, backend, init=[[1.0], [900.0], [901.0], [902.0]], max_iter=1)
-    assert model.fit_report_.iterations[0].n_relocated == 3
-    assert model.cluster_centers_[1:].tolist() == [[50.0], [-40.0], [3.0]]
-    assert model.cluster_centers_[0].tolist() == [1.0]
-
-
-def test_equally_far_rows_are_taken_lowest_index_first(backend):
-    X = np.array([[5.0], [0.0], [10.0], [5.0]])
-    model = fit(X, 2, backend, init=[[5.0], [900.0]], max_iter=1)
-    assert model.cluster_centers_[1].tolist() == [0.0]
-
-
-def test_an_emptied_donor_moves_to_the_heaviest_cluster(backend):
-    """The only row of a cluster is the farthest: taken away, it leaves a cluster without weight."""
-    X = np.array([[0.0], [1.0], [2.0], [100.0]])
-    init = [[1.0], [140.0], [900.0]]
-    got = fit(X, 3, backend, init=init, max_iter=1)
-    with pytest.warns(ConvergenceWarning):
-        want = SklearnKMeans(3, init=init, max_iter=1, tol=0, n_init=1).fit(X)
-    assert got.cluster_centers_.tolist() == [[1.0], [1.0], [100.0]]
-    np.testing.assert_allclose(want.cluster_centers_, got.cluster_centers_, atol=1e-12)
-    assert np.array_equal(got.labels_, want.labels_)
-
-
-def test_a_relocation_in_the_last_iteration_is_followed_by_a_look_at_the_rows(backend):
-    """The first empty cluster gets one of three equal rows, and loses it again; the second look moves no label, and
-    the cluster gets a row of the other group: the labels must be those of that last move."""
-    X = np.array([[5.0], [5.0], [5.0], [100.0], [102.0]])
-    seen = []
-    model = fit(X, 3, backend, init=[[0.0], [101.0], [900.0]], progress=seen.append)
-    assert [(record.n_moved, record.n_relocated) for record in seen] == [(5, 1), (0, 1)]
-    assert model.cluster_centers_.tolist() == [[5.0], [102.0], [100.0]]
-    assert model.labels_.tolist() == [0, 0, 0, 2, 1]
-    assert model.inertia_ == 0.0
-
-
-def test_an_empty_cluster_put_on_another_takes_its_rows_if_it_comes_first(backend):
-    """Weighted, 100 * w / w misses 100 by an ulp for one of two equal rows.  The second look moves nothing and finds
-    nothing far, but puts the empty first cluster on the second one's center: equal centers, the lowest index."""
-    X = np.full((2, 1), 100.0)
-    weight = np.array([2 / 3, 2.0])
-    assert 100.0 * weight[0] / weight[0] != 100.0
-    model = fit(X, 2, backend, sample_weight=weight, init=[[20.92945145], [76.64226779]])
-    assert np.array_equal(model.labels_, nearest(X, model.cluster_centers_))
-    assert np.array_equal(model.labels_, model.predict(X))
-
-
-def test_rows_of_weight_zero_are_labelled_and_move_nothing(backend):
-    X = cloud(np.float64, n=60)
-    weight = np.where(np.arange(60) % 3 == 0, 0.0, 1.0)
-    got = fit(X, 3, backend, sample_weight=weight, init=X[1:4])
-    keep = weight > 0
-    want = fit(X[keep], 3, backend, init=X[1:4])
-    assert np.array_equal(got.cluster_centers_, want.cluster_centers_)
-    assert np.array_equal(got.labels_[keep], want.labels_)
-    assert np.array_equal(got.labels_, nearest(X, got.cluster_centers_))
-    assert got.inertia_ == want.inertia_
 
 
 # ---- stopping --------------------------------------------------------------------------------------------------------

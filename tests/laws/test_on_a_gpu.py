@@ -1,4 +1,4 @@
-"""What only hardware can tell: how tensor cores round, and CuPy's own arrays, graphs and streams.
+"""What only hardware can show: how tensor cores round, and CuPy's own arrays, graphs and streams.
 
 The emulator stands in for a GPU where there is none, so that the tests themselves are known to work.
 """
@@ -23,6 +23,7 @@ from gpukmeans.backends.cuda.device.probe import probe
 from gpukmeans.certificates.halves import tensor_accumulation
 from tests.emulator import EmulatorDevice
 from tests.emulator.testing import skip_without_compiler
+from tests.support.assertions import assert_same
 from tests.support.small_fits import equal
 
 CHAIN = """
@@ -124,12 +125,6 @@ def blobs(n, d, dtype, seed=0):
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((n, d)) + 3 * rng.standard_normal((20, d))[rng.integers(0, 20, n)]
     return (X * 20 + 128).clip(0, 255).astype(np.uint8) if dtype == np.uint8 else X.astype(dtype)
-
-
-def assert_same(a, b):
-    assert equal(a.labels_, b.labels_)
-    assert equal(a.cluster_centers_, b.cluster_centers_)
-    assert (a.inertia_, a.n_iter_) == (b.inertia_, b.n_iter_)
 
 
 @pytest.mark.gpu

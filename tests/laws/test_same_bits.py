@@ -2,44 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import pytest
-from sklearn.exceptions import ConvergenceWarning
 
-from gpukmeans import KMeans
 from gpukmeans.backends.cpu.backend import NumpyBackend
 from gpukmeans.datasets import exact_ties, near_ties
 from gpukmeans.exact.sums import Grid
-from tests.support.oracles import float64_nearest, long_double_nearest, nearest, rational_lloyd
-
-DTYPES = [np.uint8, np.float32, np.float64]
-
-
-def fit(X, k, backend, sample_weight=None, **params):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return KMeans(k, backend=backend, **{"tol": 0, "n_init": 1, **params}).fit(X, sample_weight=sample_weight)
-
-
-def assert_same(got, want):
-    assert np.array_equal(got.labels_, want.labels_)
-    assert got.labels_.dtype == want.labels_.dtype == np.int32
-    assert got.cluster_centers_.dtype == want.cluster_centers_.dtype
-    assert np.array_equal(got.cluster_centers_, want.cluster_centers_)
-    assert got.inertia_ == want.inertia_
-    assert got.n_iter_ == want.n_iter_
-
-
-def blobs(dtype, n, d, seed=70):
-    local = np.random.default_rng(seed)
-    X = 100 + 15 * local.standard_normal((n, d)) + 50 * local.integers(-1, 2, (n, 1))
-    return X.clip(0, 255).astype(dtype)
-
-
-def uneven(n, seed=71):
-    return np.random.default_rng(seed).random(n) * (np.arange(n) % 7 != 3)
+from tests.support.assertions import assert_labels, assert_same
+from tests.support.law_cases import DTYPES, blobs, fit, uneven
+from tests.support.oracles import float64_nearest, long_double_nearest, rational_lloyd
 
 
 def case(name):
@@ -109,16 +80,16 @@ CASES = [f"{kind} {np.dtype(dtype)}" for kind in KINDS for dtype in DTYPES] + [
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_every_backend_ends_in_numpys_bits(cuda_backend, name):
+def test_every_backend_ends_in_numpys_bits(other_backend, name):
     X, k, params = case(name)
-    assert_same(fit(X, k, cuda_backend, **params), fit(X, k, "numpy", **params))
+    assert_same(fit(X, k, other_backend, **params), fit(X, k, "numpy", **params))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_mnist_ends_in_numpys_bits(cuda_backend, mnist_sample, dtype):
+def test_mnist_ends_in_numpys_bits(other_backend, mnist_sample, dtype):
     X = mnist_sample.astype(dtype) if dtype == np.uint8 else (mnist_sample / 255).astype(dtype)
     params = {"random_state": 0, "max_iter": 4}
-    assert_same(fit(X, 10, cuda_backend, **params), fit(X, 10, "numpy", **params))
+    assert_same(fit(X, 10, other_backend, **params), fit(X, 10, "numpy", **params))
 
 
 # ---- NumPy against real arithmetic -----------------------------------------------------------------------------------
@@ -144,7 +115,7 @@ def test_numpy_ends_in_the_bits_of_real_arithmetic(name, lockstep):
     want = rational_lloyd(
         X, start.astype(got.cluster_centers_.dtype), max_iter=params.get("max_iter", 300), sample_weight=weight
     )
-    assert np.array_equal(got.labels_, want.labels)
+    assert_labels(got.labels_, X, want.centers, want=want.labels)
     assert np.array_equal(got.cluster_centers_, want.centers)
     assert got.n_iter_ == want.n_iter
 
@@ -156,7 +127,7 @@ def test_a_sample_of_mnist_ends_in_the_bits_of_real_arithmetic(mnist_sample, dty
     start = X[:6].astype(np.float32 if dtype == np.float32 else np.float64)
     got = fit(X, 6, NumpyBackend(), init=start, max_iter=4)
     want = rational_lloyd(X, start, max_iter=4)
-    assert np.array_equal(got.labels_, want.labels)
+    assert_labels(got.labels_, X, want.centers, want=want.labels)
     assert np.array_equal(got.cluster_centers_, want.centers)
     assert got.n_iter_ == want.n_iter
 
@@ -187,8 +158,8 @@ def test_short_cuts_change_no_bit_of_mnist(mnist, dtype):
     params = {"init": X[:20], "max_iter": 8}
     seen = []
     want = fit(X, 20, NumpyBackend(), progress=seen.append, **params)
-    assert sum(record.n_skipped for record in seen) > len(X) / 10  # drift bounds did settle rows
-    assert np.array_equal(want.labels_, float64_nearest(X, want.cluster_centers_))
+    assert sum(record.n_skipped for record in seen) > len(X) / 10  # drift bounds settled rows
+    assert_labels(want.labels_, X, want.cluster_centers_, want=float64_nearest(X, want.cluster_centers_))
     for way in WAYS[2:4]:
         assert_same(fit(X, 20, NumpyBackend(**way), **params), want)
 
@@ -200,16 +171,16 @@ def test_many_near_ties_in_many_features(dtype):
     got = fit(X, 8, NumpyBackend(), init=C, max_iter=3)
     assert_same(got, fit(X, 8, NumpyBackend(skip=False, screen=False, project=False), init=C, max_iter=3))
     some = slice(0, 400)
-    assert np.array_equal(got.labels_[some], nearest(X[some], got.cluster_centers_))
+    assert_labels(got.labels_, X, got.cluster_centers_, rows=some)
     if dtype == np.float32:
-        assert np.array_equal(got.labels_, long_double_nearest(X, got.cluster_centers_))
+        assert_labels(got.labels_, X, got.cluster_centers_, want=long_double_nearest(X, got.cluster_centers_))
 
 
 @pytest.mark.parametrize("n_left", [1, 2])
-def test_centers_that_meet_and_part_again(backend, n_left):
-    """Equal centers are one candidate; when one of them is moved away, no kept bound may speak for it."""
+def test_centers_that_meet_and_part_again(every_backend, n_left):
+    """Equal centers are one candidate; when one of them is moved away, no kept bound may hold for it."""
     X = blobs(np.float64, 80, 2)
-    rows = backend.load(X)
+    rows = every_backend.load(X)
     apart = np.array([[60.0, 60.0], [100.0, 100.0], [150.0, 150.0]])
     together = np.repeat(apart[1:2], 3, axis=0)
     if n_left == 2:
@@ -218,15 +189,15 @@ def test_centers_that_meet_and_part_again(backend, n_left):
     for centers in (apart, together, apart, together[::-1], apart + 1, apart[::-1], together, apart[::-1]):
         run.set_centers(centers)
         run.assign()
-        assert np.array_equal(run.labels(), nearest(X, centers))
+        assert_labels(run.labels(), X, centers)
 
 
-def test_every_label_is_the_nearest_whatever_the_centers_do(backend):
+def test_every_label_is_the_nearest_whatever_the_centers_do(every_backend):
     """Centers set at will between assignments: small steps, jumps, swaps and returns."""
     X = blobs(np.float32, 90, 3)
     local = np.random.default_rng(73)
     centers = X[:5].copy()
-    run = backend.load(X).start(centers)
+    run = every_backend.load(X).start(centers)
     for step in range(25):
         if step % 5 == 4:
             centers = centers[local.permutation(5)]
@@ -236,16 +207,16 @@ def test_every_label_is_the_nearest_whatever_the_centers_do(backend):
             centers = (centers + local.standard_normal((5, 3)) * 4.0 ** -(step % 6)).astype(np.float32)
         run.set_centers(centers)
         assert sum(run.assign()[1:6]) == 90
-        assert np.array_equal(run.labels(), nearest(X, centers))
+        assert_labels(run.labels(), X, centers)
         assert np.array_equal(run.centers(), centers)
 
 
-def test_kept_sums_are_those_of_the_labels(backend):
+def test_kept_sums_are_those_of_the_labels(every_backend):
     """After any number of moves the sums are the plain sums of the rows as they are labelled."""
     X = blobs(np.uint8, 90, 3)
     weight = np.random.default_rng(74).integers(0, 8, 90) / 4.0
     for w in (None, weight):
-        run = backend.load(X, w).start(X[:5].astype(np.float64))
+        run = every_backend.load(X, w).start(X[:5].astype(np.float64))
         for _ in range(6):
             run.assign()
             sums, weights = run.sums()

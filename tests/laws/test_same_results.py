@@ -48,7 +48,7 @@ def weights(kind, n):
 
 
 def first_rows(X, n_clusters, random_state):
-    """A callable init that draws, and that would tell if it were given X differently."""
+    """A callable init that draws random numbers and whose result depends on every value of X."""
     order = random_state.permutation(len(X))[:n_clusters]
     return X[order] + 1e-3 * X.mean(axis=0)
 
@@ -87,7 +87,7 @@ def assert_same_results(ours, theirs, X, sample_weight=None):
 def test_kmeans_is_scikit_learns(backend, kind, weight, init):
     X = data(kind)
     sample_weight = weights(weight, len(X))
-    slow = not isinstance(backend, NumpyBackend)  # under the emulator; its bits are NumPy's, as other tests see to
+    slow = not isinstance(backend, NumpyBackend)  # on the emulator; other tests compare its bits with NumPy's
     for n_clusters, seed in [(7, 0)] if slow else itertools.product([1, 2, 7], SEEDS):
         n_init = 2 if slow and init in ("random", "callable") else "auto"
         start = INITS[init](X, n_clusters)

@@ -1,4 +1,4 @@
-"""The rows drawn are scikit-learn's, on every backend, and where float64 leaves a draw open it is settled exactly."""
+"""The rows drawn are scikit-learn's, on every backend, and draws that float64 leaves open are decided exactly."""
 
 from __future__ import annotations
 
@@ -119,8 +119,8 @@ def test_blocks_of_rows_are_searched_through(backend):
 
 
 def force_exact(monkeypatch):
-    """Make every bound say "open"; counts the decisions that are then settled in whole numbers."""
-    asked = []
+    """Make every bound leave its decision open; returns a list of the decisions then made in whole numbers."""
+    exact_decisions = []
     potentials = exact.ExactPotentials
     locate, smallest = potentials.locate, potentials.smallest
     monkeypatch.setattr(
@@ -128,9 +128,9 @@ def force_exact(monkeypatch):
         "first_reaching",
         lambda running, errors, values, _: (np.zeros(len(values), int), np.full(len(values), True)),
     )
-    monkeypatch.setattr(potentials, "locate", lambda *args: asked.append("locate") or locate(*args))
-    monkeypatch.setattr(potentials, "smallest", lambda *args: asked.append("smallest") or smallest(*args))
-    return asked
+    monkeypatch.setattr(potentials, "locate", lambda *args: exact_decisions.append("locate") or locate(*args))
+    monkeypatch.setattr(potentials, "smallest", lambda *args: exact_decisions.append("smallest") or smallest(*args))
+    return exact_decisions
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -139,10 +139,10 @@ def test_exact_arithmetic_draws_the_same_rows(monkeypatch, dtype, weighted):
     local = np.random.default_rng(54)
     X = (100 * local.random((90, 3))).astype(dtype)
     weight = local.random(90) if weighted else None
-    asked = force_exact(monkeypatch)
+    exact_decisions = force_exact(monkeypatch)
     for seed in range(5):
         assert draw(STEP_BY_STEP, X, 5, seed, weight) == sklearn_draw(X, 5, seed, weight)
-    assert asked.count("locate") == 5 * 4 * (2 + int(np.log(5)))
+    assert exact_decisions.count("locate") == 5 * 4 * (2 + int(np.log(5)))
 
 
 def test_exact_decisions_are_those_of_fractions():
@@ -202,7 +202,7 @@ def test_a_running_sum_far_from_every_edge_is_located():
 
 
 def test_an_uncertain_total_makes_its_share_uncertain():
-    """Ten ones, the last of them off by up to 1: where u times the total is near an edge, exact arithmetic is asked."""
+    """Ten ones, the last of them off by up to 1: where u times the total is near an edge, exact arithmetic decides."""
 
     class Blocks:
         block_size = 1
@@ -220,7 +220,7 @@ def test_an_uncertain_total_makes_its_share_uncertain():
 
 
 class Scripted:
-    """Random numbers that are known in advance."""
+    """A source of given random numbers."""
 
     def __init__(self, first, uniform):
         self.first, self.drawn = first, uniform
@@ -307,9 +307,9 @@ def test_ties_that_only_exact_arithmetic_sees(monkeypatch):
     axis = np.arange(-2, 3) / 3.0
     X = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
     plain = [draw(STEP_BY_STEP, X, 4, seed) for seed in range(20)]
-    asked = force_exact(monkeypatch)
+    exact_decisions = force_exact(monkeypatch)
     assert [draw(STEP_BY_STEP, X, 4, seed) for seed in range(20)] == plain
-    assert "smallest" in asked
+    assert "smallest" in exact_decisions
 
 
 def test_duplicates_give_more_seeds_than_points(backend):
@@ -376,7 +376,7 @@ def test_restarts_consume_the_same_random_numbers_as_one_seeding_each():
 def test_more_seeds_than_distinct_rows_need_no_exact_arithmetic(backend, monkeypatch):
     """A row that a seed equals is at distance zero without error, whatever other candidates are worth."""
     X = np.repeat(np.random.default_rng(20).standard_normal((5, 3)), 40, axis=0)
-    monkeypatch.setattr(exact.ExactPotentials, "_closest", lambda *_: pytest.fail("asked for exact arithmetic"))
+    monkeypatch.setattr(exact.ExactPotentials, "_closest", lambda *_: pytest.fail("exact arithmetic was used"))
     rows = backend.load(X)
     chosen = kmeans_plusplus(rows, 8, np.random.RandomState(0), probabilities(len(X), None, np.dtype(np.float64)))
     assert len(np.unique(X[chosen[:5]], axis=0)) == 5

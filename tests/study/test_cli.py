@@ -213,10 +213,10 @@ def test_errors_are_one_line_and_status_2(capsys, arguments, message):
 def test_a_backend_that_cannot_run_here_is_an_error(capsys, monkeypatch):
     backends = pytest.importorskip("gpukmeans.backends")
 
-    def unavailable(name="auto"):
+    def unavailable(name="auto", device=None, *, sparse=False):
         raise backends.BackendUnavailable("no GPU;\nuse another backend")
 
-    monkeypatch.setattr("gpukmeans.estimators.base.get_backend", unavailable)
+    monkeypatch.setattr("gpukmeans.intake.given.get_backend", unavailable)
     assert main(["digits", "--no-plots", "--backend", "cupy"]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == "gpukmeans: error: no GPU; use another backend"
 
@@ -294,7 +294,13 @@ def test_python_m_runs_in_a_bare_checkout(tmp_path):
 def test_ctrl_c_ends_in_one_line_and_leaves_nothing(tmp_path):
     command = [sys.executable, "-m", "gpukmeans", "digits", "--backend", "numpy", "--n-init", "100000"]
     with subprocess.Popen(
-        command, env=environment(), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        env=environment(),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background
     ) as process:
         told = []
         for line in process.stderr:  # until the iterations run

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.emulator.build import cache_folder, content_hash
+from tests.emulator.build import cache_folder, content_hash, locked
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 
@@ -106,7 +106,7 @@ class Compiled:
 
 
 def compile_cubin(source: str, arch: int, options: Sequence[str] = (), *, file: str = "kernel.cu") -> Compiled:
-    """Compile to machine code with the options CuPy would use.
+    """Compile to machine code with the options CuPy would use, each content once: test workers share the cache.
 
     Parameters
     ----------
@@ -127,14 +127,15 @@ def compile_cubin(source: str, arch: int, options: Sequence[str] = (), *, file: 
     every = [*options, *CUPY_OPTIONS, f"-arch=sm_{arch}", "--ptxas-options=-v"]
     stem = cache_folder() / f"nvrtc-{content_hash(version(), _library()._name, file, source, *every)}"
     machine_code, log = stem.with_suffix(".cubin"), stem.with_suffix(".log")
-    if log.exists():  # written last
-        return Compiled(machine_code.read_bytes(), log.read_text())
-    compiled = _compile(source, file, every)
-    for path, content in ((machine_code, compiled.cubin), (log, compiled.log.encode())):
-        temporary = path.with_name(f"{path.name}.{os.getpid()}")
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    return compiled
+    if not log.exists():  # it is written last
+        with locked(stem.with_suffix(".lock")):
+            if not log.exists():
+                compiled = _compile(source, file, every)
+                for path, content in ((machine_code, compiled.cubin), (log, compiled.log.encode())):
+                    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+                    temporary.write_bytes(content)
+                    os.replace(temporary, path)
+    return Compiled(machine_code.read_bytes(), log.read_text())
 
 
 def _compile(source: str, file: str, options: Sequence[str]) -> Compiled:

@@ -63,7 +63,7 @@ def on_grid(table):
 
 
 def summands(X, sample_weight=None):
-    """What is summed: rows times weights (one float64 product), on the grid; and the weights, as Fractions."""
+    """The summands: rows times weights (one float64 product), on the grid; and the weights, as Fractions."""
     table = np.asarray(X, np.float64)
     if sample_weight is None:
         return on_grid(table), np.array([Fraction(1)] * len(table))
@@ -145,7 +145,7 @@ def rational_lloyd(X, C, *, max_iter=300, tol=0.0, sample_weight=None):
 def rational_plusplus(X, k, seed, sample_weight=None):
     """Indices drawn by greedy k-means++ with scikit-learn's draws, every decision in whole numbers.
 
-    Also how closely the closest decision was decided: the smallest relative distance between what was compared.
+    Also the margin of the closest decision: the smallest relative distance between two compared numbers.
     """
     n = len(X)
     weight = np.ones(n) if sample_weight is None else np.asarray(sample_weight, np.float64)

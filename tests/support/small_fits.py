@@ -1,11 +1,11 @@
-"""A small fit to test the estimator with: rows, a model, and what must not differ."""
+"""A small fit to test the estimators with: rows and a model."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from gpukmeans import KMeans
-from gpukmeans.arrays.on_device import host_copy
+from tests.support.assertions import equal, same  # noqa: F401  (still imported from here by other tests)
 
 FITTED = ["cluster_centers_", "labels_", "inertia_", "n_iter_", "backend_", "fit_report_"]
 
@@ -17,17 +17,3 @@ def rows(dtype=np.float64, n=60, d=4, seed=90):
 
 def model(**params):
     return KMeans(3, **{"backend": "numpy", "random_state": 0, **params})
-
-
-def equal(one, other):
-    """Arrays wherever they lie."""
-    return np.array_equal(host_copy(one), host_copy(other))
-
-
-def same(one, other):
-    return (
-        equal(one.labels_, other.labels_)
-        and equal(one.cluster_centers_, other.cluster_centers_)
-        and one.inertia_ == other.inertia_
-        and one.n_iter_ == other.n_iter_
-    )

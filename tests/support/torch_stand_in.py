@@ -1,4 +1,4 @@
-"""What gpukmeans uses of torch, for where it is not installed: tensors on the host, and on emulated devices."""
+"""The part of torch that gpukmeans uses, for machines without it: tensors on the host and on emulated devices."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def from_dlpack(array):
 
 
 def module():
-    """To stand in `sys.modules["torch"]`."""
+    """A module for `sys.modules["torch"]`."""
     torch = ModuleType("torch")
     torch.Tensor, torch.from_numpy, torch.from_dlpack = Tensor, from_numpy, from_dlpack
     return torch

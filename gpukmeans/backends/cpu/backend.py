@@ -18,23 +18,20 @@ sparse/             rows in CSR: rows, table, sums and seeding; gpukmeans/backen
 from __future__ import annotations
 
 import platform
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.arrays.on_device import DeviceInput, out_of_reach
-from gpukmeans.arrays.sparse import is_sparse
+from gpukmeans.arrays.on_device import DeviceInput
 from gpukmeans.arrays.types import F64
-from gpukmeans.backends.cpu.batches import NumpyFeed
 from gpukmeans.backends.cpu.rows import NumpyRows
 from gpukmeans.backends.cpu.sparse.rows import SparseRows
 from gpukmeans.backends.cpu.table import Switches
+from gpukmeans.backends.defaults import BackendDefaults
 from gpukmeans.backends.protocol import CsrRows
-from gpukmeans.exact.unit_rows import unit_rows
 
 
-class NumpyBackend:
+class NumpyBackend(BackendDefaults):
     """Runs on the CPU with NumPy, SciPy's sparse products and BLAS.
 
     Parameters
@@ -63,26 +60,11 @@ class NumpyBackend:
     def load(
         self, X: NDArray | DeviceInput | CsrRows, sample_weight: F64 | None = None, *, sums: bool = True
     ) -> NumpyRows | SparseRows:
-        if isinstance(X, DeviceInput):
-            raise ValueError(out_of_reach(X.device))
-        if is_sparse(X):
-            return SparseRows(self._switches, X, sample_weight, sums=sums)
-        return NumpyRows(self._switches, X, sample_weight, sums=sums)
+        if isinstance(X, np.ndarray):
+            return NumpyRows(self._switches, X, sample_weight, sums=sums)
+        return SparseRows(self._switches, X, sample_weight, sums=sums)
 
-    def hand_out(self, values: NDArray) -> NDArray:
-        return values
-
-    def unit_rows(self, X: NDArray | DeviceInput | CsrRows) -> tuple[Any, F64]:
-        if isinstance(X, DeviceInput):
-            raise ValueError(out_of_reach(X.device))
-        return unit_rows(X)
-
-    def feed(self, X: NDArray | DeviceInput, batch_size: int) -> NumpyFeed:
-        if isinstance(X, DeviceInput):
-            raise ValueError(out_of_reach(X.device))
-        return NumpyFeed(self.load(X, sums=False))
-
-    def minds(self, dtype: np.dtype) -> bool:
+    def checks_values(self, dtype: np.dtype) -> bool:
         """float32 rows that are not finite show in their grid, and in the float64 distances that are left to them."""
         return dtype == np.float32
 

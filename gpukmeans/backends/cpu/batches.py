@@ -10,7 +10,7 @@ from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.cpu.run import NumpyRun
 from gpukmeans.backends.cpu.screens.full import FullScreen, RowScreen
 from gpukmeans.backends.cpu.table import DenseTable
-from gpukmeans.backends.protocol import BatchSums, Rows
+from gpukmeans.backends.protocol import BatchSums
 from gpukmeans.exact import batch_inertia
 from gpukmeans.exact.sums import EXACT_FLOAT64_ROWS
 from gpukmeans.exact.tie_break import all_integers, exact_squares, first_of_equal_rows, resolve
@@ -131,31 +131,3 @@ def gathered(X: NDArray, indices: I64) -> NDArray:
         parts = pool.share(len(indices), len(indices), LEAST)
         pool.map(lambda part: np.take(X, indices[part], axis=0, out=out[part], mode="clip"), parts)
     return out
-
-
-class NumpyFeed:
-    """Batches of rows in memory, or in a file that is mapped to it.  Nothing is gained by gathering early."""
-
-    ahead = False
-
-    def __init__(self, rows: Rows) -> None:
-        self._rows = rows
-        self._sent: list[I64] = []
-
-    def __enter__(self) -> NumpyFeed:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.drop()
-
-    def send(self, indices: I64) -> None:
-        self._sent.append(indices)
-
-    def receive(self) -> Rows:
-        return self._rows.subset(self._sent.pop(0))
-
-    def drop(self) -> None:
-        self._sent.clear()
-
-    def some(self, indices: I64, sample_weight: F64 | None = None) -> Rows:
-        return self._rows.subset(indices, sample_weight, sums=False)

@@ -14,12 +14,13 @@ from gpukmeans.backends.cpu.lockstep.runs import NumpyRuns, SmallRows, runs_at_a
 from gpukmeans.backends.cpu.run import NumpyRun
 from gpukmeans.backends.cpu.seeding.steps import NumpySeeding
 from gpukmeans.backends.cpu.table import DenseTable, Switches
+from gpukmeans.backends.defaults import RowsDefaults
 from gpukmeans.backends.protocol import BatchSums, Drawn
 from gpukmeans.exact.sums import Grid
 from gpukmeans.threads import parts_of
 
 
-class NumpyRows:
+class NumpyRows(RowsDefaults):
     """Rows in an array.
 
     Parameters
@@ -40,9 +41,6 @@ class NumpyRows:
 
     def start(self, centers: NDArray, *, precision: str = "exact") -> NumpyRun:
         return NumpyRun(self.table, centers, precision)
-
-    def n_used(self, labels: NDArray[np.int32], n_clusters: int) -> int:
-        return int(np.count_nonzero(np.bincount(labels, minlength=n_clusters)))
 
     def take(self, indices: NDArray[np.int64]) -> NDArray:
         return self.table.X[indices]

@@ -13,7 +13,8 @@ from gpukmeans.arrays.types import F64, I64, Index
 from gpukmeans.backends.cpu.screens.bounds import DriftBounds
 from gpukmeans.backends.cpu.sums import ClusterSums
 from gpukmeans.backends.cpu.table import Anchored, S, Table
-from gpukmeans.backends.protocol import Assigned, Step, Updated
+from gpukmeans.backends.defaults import RunDefaults
+from gpukmeans.backends.protocol import Assigned, Updated
 from gpukmeans.certificates.verdicts import Screened
 from gpukmeans.exact.sums import exact_total, exact_totals_by_label
 from gpukmeans.exact.tie_break import first_of_equal_rows
@@ -31,7 +32,7 @@ PAUSE = 3
 ANCHOR_FROM = 0.5
 
 
-class NumpyRun(Generic[S]):
+class NumpyRun(RunDefaults, Generic[S]):
     """Centers, labels and exact sums of one run, and what its screens keep of the rows.
 
     Parameters
@@ -254,9 +255,6 @@ class NumpyRun(Generic[S]):
         self._weights = weights
         return Updated(weights, shift)
 
-    def advance(self, limit: int, tol: float) -> list[Step]:
-        return []  # an iteration is long enough for the caller to look at it
-
     def weights(self) -> F64:
         return self._weights
 
@@ -292,9 +290,6 @@ class NumpyRun(Generic[S]):
 
     # ---- distances to the own center ---------------------------------------------------------------------------
 
-    def labels_there(self) -> NDArray[np.int32]:
-        return self.labels()
-
     def farthest(self, count: int) -> NDArray[np.int64]:
         return farthest_rows(self._table.own_distances(self._labels, self._assigned), count)
 
@@ -303,10 +298,7 @@ class NumpyRun(Generic[S]):
 
     def inertia_bounds(self) -> tuple[float, float]:
         found = self._table.inertia_bounds(self._labels, self._centers)
-        if found is None:
-            inertia = self.inertia()
-            return inertia, inertia
-        return found
+        return super().inertia_bounds() if found is None else found
 
     def inertias(self) -> F64:
         return exact_totals_by_label(self._inertia_terms(), self._labels, len(self._centers))

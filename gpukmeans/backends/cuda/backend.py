@@ -15,7 +15,6 @@ from gpukmeans.arrays.on_device import (
     center_dtype,
     dtype_name,
 )
-from gpukmeans.arrays.sparse import is_sparse
 from gpukmeans.arrays.types import F64
 from gpukmeans.backends.cuda import tuning
 from gpukmeans.backends.cuda.batches import HostFeed, ResidentFeed
@@ -26,6 +25,7 @@ from gpukmeans.backends.cuda.rows import CupyRows
 from gpukmeans.backends.cuda.sparse.rows import CupySparseRows, SparseSource
 from gpukmeans.backends.cuda.sparse.table import CupySparseTable
 from gpukmeans.backends.cuda.table import CupyDenseTable, Launcher
+from gpukmeans.backends.defaults import BackendDefaults
 from gpukmeans.backends.protocol import CsrRows
 from gpukmeans.exact.unit_rows import unit_rows
 
@@ -35,7 +35,7 @@ MOST_SAMPLES = 2**31 - 1
 MOST_FEATURES = 65535 * tuning.COLUMN_THREADS
 
 
-class CupyBackend:
+class CupyBackend(BackendDefaults):
     """Runs on an NVIDIA GPU.
 
     Parameters
@@ -46,6 +46,8 @@ class CupyBackend:
 
     name = "cupy"
     reads_sparse = True
+    reads_device = True
+    fits_many = True
 
     def __init__(self, device: Device | None = None) -> None:
         self._device: Device = current_device() if device is None else device
@@ -53,10 +55,10 @@ class CupyBackend:
     def load(
         self, X: NDArray | DeviceInput | CsrRows, sample_weight: F64 | None = None, *, sums: bool = True
     ) -> CupyRows | CupySparseRows:
-        if is_sparse(X):
-            _check_count(X.shape[0])
-            return CupySparseRows(CupySparseTable(Launcher(self._device), X, sample_weight, sums=sums))
-        return self._load_dense(X, sample_weight, sums=sums)
+        if isinstance(X, np.ndarray | DeviceInput):
+            return self._load_dense(X, sample_weight, sums=sums)
+        _check_count(X.shape[0])
+        return CupySparseRows(CupySparseTable(Launcher(self._device), X, sample_weight, sums=sums))
 
     def _load_dense(self, X: NDArray | DeviceInput, sample_weight: F64 | None = None, *, sums: bool = True) -> CupyRows:
         n, d = X.shape
@@ -123,7 +125,7 @@ class CupyBackend:
         if isinstance(X, DeviceInput):
             return ResidentFeed(self._load_dense(X, sums=False))
         launch = Launcher(self._device)
-        if is_sparse(X):
+        if not isinstance(X, np.ndarray):
             return ResidentFeed(SparseSource(launch, X))
 
         def rows_of(batch: Any) -> CupyRows:
@@ -131,7 +133,7 @@ class CupyBackend:
 
         return HostFeed(self._device, X, batch_size, rows_of, self._load_dense)
 
-    def minds(self, dtype: np.dtype) -> bool:
+    def checks_values(self, dtype: np.dtype) -> bool:
         """True: `load` reads every value."""
         return True
 

@@ -19,11 +19,12 @@ from gpukmeans.backends.cuda.seeding.plusplus import plusplus
 from gpukmeans.backends.cuda.seeding.steps import CupySeeding
 from gpukmeans.backends.cuda.table import CupyDenseTable, CupyTable
 from gpukmeans.backends.cuda.workspace import Workspace, Workspaces
+from gpukmeans.backends.defaults import RowsDefaults
 from gpukmeans.backends.protocol import BatchSums, Drawn
 from gpukmeans.exact import batch_inertia
 
 
-class ResidentRows:
+class ResidentRows(RowsDefaults):
     """What dense rows and rows in CSR have in common: see `gpukmeans.backends.Rows`.
 
     Parameters
@@ -46,7 +47,7 @@ class ResidentRows:
 
     def n_used(self, labels: Any, n_clusters: int) -> int:
         if isinstance(labels, np.ndarray):
-            return int(np.count_nonzero(np.bincount(labels, minlength=n_clusters)))
+            return super().n_used(labels, n_clusters)
         return self.table.n_used_by_each(labels.reshape(1, -1), n_clusters)[0]
 
     def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:

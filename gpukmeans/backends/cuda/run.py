@@ -13,6 +13,7 @@ from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.cuda.control import HISTORY, Control, History, Measure, Reason
 from gpukmeans.backends.cuda.table import CupyTable
 from gpukmeans.backends.cuda.workspace import REPLAYS, Workspaces
+from gpukmeans.backends.defaults import RunDefaults
 from gpukmeans.backends.protocol import Assigned, Step, Updated
 from gpukmeans.exact.sums import exact_totals_by_label
 from gpukmeans.exact.warp_order import farthest_rows
@@ -20,7 +21,7 @@ from gpukmeans.exact.warp_order import farthest_rows
 _FINAL = (Reason.LABELS_STAYED, Reason.CENTERS_STAYED, Reason.EMPTY_CLUSTER, Reason.ITERATIONS_DONE)
 
 
-class CupyRun:
+class CupyRun(RunDefaults):
     """Centers, labels and exact sums on the device.
 
     An iteration is three launches (for more than `tuning.FEW_CENTERS` centers some more): the assignment, the update of
@@ -168,7 +169,7 @@ class CupyRun:
     def labels(self) -> NDArray[np.int32]:
         return self._device.download(self._work.labels)[0]
 
-    def labels_there(self) -> Any:
+    def labels_for_caller(self) -> Any:
         return self._table.labels_for_caller(self._work.labels.reshape(-1))
 
     def farthest(self, count: int) -> NDArray[np.int64]:

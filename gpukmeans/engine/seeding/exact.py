@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -30,7 +30,6 @@ class ExactPotentials:
     def __init__(self, rows: Rows, sample_weight: F64 | None) -> None:
         self._rows = rows
         self._weight = sample_weight
-        self._entries: Callable[..., tuple[NDArray, NDArray, NDArray]] | None = getattr(rows, "entries", None)
 
     def locate(self, u: float, chosen: list[int]) -> int:
         """The first row at which the running sum of the potential of the seeds `chosen` reaches u times its total."""
@@ -73,9 +72,10 @@ class ExactPotentials:
 
     def _closest(self, part: NDArray[np.int64], seeds: NDArray) -> NDArray[np.object_]:
         """weight * min |x - seed|^2 of some rows, as Python integers on one grid."""
-        distances = self._of_dense if self._entries is None else self._of_entries
+        entries = self._rows.entries(part)
+        distances = self._of_dense(part, seeds) if entries is None else self._of_entries(len(part), entries, seeds)
         closest = None
-        for distance in distances(part, seeds):
+        for distance in distances:
             closest = distance if closest is None else np.minimum(closest, distance)
         assert closest is not None
         if self._weight is not None:
@@ -89,16 +89,17 @@ class ExactPotentials:
             difference = x - seed
             yield (difference * difference).sum(axis=1)
 
-    def _of_entries(self, part: NDArray[np.int64], seeds: NDArray) -> Iterator[NDArray[np.object_]]:
+    def _of_entries(
+        self, n_rows: int, entries: tuple[NDArray, NDArray, NDArray], seeds: NDArray
+    ) -> Iterator[NDArray[np.object_]]:
         """The same from the stored entries alone: |seed|^2 plus x (x - 2 seed) for each of a row's."""
-        assert self._entries is not None
-        owner, columns, values = self._entries(part)
+        owner, columns, values = entries
         x = self._integers(values)
         for seed in seeds:
             there = np.flatnonzero(seed)
             s = np.zeros(len(seed), object)
             s[there] = self._integers(seed[there])
-            distance = np.full(len(part), (s * s).sum(), object)
+            distance = np.full(n_rows, (s * s).sum(), object)
             np.add.at(distance, owner, x * (x - 2 * s[columns]))
             yield distance
 

@@ -1,6 +1,6 @@
 /* faults.cu -- small kernels, each with one fault that `fault` switches on; tests/emulator/test_faults.py.
  *
- * All have the form (x f32 IN, n i32, fault i32, y f32 OUT); blocks of 64 unless the kernel says otherwise.
+ * All have the form (x f32 IN, n i32, fault i32, y f32 OUT); blocks of 64 unless stated at the kernel.
  */
 #define PARAMETERS const float* x, int n, int fault, float* y
 #define KERNEL extern "C" __global__ void

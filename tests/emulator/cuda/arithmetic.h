@@ -3,8 +3,6 @@
 // Kernels are always compiled with -ffp-contract=off, so a * b + c rounds twice and fma happens where it is written.
 #pragma once
 
-#include <limits>
-
 #include "interface.h"
 
 // ---- min, max -------------------------------------------------------------------------------------------
@@ -50,18 +48,20 @@ inline double __hiloint2double(int hi, int lo) {
 // ---- conversions: saturating, as the cvt instruction does -------------------------------------------------
 
 namespace cuemu {
-// NaN: PTX says zero, unless the source is a double or the result has 64 bits: then the top bit alone.
+// NaN: zero in PTX, unless the source is a double or the result has 64 bits: then the top bit alone.
 template <class To, class From>
 inline To saturate(From rounded) {
-  using Limits = std::numeric_limits<To>;
+  constexpr bool is_signed = To(-1) < To(0);
+  constexpr int digits = 8 * sizeof(To) - is_signed;
+  constexpr To most = To(~0ull >> (64 - digits)), least = is_signed ? -most - 1 : 0;
   const double v = double(rounded);
   if (v != v) {
     const bool wide = sizeof(From) == 8 || sizeof(To) == 8;
-    return !wide ? To(0) : Limits::is_signed ? Limits::min() : To(Limits::max() / 2 + 1);
+    return !wide ? To(0) : is_signed ? least : To(most / 2 + 1);
   }
-  const double above = ldexp(1.0, Limits::digits);  // max() + 1, exact in double
-  if (v >= above) return Limits::max();
-  if (v <= double(Limits::min())) return Limits::min();
+  const double above = ldexp(1.0, digits);  // most + 1, exact in double
+  if (v >= above) return most;
+  if (v <= double(least)) return least;
   return To(v);
 }
 }  // namespace cuemu

@@ -1,7 +1,7 @@
 // Atomics and cached loads.
 //
 // One OS thread runs every fiber and switches only at barriers and collectives, so a plain read-modify-write is
-// atomic.  cuemu_atomic tells the race detector, and lets a random order switch threads there.
+// atomic.  cuemu_atomic informs the race detector, and lets a random order switch threads there.
 #pragma once
 
 #include "interface.h"
@@ -67,7 +67,7 @@ CUEMU_UNWATCHED T atomicCAS(T* address, typename cuemu::Same<T>::type expected, 
   return old;
 }
 
-// Inlined, so that the detector sees the load or store at the kernel's own line.
+// Inlined, so that the detector records the load or store at the kernel's own line.
 #define CUEMU_LOAD(name)           \
   template <class T>               \
   __forceinline__ T name(const T* address) { return *address; }

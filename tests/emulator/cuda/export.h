@@ -25,16 +25,27 @@ struct Describe {
   }
 };
 
+template <size_t... I>
+struct Indices {};
+
+template <size_t N, size_t... I>
+struct Count : Count<N - 1, N - 1, I...> {};
+
+template <size_t... I>
+struct Count<0, I...> {
+  using Below = Indices<I...>;  // 0 to N - 1
+};
+
 template <auto KERNEL>
 struct Thunk;
 
 template <class... A, void (*KERNEL)(A...)>
 struct Thunk<KERNEL> {
   template <size_t... I>
-  static void call(void** argument, std::index_sequence<I...>) {
+  static void call(void** argument, Indices<I...>) {
     KERNEL(*static_cast<std::remove_cv_t<A>*>(argument[I])...);
   }
-  static void run(void** argument) { call(argument, std::index_sequence_for<A...>{}); }
+  static void run(void** argument) { call(argument, typename Count<sizeof...(A)>::Below{}); }
 
   static const char* signature() {
     static char text[3 * sizeof...(A) + 1];  // filled at every call: a launch in between overwrites all statics

@@ -9,7 +9,7 @@
   CUEMU_VISIBLE const char* cuemu_signature_##name() { return ::cuemu::Thunk<(name)>::signature(); } \
   CUEMU_VISIBLE int cuemu_bound_##name() { return int(BOUND); }
 
-// The names of the kernels; and the module's static variables, which is where its __shared__ ones live.
+// The names of the kernels; and the module's static variables, where its __shared__ variables are.
 #define CUEMU_MODULE(NAMES)                                                       \
   extern "C" {                                                                    \
   extern char __bss_start[] __attribute__((visibility("hidden")));                \

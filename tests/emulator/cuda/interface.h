@@ -31,6 +31,7 @@ constexpr int kAligned = 1 << 30;  // added to arg: .aligned PTX (mma, ldmatrix)
 
 enum Vote { kVoteCount, kVoteAnd, kVoteOr };
 
+#pragma GCC visibility push(default)
 extern "C" {
 #ifndef CUEMU_RUNTIME
 extern unsigned char* const dynamic_shared;
@@ -52,5 +53,6 @@ void cuemu_cp_async(void* shared, const void* global, int bytes, int valid_bytes
 void cuemu_cp_async_commit();
 void cuemu_cp_async_wait(int groups_left_in_flight);
 }
+#pragma GCC visibility pop
 
 }  // namespace cuemu

@@ -1,4 +1,4 @@
-// What a kernel source sees when it is compiled for the CPU: the CUDA vocabulary, in plain C++17.
+// What a kernel source includes when it is compiled for the CPU: the CUDA vocabulary, in plain C++17.
 //
 // Passed with `-include` in front of every kernel.  The kernel side (this folder) is compiled with the kernel;
 // the run time (runtime/) is compiled once, and answers the calls declared in interface.h.

@@ -1,15 +1,15 @@
 // Qualifiers, vector types and built-in variables.
 #pragma once
 
-// The C headers, not <cmath>: they put the float overloads of sqrt, abs, fma, ... in the global namespace, as CUDA does.
-#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <type_traits>
-#include <utility>
+
+#ifndef CUEMU_RUNTIME
+#include "mathematics.h"
+#endif
 
 #define __global__ CUEMU_GLOBAL                    // a mark by which build.py finds the kernels, and removes
 #define __device__
@@ -55,7 +55,7 @@ constexpr int warpSize = 32;
 
 #ifndef CUEMU_RUNTIME
 // Defined (and changed at every switch) by the run time.  `const` is the truth for any one thread, and lets the
-// compiler keep a copy: copies live in registers or on the fiber's own stack.
+// compiler keep a copy: copies are in registers or on the fiber's own stack.
 extern "C" {
 extern const uint3 threadIdx, blockIdx;
 extern const dim3 blockDim, gridDim;

@@ -17,7 +17,7 @@ inline int __syncthreads_or(int predicate, CUEMU_HERE) {
   return cuemu::cuemu_syncthreads_vote(predicate, cuemu::kVoteOr, file, line);
 }
 
-// Memory is coherent here; only the race detector wants to know.
+// Memory is coherent here; only the race detector needs this.
 inline void __threadfence() { cuemu::cuemu_fence(); }
 inline void __threadfence_system() { cuemu::cuemu_fence(); }
 inline void __threadfence_block() {}

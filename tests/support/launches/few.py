@@ -1,4 +1,4 @@
-"""Launches of the kernels that screen rows in half precision, and plain words of how rows and centers become halves."""
+"""Launches of the kernels that screen rows in half precision; in plain Python, how rows and centers become halves."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from gpukmeans.certificates.halves import half_score_radius, tensor_accumulation
 from gpukmeans.certificates.rounding import SQUARE_UNDERFLOW
 from gpukmeans.certificates.scores import square_distance_radius
 from gpukmeans.exact.sums import Grid
+from tests.support.assertions import half_screen
 from tests.support.launches.common import control_words, filled, launch, scale_words
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -20,7 +21,7 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True)
 class RowKind:
-    """An element type of the rows, as the kernels call it and as arrays hold it."""
+    """An element type of the rows: its name in the kernels, and the dtypes of arrays that store it."""
 
     name: str
     storage: type
@@ -68,7 +69,7 @@ BYTE, FLOAT, DOUBLE = (KINDS[name] for name in ("unsigned char", "float", "doubl
 
 
 def data(kind, n, k, d, seed=0):
-    """Rows as stored, and centers that are drawn alike."""
+    """Rows as stored, and centers of the same distribution."""
     local = np.random.default_rng(seed)
     if kind is BYTE:
         return local.integers(0, 256, (n, d)).astype(np.uint8), local.uniform(0, 255, (k, d))
@@ -77,7 +78,7 @@ def data(kind, n, k, d, seed=0):
 
 @dataclass(frozen=True)
 class Scaling:
-    """z = x * scale + offset: what rows and centers are rounded to halves from."""
+    """z = x * scale + offset, which rows and centers are before they are rounded to halves."""
 
     scale: float
     offsets: np.ndarray  # (16 n_steps,) float32, zeros beyond the last column
@@ -134,7 +135,7 @@ def row_facts(device, kind, X, scaled):
 
 
 def facts_of(kind, C, scaled, *, whole=False):
-    """What kernels/update_centers.cu tells of the centers, from NumPy."""
+    """The facts of the centers that the device computes, from NumPy."""
     z = scaled.z(C)
     rest = np.sqrt(((z - halves_of(z).astype(np.float64)) ** 2).sum(axis=1))
     norm = np.sqrt((z**2).sum(axis=1)) + rest
@@ -167,7 +168,7 @@ def nearest_of_few(
     radius64=None,
     **words,
 ):
-    """One assignment: labels, limits, moved (row -> old label), open_rows, control; and what the screen was given."""
+    """One assignment: labels, limits, moved (row -> old label), open_rows, control; and the arguments of the screen."""
     (n, d), k = X.shape, len(C)
     tiles = tiles or tuning.few_tiles(k)
     scaled = scaled or scaling(kind, X)
@@ -211,9 +212,17 @@ def nearest_of_few(
         open_rows=sorted(open_rows[:n_open].tolist()),
         control=control,
         norms=norms,
+        rests=rests,
         facts=facts,
         scaled=scaled,
     )
+
+
+def screen_of(kind, X, C, got):
+    """The scores of an assignment by `nearest_of_few` and their radius, for `assert_labels`."""
+    facts = got.facts.astype(np.float64)
+    radii = facts[Fact.PER_REST] * got.rests + facts[Fact.PER_NORM] * got.norms + facts[Fact.CONSTANT]
+    return half_screen(got.scaled.z(kind.widen(X)), got.scaled.z(C), radii)
 
 
 class Centers:
@@ -235,7 +244,7 @@ class Centers:
         self.control = device.upload(control_words(**{"N_LIMIT": HISTORY, **words}))
 
     def launch(self, sums=None, weight_sums=None, grid=None, weight_grid=None):
-        """New centers from sums, or (without) the facts of those that are given."""
+        """New centers from sums; without sums, the facts of the given centers."""
         device, given = self.device, sums is None
         upload = [None, None, None]
         n_limbs = 0

@@ -1,4 +1,4 @@
-"""One launch each of the screens of many centers, and plain words of what they should find."""
+"""Launches of the screens of many centers, and plain Python of what they should return."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from gpukmeans.backends.cuda.control import Control, Fact
 from gpukmeans.backends.cuda.screen_tiles import ScoreTile
 from gpukmeans.certificates.rounding import SQUARE_UNDERFLOW
 from gpukmeans.certificates.scores import square_distance_radius
+from tests.support.assertions import half_screen
 from tests.support.launches.common import filled, launch
 
 #: Small tiles: every part of them is ragged soon.
@@ -33,14 +34,14 @@ def stored(values, dtype):
 
 @dataclass
 class Screen:
-    """Rows and centers as the screens see them; z = x scale + offset, halves h, in float64."""
+    """Rows and centers as the screens read them; z = x scale + offset, halves h, in float64."""
 
     device: object
     dtype: np.dtype
     X: np.ndarray
     C: np.ndarray
     dead: tuple[int, ...] = ()
-    largest_radius: float = 1.0  # times what the radius need be
+    largest_radius: float = 1.0  # a factor of the radius, 1 for the certified one
 
     def __post_init__(self):
         (self.n, self.d), self.k = self.X.shape, len(self.C)
@@ -71,12 +72,17 @@ class Screen:
 
     def _halves(self, values):
         z = values * self.scale + self.offset.astype(np.float64)
-        with np.errstate(over="ignore"):  # of tests that want it
+        with np.errstate(over="ignore"):  # in tests of overflow
             return z, z.astype(np.float32).astype(np.float16).astype(np.float64)
 
     @property
+    def scores(self):
+        """The scores and their radii, for `assert_labels`."""
+        return half_screen(self.z, self.center_z, self.radii)
+
+    @property
     def radii(self):
-        """What a score can be wrong, in float64, and a little more."""
+        """Bounds of the error of a score, in float64, and a little more."""
         rest, norm, constant = (float(self.facts[f]) for f in (Fact.PER_REST, Fact.PER_NORM, Fact.CONSTANT))
         return (self.rests * rest + self.norms * norm + constant) * (1 + 1e-6)
 
@@ -114,7 +120,7 @@ class Screen:
     # ---- launches ---------------------------------------------------------------------------------------------------
 
     def upload(self, labels=None, drift=None, uppers=None, lowers=None, slots=None, n_groups=None):
-        """What the launches work on; `drift` is that of the centers, and then of the groups."""
+        """Copy the arrays of the launches to the device; `drift` is that of the centers, and then of the groups."""
         self.n_groups = n_groups or ScoreTile(**SMALL, CHUNK=1).n_groups
         up, n = self.device.upload, self.n
         rng = np.random.default_rng(5)
@@ -175,7 +181,7 @@ class Screen:
         launch(self.device, "skip_rows", constants, grid, screen_tiles.SKIP_THREADS, *args)
 
     def list_rows(self, rows):
-        """Instead of `skip`."""
+        """List these rows as active, in place of `skip`."""
         self.device.write(self.on["active"][: len(rows)], np.asarray(rows, np.int32))
         self.set_count(Control.N_ACTIVE, len(rows))
 
@@ -269,3 +275,11 @@ def plain_top_two(scores):
         others = [value for j, value in enumerate(row) if j != index]
         found.append((row[index], max(others, default=-math.inf), index))
     return found
+
+
+def group_members(k, n_groups):
+    """The centers of each group: pairs of centers go to the groups in turn."""
+    members = [[] for _ in range(n_groups)]
+    for place, j in enumerate(range(0, k, 2)):
+        members[place % n_groups] += [j, j + 1] if j + 1 < k else [j]
+    return members

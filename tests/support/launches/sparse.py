@@ -1,4 +1,4 @@
-"""Rows in CSR for the CUDA kernels, single launches, and plain words of what these should give."""
+"""Rows in CSR for the CUDA kernels, single launches, and plain Python of what these should return."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def move(device, X, weight, old, new, k, grid, weight_grid, *, blocks=3, **words
 
 
 def weights_of(n):
-    """Some of them zero."""
+    """Weights, some of them zero."""
     return np.random.default_rng(7).uniform(0.1, 3, n) * (np.arange(n) % 5 != 4)
 
 
@@ -96,7 +96,7 @@ def lookup(device, X, rows, width):
 def plain_scores(x, C, scale, lanes):
     """Scores of one row, (columns, values), as kernels/sparse_nearest.cu adds them up, rounding by rounding.
 
-    Half squares are taken exactly and rounded once, which no error bound minds.
+    Half squares are taken exactly and rounded once, which is within every error bound.
     """
     groups, scores = 32 // lanes, []
     columns, values = x

@@ -7,18 +7,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.arrays.types import F64, I64
+from gpukmeans.arrays.types import F64
 from gpukmeans.backends.cpu.run import NumpyRun
 from gpukmeans.backends.cpu.seeding.steps import NumpySeeding
 from gpukmeans.backends.cpu.sparse.table import EntriesTable
 from gpukmeans.backends.cpu.table import Switches
 from gpukmeans.backends.csr.scores import SparseFullScreen
 from gpukmeans.backends.csr.table import entry_rows
-from gpukmeans.backends.protocol import BatchSums, Drawn, Runs
+from gpukmeans.backends.defaults import RowsDefaults
+from gpukmeans.backends.protocol import BatchSums
 from gpukmeans.exact import batch_inertia
 
 
-class SparseRows:
+class SparseRows(RowsDefaults):
     """Rows in CSR.
 
     Parameters
@@ -40,23 +41,11 @@ class SparseRows:
     def start(self, centers: NDArray, *, precision: str = "exact") -> NumpyRun[SparseFullScreen]:
         return NumpyRun(self.table, centers, precision)
 
-    def plusplus(self, seeds: I64, draws: F64) -> Drawn:
-        return Drawn.nothing(seeds, draws.shape[1])
-
     def seeding(self) -> NumpySeeding:
         return NumpySeeding(self.table.seed_screen, self.table.sample_weight)
 
-    def runs_at_a_time(self, n_clusters: int, n_runs: int) -> int:
-        return 0
-
-    def start_many(self, centers: NDArray) -> Runs:
-        raise NotImplementedError("Runs over sparse rows advance one by one.")
-
     def take(self, indices: NDArray[np.int64]) -> NDArray:
         return self.table.X.dense(indices)
-
-    def n_used(self, labels: NDArray[np.int32], n_clusters: int) -> int:
-        return int(np.count_nonzero(np.bincount(labels, minlength=n_clusters)))
 
     def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> SparseRows:
         return SparseRows(self.table.switches, self.table.X.rows(indices), sample_weight, sums=sums)

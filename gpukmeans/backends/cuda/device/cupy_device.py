@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from gpukmeans.backends.cuda.device import nvrtc
 from gpukmeans.backends.cuda.device.seam import Shape, error_sentence
 from gpukmeans.backends.cuda.device.stage import CupyStage
+from gpukmeans.callers import warn_caller
 
 #: Host arrays up to this size are copied by the driver before a copy to the device returns (CUDA's API synchronization
 #: behaviour for pageable memory).
@@ -133,11 +133,10 @@ class CupyDevice:
                 finally:
                     graph = self._stream.end_capture()
         except RuntimeError as error:  # CUDA's errors are RuntimeErrors
-            warnings.warn(
+            warn_caller(
                 f"Launches could not be recorded as a graph ({error_sentence(error)}) They go one by one, which is "
                 "slower for small problems.",
                 RuntimeWarning,
-                stacklevel=2,
             )
             return launches
 

@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.arrays.types import F64, I64
+from gpukmeans.arrays.types import F64
 from gpukmeans.backends.csr.table import SparseTable, entry_rows
 from gpukmeans.backends.cuda.rows import ResidentRows
 from gpukmeans.backends.cuda.sparse.seeding import CupySparseSeeding
 from gpukmeans.backends.cuda.sparse.table import CupySparseTable
 from gpukmeans.backends.cuda.sparse.workspace import SparseWorkspace
 from gpukmeans.backends.cuda.table import Launcher
-from gpukmeans.backends.protocol import Drawn, Runs
 
 
 class CupySparseRows(ResidentRows):
@@ -25,15 +24,6 @@ class CupySparseRows(ResidentRows):
 
     def __init__(self, table: CupySparseTable) -> None:
         super().__init__(table, functools.partial(SparseWorkspace, table))
-
-    def runs_at_a_time(self, n_clusters: int, n_runs: int) -> int:
-        return 0
-
-    def start_many(self, centers: NDArray) -> Runs:
-        raise NotImplementedError("Runs over sparse rows advance one by one.")
-
-    def plusplus(self, seeds: I64, draws: F64) -> Drawn:
-        return Drawn.nothing(seeds, draws.shape[1])
 
     def seeding(self) -> CupySparseSeeding:
         return CupySparseSeeding(self.table)

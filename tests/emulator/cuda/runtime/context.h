@@ -3,13 +3,14 @@
 
 #include "state.h"
 
-extern "C" void cuemu_switch(void** save_stack_pointer, void* load_stack_pointer);
+extern "C" __attribute__((visibility("hidden"))) void cuemu_switch(void** save_stack_pointer, void* load_stack_pointer);
 
 #if defined(__x86_64__)
 
 asm(R"(
 .text
 .globl cuemu_switch
+.hidden cuemu_switch
 .type cuemu_switch,@function
 cuemu_switch:
     push %rbp
@@ -46,6 +47,7 @@ inline void* new_context(char* stack_top, void (*entry)()) {
 asm(R"(
 .text
 .globl cuemu_switch
+.hidden cuemu_switch
 .type cuemu_switch,%function
 cuemu_switch:
     sub sp,sp,#160

@@ -38,12 +38,20 @@ struct Word {
   u8 written;      // bytes the block has written
 };
 
-constexpr int kPageShift = 12;
+constexpr int kPageShift = 12;  // as kPage in memory.cpp
 constexpr size_t kWordsInPage = (size_t(1) << kPageShift) / 4;
 
-std::unordered_map<uintptr_t, Word*> pages;
-uintptr_t recent_key;
-Word* recent_page;
+// The words of 4 KiB.  Buffers are mapped in whole pages of that size, so a page is of one buffer or of none.
+struct Page {
+  const Buffer* buffer;
+  Word words[kWordsInPage];
+};
+
+std::unordered_map<uintptr_t, Page*> pages;  // by address >> kPageShift
+struct Recent {
+  uintptr_t key;
+  Page* page;
+} recent_pages[256];                         // by the key's last bits: most look-ups end here
 
 // What another block had done when it released: all before that epoch, and what that thread did itself.
 struct Release {
@@ -54,15 +62,18 @@ using Releases = std::unordered_map<u32, Release>;       // by block
 std::unordered_map<uintptr_t, Releases> released;        // by the atomic's address
 Releases acquired;                                       // by the running block
 
-Word* page_of(uintptr_t address) {
+Page* page_of(uintptr_t address) {
   const uintptr_t key = address >> kPageShift;
-  if (key != recent_key || !recent_page) {
-    Word*& page = pages[key];
-    if (!page) page = static_cast<Word*>(calloc(kWordsInPage, sizeof(Word)));
-    recent_key = key;
-    recent_page = page;
+  Recent& recent_page = recent_pages[key % 256];
+  if (key != recent_page.key || !recent_page.page) {
+    Page*& page = pages[key];
+    if (!page) {
+      page = static_cast<Page*>(calloc(1, sizeof(Page)));
+      page->buffer = buffer_near(address);
+    }
+    recent_page = {key, page};
   }
-  return recent_page;
+  return recent_page.page;
 }
 
 bool is_shared(uintptr_t address) {
@@ -161,7 +172,7 @@ void release_to(uintptr_t address) {
 void detector_reset() {
   for (auto& page : pages) free(page.second);
   pages.clear();
-  recent_page = nullptr;
+  for (Recent& recent_page : recent_pages) recent_page = Recent{};
   released.clear();
   detector_new_block();
 }
@@ -173,7 +184,7 @@ void watch(uintptr_t address, size_t bytes, Access access, const void* pc) {
   if (address - reinterpret_cast<uintptr_t>(fiber_stacks()) < fiber_stacks_size()) return;
   const bool shared = is_shared(address);
   if (!shared) {
-    const Buffer* buffer = buffer_near(address);
+    const Buffer* buffer = page_of(address)->buffer;
     if (!buffer) return;  // constants and parameters
     const uintptr_t begin = reinterpret_cast<uintptr_t>(buffer->data);
     if (address < begin || address + bytes > begin + buffer->bytes) {
@@ -197,7 +208,7 @@ void watch(uintptr_t address, size_t bytes, Access access, const void* pc) {
     now.thread = uint16_t(current->index);
     now.bytes = u8((0xf << from) & (0xf >> (4 - to)));
     now.relaxed = relaxed;
-    watch_word(page_of(address)[word_begin / 4 % kWordsInPage], now, access, shared, pc);
+    watch_word(page_of(address)->words[word_begin / 4 % kWordsInPage], now, access, shared, pc);
     address = word_begin + 4;
   }
 }

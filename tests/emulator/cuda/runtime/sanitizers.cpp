@@ -20,6 +20,7 @@ using cuemu::watch;
   CUEMU_WATCH(__tsan_unaligned_volatile_read##SIZE, SIZE, VolatileRead)  \
   CUEMU_WATCH(__tsan_unaligned_volatile_write##SIZE, SIZE, VolatileWrite)
 
+#pragma GCC visibility push(default)
 extern "C" {
 
 void __tsan_init() {}
@@ -94,3 +95,4 @@ void __ubsan_handle_type_mismatch_v1_abort(TypeMismatchData* data, void* pointer
 }
 
 }  // extern "C"
+#pragma GCC visibility pop

@@ -3,7 +3,7 @@
 // A thread block is a set of fibers on one OS thread.  Blocks run one after another.
 #pragma once
 
-#define CUEMU_RUNTIME  // tells the shared headers which side includes them
+#define CUEMU_RUNTIME  // for the shared headers: which side includes them
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -12,10 +12,12 @@
 
 #include "../interface.h"
 
+#pragma GCC visibility push(default)  // all else is hidden: calls within the run time are direct, or inlined
 extern "C" {
 extern uint3 threadIdx, blockIdx;
 extern dim3 blockDim, gridDim;
 }
+#pragma GCC visibility pop
 
 namespace cuemu {
 
@@ -104,11 +106,18 @@ const Buffer* buffer_near(uintptr_t address);    // the buffer whose mapping hol
 std::string describe_near(uintptr_t address);    // ", 4 bytes past the end of a 400-byte device buffer" or ""
 std::string code_place(uintptr_t pc);            // {object+offset}, which Python turns into file:line
 
+#pragma GCC visibility push(default)
 extern "C" {
 extern unsigned char* dynamic_shared;
 void* cuemu_malloc(size_t bytes);
 void cuemu_free(void* data);
+// launch.cpp, for Python
+const char* cuemu_error();
+void cuemu_statistics(Statistics* out);
+int cuemu_launch(void (*run)(void** argument), void** argument, const unsigned* grid, const unsigned* block,
+                 size_t dynamic, const Options* requested, void (*module_statics)(char**, char**));
 }
+#pragma GCC visibility pop
 
 // detector.cpp
 struct StaticRange {

@@ -1,0 +1,188 @@
+"""The one door for X: every estimator, function and method gets its rows from `receive`.
+
+`receive` decides once where X lies, how it is stored, which backend reads it, what its weights are, what dtype the
+centers have, and what kind of array the results become.  Everything behind it uses a `Given` and does not ask again:
+only this folder examines the caller's arrays.
+
+How rows are stored (`Given.form`):
+
+| form | `Given.X` | read by |
+|---|---|---|
+| "dense" | ndarray, C-contiguous, uint8, float32 or float64 | every backend |
+| "csr" | SciPy's CSR, canonical, float32 or float64 | backends with `reads_sparse` |
+| "device" | `DeviceInput`, not read yet | backends with `reads_device` |
+
+A further source of rows (a stream of blocks, rows on the workers of a cluster) is one more form: `_form_of` recognises
+it, a check beside `check_rows` reads its shape and dtype, and `Given.load` returns `Rows` over it, by a backend or by a
+class that adds up the exact sums of its blocks.  The engine and the estimators stay as they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+
+from gpukmeans.arrays.on_device import DeviceInput, center_dtype, host_view, on_device
+from gpukmeans.arrays.sparse import is_sparse
+from gpukmeans.arrays.types import F64
+from gpukmeans.backends.choice import get_backend
+from gpukmeans.backends.protocol import Backend, CsrRows, Feed, Rows
+from gpukmeans.intake.checks import check_rows, check_weights
+from gpukmeans.intake.kinds import ArrayKind, check_places
+
+Form = Literal["dense", "csr", "device"]
+
+
+@dataclass(frozen=True)
+class Given:
+    """Rows that have been checked, and all that is known of them before they are loaded.
+
+    Attributes
+    ----------
+    X : ndarray, CSR or DeviceInput of shape (n_samples, n_features)
+    form : {"dense", "csr", "device"}
+        How X is stored.
+    sample_weight : ndarray of shape (n_samples,), float64, or None
+        Checked, rounded as scikit-learn does; None if all are one.
+    center_dtype : dtype
+        float32 for float32 rows, else float64.
+    backend : Backend
+        Reads this form.
+    kind : ArrayKind
+        Of the caller's X, and so of results.
+    """
+
+    X: NDArray | CsrRows | DeviceInput
+    form: Form
+    sample_weight: F64 | None
+    center_dtype: np.dtype
+    backend: Backend
+    kind: ArrayKind
+
+    @property
+    def n_samples(self) -> int:
+        return self.X.shape[0]
+
+    @property
+    def n_features(self) -> int:
+        return self.X.shape[1]
+
+    def load(self, *, sums: bool = True) -> Rows:
+        """The rows on the backend, with their weights."""
+        return self.backend.load(self.X, self.sample_weight, sums=sums)
+
+    def feed(self, batch_size: int) -> Feed:
+        """Batches of the rows, without weights; see `Backend.feed`."""
+        return self.backend.feed(self.X, batch_size)
+
+    def of_unit_length(self) -> tuple[Given, F64]:
+        """The same with rows of unit length, and the largest magnitude of each row; see `Backend.unit_rows`."""
+        unit, largest = self.backend.unit_rows(self.X)
+        return replace(self, X=unit), largest
+
+    def host_rows(self) -> NDArray | CsrRows:
+        """The rows on the host, for code of the caller: copied from their device if they lie on one."""
+        return self.X.on_host() if isinstance(self.X, DeviceInput) else self.X
+
+    def give(self, values: Any) -> Any:
+        """A result as an array of the caller's kind; see `ArrayKind.give`."""
+        return self.kind.give(values, self.backend)
+
+
+def receive(
+    estimator: BaseEstimator,
+    X: ArrayLike,
+    sample_weight: ArrayLike | None = None,
+    *,
+    backend: str | Backend,
+    reset: bool,
+    n_clusters: int = 1,
+    check_values: bool = False,
+    fitted_dtype: np.dtype | None = None,
+    weight_dtype: np.dtype | None = None,
+    **others: Any,
+) -> Given:
+    """Check rows and their weights, and choose the backend that reads them.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+        Gets `n_features_in_` and `feature_names_in_`, or has its own compared with those of X.
+    X : array-like, sparse matrix or array on a device
+    sample_weight : array-like of shape (n_samples,), optional
+    backend : {"auto", "numpy", "cupy"} or Backend
+    reset : bool
+        Whether X is to be fitted, and not compared with an earlier one.
+    n_clusters : int, default=1
+        X must have as many rows at least.
+    check_values : bool, default=False
+        Read all values on the host at once, even if the backend checks them when it loads them: for rows that are
+        loaded in parts, or without sums.
+    fitted_dtype : dtype, optional
+        Of fitted centers: if it is float64, float32 rows are widened, so that the centers are not rounded.
+    weight_dtype : dtype, optional
+        To which weights are rounded; by default that of centers fitted to X.
+    **others
+        Arrays that must lie on the host or where X lies, by the names that an error calls them.
+
+    Returns
+    -------
+    Given
+
+    Raises
+    ------
+    ValueError, TypeError, gpukmeans.backends.BackendUnavailable
+        As `gpukmeans.KMeans.fit`.
+    """
+    form, placed, chosen = _placed(X, backend, sample_weight=sample_weight, **others)
+    checked = check_rows(estimator, placed, reset=reset, backend=None if check_values else chosen)
+    check_enough(checked.shape[0], n_clusters)
+    own = center_dtype(checked.dtype)
+    weight = check_weights(sample_weight, checked.shape[0], own if weight_dtype is None else weight_dtype)
+    if fitted_dtype == np.float64 and checked.dtype == np.float32:
+        checked = checked.astype(np.float64)
+    return Given(checked, form, weight, own, chosen, ArrayKind.of(X))
+
+
+def check_enough(n_samples: int, n_clusters: int) -> None:
+    """Raise unless there are as many rows as clusters."""
+    if n_samples < n_clusters:
+        raise ValueError(f"n_samples={n_samples} should be >= n_clusters={n_clusters}.")
+
+
+def lies_on_device(X: ArrayLike) -> bool:
+    """Whether X is an array on a CUDA device."""
+    return not is_sparse(X) and on_device(X) is not None
+
+
+def check_on_host(estimator: BaseEstimator, X: ArrayLike) -> NDArray | CsrRows:
+    """Rows for scikit-learn's functions, checked and compared with those of the fit; copied from their device."""
+    if is_sparse(X):
+        return check_rows(estimator, X, reset=False)
+    found = on_device(X)
+    return check_rows(estimator, host_view(X) if found is None else found.on_host(), reset=False)
+
+
+def give_back(X: ArrayLike, values: Any, backend: str | Backend) -> Any:
+    """A result as an array of X's kind; `backend` is used only if X lies on a device."""
+    kind = ArrayKind.of(X)
+    return kind.give(values, None if kind.device is None else _placed(X, backend)[2])
+
+
+def _placed(X: ArrayLike, backend: str | Backend, **others: Any) -> tuple[Form, Any, Backend]:
+    """How X is stored, X as `check_rows` reads it, and the backend that reads this form."""
+    form, placed = _form_of(X)
+    check_places(X, **others)
+    device = placed.device if form == "device" else None
+    return form, placed, get_backend(backend, device, sparse=form == "csr")
+
+
+def _form_of(X: ArrayLike) -> tuple[Form, Any]:
+    if is_sparse(X):
+        return "csr", X
+    found = on_device(X)
+    return ("dense", host_view(X)) if found is None else ("device", found)

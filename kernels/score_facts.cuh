@@ -1,0 +1,45 @@
+/* score_facts.cuh -- what the radius of a row's scores is made of, from the norms of all centers.
+ *
+ *   radius_i = facts[PER_REST] rest_i + facts[PER_NORM] norm_i + facts[CONSTANT]   (certificates/halves.py: half_score_radius)
+ *   facts[WHOLE] = 1 if float64 distances carry no error                     (certificates/scores.py: exact_in_float64)
+ *
+ * measures (N_MEASURES,k) f64 IN: those of every block | accumulation: the factor of |c|^2 / 2 in the radius | facts OUT
+ * Called by all threads of one block, after the measures of all blocks are visible.
+ */
+#pragma once
+#include "control.cuh"
+#include "of_block.cuh"
+
+// Numbers that each block measures of its center.
+enum Measure { WEIGHT, SHIFT_SQUARE, NORM, REST, LARGEST, N_MEASURES };
+
+// A float32 that stays above a float64 through the arithmetic that is done with it.
+static __device__ __forceinline__ float above(double value) { return double_to_float(__dmul_rn(value, 1.0 + 0x1p-10)); }
+
+static __device__ __forceinline__ void write_facts(const double* measures, int k, int d, double largest_of_rows,
+                                                   double accumulation, double* part, float* __restrict__ facts) {
+  const int tid = int(threadIdx.x);
+  double norm = 0.0, rest = 0.0, largest = largest_of_rows;
+  for (int c = tid; c < k; c += THREADS) {
+    norm = fmax(norm, __ldcg(measures + NORM * k + c));
+    rest = fmax(rest, __ldcg(measures + REST * k + c));
+    largest = fmax(largest, __ldcg(measures + LARGEST * k + c));
+  }
+  norm = of_block(norm, part, Larger());
+  rest = of_block(rest, part, Larger());
+  largest = of_block(largest, part, Larger());
+  if (tid == 0) {
+    const bool sound = norm < 0x1p60;  // beyond it nothing is certified
+    const double both = __dadd_rn(__dmul_rn(accumulation, norm), rest);
+    facts[PER_REST] = sound ? above(norm) : INFINITE;
+    facts[PER_NORM] = sound ? above(both) : INFINITE;
+#if SPARSE
+    const double per_square = accumulation;  // half squares are not rounded to float32
+#else
+    const double per_square = accumulation + 0x1p-24;
+#endif
+    facts[CONSTANT] = sound ? above(fma(__dmul_rn(per_square, 0.5 * norm), norm, 0x1p-100)) : INFINITE;
+    // certificates/scores.py: exact_in_float64
+    facts[WHOLE] = __dmul_rn(__dmul_rn(4.0 * largest, largest), double(d)) <= 0x1p53 ? 1.0f : 0.0f;
+  }
+}

@@ -1,0 +1,49 @@
+"""kernels/skip_rows.cu: rows whose limits hold are skipped; every memory access is watched."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gpukmeans.arrays.on_device import ROW_DTYPES, dtype_name
+from gpukmeans.backends.cuda.control import Control
+from tests.emulator.testing import skip_without_compiler
+from tests.support.launches.common import IN_ORDER, watched
+from tests.support.launches.many import Screen
+
+EVERY_DTYPE = pytest.mark.parametrize("dtype", ROW_DTYPES, ids=dtype_name)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiler():
+    skip_without_compiler()
+
+
+@pytest.mark.parametrize("n", [1, 31, 2048, 2049, 5000])
+@pytest.mark.parametrize("n_groups", [4, 8, 16])
+@IN_ORDER
+def test_skipped_rows_are_nearer_to_their_center_than_to_any_group(n, n_groups, order, seed):
+    rng = np.random.default_rng(n)
+    labels, drift = rng.integers(-1, 7, n).astype(np.int32), rng.uniform(0, 2, 7 + n_groups).astype(np.float32)
+    uppers = rng.uniform(0, 2, n).astype(np.float32)
+    own = uppers + drift[labels]
+    gaps = np.exp(rng.uniform(-13, 0, (n, n_groups))).astype(np.float32)
+    lowers = own[:, None] + drift[7:] + gaps
+    one = rng.random(n) < 0.3  # group too near, or just so, which is near enough
+    lowers[one, rng.integers(0, n_groups, n)[one]] -= np.float32(1)
+    tied = rng.random(n) < 0.1
+    group = rng.integers(0, n_groups, n)[tied]
+    lowers[tied, group] = own[tied] + drift[7 + group]
+    lowers[rng.random((n, n_groups)) < 0.1] = np.inf
+    uppers[rng.random(n) < 0.05] = np.nan
+    screen = Screen(
+        watched(order, seed), np.dtype(np.float32), np.zeros((n, 1), np.float32), np.ones((7, 1), np.float32)
+    )
+    screen.upload(labels, drift, uppers, lowers, n_groups=n_groups)
+    screen.skip()
+    pairs = zip(labels, uppers, lowers, strict=True)
+    skipped = [a >= 0 and bool((u + drift[a] < b - drift[7:]).all()) for a, u, b in pairs]
+    assert n < 100 or 0.1 < np.mean(skipped) < 0.9
+    listed = screen.get("active")[: screen.count(Control.N_ACTIVE)]
+    assert sorted(listed) == [row for row, skip in enumerate(skipped) if not skip]
+    assert screen.count(Control.N_SKIPPED) == sum(skipped)

@@ -1,0 +1,39 @@
+"""Faults planted in the sources of kernels: the tests of a kernel must fail on each of them."""
+
+from __future__ import annotations
+
+from gpukmeans.backends.cuda.device import nvrtc
+from tests.emulator import EmulatorError
+from tests.support.launches.common import ORDERS, watched
+
+
+def assert_fault_is_seen(name, run, good, bad):
+    """`run(device)` passes, and with `bad` in the place of `good` it fails in some order of threads."""
+    run(watched())
+    for order, seed in ORDERS:
+        try:
+            run(watched(order, seed, [(good, bad)]))
+        except AssertionError:
+            return
+        except EmulatorError as caught:
+            if "does not compile" in str(caught):  # a fault that does not compile proves nothing
+                raise
+            return
+    raise AssertionError(f"no check failed although {name}")
+
+
+def assert_planted(faults):
+    """The good text of each fault, (run, good, bad), occurs in a kernel's source."""
+    texts = [nvrtc.source(file, {}) for file in {file for file, _ in nvrtc.variants()}]
+    for *_, good, _bad in faults.values():
+        assert any(good in text for text in texts), good
+
+
+def own_test(module, name, *args):
+    """A runner for `assert_fault_is_seen`: a test of `module`, its globals, on the device with the fault."""
+
+    def run(device, monkeypatch):
+        monkeypatch.setitem(module, "watched", lambda *_: device)
+        module[name](*args)
+
+    return run
