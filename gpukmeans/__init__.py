@@ -71,7 +71,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """Load what is asked for when it is asked for, so that ``import gpukmeans`` stays light."""
+    """Load a public name at its first use, so that ``import gpukmeans`` stays light."""
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,7 +14,7 @@ def run(arguments: list[str]) -> int:
         return main(arguments)
     wrong = None
     if is_module and len(arguments) == 1:
-        wrong = "-m wants the name of a module; see python -m gpukmeans --help"
+        wrong = "-m needs the name of a module; see python -m gpukmeans --help"
     elif not is_module and not Path(arguments[0]).is_file():
         wrong = f"there is no script {arguments[0]!r} to run"
     if wrong:

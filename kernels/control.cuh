@@ -1,8 +1,8 @@
-/* control.cuh -- the words by which launches speak to the launches that follow, and to the host.
+/* control.cuh -- the layout of the control array: flags and counters that each kernel passes to the next kernels and the host.
  *
  * control (CONTROL_WORDS) i32 and facts (FACT_WORDS) f32, of each run, and scales (SCALE_WORDS) f64, of each problem, lie on
- * the device; gpukmeans/backends/cuda/control.py names the same words.  A launch that finds control[STOP] set returns at once:
- * the host, which looks every few iterations, will clear it.
+ * the device; gpukmeans/backends/cuda/control.py has the same names.  A launch that finds control[STOP] set returns at once, until
+ * the host, which reads it every few iterations, clears it.
  */
 #pragma once
 
@@ -10,13 +10,13 @@ enum ControlWord {
   STOP,            // a StopReason
   N_SKIPPED,       // rows that drift bounds left out
   N_UNDECIDED,     // rows that the screen did not certify, and float64 looked at
-  N_UNCERTAIN,     // rows that the screen did not certify, and that were left to its word (precision="fast")
+  N_UNCERTAIN,     // uncertified rows that took the best screened label (precision="fast")
   N_OPEN,          // rows that float64 did not decide either: the host's
   N_MOVED,         // rows whose label changed
   N_ACTIVE,        // rows that the bounds did not leave out, where they are listed
   N_DONE,          // iterations completed since the host began
   N_LIMIT,         // iterations that the host allows
-  HAS_EQUAL,       // two centers may be equal: till the host has looked
+  HAS_EQUAL,       // two centers may be equal; cleared by the host
   TICKETS,         // blocks of update_centers that have finished
   EPOCH,           // of the hash table of centers
   CONTROL_WORDS
@@ -27,8 +27,8 @@ enum StopReason {
   LABELS_STAYED,   // no row moved
   CENTERS_STAYED,  // the centers' shift is within the tolerance
   EMPTY_CLUSTER,   // a cluster has no weight: the host gives it a center
-  EQUAL_CENTERS,   // the host tells which of them are dead
-  ROWS_LEFT_OPEN,  // the host decides them, and finishes the iteration
+  EQUAL_CENTERS,   // the host excludes all but the first of them
+  ROWS_LEFT_OPEN,  // the host labels them, and finishes the iteration
   ITERATIONS_DONE
 };
 

@@ -8,7 +8,7 @@
 #pragma once
 #include "common.cuh"
 
-// A hash of a column's value that tells columns apart; 0.0 and -0.0 are one.
+// A hash of a value and its column; 0.0 and -0.0 have the same.
 static __device__ __forceinline__ unsigned long long hash_of(double value, int f) {
   unsigned long long bits = (unsigned long long)__double_as_longlong(value + 0.0) + 0x9e3779b97f4a7c15ull * unsigned(f + 1);
   bits = (bits ^ bits >> 30) * 0xbf58476d1ce4e5b9ull;
@@ -16,7 +16,7 @@ static __device__ __forceinline__ unsigned long long hash_of(double value, int f
   return bits ^ bits >> 31;
 }
 
-/* Enters a hash of this epoch, and says whether the same one was there.  Words of other epochs are free room. */
+/* Enters a hash of this epoch; returns whether the same one was there.  Words of other epochs are overwritten. */
 static __device__ bool was_entered(unsigned long long* table, int n_slots, unsigned long long hash, int epoch) {
   const unsigned long long word = (hash & ~0xffffull) | unsigned(epoch & 0xffff);
   int slot = int(hash >> 20 & unsigned(n_slots - 1));

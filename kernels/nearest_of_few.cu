@@ -108,7 +108,7 @@ nearest_of_few(const ROW* __restrict__ X, const float* __restrict__ norms, const
       }
     }
 
-    // ---- the two best; lane 4 g looks after row g, lane 4 g + 1 after row g + 8
+    // ---- the two best; lane 4 g holds those of row g, lane 4 g + 1 those of row g + 8
     Best best = no_score(), best8 = no_score();
 #pragma unroll
     for (int j = 0; j < TILES; ++j) {

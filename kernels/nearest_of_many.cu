@@ -64,7 +64,7 @@ static __device__ __forceinline__ Best best_in(unsigned long long first, unsigne
   return {unordered(unsigned(first >> 32)), unordered(second), first ? int(~unsigned(first)) : 0x7fffffff};
 }
 
-// The rows that this block will work on next come nearer.
+// Prefetch the rows that this block will work on next.
 static __device__ __forceinline__ void expect_rows(const ROW* __restrict__ X, const int* __restrict__ list, long long row0,
                                                    int n_rows, int d) {
   const int n_lines = int((d * (long long)sizeof(ROW) + 127) / 128);

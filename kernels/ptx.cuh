@@ -108,7 +108,7 @@ static __device__ __forceinline__ uint4 load_once(const uint4* address) {
 #endif
 }
 
-// The line of 128 bytes around an address comes to the second-level cache; nobody waits for it.
+// Prefetch the line of 128 bytes around an address into the second-level cache, without waiting.
 static __device__ __forceinline__ void expect_line(const void* address) {
 #ifndef __CUDA_HOST_EMU__
   asm volatile("prefetch.global.L2 [%0];" ::"l"(address));

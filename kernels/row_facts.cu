@@ -1,4 +1,4 @@
-/* row_facts.cu -- what is asked of the rows once: how well halves represent them, and facts about all values together.
+/* row_facts.cu -- what is computed of the rows once: how well halves represent them, and facts about all values together.
  *
  *   z = x half_scale + offset, h = z rounded to halves                              (screen.cuh)
  *   norms[i]  >= |z_i| + |z_i - h_i|,   rests[i] >= |z_i - h_i|         float32; both infinite where halves end,

@@ -139,7 +139,7 @@ static __device__ __forceinline__ bool is_certain(const BestOf<T>& best, T radiu
   return best.first - best.second > T(2) * radius;
 }
 
-/* What a screen says of a row: the label is certain; or, with `exact` 0, the row takes the best screened label without being
+/* The verdict of a screen on a row: the label is certain; or, with `exact` 0, the row takes the best screened label without being
  * certain, provided the scores are not NaN; else the row is undecided. */
 struct Verdict {
   bool certain, trusted;
@@ -181,7 +181,7 @@ static __device__ __forceinline__ float lower_limit(float most, float radius, fl
 
 // ---- lists ------------------------------------------------------------------------------------------------------------
 
-/* One place in a list for every lane of the warp that wants one; the whole warp calls.  `counter` counts the places. */
+/* A position in a list for every lane of the warp with `wanted`; the whole warp calls.  `counter` counts the positions. */
 static __device__ __forceinline__ int place_in_list(int* counter, bool wanted) {
   const unsigned lanes = __ballot_sync(EVERY_LANE, wanted);
   const int lane = lane_index();

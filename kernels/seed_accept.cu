@@ -29,7 +29,7 @@ seed_accept(const ROW* __restrict__ X, const double* __restrict__ weights, const
   const int* __restrict__ own = state + run * STATE;
   X += problem * n * d;
   if (weights) weights += problem * n;
-  if (!draws_on(own, n_clusters)) return;  // no further seed: nobody asks for distances to the last one
+  if (!draws_on(own, n_clusters)) return;  // distances to the last seed are not needed
   if (gains[(run * 2 * n_trials + own[WINNER]) * gridDim.x + blockIdx.x] == 0.0) return;
 
   double value = i < n ? closest[run * n + i] : 0.0;

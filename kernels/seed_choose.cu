@@ -5,12 +5,12 @@
  *
  * The choice is certain where only one candidate contends (gain_t + radius_t >= the largest gain - radius), or all
  * that do are equal rows, or none has an error: then the first of them in the order of the draws.  Where it is not, or
- * a draw has not found its row, state says so, and the run waits for the host: every later launch returns at once.
+ * a draw has not found its row, state is set, and the run waits for the host: every later launch returns at once.
  *
  * X (n,d) ROW IN | candidates (n_runs,n_trials) i32 IN, -1: not found | sums (n_runs,2,n_trials,n_blocks) f64 IN |
  * seeds (n_runs,n_clusters) i32 INOUT | state (n_runs,4) i32 INOUT                 all C-contiguous
  * Several problems (blockIdx.z), n_runs of each: X holds one problem after another, all else one run.
- * A block looks after a run, a warp after a sum.
+ * A block works on a run, a warp on a sum.
  * Launch grid (1, n_runs, problems), block 1024, shared 300 bytes (static).   Traffic: 16 n_trials n_blocks a run.
  * Accuracy: a sum rounds ceil(n_blocks/32) + 5 times at most.
  * Tests: python -m pytest tests/kernels/test_seed_choose.py

@@ -1,4 +1,4 @@
-/* update_centers.cu -- new centers from the exact sums, all that the next assignment asks of them, and whether to go on.
+/* update_centers.cu -- new centers from the exact sums, all that the next assignment reads of them, and whether to go on.
  *
  *   weights[j], C[j, f] from the limbs of their sums                        (means.cuh)
  *   shift_square[j] = sum_f (C[j, f] - previous[j, f])^2 in float64, warp order    (exact/warp_order.py)
@@ -84,7 +84,7 @@ update_centers(const long long* __restrict__ sums, const long long* __restrict__
   drift_so_far += run * (k + n_groups);
   history += run * n_history * HISTORY_WORDS;
   if (control[STOP]) return;
-  if (control[N_OPEN]) {  // the last block to see it says so: STOP must not change while others read it
+  if (control[N_OPEN]) {  // the last block sets STOP, which must not change while others read it
     __syncthreads();      // every thread has read it
     if (tid == 0) {
       __threadfence();
@@ -148,7 +148,7 @@ update_centers(const long long* __restrict__ sums, const long long* __restrict__
   most = of_block(most, part, Larger());
   hash = of_block(hash, hash_part, Sum());
   if (tid == 0) {
-    // Halves end at 2^16 and float64 ends, too: what is no number then is infinite, and a center so far away lives.
+    // Beyond the range of halves or of float64 a rest is NaN: it becomes infinite, and the center stays a candidate.
     const double norm = square < INFINITE_64 ? sqrt(square) : INFINITE_64;
     const double above_rest = rest < INFINITE_64 ? fma(norm, 0x1p-50, sqrt(rest)) : INFINITE_64;
 #if SPARSE

@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit status: 0; 1 if ``--check`` found another clustering than scikit-learn; 2 after an error, told in
+        The exit status: 0; 1 if ``--check`` found another clustering than scikit-learn; 2 after an error, with
         one line on standard error; 130 after Ctrl-C.
 
     Examples
@@ -43,14 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         status = _run(argv)
-        sys.stdout.flush()  # here, where a reader that went away can still be handled
+        sys.stdout.flush()  # here, where a closed pipe can still be handled
         return status
     except SystemExit as stop:  # argparse: --help, --version and wrong options
         return int(stop.code or 0)
     except KeyboardInterrupt:
         print("gpukmeans: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # whoever read our output went away, as `| head` does
+    except BrokenPipeError:  # the reader of standard output has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_ERROR
     except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:

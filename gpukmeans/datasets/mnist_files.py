@@ -104,7 +104,7 @@ def read_npz(path: Path) -> dict[str, NDArray[np.uint8]]:
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """Read one IDX file of unsigned bytes, plain or gzip-compressed (told by its content, not by its name).
+    """Read one IDX file of unsigned bytes, plain or gzip-compressed (recognised by its content, not by its name).
 
     The format, all numbers big-endian: two zero bytes, the element type (8: unsigned byte), the number of
     dimensions, each dimension in four bytes, then the elements in C order [1]_.

@@ -77,7 +77,7 @@ def run_job(options: Options, progress: Progress) -> dict[str, Any]:
     Returns
     -------
     dict
-        Everything there is to tell, as plain Python values: what ``--json`` prints and :func:`report` formats.
+        The whole outcome, as plain Python values: what ``--json`` prints and :func:`report` formats.
     """
     seconds: dict[str, float] = {}
     data_set = DATA_SETS[options.command]

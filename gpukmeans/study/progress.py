@@ -1,4 +1,4 @@
-"""What a running command tells on standard error: one line redrawn in place on a terminal, few lines in a log."""
+"""What a running command prints on standard error: one line redrawn in place on a terminal, few lines in a log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LOG_EVERY = 10  # iterations between two lines where the line cannot be redrawn
 
 
 class IterationInfo(Protocol):
-    """What the engine tells of an iteration, as far as it is shown here; see `gpukmeans.engine.records.Iteration`."""
+    """The fields of an iteration that are shown here; see `gpukmeans.engine.records.Iteration`."""
 
     @property
     def init(self) -> int: ...

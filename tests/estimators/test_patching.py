@@ -155,7 +155,7 @@ def test_a_missing_script_or_module_is_said_so(tmp_path):
     assert missing.stderr == f"gpukmeans: error: there is no script {str(tmp_path / 'none.py')!r} to run\n"
     nameless = run(None, "-m", "gpukmeans", "-m")
     assert nameless.returncode == 2
-    assert "-m wants the name of a module" in nameless.stderr
+    assert "-m needs the name of a module" in nameless.stderr
 
 
 def test_commands_still_are_commands():

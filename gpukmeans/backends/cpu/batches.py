@@ -91,7 +91,7 @@ def _shift_for(centers: NDArray, dtype: np.dtype) -> NDArray | None:
 def _sums(
     table: DenseTable, labels: NDArray[np.int32], k: int, with_squares: bool, pool: Workers
 ) -> tuple[F64, F64 | None]:
-    """Exact sums of the rows of each cluster, rounded once, and |x|^2 of each row where that is wanted.
+    """Exact sums of the rows of each cluster, rounded once, and |x|^2 of each row if `with_squares`.
 
     So few limbs add up in float64 without rounding; values that lie on the grid do so as they are.
     """

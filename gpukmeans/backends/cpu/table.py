@@ -1,6 +1,6 @@
-"""The rows of a fit on the CPU: what is kept of them, and what a run needs to know of them.
+"""The rows of a fit on the CPU: what is kept of them, and what a run computes from them.
 
-`Table` names what a run asks for; `DenseTable` answers it for rows in an array, sparse/table.py for rows in CSR.
+`Table` is the interface for runs; `DenseTable` implements it for rows in an array, sparse/table.py for rows in CSR.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Anchored(Protocol[ScreenIn]):
 
 
 class Table(Protocol[S]):
-    """What a run needs to know of its rows, dense or sparse.
+    """The interface of the rows, dense or sparse, for runs.
 
     Attributes
     ----------

@@ -20,7 +20,7 @@ SQUARE_BLOCK = 256
 
 
 class SparseRowScreen:
-    """What the screens know of the rows: norms, and a float32 copy of the entries."""
+    """What screens need of the rows: norms, and a float32 copy of the entries."""
 
     measured = True
 

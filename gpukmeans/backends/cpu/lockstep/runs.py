@@ -253,7 +253,7 @@ class NumpyRuns:
         return self._labels[run].astype(np.int32), self._assigned[run]
 
     def inertia_bounds(self) -> tuple[F64, F64]:
-        """A lower and an upper bound of what `inertia` says of each run, from the scores of the last `assign`.
+        """A lower and an upper bound of the inertia of each run, from the scores of the last `assign`.
 
         The lowest score of a row lies within its radius of |c|^2 - 2 x.c for its own center.  Room is left for the
         float64 roundings on both ways: a few times (n_samples + n_features) 2**-53, of at most 2 (|x|^2 + |c|^2) a row.

@@ -4,7 +4,7 @@ A row is x = Q p + e: components p in an orthonormal basis Q of a few leading di
 A center is c = Q g + f.  Of a score |c|^2 - 2 x.c the components give all but -2 e.f, up to rounding.  A run
 keeps that part of each row and center from the last time it had the score of the whole row, its *anchor*; since then f
 has moved from f_then to f_now, so the score is known up to 2 r |f_now - f_then|.  Centers move less and less, and
-rows that are hard to tell are looked at often: so the little that a few components leave out hardly matters.
+rows near a tie are scored often: so the little that a few components leave out hardly matters.
 """
 
 from __future__ import annotations
@@ -224,7 +224,7 @@ def choose_basis(rows: RowScreen, before: NDArray, centers: NDArray) -> F32 | No
     Parameters
     ----------
     before, centers : ndarray of shape (n_clusters, n_features)
-        The centers of the last iteration and of this one: the step between them says what anchors lose by a step.
+        The centers of the last iteration and of this one: the step between them shows what anchors lose by a step.
     """
     d, k = rows.X.shape[1], len(centers)
     sizes = [m for m in COMPONENTS if 3 * m <= d]

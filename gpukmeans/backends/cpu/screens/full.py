@@ -44,7 +44,7 @@ def product(x: NDArray, columns: NDArray, out: NDArray | None = None) -> NDArray
 
 
 class RowScreen:
-    """What the screens know of the rows: a shift, and norms once all rows have been looked at.
+    """What screens need of the rows: a shift, and norms once all rows have been read.
 
     `shift`: one that is known to be good, or None for none; "sampled" by default.
     """
@@ -90,7 +90,7 @@ class RowScreen:
     def products(self, rows: Index, columns: F32) -> F32:
         """Float32 products of rows with some columns, (n_rows, n_columns); the norms of these rows are known then.
 
-        They stay until the thread asks for others.
+        They are overwritten by the next call from the same thread.
         """
         n_rows, d = rows.stop - rows.start if isinstance(rows, slice) else len(rows), self.X.shape[1]
         size = n_rows * columns.shape[1]

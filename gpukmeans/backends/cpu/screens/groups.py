@@ -5,7 +5,7 @@ centers are put into groups of about 32, and each row keeps a lower bound of its
 left out.  What follows is this package's own, and made for matrix products.  In each iteration a row goes through
 
 bounds      a group farther than the own center, by last iteration's bounds less the drift, is out
-own         the distance to the own center is computed afresh, in float32 with its radius; the bounds are asked again
+own         the distance to the own center is computed afresh, in float32 with its radius; the bounds are compared again
 projected   the groups left: a lower bound of each from the rows' leading components (components.py), which costs
             a fraction of a product of whole rows and, held against a sharp upper bound, settles most of them
 whole       the groups still left: float32 products of whole rows
@@ -44,7 +44,7 @@ from gpukmeans.threads import Workers, parts_of, rows_of
 
 #: Iterations after which the centers are grouped anew: the first ones still travel far.
 REGROUP = 2
-#: Without a projection bounds cost a plain pass to make: a sample says in this iteration whether to make them.
+#: Without a projection bounds cost a plain pass to make: a sample decides in this iteration whether to make them.
 TRIAL = 3
 #: Most rows of a block, and most of its (row, group) pairs.  Many: threads that hand the interpreter to and fro between
 #: small operations gain nothing.
@@ -62,7 +62,7 @@ FEW_VALUES = 1 << 19
 
 
 class LookedAt(NamedTuple):
-    """What an assignment came to: the rows whose bounds asked for a look, and those that float32 cannot decide."""
+    """The outcome of an assignment: the rows that bounds did not skip, and those that float32 cannot decide."""
 
     rows: I64
     undecided: I64
@@ -98,7 +98,7 @@ class GroupBounds:
     Notes
     -----
     The labels handed in need not be near, nor the centers near those before: labels are starting points, and drift is
-    measured here.  Whoever changes the label of a row that was not undecided has to say so by `forget`.
+    measured here.  Call `forget` after changing the label of a row that was not undecided.
     """
 
     def __init__(
@@ -383,5 +383,5 @@ class GroupBounds:
         looked_at = np.unique(rows)
         margin = runner_up[looked_at].astype(np.float64) - lead[looked_at]
         undecided = looked_at[~(margin > 2.0 * radius[looked_at])]
-        self._lower[:, undecided] = -np.inf  # whoever labels them
+        self._lower[:, undecided] = -np.inf  # they are labelled elsewhere
         return undecided

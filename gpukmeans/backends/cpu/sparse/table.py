@@ -1,4 +1,4 @@
-"""Rows in CSR on the CPU: what is kept of them, and what a run needs to know of them."""
+"""Rows in CSR on the CPU: what is kept of them, and what a run computes from them."""
 
 from __future__ import annotations
 
