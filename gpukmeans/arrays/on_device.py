@@ -91,7 +91,7 @@ def on_device(X: object) -> DeviceInput | None:
     Raises
     ------
     TypeError
-        If its elements have a type that NumPy does not know and that is not bfloat16.
+        If its elements have a type that NumPy lacks and that is not bfloat16.
     """
     if isinstance(X, np.ndarray):
         return None

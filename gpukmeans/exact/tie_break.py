@@ -67,7 +67,7 @@ def resolve(
     exact: bool,
     candidates: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.int32], int]:
-    """The nearest center of each row, by float64 distances and, where these cannot tell, exactly.
+    """The nearest center of each row, by float64 distances and, where these leave it open, exactly.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The rows to start from, by the name of a way to draw them; no other module knows all names."""
+"""The rows to start from, by the name of a way to draw them: the one place with all names."""
 
 from __future__ import annotations
 
