@@ -146,6 +146,15 @@ def test_imports_point_down_only(path):
         assert DEPTH[folder_of(here)] <= DEPTH[folder_of(name)], f"{here} imports {name}"
 
 
+@pytest.mark.parametrize(("one", "other"), [("backends.cpu", "backends.cuda"), ("backends.cuda", "backends.cpu")])
+def test_backends_do_not_import_each_other(one, other):
+    paths = [path for path in MODULES if f"{module_name(path)}.".startswith(f"{one}.")]
+    assert len(paths) > 10
+    assert [
+        (module_name(path), name) for path in paths for name in own_imports(path) if f"{name}.".startswith(f"{other}.")
+    ] == []
+
+
 def test_imports_make_no_circle():
     graph = {module_name(path): set(own_imports(path)) for path in MODULES}
     for face in FACES:
