@@ -6,7 +6,7 @@ replaces those that matter to it.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,12 +83,19 @@ class BackendDefaults:
         return SubsetFeed(self.load(X, sums=False))
 
 
+class Subsettable(Protocol):
+    """Rows of which batches can be taken; `gpukmeans.backends.Rows` are."""
+
+    def subset(self, indices: I64, sample_weight: F64 | None = None, *, sums: bool = True) -> Rows:
+        """See `gpukmeans.backends.Rows.subset`."""
+
+
 class SubsetFeed:
-    """Batches that are subsets of rows in memory, or in a file that is mapped to it; none is gathered early."""
+    """Batches that are subsets of rows in memory, on a device, or in a memory-mapped file; none is gathered early."""
 
     ahead = False
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: Subsettable) -> None:
         self._rows = rows
         self._sent: list[I64] = []
 

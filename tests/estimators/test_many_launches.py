@@ -91,7 +91,7 @@ def test_which_problems_go_together():
     ("good", "bad"),
     [
         ("offsets += (long long)problem * n_steps * (4 * QUAD);", ""),
-        ("const int row = problem * n + int(place);", "const int row = int(place);"),
+        ("list_open_rows(place < n, problem * n + int(place),", "list_open_rows(place < n, int(place),"),
         ("scale += (long long)problem * d;", ""),
         ("unit += (long long)problem_index() * d;", ""),
         ("weights[first + i] : 1.0", "weights[i] : 1.0"),

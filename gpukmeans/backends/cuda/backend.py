@@ -17,7 +17,7 @@ from gpukmeans.arrays.on_device import (
 )
 from gpukmeans.arrays.types import F64
 from gpukmeans.backends.cuda import tuning
-from gpukmeans.backends.cuda.batches import HostFeed, ResidentFeed
+from gpukmeans.backends.cuda.batches import HostFeed
 from gpukmeans.backends.cuda.device.cupy_device import CupyDevice, current_device
 from gpukmeans.backends.cuda.device.probe import probe
 from gpukmeans.backends.cuda.device.seam import Device, explained_memory_errors
@@ -25,7 +25,7 @@ from gpukmeans.backends.cuda.rows import CupyRows
 from gpukmeans.backends.cuda.sparse.rows import CupySparseRows, SparseSource
 from gpukmeans.backends.cuda.sparse.table import CupySparseTable
 from gpukmeans.backends.cuda.table import CupyDenseTable, Launcher
-from gpukmeans.backends.defaults import BackendDefaults
+from gpukmeans.backends.defaults import BackendDefaults, SubsetFeed
 from gpukmeans.backends.protocol import CsrRows
 from gpukmeans.exact.unit_rows import unit_rows
 
@@ -121,12 +121,12 @@ class CupyBackend(BackendDefaults):
                 Launcher(self._device)("unit_rows", constants, tuning.stride_blocks(n, 8), 256, args)
         return DeviceInput(unit, (n, d), dtype, X.device), self._device.download(largest)
 
-    def feed(self, X: NDArray | DeviceInput | CsrRows, batch_size: int) -> ResidentFeed | HostFeed:
+    def feed(self, X: NDArray | DeviceInput | CsrRows, batch_size: int) -> SubsetFeed | HostFeed:
         if isinstance(X, DeviceInput):
-            return ResidentFeed(self._load_dense(X, sums=False))
+            return SubsetFeed(self._load_dense(X, sums=False))
         launch = Launcher(self._device)
         if not isinstance(X, np.ndarray):
-            return ResidentFeed(SparseSource(launch, X))
+            return SubsetFeed(SparseSource(launch, X))
 
         def rows_of(batch: Any) -> CupyRows:
             return CupyRows(CupyDenseTable.read(launch, batch, X.dtype, None))

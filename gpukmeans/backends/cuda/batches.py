@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,41 +13,6 @@ from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.cuda.device.seam import Device, explained_memory_errors
 from gpukmeans.backends.cuda.device.stage import Stage
 from gpukmeans.backends.protocol import Rows
-
-
-class Source(Protocol):
-    """Rows of which batches can be taken: all of them on the device, or in CSR on the host."""
-
-    def subset(self, indices: I64, sample_weight: F64 | None = None, *, sums: bool = True) -> Rows:
-        """See `gpukmeans.backends.Rows.subset`."""
-
-
-class ResidentFeed:
-    """Batches that are gathered when they are received."""
-
-    ahead = False
-
-    def __init__(self, rows: Source) -> None:
-        self._rows = rows
-        self._sent: list[I64] = []
-
-    def __enter__(self) -> ResidentFeed:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.drop()
-
-    def send(self, indices: I64) -> None:
-        self._sent.append(indices)
-
-    def receive(self) -> Rows:
-        return self._rows.subset(self._sent.pop(0))
-
-    def drop(self) -> None:
-        self._sent.clear()
-
-    def some(self, indices: I64, sample_weight: F64 | None = None) -> Rows:
-        return self._rows.subset(indices, sample_weight, sums=False)
 
 
 class HostFeed:
