@@ -16,7 +16,7 @@ from gpukmeans.backends.cpu.screens.full import product
 from gpukmeans.certificates.rounding import LARGEST_NORM32, SQUARE_UNDERFLOW, UNIT32, UNIT64, ScoreRadius
 from gpukmeans.certificates.scores import exact_in_float64, square_distance_radius
 from gpukmeans.certificates.seeds import CandidateRadius, candidate_radius
-from gpukmeans.threads import BLOCK_BYTES, Workers, parts_of, rows_of, rows_to_fetch
+from gpukmeans.threads import Workers, parts_of, rows_in_block, rows_of, rows_to_fetch
 
 #: Rows that a thread works on at a time: arrays of numbers per row fit its cache, and threads seldom meet.
 PART = 8192
@@ -28,11 +28,6 @@ FEW_COLUMNS = 32
 COMPONENTS = 64
 #: A shadow is cast when so many proposals have looked at whole rows: it costs about as much.
 LOOKS = 12
-
-
-def rows_within(n_features: int) -> int:
-    """Rows whose float64 copies fit a shared cache."""
-    return max(32, BLOCK_BYTES // (8 * n_features))
 
 
 class SeedScreen:
@@ -50,7 +45,7 @@ class SeedScreen:
         self.squares = np.empty(n)
 
         def square(rows: slice) -> None:
-            for part in parts_of(rows.stop - rows.start, rows_within(d)):
+            for part in parts_of(rows.stop - rows.start, rows_in_block(d)):
                 x = self.fetch(rows, part).astype(np.float64)
                 np.vecdot(x, x, out=self.squares[rows][part])
 
@@ -94,7 +89,7 @@ class SeedScreen:
         split = self.exact and self.narrow and n_rows and float(self.norms[rows].max()) * largest_norm >= WHOLE32
         pieces = parts_of(d, self._columns)
         out = np.zeros((n_rows, len(seeds)), np.float64 if split else dtype)
-        for part in parts_of(n_rows, rows_to_fetch(d) if self.narrow else rows_within(d)):
+        for part in parts_of(n_rows, rows_to_fetch(d) if self.narrow else rows_in_block(d)):
             block = self.fetch(rows, part).astype(dtype, copy=False)
             if split:
                 for piece in pieces:
@@ -111,7 +106,7 @@ class SeedScreen:
         """The float64 products of some rows with one vector, (n_rows,)."""
         n_rows = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
         out = np.empty(n_rows)
-        for part in parts_of(n_rows, rows_within(self.n_terms)):
+        for part in parts_of(n_rows, rows_in_block(self.n_terms)):
             np.dot(self.fetch(rows, part).astype(np.float64), vector, out=out[part])
         return out
 

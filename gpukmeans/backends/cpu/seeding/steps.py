@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.arrays.types import F64, I64, Index
-from gpukmeans.backends.cpu.seeding.screen import PART, Shadow, rows_within
+from gpukmeans.backends.cpu.seeding.screen import PART, Shadow
 from gpukmeans.certificates.rounding import SLACK, SQUARE_UNDERFLOW, UNIT64, gamma
 from gpukmeans.certificates.scores import exact_in_float64
 from gpukmeans.certificates.seeds import CandidateRadius
-from gpukmeans.threads import SMALL, Workers, parts_of, workers
+from gpukmeans.threads import SMALL, Workers, parts_of, rows_in_block, workers
 
 #: Rows of a k-means++ block.
 SEEDING_BLOCK = 512
@@ -193,7 +193,7 @@ class NumpySeeding:
         if not len(row):
             return None
         distance, error = np.empty(len(row)), np.empty(len(row))
-        for some in parts_of(len(row), rows_within(self._d)):
+        for some in parts_of(len(row), rows_in_block(self._d)):
             distance[some], error[some] = self._from_differences(row[some] + part.start, seed[some])
         first = np.flatnonzero(np.diff(row, prepend=-1))
         smallest, doubt = np.minimum.reduceat(distance, first), np.maximum.reduceat(error, first)
@@ -309,7 +309,7 @@ class NumpySeeding:
             return _Closer(rows, np.minimum(new, old), old_error)
         error = SLACK * 2.0 * gamma(d + 4.0, UNIT64) * (squares + square) + 2.0**-1000
         again = np.flatnonzero(error > self.COARSE * new)
-        for part in parts_of(len(again), rows_within(d)):
+        for part in parts_of(len(again), rows_in_block(d)):
             some = again[part]
             new[some], error[some] = self._from_differences(
                 some + rows.start if isinstance(rows, slice) else rows[some], index
