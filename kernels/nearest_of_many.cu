@@ -3,7 +3,7 @@
  *   labels[i] = argmax_j v_ij, certified where the two best differ by more than twice the radius:
  *               uppers[i] and lowers[i] say how long that holds: NaN in uppers for all others        (screen.cuh)
  *   not certified: listed in undecided_rows with the best score, candidate_counts cleared           (control[N_UNDECIDED])
- *   with `exact` 0 rows that are not certified keep the screen's word, where scores are numbers     (control[N_UNCERTAIN])
+ *   if `exact` is 0, uncertified rows take the best screened label, provided the scores are not NaN  (control[N_UNCERTAIN])
  *   Rows whose label changes are listed in moved_rows and moved_from                                (control[N_MOVED])
  *
  * A lane meets the same centers of each of its rows, j % (8 WARPS_N) / 2 being the same for all of them.  So it keeps the

@@ -62,7 +62,7 @@ static __device__ __forceinline__ uint4* fragment_memory() {
 
 struct Ring {
   int stage;          // that is worked on next
-  int tile, chunk;    // that is asked for next
+  int tile, chunk;    // to be loaded next
 };
 
 static __device__ __forceinline__ void ask(Ring& ring, int stage, const Operands& of) {

@@ -8,7 +8,7 @@
  *   labels[i] = argmax_j v_ij where the two best differ by more than twice the radius: limits[i] says how long that holds;
  *               with facts[WHOLE] scores carry no error: equal ones are ties: the lowest index (control[N_UNDECIDED])
  *   else        open_rows lists them for the host                                    (control[N_OPEN], control[N_UNDECIDED])
- *   with `exact` 0 rows that are not certified keep the screen's word, where scores are numbers     (control[N_UNCERTAIN])
+ *   if `exact` is 0, uncertified rows take the best screened label, provided the scores are not NaN  (control[N_UNCERTAIN])
  *   Rows whose label changes are listed in moved_rows and moved_from                                (control[N_MOVED])
  *
  * indptr (n+1) i64 IN | indices (nnz) i32 IN, rising in each row | data (nnz) ROW IN | norms (n) f64 IN, >= scale |x_i| |

@@ -11,7 +11,7 @@
  * and the last block to finish, for all centers:
  *   facts            what the radius of a score is made of                 (score_facts.cuh)
  *   drift_so_far     how far centers have drifted                          (drift.cuh)
- *   history, control the record of the iteration, and whether to go on     (judgement.cuh)
+ *   history, control the record of the iteration, and whether to go on     (stopping.cuh)
  *
  * sums (n_limbs,k,d) i64 IN | weight_sums (n_limbs,k) i64 IN | unit (d) f64 IN, 1 / scale of the grid | scales (SCALE_WORDS) f64
  * IN | C, previous (k,d) CENTER INOUT, OUT | offsets (16 n_steps) f32 IN | half_centers u16 OUT: screen.cuh, zeros beyond k and d
@@ -24,7 +24,7 @@
  * one run after another.
  * A block owns a center, its threads the columns; warp 0 adds the shift in warp order, CHUNK columns at a time.
  * Launch grid (k, runs, problems), block 256, shared 8.6 KiB (static).
- * Traffic: 8 k d n_limbs read, k d centers read and written twice, 2 k d written; 5 numbers a center for the judgement.
+ * Traffic: 8 k d n_limbs read, k d centers read and written twice, 2 k d written; 5 numbers a center for the last block.
  * Accuracy: centers and shifts by the same operations as NumPy's, one by one, for the same bits; the one fused
  * multiply-add among them is an error-free product's error, which NumPy finds by splitting.
  * Tests: python -m pytest tests/kernels/test_update_centers.py tests/kernels/test_center_facts.py tests/kernels/test_center_drift.py tests/kernels/test_equal_centers.py
@@ -33,7 +33,7 @@
 #define N_WARPS (THREADS / WARP)
 #include "screen.cuh"
 #include "equal_centers.cuh"
-#include "judgement.cuh"
+#include "stopping.cuh"
 #include "means.cuh"
 
 #define CHUNK 1024
@@ -113,7 +113,7 @@ update_centers(const long long* __restrict__ sums, const long long* __restrict__
 #if !GIVEN
       const double before = widen(center);
       previous[at] = center;
-      center = cluster_mean(sums, at, plane, two, limb_unit, weight, unit[f]);
+      narrow(__dmul_rn(scaled_mean(sums, at, plane, two, limb_unit, weight), unit[f]), &center);
       C[at] = center;
       square_differences[f - f0] = square_difference(widen(center), before);
 #endif
@@ -171,7 +171,7 @@ update_centers(const long long* __restrict__ sums, const long long* __restrict__
   if (!is_last) return;
   __threadfence();
 
-  // ---- the last block judges
+  // ---- the last block, for all centers
   write_facts(measures, k, d, scales[LARGEST_WHOLE], accumulation, part, facts);
   if (tid == 0) {
     control[TICKETS] = 0;
@@ -180,6 +180,6 @@ update_centers(const long long* __restrict__ sums, const long long* __restrict__
 #if !GIVEN
   const Shifts shifts = shifts_of(measures, k, part, reinterpret_cast<long long*>(hash_part));
   add_drift(measures, k, n_groups, shifts, half_scale, reinterpret_cast<float*>(square_differences), drift_so_far);
-  if (tid == 0) judge(shifts, tolerance[0], history, control);
+  if (tid == 0) record_and_stop(shifts, tolerance[0], history, control);
 #endif
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gpukmeans.backends.choice import BackendUnavailable, explain, get_backend
+from gpukmeans.backends.defaults import BackendDefaults, RowsDefaults, RunDefaults
 from gpukmeans.backends.protocol import (
     Assigned,
     Backend,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Assigned",
     "Backend",
+    "BackendDefaults",
     "BackendUnavailable",
     "BatchSums",
     "CupyBackend",
@@ -37,7 +39,9 @@ __all__ = [
     "Feed",
     "NumpyBackend",
     "Rows",
+    "RowsDefaults",
     "Run",
+    "RunDefaults",
     "Runs",
     "Seeding",
     "Step",

@@ -14,9 +14,9 @@ and sums are exact.
 | `Runs` | group of runs that advance together | `Rows.start_many` |
 
 Each protocol lists first what a backend must implement, then what it may implement.  The latter have defaults in
-defaults.py: `BackendDefaults`, `RowsDefaults` and `RunDefaults`, base classes without state.  `Runs` is needed only if
-`Rows.runs_at_a_time` returns more than 0, `DeviceRows` only if the backend `reads_device`, and problems.py only if it
-`fits_many`.
+defaults.py: `BackendDefaults`, `RowsDefaults` and `RunDefaults`, base classes without state.  A whole backend made of
+them is tests/support/toy_backend.py.  `Runs` is needed only if `Rows.runs_at_a_time` returns more than 0,
+`DeviceRows` only if the backend `reads_device`, and problems.py only if it `fits_many`.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ class Clustering:
     Attributes
     ----------
     X : ndarray of shape (n_samples, n_features)
+        In the caller's dtype: a metric that adds or multiplies converts to float64 first.
     labels : ndarray of shape (n_samples,), int64
     y : ndarray of shape (n_samples,), or None
         Classes, where they are known.
@@ -76,7 +77,7 @@ class Metric(NamedTuple):
     about : str
         Range, meaning and source, for the documentation.
     needs_classes : bool, default=True
-        Without classes the metric is None and `compute` is not called.
+        Without classes the metric is None and `compute` is not called; False for a metric of rows and labels only.
     spec : str, default=".4f"
         How printed tables format it.
     in_square_units : bool, default=False
@@ -92,6 +93,11 @@ class Metric(NamedTuple):
     in_square_units: bool = False
 
 
+def has_contrast(labels: NDArray[np.int64]) -> bool:
+    """Whether there are two clusters, and one has two rows: else metrics that contrast clusters are not defined."""
+    return 2 <= len(np.unique(labels)) < len(labels)
+
+
 def _inertia(c: Clustering) -> float:
     return _inertia_about_means(c.X, c.labels, c.n_clusters) if c.known_inertia is None else c.known_inertia
 
@@ -101,7 +107,7 @@ def _silhouette(c: Clustering) -> float | None:
     if c.n_sampled < len(X):
         sample = np.sort(check_random_state(c.random_state).choice(len(X), c.n_sampled, replace=False))
         X, labels = X[sample], labels[sample]
-    if not 2 <= len(np.unique(labels)) < len(labels):  # where the silhouette is defined
+    if not has_contrast(labels):
         return None
     return float(metrics.silhouette_score(X.astype(np.float64), labels))
 

@@ -26,7 +26,7 @@ def why(*args, **kwargs):
 
 
 def numbers(message):
-    margin, radius = re.search(r"margin of center \d+ over center \d+ (\S+), radius (\S+)\n", message).groups()
+    margin, radius = re.search(r"margin of center \d+ over center \d+ (\S+) \(.*\), radius (\S+)\n", message).groups()
     return float(margin), float(radius)
 
 

@@ -37,6 +37,16 @@ def certified(got):
     return np.flatnonzero(~np.isnan(got.limits))
 
 
+def assert_margins(X, C, got, screen):
+    """Certified rows win by two radii, but for what the scores' own rounding adds (less than 5 % of a radius here)."""
+    for i in certified(got):
+        scores, radius = screen(i)
+        others = scores[(C[got.labels[i]] != C).any(axis=1)]  # equal ones of a higher index are dead
+        if len(others) and np.isfinite(radius):
+            margin = float(np.min(others) - scores[got.labels[i]])
+            assert margin > 1.9 * radius, f"row {i}: margin {margin:.6g}, radius {radius:.6g}"
+
+
 def check(kind, X, C, got, old=None):
     """What holds of every assignment: labels are true but of open rows; lists and counts say what was done."""
     old = np.full(len(X), -1, np.int32) if old is None else old
@@ -48,6 +58,8 @@ def check(kind, X, C, got, old=None):
     assert got.moved == {int(i): int(old[i]) for i in np.flatnonzero(got.labels != old)}
     assert got.control[Control.N_MOVED] == len(got.moved)
     assert got.control[Control.N_OPEN] == len(got.open_rows)
+    if not got.control[Control.N_SKIPPED]:
+        assert_margins(X, C, got, screen_of(kind, X, C, got))
     counted = sum(int(got.control[word]) for word in (Control.N_SKIPPED, Control.N_UNDECIDED, Control.N_UNCERTAIN))
     assert counted + len(certified(got)) - int(got.control[Control.N_SKIPPED]) == len(X)
     return want
@@ -308,6 +320,22 @@ def run_screen_bytes(device, monkeypatch):
     assert len(certified(got)) > 30
 
 
+def twins_at_all_distances():
+    """Five pairs of centers, from almost equal to far apart, and rows around them: margins of every size."""
+    local = np.random.default_rng(12)
+    middles, away = 3.0 * local.standard_normal((5, 33)), local.standard_normal((5, 33))
+    C = np.concatenate([middles, middles + np.geomspace(1e-4, 1e-1, 5)[:, None] * away])
+    X = middles[local.integers(5, size=400)] + local.standard_normal((400, 33))
+    return X.astype(np.float32), C.astype(np.float32)
+
+
+def run_twins(device, monkeypatch):
+    X, C = twins_at_all_distances()
+    got = nearest_of_few(device, FLOAT, X, C)
+    check(FLOAT, X, C, got)
+    assert 20 < len(certified(got)) < 380
+
+
 def run_screen_near_ties(device, monkeypatch):
     for dtype, kind in ((np.float32, FLOAT), (np.float64, DOUBLE)):
         X, C = near_ties(150, 10, 33, seed=1, dtype=dtype)
@@ -337,6 +365,7 @@ FAULTS = {
         "larger(smaller(a.first, b.first), larger(a.second, b.second))",
         "larger(a.second, b.second)",
     ),
+    "one radius of two is forgotten": (run_twins, "best.second > T(2) * radius", "best.second > radius"),
     "the radius of halves is forgotten": (run_screen_near_ties, "best.second > T(2) * radius", "best.second > T(0)"),
     "undecided rows keep a limit": (run_screen_near_ties, ": NOT_A_NUMBER;", ": INFINITE;"),
     "the radius of float64 is forgotten": (

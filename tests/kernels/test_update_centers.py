@@ -1,4 +1,4 @@
-"""kernels/update_centers.cu: NumPy's bits, the facts of centers in halves, and the judgement; memory is watched."""
+"""kernels/update_centers.cu: NumPy's bits, the facts of centers in halves, and when a run stops; memory is watched."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_no_order_of_threads_changes_a_bit(order, seed):
         assert np.array_equal(one, other)
 
 
-# ---- the judgement ----------------------------------------------------------------------------------------------
+# ---- when a run stops -------------------------------------------------------------------------------------------
 
 OLD = np.array([[0.0, 0.0], [8.0, 1.0], [3.0, 9.0]])
 

@@ -111,7 +111,8 @@ def explain_label(X, C, row, label, true, screen):
         f"{first}  {compared(label, given, true, least)}\n"
         f"  exact |x - c[{label}]|^2 = {given} = {approximately(given)}\n"
         f"  exact |x - c[{true}]|^2 = {least} = {approximately(least)}\n"
-        f"  {screen.name}: margin of center {true} over center {label} {margin:.6g}, radius {radius:.6g}\n"
+        f"  {screen.name}: margin of center {true} over center {label} {margin:.6g} (negative: the other one wins), "
+        f"radius {radius:.6g}\n"
         f"  {judged(margin, radius, label, true)}"
     )
 

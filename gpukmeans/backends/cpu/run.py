@@ -76,7 +76,7 @@ class NumpyRun(RunDefaults, Generic[S]):
             n_open = table.n_samples if undecided is None else len(undecided)
             n_exact = self._resolve(undecided, alive, look.candidates, pool) if n_open and look.certify else 0
             clock.lap("resolve")
-            if len(alive) < len(first):  # equal centers may part, and of those left out nothing is known
+            if len(alive) < len(first):  # equal centers may part later, and no bounds exist for those left out
                 self._anchors = None
                 if self._bounds is not None:
                     self._bounds.forget()

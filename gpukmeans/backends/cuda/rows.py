@@ -70,7 +70,7 @@ class ResidentRows(RowsDefaults):
 
 
 class CupyRows(ResidentRows):
-    """Dense rows of one fit, or of several fits of one shape (`gpukmeans.backends.Problems`)."""
+    """Dense rows of one fit, or of several fits of one shape (`gpukmeans.backends.problems.Problems`)."""
 
     table: CupyDenseTable
 

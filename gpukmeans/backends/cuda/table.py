@@ -102,8 +102,8 @@ class CupyTable:
 class CupyDenseTable(CupyTable):
     """Dense rows, as they are stored.
 
-    The rows of several fits of one shape may follow one another (`gpukmeans.backends.Problems`); then the third axis of
-    each launch is the problem.
+    The rows of several fits of one shape may follow one another (`gpukmeans.backends.problems.Problems`); then the
+    third axis of each launch is the problem.
 
     Parameters
     ----------

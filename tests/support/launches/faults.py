@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from gpukmeans.backends.cuda.device import nvrtc
 from tests.emulator import EmulatorError
 from tests.support.launches.common import ORDERS, watched
@@ -9,6 +11,7 @@ from tests.support.launches.common import ORDERS, watched
 
 def assert_fault_is_seen(name, run, good, bad):
     """`run(device)` passes, and with `bad` in the place of `good` it fails in some order of threads."""
+    assert any(good in source for source in sources()), f"{name}: the text to replace is in no kernel: {good}"
     run(watched())
     for order, seed in ORDERS:
         try:
@@ -22,11 +25,16 @@ def assert_fault_is_seen(name, run, good, bad):
     raise AssertionError(f"no check failed although {name}")
 
 
+@functools.cache
+def sources():
+    """The text of every kernel, with its headers."""
+    return [nvrtc.source(file, {}) for file in {file for file, _ in nvrtc.variants()}]
+
+
 def assert_planted(faults):
     """The good text of each fault, (run, good, bad), occurs in a kernel's source."""
-    texts = [nvrtc.source(file, {}) for file in {file for file, _ in nvrtc.variants()}]
     for *_, good, _bad in faults.values():
-        assert any(good in text for text in texts), good
+        assert any(good in text for text in sources()), good
 
 
 def own_test(module, name, *args):

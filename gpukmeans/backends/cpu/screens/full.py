@@ -107,7 +107,7 @@ class RowScreen:
         return out
 
     def _measure(self, rows: Index, x: F32) -> None:
-        """Know the norms of rows whose `block` is `x`."""
+        """Store the norms of rows whose `block` is `x`."""
         d = x.shape[1]
         norms = np.vecdot(x, x).astype(np.float64)
         norms *= 1.0 + 2.0 * gamma(d + 6.0, UNIT32)

@@ -26,7 +26,7 @@ WHOLE32 = 2.0**24
 FEW_COLUMNS = 32
 #: Components of a shadow.
 COMPONENTS = 64
-#: A shadow is cast when so many proposals have looked at whole rows: it costs about as much.
+#: Proposals over whole rows after which a shadow is computed, which costs about as much as they did.
 LOOKS = 12
 
 

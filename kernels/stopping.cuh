@@ -1,4 +1,4 @@
-/* judgement.cuh -- the record of an iteration, and whether the run goes on.
+/* stopping.cuh -- the record of an iteration, and whether the run goes on.
  *
  * history (HISTORY_WORDS) f64 OUT at control[N_DONE] | control INOUT: counters are cleared, STOP gets a StopReason
  * Called by one thread, after every other block has finished.
@@ -6,7 +6,7 @@
 #pragma once
 #include "drift.cuh"
 
-static __device__ __forceinline__ void judge(const Shifts& shifts, double tolerance, double* __restrict__ history,
+static __device__ __forceinline__ void record_and_stop(const Shifts& shifts, double tolerance, double* __restrict__ history,
                                              int* control) {
   const double total = shifts.total, n_empty = shifts.n_empty;
   const int done = control[N_DONE];
