@@ -107,7 +107,7 @@ class Problem:
     iterations: list[int] = field(default_factory=list)
 
     def fixed_iterations(self) -> list[int]:
-        """Iterations per start; found by an exact fit on NumPy where nobody has yet."""
+        """Iterations per start; found by an exact fit on NumPy the first time."""
         w = self.workload
         if not w.converges:
             return [w.max_iter] * len(self.starts)

@@ -110,7 +110,7 @@ def mnist_unit(mnist):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Give each worker a stretch of the files, and what is left of the longest one to whoever is done.
+    """Give each worker a stretch of the files, and the rest of the longest stretch to a worker that is done.
 
     Neighbours then share what is computed once for a module, and seldom wait for a kernel that another worker compiles.
     Another `--dist` than the default of `-n` is heeded.

@@ -193,7 +193,7 @@ TAKEN = {
 
 @pytest.mark.parametrize(("name", "k"), TAKEN)
 def test_stages_are_shares_of_the_time(small, monkeypatch, name, k):
-    """By a clock that goes on by one whenever somebody looks."""
+    """By a clock that advances by one at every reading."""
     ticks = itertools.count()
     clock = SimpleNamespace(perf_counter=lambda: float(next(ticks)))
     monkeypatch.setattr(numpy_run, "time", clock)

@@ -211,7 +211,7 @@ def test_decisions_that_rounding_leaves_open_are_settled(monkeypatch, name, n_ru
         assert np.array_equal(got, reference(X, 8, n_runs, seed=seed, n_local_trials=6))
         asked.clear()
     if name == "lattice":
-        assert found == 0  # whole numbers: ties are honest
+        assert found == 0  # whole numbers: no rounding, so ties are exact
     else:
         assert found > 0
 

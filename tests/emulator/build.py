@@ -128,7 +128,7 @@ def cache_folder() -> Path:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError:
             continue
-        # Objects found here are loaded into the process: nobody else may be able to put one there.
+        # Objects found here are loaded into the process: other users must not be able to put one there.
         if os.access(folder, os.W_OK) and folder.stat().st_uid == os.getuid():
             return folder
     raise EmulatorUnavailable(

@@ -345,7 +345,7 @@ def test_an_ordinary_fit_warns_of_nothing(backend, dtype, scale):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_largest_and_smallest_values_warn_of_nothing(backend, dtype):
-    """What overflows inside a screen is meant to, and is nobody's business."""
+    """Overflow inside a screen is intended: the caller gets no warning of it."""
     scales = (2.0**100, 2.0**-140) if dtype == np.float32 else (2.0**460, 2.0**-450)
     for scale in scales:
         X = (rows() * scale / 256).astype(dtype)

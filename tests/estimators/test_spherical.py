@@ -285,13 +285,13 @@ def test_a_constraint_that_bounds_ignore_is_noticed(monkeypatch):
 
     advance = DriftBounds.advance
 
-    def deaf(self, centers):
+    def ignore(self, centers):
         before, _, square = self._known
         if before is not None and self._centers is not None:
             self._known = (self._centers, centers, 0.0 * square)
         advance(self, centers)
 
-    monkeypatch.setattr(DriftBounds, "advance", deaf)
+    monkeypatch.setattr(DriftBounds, "advance", ignore)
     with pytest.raises(AssertionError):
         test_bounds_hold_though_centers_are_moved_to_the_sphere()
 

@@ -243,7 +243,7 @@ FAULTS = {
     "only the first group of columns is seen": ("g = 1; g < groups", "g = 1; g < 1"),
     "the product is forgotten": ("weights ? __dmul_rn(value, weights[i]) : value);", "value);"),
     "a second limb is overlooked": ("finer = units != rint(units);", "finer = false;"),
-    "one lane speaks for all": ("finer = __any_sync(EVERY_LANE, finer);", ""),
+    "one lane decides for all": ("finer = __any_sync(EVERY_LANE, finer);", ""),
     "groups are read too early": ("__syncthreads();  // every group has its own", ""),
 }
 
