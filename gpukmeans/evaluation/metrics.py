@@ -53,9 +53,18 @@ class Clustering:
     known_inertia: float | None
 
     @cached_property
+    def _counted(self) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        return cluster_class_counts(self.labels, self.y, self.n_clusters)
+
+    @property
     def counts(self) -> NDArray[np.int64]:
         """Rows of each class in each cluster, (n_clusters, n_classes)."""
-        return cluster_class_counts(self.labels, self.y, self.n_clusters)[0]
+        return self._counted[0]
+
+    @property
+    def classes(self) -> NDArray[Any]:
+        """The class of each column of `counts`, (n_classes,)."""
+        return self._counted[1]
 
     @cached_property
     def entropies(self) -> tuple[float, float, float]:

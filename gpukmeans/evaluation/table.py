@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gpukmeans.evaluation.classes import checked_classes, checked_labels, cluster_class_counts, majority_classes
+from gpukmeans.evaluation.classes import checked_classes, checked_labels, majority_classes
 from gpukmeans.evaluation.metrics import METRICS, Clustering
 from gpukmeans.intake.kinds import on_host
 
@@ -162,7 +162,7 @@ def evaluate(
     clustering = Clustering(X, clusters, classes_of, n_clusters, n_sampled, random_state, known)
     names = None
     if classes_of is not None:
-        names = tuple(majority_classes(*cluster_class_counts(clusters, classes_of, n_clusters)).tolist())
+        names = tuple(majority_classes(clustering.counts, clustering.classes).tolist())
     return Evaluation(
         n_samples=len(X),
         n_clusters=n_clusters,
