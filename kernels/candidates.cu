@@ -7,11 +7,10 @@
  * radius >= best - 2 radius.  Nothing here depends on v_b being the same number in both launches.  The threshold is
  * rounded down; flushing subnormals keeps the order of what is compared.
  *
- * X (n,d) ROW IN | norms, rests (n) f32 IN | offsets (16 n_steps) f32 IN | half_centers u16 IN | half_squares (k rounded up
- * to BN) f32 IN, -infinity beyond k | facts IN | undecided_rows (n) i32, undecided_best (n) f32 IN: control[N_UNDECIDED] of
- * them | candidates (n_slot_rows, SLOTS) i32 OUT, in no particular order | candidate_counts (n_slot_rows) i32 INOUT, 0
- * before: more than SLOTS, or none, say that every center may be | control IN                     all C-contiguous
- * Undecided rows from n_slot_rows on are not looked at: they have every center for a candidate.
+ * operands IN, centers IN (half_squares (k rounded up to BN)), undecided: rows IN, counts INOUT, 0 before: more than SLOTS, or
+ * none, say that every center may be: screen.cuh | undecided_best (n) f32 IN | candidates (n_slots, SLOTS) i32 OUT, in no
+ * particular order | control IN                                                                   all C-contiguous
+ * Undecided rows from n_slots on are not looked at: they have every center for a candidate.
  * The block and its shared memory are those of nearest_of_many.cu: score_tiles.cuh.  A row's counter is a global one; a row
  * that has too many takes no more of them.  Rows too few for all blocks are shared: each block takes some tiles of centers.
  * Launch grid any, block 32 WARPS_M WARPS_N, shared STAGES STAGE_BYTES + 16 BM + 32 BM n_steps (or 64 BM PANEL_STEPS).
@@ -21,26 +20,27 @@
 #include "score_tiles.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS)
-candidates(const ROW* __restrict__ X, const float* __restrict__ norms, const float* __restrict__ rests, double scale,
-           const float* __restrict__ offsets, const unsigned short* __restrict__ half_centers,
-           const float* __restrict__ half_squares, const float* __restrict__ facts, const int* __restrict__ undecided_rows,
-           const float* __restrict__ undecided_best, int k, int d, int n_steps, int n_slot_rows, int* __restrict__ candidates,
-           int* __restrict__ candidate_counts, const int* __restrict__ control) {
+candidates(const __grid_constant__ Operands operands, const __grid_constant__ Centers centers,
+           const __grid_constant__ Undecided undecided, const float* __restrict__ undecided_best, int* __restrict__ candidates,
+           const int* __restrict__ control) {
   if (control[STOP]) return;
-  const int n_rows = min(control[N_UNDECIDED], n_slot_rows), lane = lane_index();
+  const In<float> norms = operands.norms;
+  const In<float> rests = operands.rests;
+  const In<float> facts = centers.facts;
+  const In<int> undecided_rows = {undecided.rows};
+  const int n_rows = min(control[N_UNDECIDED], undecided.n_slots), lane = lane_index();
   const int warp_m = int(threadIdx.x) / WARP % WARPS_M;
   int* const rows = row_memory();
   float* const thresholds = reinterpret_cast<float*>(rows + BM);
 
   // Where rows are too few for all blocks, a block takes part of the centers only.
-  const int n_row_tiles = (n_rows + BM - 1) / BM, n_center_tiles = CENTER_TILES(k);
+  const int n_row_tiles = (n_rows + BM - 1) / BM, n_center_tiles = CENTER_TILES(centers.k);
   const int n_parts = max(1, min(n_center_tiles, int(gridDim.x) / max(1, n_row_tiles)));
 #pragma unroll 1
   for (long long unit = blockIdx.x; unit < (long long)n_row_tiles * n_parts; unit += gridDim.x) {
     const long long row0 = unit / n_parts * BM;
     const int part = int(unit % n_parts);
-    const Operands of = {X, scale, offsets, half_centers, half_squares, k, d, n_steps,
-                         int((long long)n_center_tiles * part / n_parts), int((long long)n_center_tiles * (part + 1) / n_parts)};
+    const Walk of = walk_of(operands, centers, part, n_parts);
     Ring ring = start_ring(of);
     for (int i = int(threadIdx.x); i < BM; i += THREADS) {
       const long long place = min(row0 + i, n_rows - 1LL);
@@ -68,7 +68,7 @@ candidates(const ROW* __restrict__ X, const float* __restrict__ norms, const flo
           while (found) {
             const int bit = __ffs(int(found)) - 1;
             found &= found - 1;
-            const int place = atomicAdd(candidate_counts + row0 + i, 1);
+            const int place = atomicAdd(undecided.counts + row0 + i, 1);
             if (place < SLOTS) {
               candidates[(row0 + i) * SLOTS + place] = center + 8 * WARPS_N * (bit / 2) + bit % 2;
             } else {

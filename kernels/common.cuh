@@ -21,6 +21,22 @@ struct BFloat16 {
   unsigned short bits;
 };
 
+/* An array that a launch only reads: a field of a struct that kernels take by value.  Loads take the read-only path, which the
+ * compiler finds by itself for `const __restrict__` parameters, but not for fields. */
+template <typename T>
+static __device__ __forceinline__ T read_only(const T* address) { return __ldg(address); }
+static __device__ __forceinline__ Half read_only(const Half* address) { return {__ldg(&address->bits)}; }
+static __device__ __forceinline__ BFloat16 read_only(const BFloat16* address) { return {__ldg(&address->bits)}; }
+
+template <typename T>
+struct In {
+  const T* at;
+  __device__ __forceinline__ T operator[](long long i) const { return read_only(at + i); }
+  __device__ __forceinline__ In operator+(long long i) const { return {at + i}; }
+  template <typename V>
+  __device__ __forceinline__ V vector(long long i) const { return reinterpret_cast<const V*>(at)[i]; }
+};
+
 // An element as float64, exactly.
 static __device__ __forceinline__ double widen(unsigned char value) { return double(int(value)); }
 static __device__ __forceinline__ double widen(Half value) { return double(half_to_float(value.bits)); }

@@ -8,6 +8,11 @@
 #pragma once
 #include "common.cuh"
 
+struct HashTable {
+  unsigned long long* words;  // (n_slots)
+  int n_slots;                // a power of two
+};
+
 // A hash of a value and its column; 0.0 and -0.0 have the same.
 static __device__ __forceinline__ unsigned long long hash_of(double value, int f) {
   unsigned long long bits = (unsigned long long)__double_as_longlong(value + 0.0) + 0x9e3779b97f4a7c15ull * unsigned(f + 1);

@@ -10,6 +10,13 @@
 #pragma once
 #include "common.cuh"
 
+// Centers that distances are taken to, and the error of these.
+struct StoredCenters {
+  In<CENTER> C;  // (k,d)
+  double radius;
+  double underflow;
+};
+
 #define TOGETHER 4                     // centers per reading of the row
 
 struct Nearest {
@@ -18,20 +25,19 @@ struct Nearest {
 };
 
 // candidates: n_candidates of them in rising order, or null: centers 0 .. n_candidates - 1.  The whole warp calls.
-static __device__ __forceinline__ Nearest nearest_in_float64(const ROW* __restrict__ x, const CENTER* __restrict__ C,
-                                                             const float* __restrict__ half_squares,
+static __device__ __forceinline__ Nearest nearest_in_float64(In<ROW> x, const StoredCenters& centers, In<float> half_squares,
                                                              const int* __restrict__ candidates, int n_candidates, int d,
-                                                             double radius, double underflow, bool whole) {
+                                                             bool whole) {
   const int lane = lane_index();
   double best = INFINITE_64, second = INFINITE_64;
   int index = -1;
   for (int a0 = 0; a0 < n_candidates; a0 += TOGETHER) {
-    const CENTER* c[TOGETHER];
+    In<CENTER> c[TOGETHER];
     double distance[TOGETHER];
 #pragma unroll
     for (int t = 0; t < TOGETHER; ++t) {
       const int a = min(a0 + t, n_candidates - 1);
-      c[t] = C + (long long)(candidates ? candidates[a] : a) * d;
+      c[t] = centers.C + (long long)(candidates ? candidates[a] : a) * d;
       distance[t] = 0.0;
     }
     for (int f = lane; f < d; f += WARP) {
@@ -60,5 +66,5 @@ static __device__ __forceinline__ Nearest nearest_in_float64(const ROW* __restri
       }
     }
   }
-  return {index, whole || second == INFINITE_64 || second - best > fma(radius, second + best, underflow)};
+  return {index, whole || second == INFINITE_64 || second - best > fma(centers.radius, second + best, centers.underflow)};
 }

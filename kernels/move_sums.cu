@@ -1,12 +1,11 @@
 /* move_sums.cu -- the exact sums and weights follow the rows whose label changed.
  *
- *   for every listed row i, now with labels[i], before with moved_from (or with none, < 0):
+ *   for every listed row i, now with labels[i], before with an old label `from` (or with none, < 0):
  *     sums[l, from, f] -= limb_l(y_if),   sums[l, to, f] += limb_l(y_if),   and the same for the weights, column by column
  *   y_if = x_if * weights[i] (one rounding), limbs as in exact/sums.py: Grid.limbs
  *
- * X (n,d) ROW IN | weights (n) f64 IN (WEIGHTED) or null (1) | scale (d) f64 IN | scales (SCALE_WORDS) f64 IN, of which
- * WEIGHT_SCALE | moved_rows, moved_from (n) i32 IN, of which control[N_MOVED] count | labels (n) i32 IN | sums (LIMBS,k,d) i64
- * INOUT | weight_sums (LIMBS,k) i64 INOUT | control IN                            all C-contiguous
+ * X (n,d) ROW IN | weights (n) f64 IN (WEIGHTED) or null (1) | grid IN, sums INOUT: sums.cuh | moves IN: moves.cuh
+ *                                                                                 all C-contiguous
  * Several runs (blockIdx.z), runs_per_problem of each problem: X, weights, scale and scales hold one problem after another,
  * all else one run after another.  Lists number the rows through all problems.
  * A block takes up to CHUNK listed rows and blockDim.x quads of columns (the last quad of all is the weights).  It sorts the
@@ -19,8 +18,8 @@
  * Accuracy: exact on the grid.
  * Tests: python -m pytest tests/kernels/test_move_sums.py tests/kernels/test_sums.py
  */
-#include "common.cuh"
-#include "control.cuh"
+#include "moves.cuh"
+#include "sums.cuh"
 
 #define THREADS 256
 #define CHUNK 256                      // listed rows of a block at a time, each an entry or two: one in, one out
@@ -52,21 +51,17 @@ static __device__ __forceinline__ Quad load_quad(const ROW* __restrict__ row, in
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
-move_sums(const ROW* __restrict__ X, const double* __restrict__ weights, const double* __restrict__ scale,
-          const double* __restrict__ scales, double limb_size, double weight_limb_size, int n, int k, int d,
-          int runs_per_problem, const int* __restrict__ moved_rows, const int* __restrict__ moved_from,
-          const int* __restrict__ labels,
-          long long* __restrict__ sums, long long* __restrict__ weight_sums, const int* __restrict__ control) {
+move_sums(const ROW* __restrict__ X, const double* __restrict__ weights, const __grid_constant__ SumGrid grid, int n,
+          int runs_per_problem, const __grid_constant__ Moves moves_of_all, const __grid_constant__ Sums sums_of_all) {
   const int run = int(blockIdx.z), problem = run / runs_per_problem;
-  control += run * CONTROL_WORDS;
+  const int k = sums_of_all.k, d = sums_of_all.d;
+  const Moves moves = moves_of(moves_of_all, run, problem, n);
+  const In<int> control = {moves.control}, moved_rows = {moves.rows}, moved_from = {moves.old}, labels = {moves.labels};
   if (control[STOP] || control[N_OPEN]) return;
-  scale += (long long)problem * d;
-  const double weight_scale = scales[problem * SCALE_WORDS + WEIGHT_SCALE];
-  moved_rows += (long long)run * n;
-  moved_from += (long long)run * n;
-  labels += (long long)(run - problem) * n;  // rows are numbered through the problems
-  sums += (long long)run * LIMBS * k * d;
-  weight_sums += run * LIMBS * k;
+  const In<double> scale = grid.scale + (long long)problem * d;
+  const double weight_scale = grid.scales[problem * SCALE_WORDS + WEIGHT_SCALE];
+  long long* const __restrict__ sums = sums_of_all.sums + (long long)run * LIMBS * k * d;
+  long long* const __restrict__ weight_sums = sums_of_all.weights + run * LIMBS * k;
   __shared__ unsigned long long entries[2 * CHUNK];  // cluster, then whether the row leaves it, then the row
   const int F = int(blockDim.x), groups = int(blockDim.y), group = int(threadIdx.y);
   const int tid = group * F + int(threadIdx.x), n_quads = (d + QUAD - 1) / QUAD;
@@ -75,7 +70,7 @@ move_sums(const ROW* __restrict__ X, const double* __restrict__ weights, const d
   const int n_moved = control[N_MOVED], n_blocks = int(gridDim.x);
   const int rows_at_a_time = min(CHUNK, max(LEAST, (n_moved + n_blocks - 1) / n_blocks));
   const long long plane = is_weight ? k : (long long)k * d;
-  [[maybe_unused]] const double second_size = is_weight ? weight_limb_size : limb_size;
+  [[maybe_unused]] const double second_size = is_weight ? grid.weight_limb_size : grid.limb_size;
   double unit[QUAD];
 #pragma unroll
   for (int c = 0; c < QUAD; ++c)

@@ -6,12 +6,10 @@
  *   not certified:   labels[i] = argmin_j |x_i - c_j|^2 in float64                                  (control[N_UNDECIDED])
  *   nor decided so:  open_rows lists them for the host                                              (control[N_OPEN])
  *   if `exact` is 0, uncertified rows take the best screened label, provided the scores are not NaN  (control[N_UNCERTAIN])
- *   Rows whose label changes are listed in moved_rows and moved_from                                (control[N_MOVED])
+ *   Rows whose label changes are listed                                                             (control[N_MOVED])
  *
- * X (n,d) ROW IN | norms, rests (n) f32 IN: row_facts.cu | scales (SCALE_WORDS) f64 IN | offsets (16 n_steps) f32 IN, zeros
- * beyond d | half_centers u16 IN: screen.cuh | half_squares (8 TILES) f32 IN: -|z_j|^2/2, or -infinity for centers that are
- * dead or beyond k | C (k,d) CENTER IN | drift_so_far (k) f32 IN | facts IN | labels (n) i32 INOUT | limits (n) f32 INOUT, NaN
- * where nothing is known | moved_rows, moved_from, open_rows (n) i32 OUT | control INOUT          all C-contiguous
+ * operands IN, centers IN (half_squares (8 TILES)): screen.cuh | stored IN: float64.cuh | limits: drift_so_far IN, limits INOUT:
+ * limits.cuh | moves: labels INOUT, lists OUT, control INOUT: moves.cuh | open_rows (n) i32 OUT    all C-contiguous
  * Several runs (blockIdx.y) of several problems (blockIdx.z): X, norms, rests, scales and offsets hold one problem after
  * another, all else one run after another.  Lists number the rows through all problems.
  * A warp owns 32 rows; those that are not skipped go 16 at a time straight from memory into the registers of the tensor
@@ -34,29 +32,26 @@
 static_assert(TILES >= 1 && TILES <= 8, "more than 64 centers need more registers than a thread has: nearest_of_many.cu");
 
 extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS)
-nearest_of_few(const ROW* __restrict__ X, const float* __restrict__ norms, const float* __restrict__ rests,
-               const double* __restrict__ scales, const float* __restrict__ offsets,
-               const unsigned short* __restrict__ half_centers, const float* __restrict__ half_squares,
-               const CENTER* __restrict__ C,
-               const float* __restrict__ drift_so_far, const float* __restrict__ facts, int n, int k, int d, int n_steps,
-               int exact, double radius64, double underflow, int* __restrict__ labels, float* __restrict__ limits,
-               int* __restrict__ moved_rows, int* __restrict__ moved_from, int* __restrict__ open_rows, int* control) {
+nearest_of_few(const __grid_constant__ Operands operands, const __grid_constant__ Centers centers,
+               const __grid_constant__ StoredCenters stored_of_all, const __grid_constant__ Limits limits_of_all, int exact,
+               const __grid_constant__ Moves moves_of_all, int* __restrict__ open_rows) {
   const int run = run_index(), problem = problem_index();
-  control += run * CONTROL_WORDS;
+  const int n = limits_of_all.n, k = centers.k, d = operands.d, n_steps = operands.n_steps;
+  const Moves moves = moves_of(moves_of_all, run, problem, n);
+  int* const control = moves.control;
   if (control[STOP]) return;
-  offsets += (long long)problem * n_steps * (4 * QUAD);
-  const double scale = scales[problem * SCALE_WORDS + HALF_SCALE];
-  half_centers += (long long)run * (TILES * n_steps * WARP * QUAD);
-  half_squares += run * (8 * TILES);
-  C += (long long)run * k * d;
-  drift_so_far += run * k;
-  facts += run * FACT_WORDS;
-  labels += (long long)(run - problem) * n;  // rows are numbered through the problems
-  limits += (long long)(run - problem) * n;
-  moved_rows += (long long)run * n;
-  moved_from += (long long)run * n;
+  const In<ROW> X = operands.X;
+  const In<float> norms = operands.norms;
+  const In<float> rests = operands.rests;
+  const In<float> offsets = operands.offsets + (long long)problem * n_steps * (4 * QUAD);
+  const double scale = operands.scales[problem * SCALE_WORDS + HALF_SCALE];
+  const In<unsigned short> half_centers = operands.half_centers + (long long)run * (TILES * n_steps * WARP * QUAD);
+  const In<float> half_squares = centers.half_squares + run * (8 * TILES);
+  const In<float> facts = centers.facts + run * FACT_WORDS;
+  const StoredCenters stored = {stored_of_all.C + (long long)run * k * d, stored_of_all.radius, stored_of_all.underflow};
+  const In<float> drift_so_far = limits_of_all.drift_so_far + run * k;
+  float* __restrict__ limits = limits_of_all.limits + (long long)(run - problem) * n;
   open_rows += (long long)run * n;
-  const Moves moves = {labels, moved_rows, moved_from, control};
   __shared__ int active_rows[THREADS];
   const int lane = lane_index(), g = lane / 4, t = lane % 4;
   int* const own_rows = active_rows + int(threadIdx.x) - lane;
@@ -64,17 +59,17 @@ nearest_of_few(const ROW* __restrict__ X, const float* __restrict__ norms, const
   // ---- skip
   const long long place = (long long)blockIdx.x * THREADS + threadIdx.x;
   const int n_active =
-      list_open_rows(place < n, problem * n + int(place), labels, limits, drift_so_far, own_rows, control);
+      list_open_rows(place < n, problem * n + int(place), moves.labels, limits, drift_so_far, own_rows, control);
 
   for (int first = 0; first < n_active; first += ROWS) {
     // ---- screen: rows g and g + 8 of this batch; beyond the last row the first one again
     const int slot = first + g, slot8 = slot + 8;
-    const ROW* const x = X + (long long)own_rows[slot < n_active ? slot : first] * d;
-    const ROW* const x8 = X + (long long)own_rows[slot8 < n_active ? slot8 : first] * d;
+    const In<ROW> x = X + (long long)own_rows[slot < n_active ? slot : first] * d;
+    const In<ROW> x8 = X + (long long)own_rows[slot8 < n_active ? slot8 : first] * d;
     float sum[TILES][4];
 #pragma unroll
     for (int j = 0; j < TILES; ++j) {
-      const float2 start = reinterpret_cast<const float2*>(half_squares)[4 * j + t];
+      const float2 start = half_squares.vector<float2>(4 * j + t);
       sum[j][0] = sum[j][2] = start.x;
       sum[j][1] = sum[j][3] = start.y;
     }
@@ -93,14 +88,14 @@ nearest_of_few(const ROW* __restrict__ X, const float* __restrict__ norms, const
         for (int s = 0; s < RUN_STEPS; ++s) {
           const int step = step0 + a * RUN_STEPS + s;
           if (step >= n_steps) break;
-          const float4 offset = *reinterpret_cast<const float4*>(offsets + fragment_column(step, t, 0));
+          const float4 offset = (offsets + fragment_column(step, t, 0)).vector<float4>(0);
           unsigned halves[2], halves8[2];
           to_halves(strips[a], s, scale, offset, halves);
           to_halves(strips8[a], s, scale, offset, halves8);
 #pragma unroll
           for (int j = 0; j < TILES; ++j) {
             const long long fragment = (long long)j * n_steps + step;
-            const uint2 words = *reinterpret_cast<const uint2*>(half_centers + (fragment * WARP + lane) * QUAD);
+            const uint2 words = half_centers.vector<uint2>(fragment * WARP + lane);
             const unsigned column[2] = {words.x, words.y};
             tensor_product(sum[j], halves, halves8, column);
           }
@@ -139,7 +134,7 @@ nearest_of_few(const ROW* __restrict__ X, const float* __restrict__ norms, const
     while (undecided) {
       const int i = __shfl_sync(EVERY_LANE, own_row, __ffs(int(undecided)) - 1);
       undecided &= undecided - 1;
-      const Nearest nearest = nearest_in_float64(X + (long long)i * d, C, half_squares, nullptr, k, d, radius64, underflow,
+      const Nearest nearest = nearest_in_float64(X + (long long)i * d, stored, half_squares, nullptr, k, d,
                                                  facts[WHOLE] != 0.0f);
       relabel(lane == 0 && nearest.decided, i, nearest.index, moves);
       if (lane == 0 && !nearest.decided) open_rows[atomicAdd(control + N_OPEN, 1)] = i;

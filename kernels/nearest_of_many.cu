@@ -2,23 +2,18 @@
  *
  *   labels[i] = argmax_j v_ij, certified where the two best differ by more than twice the radius:
  *               uppers[i] and lowers[i] say how long that holds: NaN in uppers for all others        (screen.cuh)
- *   not certified: listed in undecided_rows with the best score, candidate_counts cleared           (control[N_UNDECIDED])
+ *   not certified: listed as undecided with the best score, its count of candidates cleared         (control[N_UNDECIDED])
  *   if `exact` is 0, uncertified rows take the best screened label, provided the scores are not NaN  (control[N_UNCERTAIN])
- *   Rows whose label changes are listed in moved_rows and moved_from                                (control[N_MOVED])
+ *   Rows whose label changes are listed                                                             (control[N_MOVED])
  *
  * A lane meets the same centers of each of its rows, j % (8 WARPS_N) / 2 being the same for all of them.  So it keeps the
  * largest of their scores, and these are groups of centers with a bound each, for the price of some registers:
  *   group(j) = j % (2 N_GROUPS) / 2,  N_GROUPS = 4 WARPS_N LANE_GROUPS
  *   lowers[i, g]  the bound of the centers of group g; in the group of the label that of all centers but the label
  *
- * X (n,d) ROW IN | norms, rests (n) f32 IN: row_facts.cu | offsets (16 n_steps) f32 IN, zeros beyond d | half_centers
- * (ceil(k/8), n_steps, 32, 4) u16 IN: screen.cuh | half_squares (k rounded up to BN) f32 IN: -|z_j|^2/2, or -infinity
- * for centers that are dead or beyond k | drift_so_far (k + N_GROUPS) f32 IN: of each center, then the largest of each
- * group | facts IN | active_rows (n) i32 IN: control[N_ACTIVE] of them | labels (n) i32 INOUT | uppers (n) f32 OUT |
- * lowers (n, N_GROUPS) f32 OUT, of certified rows | moved_rows, moved_from, undecided_rows (n) i32 OUT | undecided_best
- * (n) f32 OUT | candidate_counts (n_slot_rows) i32 OUT, 0 for the first so many undecided rows | part_firsts (BM
- * floor(grid/2)) u64, part_seconds (the same) u32, part_groups (the same, N_GROUPS) u32, part_tickets (floor(grid/2))
- * i32 INOUT, 0 before and after | control INOUT                                                        all C-contiguous
+ * operands IN, centers IN (half_squares (k rounded up to BN)), undecided OUT (counts 0): screen.cuh | limits: drift_so_far,
+ * active_rows IN, uppers, lowers OUT: limits.cuh | moves: labels INOUT, lists OUT, control INOUT: moves.cuh | undecided_best (n) f32 OUT |
+ * parts INOUT: below                                                                                   all C-contiguous
  * A block owns BM listed rows and walks all centers BN at a time (score_tiles.cuh); what it keeps of a row's scores are the
  * two best, in shared memory.  A score is compared with the second best so far, and looked at again only where it is not
  * below.  Blocks stay and take every grid-th tile of rows; where there are fewer tiles than half the blocks, blocks share a
@@ -65,36 +60,45 @@ static __device__ __forceinline__ Best best_in(unsigned long long first, unsigne
 }
 
 // Prefetch the rows that this block will work on next.
-static __device__ __forceinline__ void expect_rows(const ROW* __restrict__ X, const int* __restrict__ list, long long row0,
+static __device__ __forceinline__ void expect_rows(In<ROW> X, In<int> list, long long row0,
                                                    int n_rows, int d) {
   const int n_lines = int((d * (long long)sizeof(ROW) + 127) / 128);
   for (int piece = int(threadIdx.x); piece < BM * n_lines; piece += THREADS) {
     const long long place = row0 + piece / n_lines;
     if (place >= n_rows) break;
-    expect_line(reinterpret_cast<const char*>(X + (long long)list[place] * d) + piece % n_lines * 128);
+    expect_line(reinterpret_cast<const char*>(X.at + (long long)list[place] * d) + piece % n_lines * 128);
   }
 }
 
+// What blocks that share a tile of rows find in their parts of the centers; all 0 before and after a launch.
+struct Parts {
+  unsigned long long* firsts;  // (BM floor(grid/2)) the best of a row: `put`
+  unsigned* seconds;           // (BM floor(grid/2)) its second best
+  unsigned* groups;            // (BM floor(grid/2), N_GROUPS) the largest score of each group
+  int* tickets;                // (floor(grid/2)) the parts of a tile that are done
+};
+
 extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS)
-nearest_of_many(const ROW* __restrict__ X, const float* __restrict__ norms, const float* __restrict__ rests, double scale,
-                const float* __restrict__ offsets, const unsigned short* __restrict__ half_centers,
-                const float* __restrict__ half_squares, const float* __restrict__ drift_so_far,
-                const float* __restrict__ facts, const int* __restrict__ active_rows, int k, int d, int n_steps, int exact,
-                int* __restrict__ labels, float* __restrict__ uppers, float* __restrict__ lowers,
-                int* __restrict__ moved_rows, int* __restrict__ moved_from, int* __restrict__ undecided_rows,
-                float* __restrict__ undecided_best,
-                int n_slot_rows, int* __restrict__ candidate_counts, unsigned long long* part_firsts, unsigned* part_seconds,
-                unsigned* part_groups, int* part_tickets, int* control) {
+nearest_of_many(const __grid_constant__ Operands operands, const __grid_constant__ Centers centers,
+                const __grid_constant__ GroupLimits limits, int exact, const __grid_constant__ Moves moves,
+                const __grid_constant__ Undecided undecided, float* __restrict__ undecided_best,
+                const __grid_constant__ Parts parts) {
+  int* const control = moves.control;
   if (control[STOP]) return;
-  const Moves moves = {labels, moved_rows, moved_from, control};
+  const In<ROW> X = operands.X;
+  const In<float> norms = operands.norms;
+  const In<float> rests = operands.rests;
+  const In<float> facts = centers.facts;
+  const In<float> drift_so_far = limits.drift_so_far;
+  const In<int> active_rows = {limits.active_rows};
+  const int k = centers.k, d = operands.d;
   const int n_active = control[N_ACTIVE], lane = lane_index(), warp_m = int(threadIdx.x) / WARP % WARPS_M;
   // Where rows are too few for all blocks, a block takes part of the centers only, and one tile of rows at most.
   const int n_row_tiles = int((n_active + (BM - 1LL)) / BM), n_center_tiles = CENTER_TILES(k);
   const int n_parts = max(1, min(n_center_tiles, int(gridDim.x) / max(1, n_row_tiles))), part = int(blockIdx.x) % n_parts;
   const int row_tile0 = int(blockIdx.x) / n_parts;
   if (row_tile0 >= n_row_tiles) return;
-  const Operands of = {X, scale, offsets, half_centers, half_squares, k, d, n_steps,
-                       int((long long)n_center_tiles * part / n_parts), int((long long)n_center_tiles * (part + 1) / n_parts)};
+  const Walk of = walk_of(operands, centers, part, n_parts);
   unsigned long long* const firsts = reinterpret_cast<unsigned long long*>(row_memory());
   unsigned* const seconds = reinterpret_cast<unsigned*>(firsts + BM);
   int* const rows = reinterpret_cast<int*>(seconds + BM);
@@ -157,23 +161,23 @@ nearest_of_many(const ROW* __restrict__ X, const float* __restrict__ norms, cons
     __syncthreads();  // every warp has put in its best
     if (n_parts > 1) {
       for (int i = int(threadIdx.x); i < BM; i += THREADS)
-        put_all(part_firsts + row0 + i, part_seconds + row0 + i, firsts[i], seconds[i]);
+        put_all(parts.firsts + row0 + i, parts.seconds + row0 + i, firsts[i], seconds[i]);
       for_each_group([&](int i, int group, float& most) {
-        atomicMax(part_groups + (row0 + i) * N_GROUPS + group, ordered(most));
+        atomicMax(parts.groups + (row0 + i) * N_GROUPS + group, ordered(most));
       });
       __threadfence();
       __syncthreads();  // all have put theirs
       // The block that comes last finishes the rows, and leaves everything as it was found.
-      if (__syncthreads_or(threadIdx.x == 0 && atomicAdd(part_tickets + row_tile0, 1) < n_parts - 1)) break;
+      if (__syncthreads_or(threadIdx.x == 0 && atomicAdd(parts.tickets + row_tile0, 1) < n_parts - 1)) break;
       __threadfence();
       for (int i = int(threadIdx.x); i < BM; i += THREADS) {
-        firsts[i] = atomicExch(part_firsts + row0 + i, 0ULL);
-        seconds[i] = atomicExch(part_seconds + row0 + i, 0u);
+        firsts[i] = atomicExch(parts.firsts + row0 + i, 0ULL);
+        seconds[i] = atomicExch(parts.seconds + row0 + i, 0u);
       }
       for_each_group([&](int i, int group, float& most) {
-        most = unordered(atomicExch(part_groups + (row0 + i) * N_GROUPS + group, 0u));
+        most = unordered(atomicExch(parts.groups + (row0 + i) * N_GROUPS + group, 0u));
       });
-      if (threadIdx.x == 0) part_tickets[row_tile0] = 0;
+      if (threadIdx.x == 0) parts.tickets[row_tile0] = 0;
       __syncthreads();  // the bests of all parts are there
     }
 #pragma unroll
@@ -188,7 +192,7 @@ nearest_of_many(const ROW* __restrict__ X, const float* __restrict__ norms, cons
         for (int g = 0; g < LANE_GROUPS; ++g) {
           const int group = group_of(g);
           const float most = largest[m][h][g] == best.first ? best.second : largest[m][h][g];
-          lowers[(long long)row * N_GROUPS + group] = lower_limit(most, radius, norm, drift_so_far[k + group]);
+          limits.lowers[(long long)row * N_GROUPS + group] = lower_limit(most, radius, norm, drift_so_far[k + group]);
         }
       }
     }
@@ -201,15 +205,15 @@ nearest_of_many(const ROW* __restrict__ X, const float* __restrict__ norms, cons
       if (own) {
         const float norm = norms[row], radius = score_radius(facts, norm, rests[row]);
         verdict = verdict_of(best, radius, exact);
-        uppers[row] = verdict.certain ? upper_limit(best.first, radius, norm, drift_so_far[label]) : NOT_A_NUMBER;
+        limits.uppers[row] = verdict.certain ? upper_limit(best.first, radius, norm, drift_so_far[label]) : NOT_A_NUMBER;
       }
       relabel_by(verdict, row, label, moves);
-      const bool undecided = own && !verdict.certain && !verdict.trusted;
-      const int place = place_in_list(control + N_UNDECIDED, undecided);
-      if (undecided) {
-        undecided_rows[place] = row;
+      const bool open = own && !verdict.certain && !verdict.trusted;
+      const int place = place_in_list(control + N_UNDECIDED, open);
+      if (open) {
+        undecided.rows[place] = row;
         undecided_best[place] = best.first;
-        if (place < n_slot_rows) candidate_counts[place] = 0;
+        if (place < undecided.n_slots) undecided.counts[place] = 0;
       }
     }
     __syncthreads();  // the bests have been read

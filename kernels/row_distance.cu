@@ -3,7 +3,7 @@
  *   distances[i] = w_i * sum_f (x_if - c_label(i),f)^2     float64, warp order; the weight multiplies once, at the end
  *   largest      = max_i distances[i]
  *
- * X (n,d) ROW IN | C (k,d) CENTER IN | labels (n) i32 IN, >= 0 | weights (n) f64 IN or null (w_i = 1) |
+ * rows IN: rows.cuh | C (k,d) CENTER IN | labels (n) i32 IN, >= 0 | weights (n) f64 IN or null (w_i = 1) |
  * distances (n) f64 OUT | largest (1) f64 INOUT, 0 before                         all C-contiguous
  * Several runs (blockIdx.y) of several problems (blockIdx.z): X and weights hold one problem after another, all else one run
  * after another.
@@ -12,16 +12,16 @@
  * Accuracy: exact/warp_order.py: row_square_distances operation by operation (no fused multiply-add): the same bits.
  * Tests: python -m pytest tests/kernels/test_results.py
  */
-#include "common.cuh"
+#include "rows.cuh"
 
 #define THREADS 256
 
 extern "C" __global__ void __launch_bounds__(THREADS, 4)
-row_distance(const ROW* __restrict__ X, const CENTER* __restrict__ C, const int* __restrict__ labels,
-             const double* __restrict__ weights, long long n, int d, double* __restrict__ distances,
-             double* __restrict__ largest, int k) {
-  const long long problem = problem_index(), run = run_index();
-  X += problem * n * d;
+row_distance(const __grid_constant__ Rows rows, const CENTER* __restrict__ C, int k, const int* __restrict__ labels,
+             const double* __restrict__ weights, double* __restrict__ distances, double* __restrict__ largest) {
+  const long long problem = problem_index(), run = run_index(), n = rows.n;
+  const int d = rows.d;
+  const In<ROW> X = rows.X + problem * n * d;
   if (weights) weights += problem * n;
   C += run * k * d;
   labels += run * n;
@@ -31,7 +31,7 @@ row_distance(const ROW* __restrict__ X, const CENTER* __restrict__ C, const int*
   const long long stride = (long long)gridDim.x * (THREADS / WARP);
   double most = 0.0;
   for (long long i = (long long)blockIdx.x * (THREADS / WARP) + threadIdx.x / WARP; i < n; i += stride) {
-    const ROW* __restrict__ x = X + i * d;
+    const In<ROW> x = X + i * d;
     const CENTER* __restrict__ c = C + (long long)labels[i] * d;
     double distance = 0.0;
     for (int f = lane; f < d; f += WARP) distance = __dadd_rn(distance, square_difference(widen(x[f]), widen(c[f])));

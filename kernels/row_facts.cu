@@ -7,8 +7,8 @@
  *   facts[1]  = max |x_if|; infinity, and above it NaN, where there is one
  *   facts[2]  = 0 if every x_if * w_i * scale[f] is a whole number, else 1     (one limb holds every value: exact/sums.py: Grid)
  *
- * X (n,d) ROW IN | scales (SCALE_WORDS) f64 IN, of which HALF_SCALE | offsets (16 n_steps) f32 IN | norms, rests (n) f32 OUT |
- * facts (3) f64 INOUT, 0 before | weights (n) f64 IN or null (w_i = 1) | scale (d) f64 IN or null (facts[2] stays)
+ * rows IN: rows.cuh | scaling IN: below | norms, rests (n) f32 OUT | facts (3) f64 INOUT, 0 before | weights (n) f64 IN or null
+ * (w_i = 1) | scale (d) f64 IN or null (facts[2] stays)
  *                                                                                 all C-contiguous
  * Several problems (blockIdx.z): arrays hold one after another.
  * A warp owns a row, its lanes the columns; grid-stride over the rows.
@@ -20,28 +20,37 @@
  * Tests: python -m pytest tests/kernels/test_row_facts.py tests/kernels/test_row_halves.py
  */
 #include "screen.cuh"
+#include "rows.cuh"
 
 #define THREADS 256
 
+// How rows become halves.
+struct Scaling {
+  In<double> scales;  // (SCALE_WORDS), of which HALF_SCALE
+  In<float> offsets;  // (16 n_steps)
+  int n_steps;
+};
+
 extern "C" __global__ void __launch_bounds__(THREADS, 4)
-row_facts(const ROW* __restrict__ X, long long n, int d, const double* __restrict__ scales,
-          const float* __restrict__ offsets, int n_steps, float* __restrict__ norms, float* __restrict__ rests,
-          double* __restrict__ facts, const double* __restrict__ weights, const double* __restrict__ scale) {
-  const long long problem = problem_index();
-  X += problem * n * d;
+row_facts(const __grid_constant__ Rows rows, const __grid_constant__ Scaling scaling, float* __restrict__ norms,
+          float* __restrict__ rests, double* __restrict__ facts, const double* __restrict__ weights,
+          const double* __restrict__ scale) {
+  const long long problem = problem_index(), n = rows.n;
+  const int d = rows.d;
+  const In<ROW> X = rows.X + problem * n * d;
   norms += problem * n;
   rests += problem * n;
-  offsets += problem * n_steps * (4 * QUAD);
+  const In<float> offsets = scaling.offsets + problem * scaling.n_steps * (4 * QUAD);
   facts += problem * 3;
   if (weights) weights += problem * n;
   if (scale) scale += problem * d;
-  const double half_scale = scales[problem * SCALE_WORDS + HALF_SCALE];
+  const double half_scale = scaling.scales[problem * SCALE_WORDS + HALF_SCALE];
   const int lane = lane_index();
   const long long stride = (long long)gridDim.x * (THREADS / WARP);
   double most = 0.0, largest = 0.0;
   bool finer = false;                  // a value of this lane needs a second limb: nothing more to find out
   for (long long i = (long long)blockIdx.x * (THREADS / WARP) + threadIdx.x / WARP; i < n; i += stride) {
-    const ROW* __restrict__ x = X + i * d;
+    const In<ROW> x = X + i * d;
     double square = 0.0, rest = 0.0;
     for (int f = lane; f < d; f += WARP) {
       const ROW element = x[f];

@@ -13,6 +13,15 @@
 // Numbers that each block measures of its center.
 enum Measure { WEIGHT, SHIFT_SQUARE, NORM, REST, LARGEST, N_MEASURES };
 
+// What the last block leaves for the next assignment.
+struct NextFacts {
+  double* measures;     // (N_MEASURES,k) of every block
+  float* facts;         // (FACT_WORDS)
+  float* drift_so_far;  // (k + n_groups) of each center, then the largest of each group
+  double accumulation;  // the factor of |c|^2 / 2 in the radius of a score
+  int n_groups;         // 0, or 256 is a multiple of twice as many
+};
+
 // A float32 that stays above a float64 through the arithmetic that is done with it.
 static __device__ __forceinline__ float above(double value) { return double_to_float(__dmul_rn(value, 1.0 + 0x1p-10)); }
 

@@ -36,17 +36,24 @@ static_assert(COPIES % THREADS == 0 && BN / 4 <= THREADS, "the block must bring 
 static_assert(PANEL_STEPS % CHUNK == 0 && PANEL_STEPS % RUN_STEPS == 0, "a panel must hold whole chunks, and whole runs");
 static_assert(PANEL_GROUPS * (BM / 16) * WARP % THREADS == 0, "the block must bring in a panel in equal steps");
 
-// What the scores are made of.  Centers are those of the tiles first .. end - 1 of BN; k rounded up to BN has so many squares.
-struct Operands {
-  const ROW* X;
+// What a walk through centers reads: those of the tiles first .. end - 1 of BN; k rounded up to BN has so many squares.
+struct Walk {
+  In<ROW> X;
   double scale;
-  const float* offsets;
-  const unsigned short* half_centers;
-  const float* half_squares;
+  In<float> offsets;
+  In<unsigned short> half_centers;
+  In<float> half_squares;
   int k, d, n_steps, first, end;
 };
 
 #define CENTER_TILES(k) (((k) + BN - 1) / BN)
+
+// Through the part-th of n_parts parts of the centers.
+static __device__ __forceinline__ Walk walk_of(const Operands& operands, const Centers& centers, int part, int n_parts) {
+  const long long n_tiles = CENTER_TILES(centers.k);
+  return {operands.X, operands.scales[HALF_SCALE], operands.offsets, operands.half_centers, centers.half_squares, centers.k,
+          operands.d, operands.n_steps, int(n_tiles * part / n_parts), int(n_tiles * (part + 1) / n_parts)};
+}
 
 /* The shared memory of a block: STAGES stages, ROW_BYTES BM, and the rows as fragments (32 BM n_steps bytes, or two panels). */
 static __device__ __forceinline__ unsigned char* block_memory() {
@@ -61,28 +68,28 @@ static __device__ __forceinline__ uint4* fragment_memory() {
 // ---- centers ----------------------------------------------------------------------------------------------------------
 
 struct Ring {
-  int stage;          // that is worked on next
-  int tile, chunk;    // to be loaded next
+  int stage;        // that is worked on next
+  int tile, chunk;  // to be loaded next
 };
 
-static __device__ __forceinline__ void ask(Ring& ring, int stage, const Operands& of) {
+static __device__ __forceinline__ void ask(Ring& ring, int stage, const Walk& of) {
   unsigned char* const to = block_memory() + stage * STAGE_BYTES;
   const int last = (of.k + 7) / 8 - 1;
 #pragma unroll
   for (int c = 0; c < COPIES / THREADS; ++c) {
     const int piece = c * THREADS + int(threadIdx.x), fragment = piece / (FRAGMENT_BYTES / 16);
     const int center8 = min(ring.tile * (BN / 8) + fragment / CHUNK, last), step = ring.chunk * CHUNK + fragment % CHUNK;
-    const unsigned short* from = of.half_centers + ((long long)center8 * of.n_steps + step) * (FRAGMENT_BYTES / 2);
+    const unsigned short* from = of.half_centers.at + ((long long)center8 * of.n_steps + step) * (FRAGMENT_BYTES / 2);
     if (step < of.n_steps) copy_16_bytes(to + piece * 16, from + piece % (FRAGMENT_BYTES / 16) * 8);
   }
   if (ring.chunk == 0 && threadIdx.x < BN / 4)
-    copy_16_bytes(to + COPIES * 16 + threadIdx.x * 16, of.half_squares + ring.tile * BN + threadIdx.x * 4);
+    copy_16_bytes(to + COPIES * 16 + threadIdx.x * 16, of.half_squares.at + ring.tile * BN + threadIdx.x * 4);
   close_copies();
   if (++ring.chunk * CHUNK < of.n_steps) return;
   ring.chunk = 0;
   if (++ring.tile == of.end) ring.tile = of.first;
 }
-static __device__ __forceinline__ Ring start_ring(const Operands& of) {
+static __device__ __forceinline__ Ring start_ring(const Walk& of) {
   Ring ring = {0, of.first, 0};
   for (int stage = 0; stage + 1 < STAGES; ++stage) ask(ring, stage, of);
   return ring;
@@ -94,19 +101,19 @@ static __device__ __forceinline__ Ring start_ring(const Operands& of) {
 struct StripPair {
   Strip row_g, row_g8;
 };
-static __device__ __forceinline__ StripPair load_pair(const Operands& of, const int* rows, int group) {
+static __device__ __forceinline__ StripPair load_pair(const Walk& of, const int* rows, int group) {
   const int lane = lane_index(), f = group * GROUP + lane % 4 * RUN;
-  const ROW* const row_g = of.X + (long long)rows[lane / 4] * of.d;
-  const ROW* const row_g8 = of.X + (long long)rows[lane / 4 + 8] * of.d;
+  const In<ROW> row_g = of.X + (long long)rows[lane / 4] * of.d;
+  const In<ROW> row_g8 = of.X + (long long)rows[lane / 4 + 8] * of.d;
   return {load_strip(row_g, f, of.d), load_strip(row_g8, f, of.d)};
 }
-static __device__ __forceinline__ void store_pair(const Operands& of, const StripPair& pair, int group, uint4* fragments) {
+static __device__ __forceinline__ void store_pair(const Walk& of, const StripPair& pair, int group, uint4* fragments) {
   const int lane = lane_index();
 #pragma unroll
   for (int s = 0; s < RUN_STEPS; ++s) {
     const int step = group * RUN_STEPS + s;
     if (step >= of.n_steps) break;
-    const float4 offset = *reinterpret_cast<const float4*>(of.offsets + fragment_column(step, lane % 4, 0));
+    const float4 offset = (of.offsets + fragment_column(step, lane % 4, 0)).vector<float4>(0);
     unsigned halves[2], halves8[2];
     to_halves(pair.row_g, s, of.scale, offset, halves);
     to_halves(pair.row_g8, s, of.scale, offset, halves8);
@@ -115,14 +122,14 @@ static __device__ __forceinline__ void store_pair(const Operands& of, const Stri
 }
 
 #if PANEL_STEPS
-static __device__ __forceinline__ void load_panel(const Operands& of, const int* rows, int panel, StripPair (&pairs)[PAIRS]) {
+static __device__ __forceinline__ void load_panel(const Walk& of, const int* rows, int panel, StripPair (&pairs)[PAIRS]) {
 #pragma unroll
   for (int p = 0; p < PAIRS; ++p) {
     const int unit = p * (THREADS / WARP) + int(threadIdx.x) / WARP;
     pairs[p] = load_pair(of, rows + unit / PANEL_GROUPS * 16, panel * PANEL_GROUPS + unit % PANEL_GROUPS);
   }
 }
-static __device__ __forceinline__ void store_panel(const Operands& of, const StripPair (&pairs)[PAIRS], int panel,
+static __device__ __forceinline__ void store_panel(const Walk& of, const StripPair (&pairs)[PAIRS], int panel,
                                                    uint4* fragments) {
 #pragma unroll
   for (int p = 0; p < PAIRS; ++p) {
@@ -135,7 +142,7 @@ static __device__ __forceinline__ void store_panel(const Operands& of, const Str
 // Pairs on their way at a time; single elements take a register each.
 #define AHEAD (VECTOR && sizeof(ROW) < 8 ? 2 : 1)
 
-static __device__ __forceinline__ void convert_rows(const Operands& of, const int* rows, uint4* fragments) {
+static __device__ __forceinline__ void convert_rows(const Walk& of, const int* rows, uint4* fragments) {
   const int n_groups = (of.n_steps + RUN_STEPS - 1) / RUN_STEPS, n_units = BM / 16 * n_groups, warp = int(threadIdx.x) / WARP;
 #pragma unroll 1
   for (int unit0 = warp; unit0 < n_units; unit0 += AHEAD * (THREADS / WARP)) {
@@ -187,7 +194,7 @@ static __device__ __forceinline__ void multiply(float (&sum)[MT][NT][4], const u
  * the last tile begins.  rows (BM): in shared memory, and complete.  The whole block calls; a barrier must follow before `rows`
  * or the fragments change. */
 template <typename Consume, typename LookAhead>
-static __device__ __forceinline__ void walk_centers(const Operands& of, const int* rows, Ring& ring, const Consume& consume,
+static __device__ __forceinline__ void walk_centers(const Walk& of, const int* rows, Ring& ring, const Consume& consume,
                                                     const LookAhead& look_ahead) {
   const int lane = lane_index(), warp = int(threadIdx.x) / WARP, warp_m = warp % WARPS_M, warp_n = warp / WARPS_M;
   uint4* const fragments = fragment_memory();

@@ -11,8 +11,27 @@
  * Constants: ROW; VECTOR: rows start at multiples of 16 bytes and have a multiple of RUN columns.
  */
 #pragma once
-#include "common.cuh"
-#include "control.cuh"
+#include "limits.cuh"
+#include "moves.cuh"
+
+// What tensor cores multiply: rows, which become halves in registers, and the halves of the centers.
+struct Operands {
+  In<ROW> X;                        // (n,d)
+  In<float> norms;                  // (n) norm_i
+  In<float> rests;                  // (n) rest_i
+  In<double> scales;                // (SCALE_WORDS), of which HALF_SCALE
+  In<float> offsets;                // (16 n_steps) zeros beyond d
+  In<unsigned short> half_centers;  // (ceil(k/8), n_steps, 32, QUAD): fragment_place
+  int d;
+  int n_steps;
+};
+
+// What scores start from, and what their radius is made of.
+struct Centers {
+  In<float> half_squares;  // (k, rounded up to whole tiles) -|z_j|^2 / 2, or -infinity for centers that are dead or beyond k
+  In<float> facts;         // (FACT_WORDS) of all centers
+  int k;
+};
 
 // ---- fragments ----------------------------------------------------------------------------------------------------
 
@@ -43,13 +62,13 @@ static __device__ __forceinline__ long long fragment_place(int center, int n_ste
 struct __align__(16) Strip {
   ROW element[RUN];
 };
-static __device__ __forceinline__ Strip load_strip(const ROW* __restrict__ row, int f, int d) {
+static __device__ __forceinline__ Strip load_strip(In<ROW> row, int f, int d) {
   Strip strip;
 #if VECTOR
   uint4* words = reinterpret_cast<uint4*>(&strip);
 #pragma unroll
   for (int w = 0; w < int(sizeof(Strip) / 16); ++w)
-    words[w] = f < d ? load_once(reinterpret_cast<const uint4*>(row + f) + w) : make_uint4(0, 0, 0, 0);
+    words[w] = f < d ? load_once(reinterpret_cast<const uint4*>(row.at + f) + w) : make_uint4(0, 0, 0, 0);
 #else
 #pragma unroll
   for (int e = 0; e < RUN; ++e) strip.element[e] = f + e < d ? row[f + e] : Row{};
@@ -129,7 +148,7 @@ static __device__ __forceinline__ BestOf<T> best_of_lanes(BestOf<T> best, int la
 
 // ---- certificates -----------------------------------------------------------------------------------------------------
 
-static __device__ __forceinline__ float score_radius(const float* __restrict__ facts, float norm, float rest) {
+static __device__ __forceinline__ float score_radius(In<float> facts, float norm, float rest) {
   return __fmaf_rn(facts[PER_REST], rest, __fmaf_rn(facts[PER_NORM], norm, facts[CONSTANT]));
 }
 
@@ -179,37 +198,7 @@ static __device__ __forceinline__ float lower_limit(float most, float radius, fl
   return __fmul_rn(other + group_so_far, 1.0f - 0x1p-20f);
 }
 
-// ---- lists ------------------------------------------------------------------------------------------------------------
-
-/* A position in a list for every lane of the warp with `wanted`; the whole warp calls.  `counter` counts the positions. */
-static __device__ __forceinline__ int place_in_list(int* counter, bool wanted) {
-  const unsigned lanes = __ballot_sync(EVERY_LANE, wanted);
-  const int lane = lane_index();
-  int place = 0;
-  if (lanes && lane == __ffs(int(lanes)) - 1) place = atomicAdd(counter, __popc(lanes));
-  place = __shfl_sync(EVERY_LANE, place, lanes ? __ffs(int(lanes)) - 1 : 0);
-  return place + __popc(lanes & ((1u << lane) - 1));
-}
-
-/* The lists of a run: rows whose label changed with their old labels, (n) i32 each, and the control array that counts them. */
-struct Moves {
-  int* __restrict__ labels;
-  int* __restrict__ rows;
-  int* __restrict__ from;
-  int* control;
-};
-
-/* A new label for the row of every lane with `known`: the row is listed as moved if the label is not the old one.  The
- * whole warp calls. */
-static __device__ __forceinline__ void relabel(bool known, int row, int label, const Moves& moves) {
-  const int from = known ? moves.labels[row] : label;
-  const bool is_new = from != label;
-  const int place = place_in_list(moves.control + N_MOVED, is_new);
-  if (!is_new) return;
-  moves.rows[place] = row;
-  moves.from[place] = from;
-  moves.labels[row] = label;
-}
+// ---- rows that are labelled, and rows that are not looked at --------------------------------------------------------
 
 /* Label the row of every lane by a verdict, and count the rows that are trusted.  The whole warp calls. */
 static __device__ __forceinline__ void relabel_by(const Verdict& verdict, int row, int label, const Moves& moves) {
@@ -218,13 +207,18 @@ static __device__ __forceinline__ void relabel_by(const Verdict& verdict, int ro
   if (lane_index() == 0 && trusting) atomicAdd(moves.control + N_UNCERTAIN, __popc(trusting));
 }
 
-// ---- skip ---------------------------------------------------------------------------------------------------------------
+// Rows that the screen of many centers did not certify, control[N_UNDECIDED] of them.
+struct Undecided {
+  int* rows;    // (n)
+  int* counts;  // (n_slots) candidates of the first of them
+  int n_slots;
+};
 
 /* List the rows of this warp, one a lane where `inside`, that the drift of the centers does not leave out.  own_rows (WARP)
  * shared.  Returns their number, and counts the others in control[N_SKIPPED]. */
 static __device__ __forceinline__ int list_open_rows(bool inside, int row, const int* __restrict__ labels,
-                                                     const float* __restrict__ limits,
-                                                     const float* __restrict__ drift_so_far, int* own_rows, int* control) {
+                                                     const float* __restrict__ limits, In<float> drift_so_far,
+                                                     int* own_rows, int* control) {
   bool active = inside;
   if (active) {
     const int label = labels[row];

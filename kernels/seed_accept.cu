@@ -3,9 +3,8 @@
  *   closest[i] = min(closest[i], |x_i - x_seed|^2)      for the rows with its bit in `near`; owners[i] follows
  *   sums[b]    = sum of weights[i] * closest[i] over the rows i of block b
  *
- * X (n,d) ROW IN | weights (n) f64 IN or null (1) | seeds (n_runs,n_clusters) i32 IN | state (n_runs,4) i32 IN |
- * near (n_runs,n) u16 IN | gains (n_runs,2,n_trials,n_blocks) f64 IN, see seed_gain.cu | closest (n_runs,n) f64 INOUT |
- * owners (n_runs,n) i32 INOUT | sums (n_runs,n_blocks) f64 INOUT                  all C-contiguous
+ * rows IN: rows.cuh | weights (n) f64 IN or null (1) | seeds (n_runs,n_clusters) i32 IN | progress, gains IN, closest INOUT:
+ * seeding.cuh | sums (n_runs,n_blocks) f64 INOUT                                  all C-contiguous
  * Several problems (blockIdx.z), n_runs of each: X and weights hold one problem after another, all else one run.
  * A block owns 256 rows of one run; it returns at once where the seed is near to none of them, or no seed is wanted
  * any more.
@@ -16,26 +15,31 @@
  * Tests: python -m pytest tests/kernels/test_seed_gain.py tests/kernels/test_seed_add.py
  */
 #include "seeding.cuh"
+#include "rows.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
-seed_accept(const ROW* __restrict__ X, const double* __restrict__ weights, const int* __restrict__ seeds,
-            const int* __restrict__ state, int n_clusters, const unsigned short* __restrict__ near,
-            const double* __restrict__ gains, int n_trials, long long n, int d, double* __restrict__ closest,
-            int* __restrict__ owners, double* __restrict__ sums) {
+seed_accept(const __grid_constant__ Rows rows, const double* __restrict__ weights, const int* __restrict__ seeds,
+            const __grid_constant__ Progress progress, const __grid_constant__ Gains gains, int n_trials,
+            const __grid_constant__ Closest so_far, double* __restrict__ sums) {
   __shared__ int listed[THREADS];
   __shared__ double distance_of[THREADS], part[WARPS];
   const int tid = int(threadIdx.x), lane = lane_index(), base = tid - lane, group = lane / LANES;
   const long long problem = problem_index(), run = run_index(), from = (long long)blockIdx.x * THREADS, i = from + tid;
-  const int* __restrict__ own = state + run * STATE;
-  X += problem * n * d;
+  const long long n = rows.n;
+  const int d = rows.d, n_clusters = progress.n_clusters;
+  const In<int> own = {progress.state + run * STATE};
+  const In<ROW> X = rows.X + problem * n * d;
+  const In<double> gain_sums = {gains.sums};
+  const In<unsigned short> near = {gains.near};
+  double* const closest = so_far.closest;
   if (weights) weights += problem * n;
-  if (!draws_on(own, n_clusters)) return;  // distances to the last seed are not needed
-  if (gains[(run * 2 * n_trials + own[WINNER]) * gridDim.x + blockIdx.x] == 0.0) return;
+  if (!draws_on(own.at, n_clusters)) return;  // distances to the last seed are not needed
+  if (gain_sums[(run * 2 * n_trials + own[WINNER]) * gridDim.x + blockIdx.x] == 0.0) return;
 
   double value = i < n ? closest[run * n + i] : 0.0;
   const bool wanted = i < n && (near[run * n + i] >> own[WINNER] & 1);
   const int last = own[N_SEEDS] - 1;
-  const ROW* const seed[1] = {X + (long long)seeds[run * n_clusters + last] * d};
+  const In<ROW> seed[1] = {X + (long long)seeds[run * n_clusters + last] * d};
   const int n_wanted = list_rows(wanted, listed + base);
   for (int r = 0; r < n_wanted; r += GROUPS) {
     const int place = base + listed[base + min(r + group, n_wanted - 1)];
@@ -47,7 +51,7 @@ seed_accept(const ROW* __restrict__ X, const double* __restrict__ weights, const
   if (wanted && distance_of[tid] < value) {
     value = distance_of[tid];
     closest[run * n + i] = value;
-    owners[run * n + i] = last;
+    so_far.owners[run * n + i] = last;
   }
   const double sum = block_sum(weights && i < n ? __dmul_rn(weights[i], value) : value, part);
   if (tid == 0) sums[run * gridDim.x + blockIdx.x] = sum;

@@ -7,8 +7,8 @@
  * Where float32 distances are good for a first look (screened), float64 is taken only where some row of a warp may be
  * nearer to a seed: shrink * (float32 distance) < (distance so far) + margin, as in seed_gain.cu.
  *
- * X (n,d) ROW IN | weights (n) f64 IN or null (1) | seeds (n_runs,n_listed) i32 IN, row indices |
- * closest (n_runs,n) f64 INOUT | owners (n_runs,n) i32 INOUT | sums (n_runs,n_blocks) f64 OUT       all C-contiguous
+ * rows IN: rows.cuh | weights (n) f64 IN or null (1) | listed IN: below | test IN, closest INOUT: seeding.cuh |
+ * sums (n_runs,n_blocks) f64 OUT                                                  all C-contiguous
  * Several problems (blockIdx.z), n_runs of each: X and weights hold one problem after another, all else one run.
  * A block owns 256 rows of one run; LANES lanes share a row, TOGETHER seeds at a time, read where they lie.
  * Launch grid (ceil(n/256), n_runs, problems), block 256, shared 4 KiB (static).
@@ -19,20 +19,32 @@
  * Tests: python -m pytest tests/kernels/test_seed_add.py
  */
 #include "seeding.cuh"
+#include "rows.cuh"
 
 #define TOGETHER 4
 #define SCREENS (WIDE && sizeof(ROW) < sizeof(double))
 
+// The rows that become seeds: `count` of the rows listed, from `first` on.
+struct Listed {
+  In<int> seeds;  // (n_runs, n_listed) row indices
+  int n_listed;
+  int first;
+  int count;
+};
+
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
-seed_add(const ROW* __restrict__ X, const double* __restrict__ weights, const int* __restrict__ seeds, int n_listed,
-         int first, int count, long long n, int d, int screened, double shrink, double margin,
-         double* __restrict__ closest, int* __restrict__ owners, double* __restrict__ sums) {
+seed_add(const __grid_constant__ Rows rows, const double* __restrict__ weights, const __grid_constant__ Listed seeds,
+         int screened, const __grid_constant__ NearTest test, const __grid_constant__ Closest so_far,
+         double* __restrict__ sums) {
   __shared__ int listed[THREADS], nearest_of[THREADS];
   __shared__ double smallest_of[THREADS], part[WARPS];
   const int tid = int(threadIdx.x), lane = lane_index(), base = tid - lane, group = lane / LANES;
   const long long problem = problem_index(), run = run_index(), from = (long long)blockIdx.x * THREADS, i = from + tid;
-  const int* __restrict__ own = seeds + run * n_listed + first;
-  X += problem * n * d;
+  const long long n = rows.n;
+  const int d = rows.d, first = seeds.first, count = seeds.count;
+  const In<int> own = seeds.seeds + run * seeds.n_listed + first;
+  const In<ROW> X = rows.X + problem * n * d;
+  double* const closest = so_far.closest;
   if (weights) weights += problem * n;
 
   double value = i < n ? closest[run * n + i] : 0.0;
@@ -40,13 +52,13 @@ seed_add(const ROW* __restrict__ X, const double* __restrict__ weights, const in
   const int n_wanted = list_rows(wanted, listed + base);
   for (int r = 0; r < n_wanted; r += GROUPS) {
     const int place = base + listed[base + min(r + group, n_wanted - 1)];
-    const ROW* __restrict__ x = X + (from + place) * d;
+    const In<ROW> x = X + (from + place) * d;
     double smallest = __shfl_sync(EVERY_LANE, value, place - base);
     int nearest = 0;
     for (int s0 = 0; s0 < count; s0 += TOGETHER) {
       unsigned look = 1u;              // bit s: seed s0 + s needs a look of its own; the same in every lane
       if (count - s0 > 1) {
-        const ROW* seed[TOGETHER];
+        In<ROW> seed[TOGETHER];
         double distance[TOGETHER];
 #pragma unroll
         for (int s = 0; s < TOGETHER; ++s) seed[s] = X + (long long)own[min(s0 + s, count - 1)] * d;
@@ -55,7 +67,7 @@ seed_add(const ROW* __restrict__ X, const double* __restrict__ weights, const in
           square_distances<float>(x, seed, d, distance);
 #pragma unroll
           for (int s = 0; s < TOGETHER; ++s) {
-            const bool near = __dmul_rn(shrink, distance[s]) < __dadd_rn(smallest, margin);
+            const bool near = __dmul_rn(test.shrink, distance[s]) < __dadd_rn(smallest, test.margin);
             look |= unsigned(__any_sync(EVERY_LANE, s0 + s < count && near) != 0) << s;
           }
         } else {
@@ -70,7 +82,7 @@ seed_add(const ROW* __restrict__ X, const double* __restrict__ weights, const in
       }
       for (; look != 0u; look &= look - 1u) {
         const int s = s0 + __ffs(int(look)) - 1;
-        const ROW* const seed[1] = {X + (long long)own[s] * d};
+        const In<ROW> seed[1] = {X + (long long)own[s] * d};
         double distance[1];
         telling_distances(x, seed, d, distance);
         if (distance[0] < smallest) {
@@ -88,7 +100,7 @@ seed_add(const ROW* __restrict__ X, const double* __restrict__ weights, const in
   if (wanted && smallest_of[tid] < value) {
     value = smallest_of[tid];
     closest[run * n + i] = value;
-    owners[run * n + i] = first + nearest_of[tid];
+    so_far.owners[run * n + i] = first + nearest_of[tid];
   }
   const double sum = block_sum(weights && i < n ? __dmul_rn(weights[i], value) : value, part);
   if (tid == 0) sums[run * gridDim.x + blockIdx.x] = sum;

@@ -7,12 +7,10 @@
  *
  * The gain of a candidate is the difference of the two; only rows that it improves, or may improve, add to its error.
  * A row is not read where it equals a seed, or where the candidates are so far from its own seed that the triangle
- * inequality rules them out: reach[owners[i]] >= skip_factor * closest[i] + skip_floor (certificates/seeds.py: separated).
+ * inequality rules them out: reach[owners[i]] >= factor * closest[i] + floor (certificates/seeds.py: separated).
  *
- * X (n,d) ROW IN | closest (n_runs,n) f64 IN | owners (n_runs,n) i32 IN | weights (n) f64 IN or null (1) |
- * reach (n_runs,n_clusters) f64 IN or null (every row is read) | candidates (n_runs,n_trials) i32 IN |
- * state (n_runs,4) i32 IN or null (go on) | near (n_runs,n) u16 OUT | sums (n_runs,2,n_trials,n_blocks) f64 OUT
- *                                                                                 all C-contiguous
+ * rows IN: rows.cuh | weights (n) f64 IN or null (1) | seeds, trials IN, gains OUT: seeding.cuh | progress: state IN or null (go
+ * on) | skip IN: below                                                            all C-contiguous
  * Several problems (blockIdx.z), n_runs of each: X and weights hold one problem after another, all else one run.
  * A block owns 256 rows of one run, a warp 32 of them.  LANES lanes share a row, TOGETHER candidates at a time, whose
  * rows are read where they lie (from cache).  Nothing is done where the host must settle a draw first.
@@ -24,34 +22,46 @@
  * Tests: python -m pytest tests/kernels/test_seed_gain.py
  */
 #include "seeding.cuh"
+#include "rows.cuh"
 
 #define MOST_TRIALS 16                 // cuda/tuning.py: MOST_TRIALS
 #define SLOTS ((TOGETHER + LANES - 1) / LANES)  // candidates whose sums a lane keeps
 static_assert(TOGETHER <= MOST_TRIALS, "a row has a bit for each candidate");
 
+// Which rows are not read.
+struct Skip {
+  In<double> reach;  // (n_runs, n_clusters) seed_reach.cu; or null: every row is read
+  double factor;
+  double floor;
+};
+
 extern "C" __global__ void __launch_bounds__(THREADS, TOGETHER > 4 ? 1 : 2)
-seed_gain(const ROW* __restrict__ X, const double* __restrict__ closest, const int* __restrict__ owners,
-          const double* __restrict__ weights, const double* __restrict__ reach, const int* __restrict__ candidates,
-          int n_trials, const int* __restrict__ state, int n_clusters, long long n, int d, double shrink, double margin,
-          double skip_factor, double skip_floor, unsigned short* __restrict__ near, double* __restrict__ sums) {
+seed_gain(const __grid_constant__ Rows rows, const double* __restrict__ weights, const __grid_constant__ Closest seeds,
+          const __grid_constant__ Trials trials, const __grid_constant__ Progress progress, const __grid_constant__ Skip skip,
+          const __grid_constant__ NearTest test, const __grid_constant__ Gains gains) {
   __shared__ int listed[THREADS];
   __shared__ unsigned near_of[THREADS];
   __shared__ double far_part[WARPS][MOST_TRIALS], near_part[WARPS][MOST_TRIALS];
   const int tid = int(threadIdx.x), lane = lane_index(), base = tid - lane, group = lane / LANES, member = lane % LANES;
   const long long problem = problem_index(), run = run_index(), from = (long long)blockIdx.x * THREADS, i = from + tid;
-  const int* __restrict__ own = candidates + run * n_trials;
-  if (state && !draws_on(state + run * STATE, n_clusters)) return;
+  const In<ROW> X = rows.X;
+  const long long n = rows.n;
+  const int d = rows.d, n_trials = trials.n_trials;
+  const In<double> closest = {seeds.closest};
+  const In<int> owners = {seeds.owners}, own = trials.candidates + run * n_trials;
+  if (progress.state && !draws_on(progress.state + run * STATE, progress.n_clusters)) return;
   if (!all_located(own, n_trials)) return;
   const long long first = problem * n;  // of the problem's rows
 
   const double value = i < n ? closest[run * n + i] : 0.0;
   const double weight = weights && i < n ? weights[first + i] : 1.0;
   bool wanted = value > 0.0;
-  if (wanted && reach) wanted = reach[run * n_clusters + owners[run * n + i]] < fma(skip_factor, value, skip_floor);
+  if (wanted && skip.reach.at)
+    wanted = skip.reach[run * progress.n_clusters + owners[run * n + i]] < fma(skip.factor, value, skip.floor);
   near_of[tid] = 0;
   const int n_wanted = list_rows(wanted, listed + base);
   for (int t0 = 0; t0 < n_trials; t0 += TOGETHER) {
-    const ROW* seed[TOGETHER];
+    In<ROW> seed[TOGETHER];
     double far_sum[SLOTS], near_sum[SLOTS];
 #pragma unroll
     for (int t = 0; t < TOGETHER; ++t) seed[t] = X + (first + own[min(t0 + t, n_trials - 1)]) * d;
@@ -67,7 +77,7 @@ seed_gain(const ROW* __restrict__ X, const double* __restrict__ closest, const i
       unsigned bits = 0;
 #pragma unroll
       for (int t = 0; t < TOGETHER; ++t) {
-        const bool near_it = __dmul_rn(shrink, distance[t]) < __dadd_rn(row_value, margin);
+        const bool near_it = __dmul_rn(test.shrink, distance[t]) < __dadd_rn(row_value, test.margin);
         const bool may = mine && t0 + t < n_trials && near_it;
         bits |= unsigned(may) << t;
         if (may && t % LANES == member) {
@@ -92,11 +102,11 @@ seed_gain(const ROW* __restrict__ X, const double* __restrict__ closest, const i
     }
   }
   __syncthreads();  // all warps are done
-  if (i < n) near[run * n + i] = (unsigned short)near_of[tid];
+  if (i < n) gains.near[run * n + i] = (unsigned short)near_of[tid];
   if (tid < 2 * n_trials) {
     const int t = tid % n_trials;
     double sum = 0.0;
     for (int w = 0; w < WARPS; ++w) sum += tid < n_trials ? far_part[w][t] : near_part[w][t];
-    sums[(run * 2 * n_trials + tid) * gridDim.x + blockIdx.x] = sum;
+    gains.sums[(run * 2 * n_trials + tid) * gridDim.x + blockIdx.x] = sum;
   }
 }

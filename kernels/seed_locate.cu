@@ -3,8 +3,7 @@
  *   candidates[t] = the first row at which the running sum of weights[i] * closest[i] reaches u_t times its total,
  *                   or -1 where the errors of the sums leave that open
  *
- * sums (n_runs,n_blocks) f64 IN | closest (n_runs,n) f64 IN | weights (n) f64 IN or null (1) |
- * draws (n_runs,n_steps,n_trials) f64 IN, in [0, 1); step 0 follows n_given seeds | state (n_runs,4) i32 IN |
+ * potential, progress IN: seeding.cuh | closest (n_runs,n) f64 IN | weights (n) f64 IN or null (1) | draws, radius IN: below |
  * candidates (n_runs,n_trials) i32 OUT                                            all C-contiguous
  * Several problems (blockIdx.z), n_runs of each: weights hold one problem after another, all else one run.
  * A block looks for one draw of one run: each thread adds a stretch of block sums, a scan puts the stretches together,
@@ -57,10 +56,24 @@ struct Target {
   }
 };
 
+struct Draws {
+  In<double> draws;  // (n_runs, n_steps, n_trials) in [0, 1)
+  int n_steps;
+  int n_given;       // seeds that step 0 follows
+};
+
+// The error of a running sum.
+struct SumRadius {
+  double relative;
+  double floor;
+  double zero_floor;
+  int exact;
+};
+
 extern "C" __global__ void __launch_bounds__(THREADS)
-seed_locate(const double* __restrict__ sums, const double* __restrict__ closest, const double* __restrict__ weights,
-            const double* __restrict__ draws, int n_steps, int n_given, const int* __restrict__ state, int n_clusters,
-            long long n, int n_blocks, double relative, double floor, double zero_floor, int exact,
+seed_locate(const __grid_constant__ BlockSums potential, const double* __restrict__ closest,
+            const double* __restrict__ weights, long long n, const __grid_constant__ Draws draws,
+            const __grid_constant__ Progress progress, const __grid_constant__ SumRadius radius,
             int* __restrict__ candidates) {
   __shared__ double block_part[WARPS], row_part[WARPS], before_block;
   __shared__ int first_block, first_row, sure;
@@ -68,23 +81,24 @@ seed_locate(const double* __restrict__ sums, const double* __restrict__ closest,
   const long long run = run_index();
   if (weights) weights += problem_index() * n;
   const int n_trials = int(gridDim.x);
-  const int* __restrict__ own = state + run * STATE;
-  if (!draws_on(own, n_clusters)) return;
-  const double u = draws[(run * n_steps + own[N_SEEDS] - n_given) * n_trials + blockIdx.x];
+  const int n_blocks = potential.n_blocks;
+  const In<int> own = {progress.state + run * STATE};
+  if (!draws_on(own.at, progress.n_clusters)) return;
+  const double u = draws.draws[(run * draws.n_steps + own[N_SEEDS] - draws.n_given) * n_trials + blockIdx.x];
   if (tid == 0) {
     first_block = n_blocks;
     first_row = THREADS;
     sure = 0;
   }
 
-  const double* __restrict__ of_run = sums + run * n_blocks;
+  const In<double> of_run = potential.sums + run * n_blocks;
   const int stretch = (n_blocks + THREADS - 1) / THREADS;
   const int start = min(n_blocks, tid * stretch), stop = min(n_blocks, start + stretch);
   double sum = 0.0, total;
   for (int b = start; b < stop; ++b) sum += of_run[b];
   double running = sum_before(sum, block_part, &total), before = running;
-  Target target = {__dmul_rn(u, total), 0.0, relative, floor, zero_floor, exact != 0};
-  target.error = exact ? fma(u, total, -target.value)
+  Target target = {__dmul_rn(u, total), 0.0, radius.relative, radius.floor, radius.zero_floor, radius.exact != 0};
+  target.error = target.exact ? fma(u, total, -target.value)
                        : __dadd_rn(__dmul_rn(u, target.error_of(total)), __dmul_rn(target.value, 0x1p-50));
   int found = stop;
   for (int b = start; b < stop; ++b) {

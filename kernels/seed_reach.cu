@@ -5,8 +5,8 @@
  * A row whose own seed s is much nearer than half the way to every candidate cannot be nearer to one of them
  * (certificates/seeds.py: separated).
  *
- * X (n,d) ROW IN | seeds (n_runs,n_clusters) i32 IN | candidates (n_runs,n_trials) i32 IN | state (n_runs,4) i32 IN |
- * reach (n_runs,n_clusters) f64 OUT                                               all C-contiguous
+ * rows IN: rows.cuh | seeds (n_runs,n_clusters) i32 IN | trials, progress IN: seeding.cuh | reach (n_runs,n_clusters) f64 OUT
+ *                                                                                 all C-contiguous
  * Several problems (blockIdx.z), n_runs of each: X holds one problem after another, all else one run.
  * A warp owns a seed, its lanes the columns; nothing is done where the host must settle a draw first.
  * Launch grid (ceil(n_clusters/8), n_runs, problems), block 256.   Traffic: n_trials d elements a seed, from cache.
@@ -14,20 +14,22 @@
  * Tests: python -m pytest tests/kernels/test_seed_gain.py
  */
 #include "seeding.cuh"
+#include "rows.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-seed_reach(const ROW* __restrict__ X, const int* __restrict__ seeds, const int* __restrict__ candidates, int n_trials,
-           const int* __restrict__ state, int n_clusters, long long n, int d, double* __restrict__ reach) {
+seed_reach(const __grid_constant__ Rows rows, const int* __restrict__ seeds, const __grid_constant__ Trials trials,
+           const __grid_constant__ Progress progress, double* __restrict__ reach) {
   const long long run = run_index();
-  const int* __restrict__ own = candidates + run * n_trials;
-  if (!draws_on(state + run * STATE, n_clusters) || !all_located(own, n_trials)) return;
+  const int d = rows.d, n_trials = trials.n_trials, n_clusters = progress.n_clusters;
+  const In<int> own = trials.candidates + run * n_trials, state = {progress.state + run * STATE};
+  if (!draws_on(state.at, n_clusters) || !all_located(own, n_trials)) return;
   const int s = int(blockIdx.x) * WARPS + int(threadIdx.x) / WARP;
-  if (s >= state[run * STATE + N_SEEDS]) return;
-  X += problem_index() * n * d;
-  const ROW* __restrict__ seed = X + (long long)seeds[run * n_clusters + s] * d;
+  if (s >= state[N_SEEDS]) return;
+  const In<ROW> X = rows.X + problem_index() * rows.n * d;
+  const In<ROW> seed = X + (long long)seeds[run * n_clusters + s] * d;
   double smallest = 0.0;
   for (int t = 0; t < n_trials; ++t) {
-    const ROW* __restrict__ candidate = X + (long long)own[t] * d;
+    const In<ROW> candidate = X + (long long)own[t] * d;
     double sum = 0.0;
     for (int f = lane_index(); f < d; f += WARP) {
       const double difference = widen(candidate[f]) - widen(seed[f]);

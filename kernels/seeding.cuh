@@ -19,16 +19,51 @@
 #define OPEN_DRAW 1                    // which row a draw hits
 #define OPEN_CHOICE 2                  // which candidate is best
 
+struct Progress {
+  int* state;      // (n_runs, STATE)
+  int n_clusters;  // seeds wanted
+};
+
 static __device__ __forceinline__ bool draws_on(const int* __restrict__ state, int n_clusters) {
   return !state[OPEN] && state[N_SEEDS] < n_clusters;
 }
 
+// The rows that the draws of the next seed hit.
+struct Trials {
+  In<int> candidates;  // (n_runs, n_trials) -1: not found
+  int n_trials;
+};
+
 // Whether every draw has found its row; the same answer in every thread.
-static __device__ __forceinline__ bool all_located(const int* __restrict__ candidates, int n_trials) {
+static __device__ __forceinline__ bool all_located(In<int> candidates, int n_trials) {
   for (int t = 0; t < n_trials; ++t)
     if (candidates[t] < 0) return false;
   return true;
 }
+
+// ---- what is known of each row, and of each block of rows ------------------------------------------------------------
+
+struct Closest {
+  double* closest;  // (n_runs, n) squared distance to the closest seed; above every distance where there is none
+  int* owners;      // (n_runs, n) which seed that is, in the order in which seeds are added
+};
+
+struct BlockSums {
+  In<double> sums;  // (n_runs, n_blocks), or (n_runs, 2, n_trials, n_blocks)
+  int n_blocks;
+};
+
+// What the potential would lose by each candidate: seed_gain.cu.
+struct Gains {
+  unsigned short* near;  // (n_runs, n) a bit for each candidate that may be nearer
+  double* sums;          // (n_runs, 2, n_trials, n_blocks)
+};
+
+// A row may be nearer to a seed where  shrink * (computed distance) < (distance so far) + margin.
+struct NearTest {
+  double shrink;
+  double margin;
+};
 
 // ---- sums of a block ------------------------------------------------------------------------------------------------
 
@@ -83,9 +118,9 @@ struct __align__(4 * sizeof(ROW) < 16 ? 4 * sizeof(ROW) : 16) Neighbours {
 
 // Of which `left` are inside the row; zeros beyond its end.
 template <typename Number>
-static __device__ __forceinline__ void load_numbers(const ROW* __restrict__ p, int left, Number (&number)[4]) {
+static __device__ __forceinline__ void load_numbers(In<ROW> p, int left, Number (&number)[4]) {
 #if VECTOR
-  const Neighbours four = *reinterpret_cast<const Neighbours*>(p);
+  const Neighbours four = *reinterpret_cast<const Neighbours*>(p.at);
 #pragma unroll
   for (int e = 0; e < 4; ++e) take(four.element[e], &number[e]);
 #else
@@ -101,8 +136,8 @@ static __device__ __forceinline__ void load_numbers(const ROW* __restrict__ p, i
  * Rounds each term twice, each lane's sum 4 ceil(d / (4 LANES)) times (in float32: at most 256 times), and then in
  * float64 once for every SPAN columns and log2(LANES) times. */
 template <typename Number, int COUNT>
-static __device__ __forceinline__ void square_distances(const ROW* __restrict__ x, const ROW* const (&seed)[COUNT],
-                                                        int d, double (&distance)[COUNT]) {
+static __device__ __forceinline__ void square_distances(In<ROW> x, const In<ROW> (&seed)[COUNT], int d,
+                                                        double (&distance)[COUNT]) {
 #pragma unroll
   for (int t = 0; t < COUNT; ++t) distance[t] = 0.0;
   for (int start = 0; start < d; start += SPAN) {
@@ -137,8 +172,8 @@ static __device__ __forceinline__ void square_distances(const ROW* __restrict__ 
 /* The same in float64, or of whole numbers, where a row equal to a seed is at distance zero and no other row is:
  * squares may underflow, and are then lifted to 2^-1000. */
 template <int COUNT>
-static __device__ __forceinline__ void telling_distances(const ROW* __restrict__ x, const ROW* const (&seed)[COUNT],
-                                                         int d, double (&distance)[COUNT]) {
+static __device__ __forceinline__ void telling_distances(In<ROW> x, const In<ROW> (&seed)[COUNT], int d,
+                                                         double (&distance)[COUNT]) {
   square_distances<Kept>(x, seed, d, distance);
 #if WIDE
   bool vanishing = false;

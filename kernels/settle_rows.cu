@@ -2,20 +2,17 @@
  *
  *   labels[rows[e]] = decided[e]                     for e < count; listed as moved where it was another (control[N_MOVED])
  *
- * rows (count) i32 IN, all different | decided (count) i32 IN | labels (n) i32 INOUT | moved_rows, moved_from (n) i32 OUT |
- * control INOUT
+ * rows (count) i32 IN, all different | decided (count) i32 IN | moves: labels INOUT, lists OUT, control INOUT: moves.cuh
  * Launch grid ceil(count/256), block 256.   Traffic: 16 count bytes.
  * Tests: python -m pytest tests/kernels/test_row_halves.py
  */
-#define ROW float                      // not looked at
-#include "screen.cuh"
+#include "moves.cuh"
 
 #define THREADS 256
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-settle_rows(const int* __restrict__ rows, const int* __restrict__ decided, int count, int* __restrict__ labels,
-            int* __restrict__ moved_rows, int* __restrict__ moved_from, int* control) {
+settle_rows(const int* __restrict__ rows, const int* __restrict__ decided, int count, const __grid_constant__ Moves moves) {
   const long long e = (long long)blockIdx.x * THREADS + threadIdx.x;
   const bool known = e < count;
-  relabel(known, known ? rows[e] : 0, known ? decided[e] : 0, Moves{labels, moved_rows, moved_from, control});
+  relabel(known, known ? rows[e] : 0, known ? decided[e] : 0, moves);
 }

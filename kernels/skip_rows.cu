@@ -4,8 +4,7 @@
  *                                     row i keeps its label                                         (control[N_SKIPPED])
  *   else, or without a label:         listed in active_rows                                          (control[N_ACTIVE])
  *
- * labels (n) i32 IN | uppers (n) f32 IN, NaN where nothing is known | lowers (n, N_GROUPS) f32 IN | drift_so_far (k + N_GROUPS)
- * f32 IN: of each center, then the largest of each group | active_rows (n) i32 OUT, nearly in order | control INOUT
+ * labels (n) i32 IN | limits: drift_so_far, uppers, lowers IN, active_rows OUT, nearly in order: limits.cuh | control INOUT
  *                                                                                                 all C-contiguous
  * A thread owns EACH rows, a block's threads neighbours at a time; a block takes its places in the list at once.  LANES
  * neighbours look at a row's groups together, four groups each, so that a warp reads 512 bytes in a row.
@@ -18,6 +17,7 @@
  */
 #include "common.cuh"
 #include "control.cuh"
+#include "limits.cuh"
 
 #define THREADS 256
 #define EACH 8
@@ -29,9 +29,11 @@
 static_assert(N_GROUPS == 4 || N_GROUPS == 8 || N_GROUPS == 16, "a row's bounds are whole vectors of a few lanes");
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-skip_rows(const int* __restrict__ labels, const float* __restrict__ uppers, const float4* __restrict__ lowers,
-          const float* __restrict__ drift_so_far, int n, int k, int* __restrict__ active_rows, int* control) {
+skip_rows(const int* __restrict__ labels, int n, int k, const __grid_constant__ GroupLimits limits, int* control) {
   if (control[STOP]) return;
+  const In<float> drift_so_far = limits.drift_so_far;
+  const In<float> uppers = {limits.uppers};
+  const In<float> lowers = {limits.lowers};
   __shared__ int places[EACH * WARPS];  // of the first active row of each warp's part; first their counts
   const int lane = lane_index(), warp = int(threadIdx.x) / WARP;
   const long long first = (long long)blockIdx.x * (EACH * THREADS);
@@ -50,7 +52,7 @@ skip_rows(const int* __restrict__ labels, const float* __restrict__ uppers, cons
       const float own = __shfl_sync(EVERY_LANE, upper, part * ROWS_AT_ONCE + lane / LANES);
       bool is_nearer = false;  // than the centers of four groups
       if (own < INFINITE) {
-        const float4 lower = lowers[(row - lane) * LANES + part * WARP + lane];
+        const float4 lower = lowers.vector<float4>((row - lane) * LANES + part * WARP + lane);
         is_nearer = own < lower.x - far[0] && own < lower.y - far[1] && own < lower.z - far[2] && own < lower.w - far[3];
       }
       const unsigned nearer = __ballot_sync(EVERY_LANE, is_nearer) >> lane % ROWS_AT_ONCE * LANES;
@@ -76,5 +78,5 @@ skip_rows(const int* __restrict__ labels, const float* __restrict__ uppers, cons
 #pragma unroll
   for (int e = 0; e < EACH; ++e)
     if (active[e] >> lane & 1)
-      active_rows[places[e * WARPS + warp] + __popc(active[e] & ((1u << lane) - 1))] = int(first + e * THREADS + threadIdx.x);
+      limits.active_rows[places[e * WARPS + warp] + __popc(active[e] & ((1u << lane) - 1))] = int(first + e * THREADS + threadIdx.x);
 }

@@ -9,12 +9,10 @@
  *               with facts[WHOLE] scores carry no error: equal ones are ties: the lowest index (control[N_UNDECIDED])
  *   else        open_rows lists them for the host                                    (control[N_OPEN], control[N_UNDECIDED])
  *   if `exact` is 0, uncertified rows take the best screened label, provided the scores are not NaN  (control[N_UNCERTAIN])
- *   Rows whose label changes are listed in moved_rows and moved_from                                (control[N_MOVED])
+ *   Rows whose label changes are listed                                                             (control[N_MOVED])
  *
- * indptr (n+1) i64 IN | indices (nnz) i32 IN, rising in each row | data (nnz) ROW IN | norms (n) f64 IN, >= scale |x_i| |
- * columns (d,n_padded) CENTER IN: columns[f,j] = c_jf | half_squares (n_padded) f64 IN: -|z_j|^2/2, or -infinity for dead
- * centers | drift_so_far (k) f32 IN, scaled | facts IN | labels (n) i32 INOUT | limits (n) f32 INOUT, NaN where nothing is
- * known | moved_rows, moved_from, open_rows (n) i32 OUT | control INOUT                           all C-contiguous
+ * rows IN: rows.cuh | norms (n) f64 IN, >= scale |x_i| | centers IN: below | limits: drift_so_far IN, scaled, limits INOUT:
+ * limits.cuh | moves: labels INOUT, lists OUT, control INOUT: moves.cuh | open_rows (n) i32 OUT    all C-contiguous
  * A warp owns 32 rows and takes those that are not skipped one by one: LANES of its lanes are centers, which read what a
  * column holds of them side by side, EACH such stretches of centers at a time; where LANES < 32 the entries are dealt out to
  * groups of lanes.  More than LANES EACH centers: the row is read again for the next ones.
@@ -28,11 +26,21 @@
  * Tests: python -m pytest tests/kernels/test_sparse_nearest.py tests/cuda/test_sparse.py
  */
 #include "screen.cuh"
+#include "rows.cuh"
 
 #define THREADS 128
 #define GROUPS (WARP / LANES)
 
 static_assert(LANES <= WARP && WARP % LANES == 0, "a warp is made of whole groups of lanes");
+
+// Centers as their columns, and what scores start from.
+struct ColumnCenters {
+  In<CENTER> columns;       // (d,n_padded) columns[f,j] = c_jf
+  In<double> half_squares;  // (n_padded) -|z_j|^2 / 2, or -infinity for dead centers
+  In<float> facts;          // (FACT_WORDS) of all centers
+  int k;
+  int n_padded;
+};
 
 typedef BestOf<double> WideBest;
 
@@ -50,21 +58,26 @@ static __device__ __forceinline__ float wide_drift_limit(const WideBest& best, d
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, EACH > 2 ? 6 : 8)
-sparse_nearest(const long long* __restrict__ indptr, const int* __restrict__ indices, const ROW* __restrict__ data,
-               const double* __restrict__ norms, double scale, const CENTER* __restrict__ columns,
-               const double* __restrict__ half_squares, const float* __restrict__ drift_so_far,
-               const float* __restrict__ facts, int n, int k, int n_padded, int exact, int* __restrict__ labels,
-               float* __restrict__ limits, int* __restrict__ moved_rows, int* __restrict__ moved_from,
-               int* __restrict__ open_rows, int* control) {
+sparse_nearest(const __grid_constant__ SparseRows rows, const double* __restrict__ norms, double scale,
+               const __grid_constant__ ColumnCenters of_columns, const __grid_constant__ Limits limits, int exact,
+               const __grid_constant__ Moves moves, int* __restrict__ open_rows) {
+  int* const control = moves.control;
   if (control[STOP]) return;
-  const Moves moves = {labels, moved_rows, moved_from, control};
+  const In<long long> indptr = rows.indptr;
+  const In<int> indices = rows.indices;
+  const In<ROW> data = rows.data;
+  const In<CENTER> columns = of_columns.columns;
+  const In<double> half_squares = of_columns.half_squares;
+  const In<float> facts = of_columns.facts;
+  const In<float> drift_so_far = limits.drift_so_far;
+  const int k = of_columns.k, n_padded = of_columns.n_padded;
   __shared__ int active_rows[THREADS];
   const int lane = lane_index(), group = lane / LANES, member = lane % LANES;
   int* const own_rows = active_rows + int(threadIdx.x) - lane;
 
   // ---- skip
   const long long row = (long long)blockIdx.x * THREADS + threadIdx.x;
-  const int n_active = list_open_rows(row < n, int(row), labels, limits, drift_so_far, own_rows, control);
+  const int n_active = list_open_rows(row < limits.n, int(row), moves.labels, limits.limits, drift_so_far, own_rows, control);
 
   const double square_of_scale = __dmul_rn(scale, scale);
   const bool whole = facts[WHOLE] != 0.0f;
@@ -85,7 +98,7 @@ sparse_nearest(const long long* __restrict__ indptr, const int* __restrict__ ind
         const double value = lane < left ? widen(data[e0 + lane]) : 0.0;  // beyond the last: zero times column 0
 #pragma unroll 1
         for (int e = group; e < left + group; e += GROUPS) {
-          const CENTER* const centers = columns + (long long)__shfl_sync(EVERY_LANE, column, e) * n_padded;
+          const In<CENTER> centers = columns + (long long)__shfl_sync(EVERY_LANE, column, e) * n_padded;
           const double x = __shfl_sync(EVERY_LANE, value, e);
 #pragma unroll
           for (int t = 0; t < EACH; ++t)
@@ -114,7 +127,7 @@ sparse_nearest(const long long* __restrict__ indptr, const int* __restrict__ ind
     verdict.trusted = verdict.trusted && !tied;
     relabel(lane == 0 && (verdict.certain || tied || verdict.trusted), i, label, moves);
     if (lane == 0) {
-      limits[i] = verdict.certain ? wide_drift_limit(best, radius, norm, double(drift_so_far[label])) : NOT_A_NUMBER;
+      limits.limits[i] = verdict.certain ? wide_drift_limit(best, radius, norm, double(drift_so_far[label])) : NOT_A_NUMBER;
       if (verdict.trusted) atomicAdd(control + N_UNCERTAIN, 1);
       if (!verdict.certain && !verdict.trusted) atomicAdd(control + N_UNDECIDED, 1);
       if (!verdict.certain && !verdict.trusted && !tied) open_rows[atomicAdd(control + N_OPEN, 1)] = i;

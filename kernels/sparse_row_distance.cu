@@ -3,8 +3,8 @@
  *   distances[i] = w_i * sum_f (x_if - c_label(i),f)^2     float64, warp order over all columns; the weight multiplies once
  *   largest      = max_i distances[i]
  *
- * indptr (n+1) i64 IN | indices (nnz) i32 IN, rising in each row | data (nnz) ROW IN | C (k,d) CENTER IN | labels (n) i32 IN,
- * >= 0 | weights (n) f64 IN or null (w_i = 1) | distances (n) f64 OUT | largest (1) f64 INOUT, 0 before
+ * rows IN: rows.cuh | C (k,d) CENTER IN | labels (n) i32 IN, >= 0 | weights (n) f64 IN or null (w_i = 1) | distances (n) f64 OUT |
+ * largest (1) f64 INOUT, 0 before
  *                                                                                 all C-contiguous
  * A warp owns a row; grid-stride over the rows.  COLUMNS columns of it at a time lie dense in shared memory, where the lanes
  * go through them as row_distance.cu does.
@@ -13,7 +13,7 @@
  * Accuracy: exact/warp_order.py: row_square_distances operation by operation (no fused multiply-add): the same bits.
  * Tests: python -m pytest tests/kernels/test_sparse_sums.py
  */
-#include "common.cuh"
+#include "rows.cuh"
 
 #define THREADS 256
 #define COLUMNS 512
@@ -21,9 +21,12 @@
 static_assert(COLUMNS % WARP == 0, "a tile must end where a lane's turn begins again");
 
 extern "C" __global__ void __launch_bounds__(THREADS, 4)
-sparse_row_distance(const long long* __restrict__ indptr, const int* __restrict__ indices, const ROW* __restrict__ data,
-                    const CENTER* __restrict__ C, const int* __restrict__ labels, const double* __restrict__ weights,
-                    long long n, int d, double* __restrict__ distances, double* __restrict__ largest) {
+sparse_row_distance(const __grid_constant__ SparseRows rows, const CENTER* __restrict__ C, const int* __restrict__ labels,
+                    const double* __restrict__ weights, long long n, int d, double* __restrict__ distances,
+                    double* __restrict__ largest) {
+  const In<long long> indptr = rows.indptr;
+  const In<int> indices = rows.indices;
+  const In<ROW> data = rows.data;
   __shared__ ROW tiles[THREADS / WARP][COLUMNS];
   const int lane = lane_index();
   ROW* const tile = tiles[threadIdx.x / WARP];

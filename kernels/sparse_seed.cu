@@ -1,15 +1,14 @@
 /* sparse_seed.cu -- k-means++ over rows in CSR: squared distances to a few rows, and sums of them.
  *
- *   D_is = |x_i|^2 + |s|^2 - 2 x_i.s                       for the rows s = rows[0 .. count)
+ *   D_is = |x_i|^2 + |s|^2 - 2 x_i.s                       for the rows s = others.rows[0 .. count)
  *   value_it = min(closest[i], D_it)                       for every t < count; sums of value_t and of their squares' part:
  *     sums[0,t,b] = sum of weights[i] * value_it                       over the rows of block b
  *     sums[1,t,b] = sum of weights[i] * |x_i|^2                        over those with value_it > 0
  *   with KEEP the rows become seeds: one value, value_i = closest[i] = min(closest[i], min_s D_is), takes the place of all
  *
- * indptr (n+1) i64 IN | indices (nnz) i32 IN, rising in each row | data (nnz) ROW IN | squares (n) f64 IN, |x_i|^2 | weights (n)
- * f64 IN or null (1) | rows (count) i32 IN, 1 <= count <= TOGETHER | table (d,TOGETHER) ROW IN: sparse_lookup.cu |
- * closest (n) f64 INOUT (KEEP) or IN, above every distance where there is no seed | sums (2, count, n_blocks) f64 OUT, with
- * KEEP (2, 1, n_blocks)                                                           all C-contiguous
+ * stored IN: rows.cuh | squares (n) f64 IN, |x_i|^2 | weights (n) f64 IN or null (1) | others IN: below | closest (n) f64 INOUT
+ * (KEEP) or IN, above every distance where there is no seed | sums (2, count, n_blocks) f64 OUT, with KEEP (2, 1, n_blocks)
+ *                                                                                 all C-contiguous
  * A block owns 256 rows, a warp 32 of them, one by one: TOGETHER lanes are the rows s, and four groups of them share the
  * entries of a row.
  * Launch grid ceil(n/256), block 256, shared 16.5 KiB (static).
@@ -22,6 +21,7 @@
  * Tests: python -m pytest tests/kernels/test_sparse_seed.py
  */
 #include "seeding.cuh"
+#include "rows.cuh"
 
 #define TOGETHER 8                     // cuda/tuning.py: SPARSE_TOGETHER
 #define GROUPS_OF_ENTRIES (WARP / TOGETHER)
@@ -33,7 +33,7 @@
 #endif
 
 // Where a column stands among the rising indices of a row: the first entry that is not below it.
-static __device__ __forceinline__ long long find_column(const int* __restrict__ indices, long long begin, long long end,
+static __device__ __forceinline__ long long find_column(In<int> indices, long long begin, long long end,
                                                         int column) {
   while (begin < end) {
     const long long middle = begin + (end - begin) / 2;
@@ -46,8 +46,10 @@ static __device__ __forceinline__ long long find_column(const int* __restrict__ 
 }
 
 // |x_i - x_s|^2 from the differences; the whole warp calls, the result is the same in every lane.
-static __device__ double telling_distance(const long long* __restrict__ indptr, const int* __restrict__ indices,
-                                          const ROW* __restrict__ data, int i, int s) {
+static __device__ double telling_distance(const SparseRows& stored, int i, int s) {
+  const In<long long> indptr = stored.indptr;
+  const In<int> indices = stored.indices;
+  const In<ROW> data = stored.data;
   const long long begin = indptr[i], end = indptr[i + 1], other_begin = indptr[s], other_end = indptr[s + 1];
   double sum = 0.0;
   bool apart = false;
@@ -70,31 +72,37 @@ static __device__ double telling_distance(const long long* __restrict__ indptr, 
   return __any_sync(EVERY_LANE, apart) ? fmax(sum, LEAST_64) : 0.0;
 }
 
+// The rows that distances are taken to.
+struct Others {
+  In<int> rows;   // (count)
+  In<ROW> table;  // (d, TOGETHER) sparse_lookup.cu
+  int count;      // 1 to TOGETHER
+};
+
 extern "C" __global__ void __launch_bounds__(THREADS, 3)
-sparse_seed(const long long* __restrict__ indptr, const int* __restrict__ indices, const ROW* __restrict__ data,
-            const double* __restrict__ squares, const double* __restrict__ weights, const int* __restrict__ rows,
-            int count, const ROW* __restrict__ table, long long n, double* __restrict__ closest,
-            double* __restrict__ sums) {
+sparse_seed(const __grid_constant__ SparseRows stored, const double* __restrict__ squares, const double* __restrict__ weights,
+            const __grid_constant__ Others others, long long n, double* __restrict__ closest, double* __restrict__ sums) {
+  const int count = others.count;
   __shared__ double values[VALUES][THREADS + 1];
   __shared__ double part[WARPS];
   const int tid = int(threadIdx.x), lane = lane_index(), base = tid - lane;
   const int group = lane / TOGETHER, member = lane % TOGETHER;
   const long long from = (long long)blockIdx.x * THREADS;
-  const int own = rows[min(member, count - 1)];
+  const int own = others.rows[min(member, count - 1)];
   const double own_square = squares[own];
 
   for (int r = 0; r < WARP; ++r) {
     const long long i = from + base + r;
     if (i >= n) break;
-    const long long begin = indptr[i], end = indptr[i + 1];
+    const long long begin = stored.indptr[i], end = stored.indptr[i + 1];
     double dot = 0.0;
     for (long long e0 = begin; e0 < end; e0 += WARP) {
       const int left = int(min((long long)WARP, end - e0));
-      const int column = lane < left ? indices[e0 + lane] : 0;
-      const double value = lane < left ? widen(data[e0 + lane]) : 0.0;  // beyond the last: zero times column 0
+      const int column = lane < left ? stored.indices[e0 + lane] : 0;
+      const double value = lane < left ? widen(stored.data[e0 + lane]) : 0.0;  // beyond the last: zero times column 0
       for (int e = group; e < left + group; e += GROUPS_OF_ENTRIES) {
         const long long f = __shfl_sync(EVERY_LANE, column, e);
-        dot = fma(__shfl_sync(EVERY_LANE, value, e), widen(table[f * TOGETHER + member]), dot);
+        dot = fma(__shfl_sync(EVERY_LANE, value, e), widen(others.table[f * TOGETHER + member]), dot);
       }
     }
 #pragma unroll
@@ -105,7 +113,7 @@ sparse_seed(const long long* __restrict__ indptr, const int* __restrict__ indice
     unsigned near = __ballot_sync(EVERY_LANE, group == 0 && member < count && !(distance > __dmul_rn(0x1p-20, both)));
     for (; near != 0u; near &= near - 1u) {
       const int t = __ffs(int(near)) - 1;
-      const double told = telling_distance(indptr, indices, data, int(i), __shfl_sync(EVERY_LANE, own, t));
+      const double told = telling_distance(stored, int(i), __shfl_sync(EVERY_LANE, own, t));
       if (member == t) distance = told;
     }
 #if KEEP

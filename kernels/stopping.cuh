@@ -6,6 +6,14 @@
 #pragma once
 #include "drift.cuh"
 
+// Of one run, or of several one after another.
+struct Record {
+  In<double> tolerance;  // (1)
+  double* history;       // (n_history, HISTORY_WORDS)
+  int n_history;
+  int* control;          // (CONTROL_WORDS)
+};
+
 static __device__ __forceinline__ void record_and_stop(const Shifts& shifts, double tolerance, double* __restrict__ history,
                                              int* control) {
   const double total = shifts.total, n_empty = shifts.n_empty;

@@ -13,13 +13,10 @@
  *   drift_so_far     how far centers have drifted                          (drift.cuh)
  *   history, control the record of the iteration, and whether to go on     (stopping.cuh)
  *
- * sums (n_limbs,k,d) i64 IN | weight_sums (n_limbs,k) i64 IN | unit (d) f64 IN, 1 / scale of the grid | scales (SCALE_WORDS) f64
- * IN | C, previous (k,d) CENTER INOUT, OUT | offsets (16 n_steps) f32 IN | half_centers u16 OUT: screen.cuh, zeros beyond k and d
- * before | half_squares (n_padded) f32 OUT, of which k (SPARSE: columns (d,n_padded) CENTER OUT, zeros beyond k before, and
- * half_squares f64) | measures (5,k) f64 OUT: weights, shift_square, norms, rests, largest
- * | facts OUT | drift_so_far (k + n_groups) f32 INOUT; 256 is a multiple of 2 n_groups | table (n_slots) u64 INOUT:
- * hashes of centers, of which only those of this EPOCH count | tolerance (1) f64 IN | history (n_history,HISTORY_WORDS)
- * f64 OUT, at control[N_DONE] | control INOUT                                                          all C-contiguous
+ * sums IN: sums.cuh | means IN: means.cuh | scales (SCALE_WORDS) f64 IN | centers: C INOUT, previous OUT, copies: offsets IN, all
+ * else OUT: below | next: measures, facts OUT, drift_so_far INOUT: score_facts.cuh | table INOUT, of which only the hashes of this
+ * EPOCH count: equal_centers.cuh | record: tolerance IN, history OUT at control[N_DONE], control INOUT: stopping.cuh
+ *                                                                                                      all C-contiguous
  * Several runs (blockIdx.y) of several problems (blockIdx.z): unit, scales and offsets hold one problem after another, all else
  * one run after another.
  * A block owns a center, its threads the columns; warp 0 adds the shift in warp order, CHUNK columns at a time.
@@ -48,41 +45,51 @@ typedef float HalfSquare;
 
 static_assert(CHUNK % WARP == 0, "a chunk must end where a lane's turn begins again");
 
+// Of one run, or of several one after another, as all else but what several runs share.
+struct NewCenters {
+  CENTER* C;         // (k,d)
+  CENTER* previous;  // (k,d) before this update
+};
+
+// What the next screen reads of them.
+struct CenterCopies {
+  In<float> offsets;         // (16 n_steps)
+  Copy* half_centers;        // (n_padded/8, n_steps, 32, QUAD): screen.cuh; SPARSE: (d,n_padded).  Zeros beyond k and d before
+  HalfSquare* half_squares;  // (n_padded), of which k are written
+  int n_padded;
+  int n_steps;
+};
+
 extern "C" __global__ void __launch_bounds__(THREADS, 3)
-update_centers(const long long* __restrict__ sums, const long long* __restrict__ weight_sums,
-               const double* __restrict__ unit, const double* __restrict__ scales, int n_limbs, double limb_unit,
-               double weight_unit, int n_padded, int k, int d, CENTER* C, CENTER* __restrict__ previous,
-               const float* __restrict__ offsets, int n_steps, Copy* __restrict__ half_centers,
-               HalfSquare* __restrict__ half_squares, double* measures, double accumulation,
-               float* __restrict__ facts, float* __restrict__ drift_so_far, int n_groups, unsigned long long* table,
-               int n_slots, const double* __restrict__ tolerance, double* __restrict__ history, int n_history, int* control) {
+update_centers(const __grid_constant__ Sums sums_of_all, const __grid_constant__ Means means,
+               const double* __restrict__ scales, const __grid_constant__ NewCenters centers,
+               const __grid_constant__ CenterCopies copies, const __grid_constant__ NextFacts next,
+               const __grid_constant__ HashTable table, const __grid_constant__ Record record) {
   __shared__ double square_differences[CHUNK];
   __shared__ double part[N_WARPS];
   __shared__ unsigned long long hash_part[N_WARPS];
   __shared__ int is_last;
   const int tid = int(threadIdx.x), lane = lane_index(), j = int(blockIdx.x), run = run_index();
+  const int k = sums_of_all.k, d = sums_of_all.d, n_padded = copies.n_padded;
   const long long plane = (long long)k * d;
-  control += run * CONTROL_WORDS;
+  int* const control = record.control + run * CONTROL_WORDS;
   scales += problem_index() * SCALE_WORDS;
-  C += run * plane;
+  CENTER* const C = centers.C + run * plane;
 #if SPARSE
-  half_centers += (long long)run * n_padded * d;
+  Copy* const __restrict__ half_centers = copies.half_centers + (long long)run * n_padded * d;
 #else
-  offsets += (long long)problem_index() * n_steps * (4 * QUAD);
-  half_centers += (long long)run * n_padded * n_steps * (WARP * QUAD / 8);
+  const int n_steps = copies.n_steps;
+  const In<float> offsets = copies.offsets + (long long)problem_index() * n_steps * (4 * QUAD);
+  Copy* const __restrict__ half_centers = copies.half_centers + (long long)run * n_padded * n_steps * (WARP * QUAD / 8);
 #endif
-  half_squares += run * n_padded;
-  measures += run * N_MEASURES * k;
-  facts += run * FACT_WORDS;
-  table += (long long)run * n_slots;
+  HalfSquare* const __restrict__ half_squares = copies.half_squares + run * n_padded;
+  double* const measures = next.measures + run * N_MEASURES * k;
 #if !GIVEN
-  unit += (long long)problem_index() * d;
-  tolerance += run;
-  sums += run * n_limbs * plane;
-  weight_sums += run * n_limbs * k;
-  previous += run * plane;
-  drift_so_far += run * (k + n_groups);
-  history += run * n_history * HISTORY_WORDS;
+  const int n_limbs = means.n_limbs;
+  const In<double> unit = means.unit + (long long)problem_index() * d;
+  const In<long long> sums = {sums_of_all.sums + run * n_limbs * plane};
+  const In<long long> weight_sums = {sums_of_all.weights + run * n_limbs * k};
+  CENTER* const __restrict__ previous = centers.previous + run * plane;
   if (control[STOP]) return;
   if (control[N_OPEN]) {  // the last block sets STOP, which must not change while others read it
     __syncthreads();      // every thread has read it
@@ -101,7 +108,7 @@ update_centers(const long long* __restrict__ sums, const long long* __restrict__
   // ---- this block's center
 #if !GIVEN
   const bool two = n_limbs == 2;
-  const double weight = cluster_weight(weight_sums, j, k, two, weight_unit, scales[WEIGHT_SCALE]);
+  const double weight = cluster_weight(weight_sums, j, k, two, means.weight_unit, scales[WEIGHT_SCALE]);
 #endif
   const double half_scale = scales[HALF_SCALE];
   double shift = 0.0, square = 0.0, rest = 0.0, most = 0.0;
@@ -113,7 +120,7 @@ update_centers(const long long* __restrict__ sums, const long long* __restrict__
 #if !GIVEN
       const double before = widen(center);
       previous[at] = center;
-      narrow(__dmul_rn(scaled_mean(sums, at, plane, two, limb_unit, weight), unit[f]), &center);
+      narrow(__dmul_rn(scaled_mean(sums, at, plane, two, means.limb_unit, weight), unit[f]), &center);
       C[at] = center;
       square_differences[f - f0] = square_difference(widen(center), before);
 #endif
@@ -163,7 +170,8 @@ update_centers(const long long* __restrict__ sums, const long long* __restrict__
     measures[NORM * k + j] = norm + above_rest;
     measures[REST * k + j] = above_rest;
     measures[LARGEST * k + j] = most;
-    if (was_entered(table, n_slots, hash, control[EPOCH])) atomicExch(control + HAS_EQUAL, 1);
+    unsigned long long* const words = table.words + (long long)run * table.n_slots;
+    if (was_entered(words, table.n_slots, hash, control[EPOCH])) atomicExch(control + HAS_EQUAL, 1);
     __threadfence();
     is_last = atomicAdd(control + TICKETS, 1) == k - 1;
   }
@@ -172,14 +180,16 @@ update_centers(const long long* __restrict__ sums, const long long* __restrict__
   __threadfence();
 
   // ---- the last block, for all centers
-  write_facts(measures, k, d, scales[LARGEST_WHOLE], accumulation, part, facts);
+  write_facts(measures, k, d, scales[LARGEST_WHOLE], next.accumulation, part, next.facts + run * FACT_WORDS);
   if (tid == 0) {
     control[TICKETS] = 0;
     control[EPOCH] += 1;
   }
 #if !GIVEN
   const Shifts shifts = shifts_of(measures, k, part, reinterpret_cast<long long*>(hash_part));
-  add_drift(measures, k, n_groups, shifts, half_scale, reinterpret_cast<float*>(square_differences), drift_so_far);
-  if (tid == 0) record_and_stop(shifts, tolerance[0], history, control);
+  add_drift(measures, k, next.n_groups, shifts, half_scale, reinterpret_cast<float*>(square_differences),
+            next.drift_so_far + run * (k + next.n_groups));
+  double* const history = record.history + run * record.n_history * HISTORY_WORDS;
+  if (tid == 0) record_and_stop(shifts, record.tolerance[run], history, control);
 #endif
 }

@@ -30,6 +30,11 @@ def dtype_name(dtype: np.dtype) -> str:
     return "bfloat16" if dtype == BFLOAT16 else str(dtype)
 
 
+def storage_dtype(dtype: np.dtype) -> np.dtype:
+    """The dtype of device arrays that hold rows of this dtype."""
+    return np.dtype(np.uint16) if dtype == BFLOAT16 else dtype
+
+
 def center_dtype(row_dtype: np.dtype) -> np.dtype:
     """The dtype of the centers: float32 for float32 rows, else float64, as in scikit-learn; float16 rows, too."""
     return np.dtype(np.float32 if row_dtype == np.float32 else np.float64)

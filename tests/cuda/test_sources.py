@@ -9,6 +9,7 @@ import pytest
 
 import gpukmeans
 from gpukmeans.backends.cuda.device import nvrtc
+from tests.support.kernel_sources import KERNELS, body_of, parameters, unread_fields, without_comments
 
 # ---- sources --------------------------------------------------------------------------------------------------
 
@@ -38,7 +39,6 @@ def test_every_kernel_begins_with_its_header():
         assert f"\n{path.stem}(" in text  # file and function have one name
 
 
-KERNELS = sorted(nvrtc.kernels_folder().glob("*.cu"), key=lambda path: path.stem)
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -65,15 +65,42 @@ def test_every_header_names_the_tests_that_run_its_kernel(path):
         assert re.search(rf"\b{path.stem}\b", launched_by(file)), f"{file} does not launch {path.stem}"
 
 
+def kernel_body(path):
+    text = without_comments(path.read_text())
+    return body_of(text, text.index(") {", text.index(f"\n{path.stem}(")))
+
+
 @pytest.mark.parametrize("path", KERNELS, ids=lambda path: path.stem)
 def test_every_parameter_is_read(path):
-    """A parameter that no variant of the kernel reads is not passed."""
-    text = re.sub(r"//[^\n]*|/\*.*?\*/", "", path.read_text(), flags=re.DOTALL)
-    head = text.index(f"\n{path.stem}(")
-    signature, body = text[head:].split(") {", 1)
-    names = [re.search(r"(\w+)$", parameter.strip())[1] for parameter in signature.split("(", 1)[1].split(",")]
+    """A parameter, or a field of a struct, that no variant of the kernel reads is not passed."""
+    body, names = kernel_body(path), [parameter.name for parameter in parameters(path)]
     assert len(names) == len(set(names))
     assert [name for name in names if not re.search(rf"\b{name}\b", body)] == []
+    for parameter in parameters(path):
+        if parameter.struct:
+            assert unread_fields(path.stem, body, parameter.name, parameter.struct) == set(), parameter
+
+
+@pytest.mark.parametrize(
+    ("file", "good", "bad", "parameter", "unread"),
+    [
+        ("sparse_nearest", "of_columns.n_padded", "of_columns.k", "of_columns", {"n_padded"}),
+        (
+            "nearest_of_few",
+            "moves_of(moves_of_all, run, problem, n)",
+            "{moves_of_all.labels}",
+            "moves_of_all",
+            {"rows"},
+        ),
+        ("settle_rows", "known ? decided[e] : 0, moves)", "known ? decided[e] : 0)", "moves", {"labels", "control"}),
+    ],
+)
+def test_a_field_that_is_not_read_is_seen(file, good, bad, parameter, unread):
+    path = nvrtc.kernels_folder() / f"{file}.cu"
+    struct = next(p.struct for p in parameters(path) if p.name == parameter)
+    body = kernel_body(path)
+    assert good in body
+    assert unread <= unread_fields(file, body.replace(good, bad), parameter, struct)
 
 
 def test_modules_that_sources_name_exist():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,22 +30,82 @@ def most_shared_bytes(arch: int) -> int:
 
 @dataclass(frozen=True)
 class Parameter:
-    """One kernel parameter, as the compiler saw it."""
+    """One kernel parameter, or a field of one, as the compiler saw it."""
 
     pointer: bool
     dtype: np.dtype[Any] | None  # of the value or of what it points to; None: void or a vector type
+    offset: int = 0  # of a field
 
     def __str__(self) -> str:
         return f"{self.dtype or 'anything'}{'*' if self.pointer else ''}"
 
+    def cell(self, argument: Any) -> np.ndarray[Any, Any] | str:
+        """The argument's bytes, or what is wrong with it: a wrong dtype is silent garbage on a GPU."""
+        if self.pointer:
+            if argument is None:
+                return np.zeros(1, np.uint64)
+            if not isinstance(argument, DeviceArray):
+                return "pass a device array or None"
+            if self.dtype is not None and argument.dtype != self.dtype:
+                return "pass an array of that dtype"
+            return np.array([argument.address], np.uint64)
+        if not isinstance(argument, np.generic):
+            return f"pass a NumPy scalar, np.{self.dtype}(...)"
+        return np.array([argument]) if argument.dtype == self.dtype else f"pass np.{self.dtype}(...)"
 
-def _parameters(signature: str) -> tuple[Parameter, ...]:
-    """Decode cuda/export.h's three characters per parameter: role, kind, size."""
-    parameters = []
-    for i in range(0, len(signature), 3):
-        pointer, kind, size = signature[i] == "P", signature[i + 1], ord(signature[i + 2]) - ord("a")
-        parameters.append(Parameter(pointer, None if kind == "v" else np.dtype(f"{kind}{size}")))
-    return tuple(parameters)
+
+@dataclass(frozen=True)
+class StructParameter:
+    """A struct that a kernel takes by value, as the compiler saw it."""
+
+    size: int
+    fields: tuple[Parameter, ...]
+    pointer = False
+
+    def __str__(self) -> str:
+        return f"struct of {self.size} bytes ({', '.join(map(str, self.fields))})"
+
+    def cell(self, argument: Any) -> np.ndarray[Any, Any] | str:
+        """The argument's bytes, or why it is none.
+
+        The argument is an array of one element with these bytes, as CuPy takes it; or it has such an array, `packed`,
+        and the `values` of the fields in their order, with which each field's bytes are compared.
+        """
+        packed = getattr(argument, "packed", argument)
+        if not isinstance(packed, np.ndarray) or packed.size != 1 or packed.nbytes != self.size:
+            return f"pass a struct, or a NumPy array of one element of {self.size} bytes"
+        cell = packed.reshape(1).view(np.uint8).copy()
+        if packed is argument:
+            return cell
+        if len(argument.values) != len(self.fields):
+            return f"the struct passed has {len(argument.values)} fields"
+        for field, (name, value) in zip(self.fields, argument.values.items(), strict=True):
+            if not field.pointer and field.dtype is not None and not isinstance(value, np.generic):
+                value = field.dtype.type(value)
+            want = field.cell(value)
+            if isinstance(want, str):
+                return f"field {name} is {value!r}; the compiler's is {field}: {want}"
+            if want.tobytes() != cell[field.offset : field.offset + want.nbytes].tobytes():
+                return f"field {name} is not at byte {field.offset}, where the compiler has it"
+        return cell
+
+
+_SIGNATURE = re.compile(r"S(\d+)\{(.*?)\}|([PV])(\w)(\w)")
+_FIELD = re.compile(r"(\d+)([PV])(\w)(\w),")
+
+
+def _parameter(role: str, kind: str, size: str, offset: int = 0) -> Parameter:
+    return Parameter(role == "P", None if kind == "v" else np.dtype(f"{kind}{ord(size) - ord('a')}"), offset)
+
+
+def _parameters(signature: str) -> tuple[Parameter | StructParameter, ...]:
+    """Decode what cuda/export.h writes of the parameters."""
+    return tuple(
+        StructParameter(int(size), tuple(_parameter(*f[1:], int(f[0])) for f in _FIELD.findall(inner)))
+        if size
+        else _parameter(*plain)
+        for size, inner, *plain in _SIGNATURE.findall(signature)
+    )
 
 
 def _extent(value: int | Sequence[int]) -> tuple[int, int, int]:
@@ -113,26 +174,13 @@ class Kernel:
     def _fail(self, message: str) -> EmulatorError:
         return EmulatorError(f"{self.name} ({self.module.file}): {message}")
 
-    def _cell(self, index: int, parameter: Parameter, argument: Any) -> np.ndarray[Any, Any]:
-        """The argument's bytes.  A wrong dtype is silent garbage on a GPU, so here it is an error."""
-
-        def error(why: str) -> EmulatorError:
+    def _cell(self, index: int, parameter: Parameter | StructParameter, argument: Any) -> np.ndarray[Any, Any]:
+        """The argument's bytes."""
+        cell = parameter.cell(argument)
+        if isinstance(cell, str):
             shown = f"the {argument.dtype} {argument}" if isinstance(argument, np.generic) else repr(argument)
-            return self._fail(f"argument {index} is {shown}; the parameter is {parameter}: {why}")
-
-        if parameter.pointer:
-            if argument is None:
-                return np.zeros(1, np.uint64)
-            if not isinstance(argument, DeviceArray):
-                raise error("pass a device array or None")
-            if parameter.dtype is not None and argument.dtype != parameter.dtype:
-                raise error("pass an array of that dtype")
-            return np.array([argument.address], np.uint64)
-        if not isinstance(argument, np.generic):
-            raise error(f"pass a NumPy scalar, np.{parameter.dtype}(...)")
-        if argument.dtype != parameter.dtype:
-            raise error(f"pass np.{parameter.dtype}(...)")
-        return np.array([argument])
+            raise self._fail(f"argument {index} is {shown}; the parameter is {parameter}: {cell}")
+        return cell
 
     def __call__(
         self,

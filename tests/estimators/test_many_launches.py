@@ -90,15 +90,15 @@ def test_which_problems_go_together():
 @pytest.mark.parametrize(
     ("good", "bad"),
     [
-        ("offsets += (long long)problem * n_steps * (4 * QUAD);", ""),
+        ("operands.offsets + (long long)problem * n_steps * (4 * QUAD);", "operands.offsets;"),
         ("list_open_rows(place < n, problem * n + int(place),", "list_open_rows(place < n, int(place),"),
-        ("scale += (long long)problem * d;", ""),
-        ("unit += (long long)problem_index() * d;", ""),
+        ("grid.scale + (long long)problem * d;", "grid.scale;"),
+        ("means.unit + (long long)problem_index() * d;", "means.unit;"),
         ("weights[first + i] : 1.0", "weights[i] : 1.0"),
         ("int(blockIdx.z * gridDim.y + blockIdx.y)", "int(blockIdx.z + gridDim.z * blockIdx.y)"),
         ("  X += problem * n * d;\n  if (weights) weights += problem * n;\n  C += run", "  C += run"),
-        ("  labels += (long long)(run - problem) * n;", "  labels += (long long)run * n;"),
-        ("tolerance += run;", ""),
+        ("moves.labels + (long long)(run - problem) * n,", "moves.labels + (long long)run * n,"),
+        ("record.tolerance[run]", "record.tolerance[0]"),
     ],
 )
 def test_a_wrong_stride_is_seen(good, bad):

@@ -177,10 +177,10 @@ def test_the_history_of_iterations_counts_where_asked_for():
 def test_a_fault_on_which_no_check_fails_is_an_error():
     skip_without_compiler()
     with pytest.raises(AssertionError, match="no check failed although all is well"):
-        assert_fault_is_seen("all is well", lambda device: None, "const bool is_new = from != label;", "")
+        assert_fault_is_seen("all is well", lambda device: None, "const bool is_new = old != label;", "")
 
 
 def test_a_fault_that_occurs_in_no_source_is_an_error():
-    assert_planted({"planted": (None, "const bool is_new = from != label;", "")})
+    assert_planted({"planted": (None, "const bool is_new = old != label;", "")})
     with pytest.raises(AssertionError, match="no such text"):
         assert_planted({"not planted": (None, "no such text", "")})

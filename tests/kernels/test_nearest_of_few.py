@@ -370,10 +370,10 @@ FAULTS = {
     "undecided rows keep a limit": (run_screen_near_ties, ": NOT_A_NUMBER;", ": INFINITE;"),
     "the radius of float64 is forgotten": (
         run_screen_near_ties,
-        "second - best > fma(radius, second + best, underflow)",
+        "second - best > fma(centers.radius, second + best, centers.underflow)",
         "second > best",
     ),
-    "where rows come from is lost": (run_skips, "moves.from[place] = from;", "moves.from[place] = label;"),
+    "where rows come from is lost": (run_skips, "moves.old[place] = old;", "moves.old[place] = label;"),
     "limits are reached before they are": (run_skips, "drift_so_far[label] < limits", "drift_so_far[label] <= limits"),
     "rows without a label are skipped": (run_unlabelled, "label >= 0 && ", ""),
     "dead centers are candidates": (run_dead, "if (half_squares[center] == ", "if (1.0f == "),

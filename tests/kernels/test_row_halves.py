@@ -18,6 +18,7 @@ from tests.support.launches.common import (
     control_words,
     filled,
     launch,
+    struct,
     watched,
 )
 from tests.support.launches.faults import assert_fault_is_seen, assert_planted, own_test
@@ -188,7 +189,8 @@ def test_settled_rows_are_labelled_and_listed(order, seed, count):
     device = watched(order, seed)
     labels, lists = device.upload(old), [device.upload(np.full(n, -7, np.int32)) for _ in range(2)]
     control = device.upload(control_words(N_MOVED=5))  # some were listed before
-    args = (device.upload(rows), device.upload(decided), np.int32(count), labels, *lists, control)
+    moves = struct(device, "Moves", labels=labels, rows=lists[0], old=lists[1], control=control)
+    args = (device.upload(rows), device.upload(decided), np.int32(count), moves)
     launch(device, "settle_rows", {}, -(-count // 256), 256, *args)
     want = old.copy()
     want[rows] = decided

@@ -9,7 +9,7 @@ import pytest
 
 from gpukmeans.certificates.rounding import SQUARE_UNDERFLOW
 from tests.emulator.testing import skip_without_compiler
-from tests.support.launches.common import ROW_DTYPES, launch, rows_and_centers, watched
+from tests.support.launches.common import ROW_DTYPES, launch, rows_and_centers, rows_struct, struct, watched
 from tests.support.launches.faults import assert_fault_is_seen, assert_planted
 from tests.support.launches.seeding import (
     BLOCK,
@@ -21,6 +21,7 @@ from tests.support.launches.seeding import (
     kept_constants,
     optional,
     radii_of,
+    so_far,
     weights_of,
     within,
 )
@@ -98,20 +99,15 @@ def test_the_winner_becomes_a_seed(n, d, weighted, dtype):
     state = np.array([[3, 0, 1, 0], [3, 0, 2, 0]], np.int32)
     near, gains, _ = gain(device, X, weight, closest, owners, candidates)
     arrays = [device.upload(a) for a in (closest.reshape(-1), owners.reshape(-1), sums)]
+    gains = struct(device, "Gains", near=device.upload(near.reshape(-1)), sums=device.upload(gains))
 
     def accept(state):
         args = (
-            *(device.upload(X), optional(device, weight), device.upload(seeds.astype(np.int32)), device.upload(state)),
-            *(
-                np.int32(4),
-                device.upload(near.reshape(-1)),
-                device.upload(gains),
-                np.int32(4),
-                np.int64(n),
-                np.int32(d),
-            ),
+            *(rows_struct(device, X), optional(device, weight), device.upload(seeds.astype(np.int32))),
+            struct(device, "Progress", state=device.upload(state), n_clusters=4),
+            *(gains, np.int32(4), so_far(device, *arrays[:2]), arrays[2]),
         )
-        launch(device, "seed_accept", kept_constants(X), (len(blocks_of(n)), 2), 256, *args, *arrays)
+        launch(device, "seed_accept", kept_constants(X), (len(blocks_of(n)), 2), 256, *args)
         return [device.download(a) for a in arrays]
 
     for idle in ([4, 0, 1, 0], [3, 1, 1, 0], [3, 2, 1, 0]):  # no seed is wanted any more, or the host is asked

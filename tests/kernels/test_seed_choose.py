@@ -10,8 +10,9 @@ import pytest
 from gpukmeans.backends.cuda import tuning
 from gpukmeans.backends.cuda.device import nvrtc
 from tests.emulator.testing import skip_without_compiler
-from tests.support.launches.common import launch, watched
+from tests.support.launches.common import launch, rows_struct, struct, watched
 from tests.support.launches.faults import assert_fault_is_seen, assert_planted
+from tests.support.launches.seeding import trials
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -24,7 +25,6 @@ def _compiler():
 
 def choose(device, sums, candidates, *, X=None, radius=(1e-9, 1e-9, 0.0, 0.0), seeds=2, k=4, opened=0):
     """The state and the seeds of one run after the choice, by sums (2, n_trials, n_blocks)."""
-    n_trials, n_blocks = sums.shape[1:]
     X = np.arange(60.0).reshape(20, 3) if X is None else X
     state = device.upload(np.array([[seeds, opened, 9, 0]], np.int32))
     table = device.upload(np.full((1, k), 77, np.int32))
@@ -34,10 +34,10 @@ def choose(device, sums, candidates, *, X=None, radius=(1e-9, 1e-9, 0.0, 0.0), s
         tuning.row_constants(X.dtype),
         1,
         1024,
-        *(device.upload(X), device.upload(np.array([candidates], np.int32)), np.int32(n_trials)),
-        *(device.upload(sums[None]), np.int32(n_blocks), np.int64(len(X)), np.int32(X.shape[1])),
-        *map(np.float64, radius),
-        *(np.int32(k), table, state),
+        *(rows_struct(device, X), trials(device, np.array([candidates]))),
+        struct(device, "BlockSums", sums=device.upload(sums[None]), n_blocks=sums.shape[2]),
+        struct(device, "GainRadius", **dict(zip(("per_far", "per_near", "floor", "zero_floor"), radius, strict=True))),
+        *(struct(device, "Progress", state=state, n_clusters=k), table),
     )
     return device.download(state)[0].tolist(), device.download(table)[0].tolist()
 

@@ -10,9 +10,9 @@ import pytest
 from gpukmeans.backends.cuda import tuning
 from gpukmeans.certificates.seeds import SeedRadii
 from tests.emulator.testing import skip_without_compiler
-from tests.support.launches.common import ROW_DTYPES, filled, launch, rows_and_centers, watched
+from tests.support.launches.common import ROW_DTYPES, filled, launch, rows_and_centers, rows_struct, struct, watched
 from tests.support.launches.faults import assert_fault_is_seen, assert_planted
-from tests.support.launches.seeding import SIZES, add, awkward_rows, blocks_of, gain, weights_of
+from tests.support.launches.seeding import SIZES, add, awkward_rows, blocks_of, gain, trials, weights_of
 from tests.support.oracles import square_distances
 
 
@@ -29,15 +29,8 @@ def reach_of(device, X, seeds, candidates, n_seeds=None):
     reach = filled(device, (n_runs, k), np.float64, 0x7F)
     state = np.tile(np.array([n_seeds or k - 1, 0, 0, 0], np.int32), (n_runs, 1))
     args = (
-        *(device.upload(X), device.upload(seeds.astype(np.int32)), device.upload(candidates.astype(np.int32))),
-        *(
-            np.int32(candidates.shape[1]),
-            device.upload(state),
-            np.int32(k),
-            np.int64(len(X)),
-            np.int32(X.shape[1]),
-            reach,
-        ),
+        *(rows_struct(device, X), device.upload(seeds.astype(np.int32)), trials(device, candidates)),
+        *(struct(device, "Progress", state=device.upload(state), n_clusters=k), reach),
     )
     launch(device, "seed_reach", tuning.row_constants(X.dtype), (-(-k // 8), n_runs), 256, *args)
     return device.download(reach)

@@ -9,7 +9,7 @@ import pytest
 
 from gpukmeans.certificates.seeds import SeedRadii
 from tests.emulator.testing import skip_without_compiler
-from tests.support.launches.common import filled, launch, watched
+from tests.support.launches.common import filled, launch, struct, watched
 from tests.support.launches.faults import assert_fault_is_seen, assert_planted
 from tests.support.launches.seeding import blocks_of, optional, weights_of
 
@@ -35,11 +35,12 @@ def locate(device, closest, draws, *, weight=None, exact=False, radius=(0.0, 0.0
         {},
         (n_trials, n_runs),
         256,
-        *(device.upload(sums), device.upload(closest.reshape(-1)), optional(device, weight)),
-        *(device.upload(draws), np.int32(n_steps), np.int32(n_given), device.upload(state)),
-        *(np.int32(n_given + n_steps), np.int64(n), np.int32(sums.shape[1])),
-        *map(np.float64, radius),
-        *(np.int32(exact), candidates),
+        struct(device, "BlockSums", sums=device.upload(sums), n_blocks=sums.shape[1]),
+        *(device.upload(closest.reshape(-1)), optional(device, weight), np.int64(n)),
+        struct(device, "Draws", draws=device.upload(draws), n_steps=n_steps, n_given=n_given),
+        struct(device, "Progress", state=device.upload(state), n_clusters=n_given + n_steps),
+        struct(device, "SumRadius", relative=radius[0], floor=radius[1], zero_floor=radius[2], exact=int(exact)),
+        candidates,
     )
     return device.download(candidates)
 

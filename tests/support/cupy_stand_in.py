@@ -118,8 +118,8 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, wrong=Fa
             def run(grid, block, args, shared_mem):
                 assert isinstance(grid, tuple)
                 assert isinstance(block, tuple)
-                inner = [a.inner if isinstance(a, Array) else a for a in args]
-                # CuPy has no null pointer: a zero of its size stands for it.
+                inner = [a.inner if isinstance(a, Array) else by_value(a) for a in args]
+                # A zero of a pointer's size stands for the null pointer.
                 pointers = [p.pointer for p in function.parameters]
                 inner = [
                     None if p and type(a) is np.uint64 and a == 0 else a for p, a in zip(pointers, inner, strict=True)
@@ -130,6 +130,14 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, wrong=Fa
 
             run.max_dynamic_shared_size_bytes = 48 * 1024
             return run
+
+    def by_value(argument):
+        """What CuPy 14 passes by value (cupy/cuda/function.pyx, _pointer): as many bytes as the parameter has."""
+        if isinstance(argument, np.ndarray) and argument.size != 1:
+            raise TypeError(f"You are trying to pass a numpy.ndarray of shape {argument.shape} as a kernel parameter.")
+        if not isinstance(argument, (np.ndarray, np.generic)):
+            raise TypeError(f"Unsupported type {type(argument)}")
+        return argument
 
     def taken(name, inner):
         log.append(f"{Stream.current[-1].name} takes {name}")

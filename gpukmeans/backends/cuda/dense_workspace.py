@@ -30,14 +30,11 @@ class DenseWorkspace(Workspace):
         super().__init__(table, screen, n_clusters, n_runs, exact, size)
 
     def launch_move(self) -> None:
-        table, grid, weights = self._table, self.need_grid(), self.weight_grid
+        table = self._table
         shape = tuning.move_shape(table.n_samples, table.n_features)
         args = (
-            *(table.X, table.weights, table.facts.scale, table.facts.scales),
-            *(np.float64(2.0**grid.bits), np.float64(2.0**weights.bits)),
-            *(np.int32(table.n_samples), np.int32(self.n_clusters), np.int32(table.n_features)),
-            np.int32(self.shared[0]),
-            *(self.moved_rows, self.moved_from, self.labels, self.sums, self.weights, self.control),
+            *(table.X, table.weights, self._sum_grid, np.int32(table.n_samples), np.int32(self.shared[0])),
+            *(self.moves, self._sums_of_clusters),
         )
         weighted = table.weights is not None
         constants = tuning.move_constants(table.dtype, table.n_features, table.aligned, self.n_limbs, weighted)
@@ -47,12 +44,10 @@ class DenseWorkspace(Workspace):
         table = self._table
         largest = self._device.empty(self.n_runs, np.float64)
         self._device.fill(largest, 0)
-        args = (table.X, centers, self.labels, weights, np.int64(table.n_samples), np.int32(table.n_features))
+        args = (table.rows, centers, np.int32(self.n_clusters), self.labels, weights, distances, largest)
         launch_grid = (tuning.stride_blocks(table.n_samples, 8), *self.shared)
         constants = tuning.row_center_constants(table.dtype)
-        table.launch(
-            "row_distance", constants, launch_grid, 256, (*args, distances, largest, np.int32(self.n_clusters))
-        )
+        table.launch("row_distance", constants, launch_grid, 256, args)
         return largest
 
     def decide_exactly(self, n_open: int) -> int:

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.arrays.limits import LARGEST_VALUE, refuse_values
-from gpukmeans.arrays.on_device import BFLOAT16
+from gpukmeans.arrays.on_device import BFLOAT16, storage_dtype
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.cuda import tuning
 from gpukmeans.backends.cuda.control import Scale
 from gpukmeans.backends.cuda.device.seam import Device
+from gpukmeans.backends.cuda.device.structs import Struct
 from gpukmeans.backends.problems import ProblemError
 from gpukmeans.exact.sums import Grid, power_of_two_above
 
@@ -129,8 +130,10 @@ def row_facts(
     facts = device.empty((n_problems, 3), np.float64)
     device.fill(facts, 0)
     doubtful = grids is not None and grids.n_limbs == 2
-    args = (X, np.int64(n), np.int32(d), scales, offsets, np.int32(tuning.n_steps(d, dtype)), norms, rests, facts)
-    args = (*args, *((weights, scale) if doubtful else (None, None)))
+    row = {"ROW": storage_dtype(dtype)}
+    rows = Struct(device, "Rows", row, X=X, n=n, d=d)
+    scaling = Struct(device, "Scaling", {}, scales=scales, offsets=offsets, n_steps=tuning.n_steps(d, dtype))
+    args = (rows, scaling, norms, rests, facts, *((weights, scale) if doubtful else (None, None)))
     launch("row_facts", tuning.row_constants(dtype), (tuning.stride_blocks(n, 8), 1, n_problems), 256, args)
     found = device.download(facts)
     _refuse(found[:, 1], dtype)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from gpukmeans.backends.cuda import screen_tiles, tuning
 from gpukmeans.backends.cuda.device.seam import explained_memory_errors
+from gpukmeans.backends.cuda.device.structs import Struct
 from gpukmeans.backends.cuda.table import CupyDenseTable
 from gpukmeans.backends.cuda.workspace import Workspace
 from gpukmeans.certificates.rounding import SQUARE_UNDERFLOW
@@ -23,18 +22,19 @@ class FewCenters:
         self.n_groups = 0
         self.n_padded = tuning.TILE_CENTERS * self._tiles
 
-    def launch(self, work: Workspace) -> None:
+    def bind(self, work: Workspace) -> None:
+        """See `Screen.bind`."""
+        table = self._table
+        limits = table.struct("Limits", drift_so_far=work.drift, limits=work.limits, n=table.n_samples)
+        operands, centers, stored = _operands(table, work), _centers(table, work), _stored_centers(table, work)
+        self._args = (operands, centers, stored, limits, np.int32(self._exact), work.moves, work.open_rows)
+        self._launch_grid = (-(-table.n_samples // tuning.FEW_ROWS), *work.shared)
+
+    def launch(self) -> None:
         """See `Screen.launch`."""
-        table, d = self._table, self._table.n_features
-        args = (
-            *(table.X, table.facts.norms, table.facts.rests, table.facts.scales, table.facts.offsets),
-            *(work.half_centers, work.half_squares, work.centers, work.drift, work.facts),
-            *(np.int32(table.n_samples), np.int32(self._k), np.int32(d), np.int32(tuning.n_steps(d, table.dtype))),
-            *(np.int32(self._exact), np.float64(square_distance_radius(d)), np.float64(SQUARE_UNDERFLOW)),
-            *(work.labels, work.limits, work.moved_rows, work.moved_from, work.open_rows, work.control),
-        )
-        constants = tuning.few_constants(table.dtype, d, table.aligned, self._tiles)
-        table.launch("nearest_of_few", constants, (-(-table.n_samples // tuning.FEW_ROWS), *work.shared), 128, args)
+        table = self._table
+        constants = tuning.few_constants(table.dtype, table.n_features, table.aligned, self._tiles)
+        table.launch("nearest_of_few", constants, self._launch_grid, tuning.FEW_ROWS, self._args)
 
 
 class ManyCenters:
@@ -58,56 +58,87 @@ class ManyCenters:
             self._candidates, self._counts = empty((self._n_slots, slots), np.int32), empty(self._n_slots, np.int32)
             self._launch_grid = min(-(-n // self._tile.BM) * 2, self._tile.blocks * device.multiprocessors)
             n_parts = max(1, self._launch_grid // 2)
-            self._part_firsts = empty(n_parts * self._tile.BM, np.uint64)
-            self._part_seconds = empty(n_parts * self._tile.BM, np.uint32)
-            self._part_groups = empty((n_parts * self._tile.BM, self.n_groups), np.uint32)
-            self._part_tickets = empty(n_parts, np.int32)
-        for array in (self._part_firsts, self._part_seconds, self._part_groups, self._part_tickets):
+            self._parts = table.struct(
+                "Parts",
+                firsts=empty(n_parts * self._tile.BM, np.uint64),
+                seconds=empty(n_parts * self._tile.BM, np.uint32),
+                groups=empty((n_parts * self._tile.BM, self.n_groups), np.uint32),
+                tickets=empty(n_parts, np.int32),
+            )
+        for array in self._parts.values.values():
             device.fill(array, 0)
 
-    def launch(self, work: Workspace) -> None:
-        """See `Screen.launch`; for a single run."""
-        table, n, d, device = self._table, self._table.n_samples, self._table.n_features, self._table.device
-        steps = tuning.n_steps(d, table.dtype)
-        shape = np.int32(self._k), np.int32(d), np.int32(steps)
-        facts = table.facts
-        given: tuple[Any, ...] = (table.X, facts.norms, facts.rests, np.float64(table.half_scale), facts.offsets)
-        given = (*given, work.half_centers, work.half_squares)
-        moved, control = (work.moved_rows, work.moved_from), work.control
+    def bind(self, work: Workspace) -> None:
+        """See `Screen.bind`; for a single run."""
+        table, moves, control = self._table, work.moves, work.control
+        operands, centers, stored = _operands(table, work), _centers(table, work), _stored_centers(table, work)
+        limits = table.struct(
+            "GroupLimits",
+            drift_so_far=work.drift,
+            uppers=work.limits,
+            lowers=self._lowers,
+            active_rows=self._active,
+        )
+        undecided = table.struct("Undecided", rows=self._undecided, counts=self._counts, n_slots=self._n_slots)
+        self._skip_args = (work.labels, np.int32(table.n_samples), np.int32(self._k), limits, control)
+        self._screen_args = (
+            operands,
+            centers,
+            limits,
+            np.int32(self._exact),
+            moves,
+            undecided,
+            self._best,
+            self._parts,
+        )
+        self._candidate_args = (operands, centers, undecided, self._best, self._candidates, control)
+        self._resolve_args = (
+            *(table.X, np.int32(table.n_features), centers, stored),
+            *(undecided, self._candidates, moves, work.open_rows),
+        )
 
-        args: tuple[Any, ...] = (work.labels, work.limits, self._lowers, work.drift)
-        args = (*args, np.int32(n), np.int32(self._k), self._active, control)
-        constants = screen_tiles.skip_constants(self.n_groups)
-        table.launch("skip_rows", constants, -(-n // screen_tiles.SKIP_ROWS), screen_tiles.SKIP_THREADS, args)
+    def launch(self) -> None:
+        """See `Screen.launch`."""
+        table, n, launch = self._table, self._table.n_samples, self._table.launch
+        steps = tuning.n_steps(table.n_features, table.dtype)
+        blocks, constants = -(-n // screen_tiles.SKIP_ROWS), screen_tiles.skip_constants(self.n_groups)
+        launch("skip_rows", constants, blocks, screen_tiles.SKIP_THREADS, self._skip_args)
 
         tile = self._tile
-        args = (
-            *(*given, work.drift, work.facts, self._active, *shape, np.int32(self._exact)),
-            *(work.labels, work.limits, self._lowers, *moved),
-            *(self._undecided, self._best, np.int32(self._n_slots), self._counts),
-            *(self._part_firsts, self._part_seconds, self._part_groups, self._part_tickets, control),
-        )
-        constants = tile.constants(table.dtype, self._vector)
-        table.launch("nearest_of_many", constants, self._launch_grid, tile.threads, args, tile.shared_bytes(steps))
+        constants, shared = tile.constants(table.dtype, self._vector), tile.shared_bytes(steps)
+        launch("nearest_of_many", constants, self._launch_grid, tile.threads, self._screen_args, shared)
 
         tile = screen_tiles.candidate_tile(table.dtype)
-        args = (
-            *(*given, work.facts, self._undecided, self._best, *shape),
-            *(np.int32(self._n_slots), self._candidates, self._counts, control),
-        )
-        constants = screen_tiles.candidate_constants(table.dtype, self._vector)
-        table.launch("candidates", constants, device.multiprocessors, tile.threads, args, tile.shared_bytes(steps))
+        constants, shared = screen_tiles.candidate_constants(table.dtype, self._vector), tile.shared_bytes(steps)
+        launch("candidates", constants, table.device.multiprocessors, tile.threads, self._candidate_args, shared)
 
-        args = (
-            *(table.X, work.centers, work.half_squares, work.facts),
-            *(self._undecided, self._candidates, self._counts, np.int32(self._n_slots)),
-            *(*shape[:2], np.float64(square_distance_radius(d)), np.float64(SQUARE_UNDERFLOW)),
-            *(work.labels, *moved, work.open_rows, control),
-        )
-        launch_grid = min(screen_tiles.RESOLVE_BLOCKS, -(-n // screen_tiles.RESOLVE_ROWS))
-        table.launch(
-            "resolve", screen_tiles.resolve_constants(table.dtype), launch_grid, screen_tiles.RESOLVE_THREADS, args
-        )
+        blocks, constants = -(-n // screen_tiles.RESOLVE_ROWS), screen_tiles.resolve_constants(table.dtype)
+        blocks = min(screen_tiles.RESOLVE_BLOCKS, blocks)
+        launch("resolve", constants, blocks, screen_tiles.RESOLVE_THREADS, self._resolve_args)
+
+
+def _operands(table: CupyDenseTable, work: Workspace) -> Struct:
+    facts, d = table.facts, table.n_features
+    return table.struct(
+        "Operands",
+        X=table.X,
+        norms=facts.norms,
+        rests=facts.rests,
+        scales=facts.scales,
+        offsets=facts.offsets,
+        half_centers=work.half_centers,
+        d=d,
+        n_steps=tuning.n_steps(d, table.dtype),
+    )
+
+
+def _centers(table: CupyDenseTable, work: Workspace) -> Struct:
+    return table.struct("Centers", half_squares=work.half_squares, facts=work.facts, k=work.n_clusters)
+
+
+def _stored_centers(table: CupyDenseTable, work: Workspace) -> Struct:
+    radius = square_distance_radius(table.n_features)
+    return table.struct("StoredCenters", C=work.centers, radius=radius, underflow=SQUARE_UNDERFLOW)
 
 
 def screen_for(table: CupyDenseTable, n_clusters: int, exact: bool) -> FewCenters | ManyCenters:

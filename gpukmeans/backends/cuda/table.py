@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.arrays.on_device import BFLOAT16, bfloat16_values, center_dtype
+from gpukmeans.arrays.on_device import BFLOAT16, bfloat16_values, center_dtype, storage_dtype
 from gpukmeans.arrays.types import F64
 from gpukmeans.backends.cuda import tuning
 from gpukmeans.backends.cuda.control import Scale
 from gpukmeans.backends.cuda.device.seam import Device, explained_memory_errors
+from gpukmeans.backends.cuda.device.structs import Struct
 from gpukmeans.backends.cuda.facts import RowFacts, row_facts
 from gpukmeans.exact.sums import Grid, weight_grid
 
@@ -73,6 +74,11 @@ class CupyTable:
         self.dtype = dtype
         self.center_dtype = center_dtype(dtype)
         self.host_weight, self.weights = host_weight, weights
+
+    def struct(self, name: str, /, **values: Any) -> Struct:
+        """A struct for kernels whose ROW and CENTER are those of these rows."""
+        types = {"ROW": storage_dtype(self.dtype), "CENTER": self.center_dtype}
+        return Struct(self.device, name, types, **values)
 
     @functools.cached_property
     def distances(self) -> Any:
@@ -169,6 +175,11 @@ class CupyDenseTable(CupyTable):
         scales = np.broadcast_to(_weight_grid(n, sample_weight).scale, n_problems)
         facts = row_facts(device, launcher, X, dtype, weights, scales, sums=sums)
         return cls(launcher, X, dtype, sample_weight, weights, facts, source=source)
+
+    @functools.cached_property
+    def rows(self) -> Struct:
+        """The rows as kernels take them, ``Rows`` of kernels/rows.cuh."""
+        return self.struct("Rows", X=self.X, n=self.n_samples, d=self.n_features)
 
     def problem(self, number: int) -> CupyDenseTable:
         """The table of one problem; device arrays are the same memory."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.cuda import tuning
 from gpukmeans.backends.cuda.control import HISTORY, LASTING, Control, Fact, History, Measure
 from gpukmeans.backends.cuda.device.seam import explained_memory_errors
+from gpukmeans.backends.cuda.device.structs import Struct
 from gpukmeans.backends.cuda.table import CupyTable
 from gpukmeans.certificates.halves import tensor_accumulation
 from gpukmeans.exact import tie_break
@@ -33,7 +35,10 @@ class Screen(Protocol):
     n_groups: int  # groups of centers that have drifts of their own
     n_padded: int  # length of `Workspace.half_squares`, n_clusters at least
 
-    def launch(self, work: Workspace) -> None:
+    def bind(self, work: Workspace) -> None:
+        """Called once: later launches read and write this workspace's arrays."""
+
+    def launch(self) -> None:
         """Bring labels, limits and lists up to date with the centers."""
 
 
@@ -87,8 +92,8 @@ class Workspace:
             self.labels = empty((r, n), np.int32)
             #: How far centers may drift before a row must be screened again; NaN: at the next assignment.
             self.limits = empty((r, n), np.float32)
-            # Lists that an assignment writes: rows that change their label, their old labels, rows that stay open.
-            self.moved_rows, self.moved_from, self.open_rows = (empty((r, n), np.int32) for _ in range(3))
+            #: Rows that the last assignment left open.
+            self.open_rows = empty((r, n), np.int32)
             self.centers = empty((r, k, d), table.center_dtype)
             #: The centers before the last update.
             self.previous = empty((r, k, d), table.center_dtype)
@@ -101,9 +106,13 @@ class Workspace:
             self.tolerance = empty(r, np.float64)
             self.history = empty((r, HISTORY, len(History)), np.float64)
             self.control = empty((r, len(Control)), np.int32)
+            rows, old = empty((r, n), np.int32), empty((r, n), np.int32)
+            #: Labels, and the rows that change theirs in an assignment.
+            self.moves = table.struct("Moves", labels=self.labels, rows=rows, old=old, control=self.control)
             self.sums = empty((r, self.n_limbs, k, d), np.int64) if self.n_limbs else None
             self.weights = empty((r, self.n_limbs, k), np.int64) if self.n_limbs else None
         self._device.fill(self.half_centers, 0)
+        screen.bind(self)
         #: Launches a recorded graph of iterations; None before `record`.
         self.replay: Callable[[], None] | None = None
 
@@ -140,7 +149,7 @@ class Workspace:
 
     def launch_assign(self) -> None:
         """Bring labels, limits and lists up to date with the centers."""
-        self._screen.launch(self)
+        self._screen.launch()
 
     def launch_move(self) -> None:
         """Bring sums and weights up to date with the listed rows."""
@@ -148,19 +157,55 @@ class Workspace:
 
     def launch_update(self, *, given: bool = False) -> None:
         """Compute centers from the sums (unless `given`), what screens need of them, and whether to stop."""
-        table, grid, weights = self._table, self._table.grid, self.weight_grid
-        args = (
-            *(self.sums, self.weights, table.facts.unit, table.facts.scales, np.int32(self.n_limbs)),
-            *(np.float64(2.0**-grid.bits if grid else 0.0), np.float64(2.0**-weights.bits)),
-            *(np.int32(self._screen.n_padded), np.int32(self.n_clusters), np.int32(table.n_features)),
-            *(self.centers, self.previous, table.facts.offsets, np.int32(self._n_steps)),
-            *(self.half_centers, self.half_squares, self.measures),
-            *(np.float64(self._accumulation()), self.facts, self.drift, np.int32(self._screen.n_groups)),
-            *(self._hash_table, np.int32(tuning.hash_slots(self.n_clusters))),
-            *(self.tolerance, self.history, np.int32(HISTORY), self.control),
-        )
         constants = self._update_constants(given)
-        table.launch("update_centers", constants, (self.n_clusters, *self.shared), 256, args)
+        self._table.launch("update_centers", constants, (self.n_clusters, *self.shared), 256, self._update_args)
+
+    @functools.cached_property
+    def _sums_of_clusters(self) -> Struct:
+        return self._table.struct(
+            "Sums", sums=self.sums, weights=self.weights, k=self.n_clusters, d=self._table.n_features
+        )
+
+    @functools.cached_property
+    def _sum_grid(self) -> Struct:
+        facts, grid, weights = self._table.facts, self.need_grid(), self.weight_grid
+        sizes = {"limb_size": 2.0**grid.bits, "weight_limb_size": 2.0**weights.bits}
+        return self._table.struct("SumGrid", scale=facts.scale, scales=facts.scales, **sizes)
+
+    @functools.cached_property
+    def _update_args(self) -> tuple[Any, ...]:
+        facts, struct, grid = self._table.facts, self._table.struct, self._table.grid
+        means = struct(
+            "Means",
+            unit=facts.unit,
+            limb_unit=2.0**-grid.bits if grid else 0.0,
+            weight_unit=2.0**-self.weight_grid.bits,
+            n_limbs=self.n_limbs,
+        )
+        centers = struct("NewCenters", C=self.centers, previous=self.previous)
+        copies = Struct(
+            self._device,
+            "CenterCopies",
+            {"Copy": self._copy_dtype, "HalfSquare": self._half_dtype},
+            offsets=facts.offsets,
+            half_centers=self.half_centers,
+            half_squares=self.half_squares,
+            n_padded=self._screen.n_padded,
+            n_steps=self._n_steps,
+        )
+        following = struct(
+            "NextFacts",
+            measures=self.measures,
+            facts=self.facts,
+            drift_so_far=self.drift,
+            accumulation=self._accumulation(),
+            n_groups=self._screen.n_groups,
+        )
+        hashes = struct("HashTable", words=self._hash_table, n_slots=tuning.hash_slots(self.n_clusters))
+        record = struct(
+            "Record", tolerance=self.tolerance, history=self.history, n_history=HISTORY, control=self.control
+        )
+        return (self._sums_of_clusters, means, facts.scales, centers, copies, following, hashes, record)
 
     def _update_constants(self, given: bool) -> tuning.Constants:
         return tuning.update_constants(self._table.dtype, given=given)
@@ -241,9 +286,8 @@ class Workspace:
         """Write the labels of some open rows, from element `start` of `open_rows` on."""
         count = len(labels)
         open_rows = self.open_rows.reshape(-1)[start : start + count]
-        args = (open_rows, self._device.upload(labels), np.int32(count))
-        lists = (self.labels, self.moved_rows, self.moved_from, self.control)
-        self._table.launch("settle_rows", {}, -(-count // 256), 256, (*args, *lists))
+        args = (open_rows, self._device.upload(labels), np.int32(count), self.moves)
+        self._table.launch("settle_rows", {}, -(-count // 256), 256, args)
 
     def all_settled(self) -> None:
         """Clear the number of open rows and the stop flag, so that the next launches take effect."""

@@ -10,6 +10,7 @@ import pytest
 from gpukmeans.backends.cuda import tuning
 from gpukmeans.backends.cuda.control import Control, Scale
 from gpukmeans.backends.cuda.device import nvrtc
+from gpukmeans.backends.cuda.device.structs import Struct
 from tests.emulator import EmulatorDevice
 
 ORDERS = [("forward", 0), ("random", 1), ("random", 2)]
@@ -29,6 +30,16 @@ def watched(order="forward", seed=0, faults=()):
         return text
 
     return EmulatorDevice(mode="check", order=order, seed=seed, source=source)
+
+
+def struct(device, name, types=None, **values):
+    """A struct for a launch; `types` are the dtypes of ROW, CENTER, ..."""
+    return Struct(device, name, {key: np.dtype(value) for key, value in (types or {}).items()}, **values)
+
+
+def rows_struct(device, X, n=None):
+    """Rows, of one problem or of several with n rows each."""
+    return struct(device, "Rows", {"ROW": X.dtype}, X=device.upload(X), n=n or len(X), d=X.shape[1])
 
 
 def launch(device, name, constants, grid, block, *args, shared_mem=0):
@@ -71,8 +82,8 @@ def row_facts(device, X, weight=None, scale=None):
     norms, rests, facts = device.empty(n, np.float32), device.empty(n, np.float32), filled(device, 3, np.float64)
     offsets = device.upload(np.zeros(d, np.float32))
     others = [None if array is None else device.upload(array) for array in (weight, scale)]
-    args = (device.upload(X), np.int64(n), np.int32(d), device.upload(scale_words()), offsets, np.int32(0))
-    args = (*args, norms, rests, facts, *others)
+    scaling = struct(device, "Scaling", scales=device.upload(scale_words()), offsets=offsets, n_steps=0)
+    args = (rows_struct(device, X), scaling, norms, rests, facts, *others)
     launch(device, "row_facts", tuning.row_constants(X.dtype), 3, 256, *args)
     return device.download(norms), *device.download(facts).tolist()
 
@@ -128,6 +139,18 @@ def moves(n, k, seed=0):
     return old, np.where(new < 0, 0, new).astype(np.int32)
 
 
+def moves_struct(device, labels, rows, old, **words):
+    upload = device.upload
+    control = upload(control_words(**words))
+    return struct(device, "Moves", labels=upload(labels), rows=upload(rows), old=upload(old), control=control)
+
+
+def sum_grid(device, grid, weight_grid):
+    scales = device.upload(scale_words(weight_scale=weight_grid.scale[0]))
+    sizes = {"limb_size": 2.0**grid.bits, "weight_limb_size": 2.0**weight_grid.bits}
+    return struct(device, "SumGrid", scale=device.upload(grid.scale), scales=scales, **sizes)
+
+
 def move(device, X, weight, old, new, k, grid, weight_grid, *, vector=None, blocks=3, width=None, own=None, **words):
     """Exact sums and weights after rows went from `old` to `new` (all but those that stay are listed, in disorder)."""
     (n, d), shape = X.shape, tuning.move_shape(*X.shape)
@@ -150,18 +173,9 @@ def move(device, X, weight, old, new, k, grid, weight_grid, *, vector=None, bloc
         constants,
         (blocks, -(-(-(-d // tuning.QUAD) + 1) // width)),
         (width, tuning.MOVE_THREADS // width),
-        *(device.upload(X), None if weight is None else device.upload(weight), device.upload(grid.scale)),
-        device.upload(scale_words(weight_scale=weight_grid.scale[0])),
-        *(np.float64(2.0**grid.bits), np.float64(2.0**weight_grid.bits)),
-        *(
-            np.int32(n),
-            np.int32(k),
-            np.int32(d),
-            np.int32(1),
-            *(device.upload(table) for table in lists),
-            device.upload(new),
-        ),
-        *(sums, weight_sums, device.upload(control_words(**{"N_MOVED": len(listed), **words}))),
+        *(device.upload(X), None if weight is None else device.upload(weight), sum_grid(device, grid, weight_grid)),
+        *(np.int32(n), np.int32(1), moves_struct(device, new, *lists, **{"N_MOVED": len(listed), **words})),
+        struct(device, "Sums", sums=sums, weights=weight_sums, k=k, d=d),
     )
     sums, weight_sums = device.download(sums), device.download(weight_sums)
     assert not sums[grid.n_limbs :].any()
@@ -170,12 +184,10 @@ def move(device, X, weight, old, new, k, grid, weight_grid, *, vector=None, bloc
 
 
 def row_distance(device, X, C, labels, weight=None):
-    n, d = X.shape
-    distances, largest = device.empty(n, np.float64), filled(device, 1, np.float64)
+    distances, largest = device.empty(len(X), np.float64), filled(device, 1, np.float64)
     args = (
-        *(device.upload(X), device.upload(C), device.upload(labels)),
-        *(None if weight is None else device.upload(weight), np.int64(n), np.int32(d), distances, largest),
-        np.int32(len(C)),
+        *(rows_struct(device, X), device.upload(C), np.int32(len(C)), device.upload(labels)),
+        *(None if weight is None else device.upload(weight), distances, largest),
     )
     launch(device, "row_distance", tuning.row_center_constants(X.dtype), 3, 256, *args)
     return device.download(distances), float(device.download(largest)[0])

@@ -14,7 +14,7 @@ from gpukmeans.certificates.rounding import SQUARE_UNDERFLOW
 from gpukmeans.certificates.scores import square_distance_radius
 from gpukmeans.exact.sums import Grid
 from tests.support.assertions import half_screen
-from tests.support.launches.common import control_words, filled, launch, scale_words
+from tests.support.launches.common import control_words, filled, launch, rows_struct, scale_words, struct
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -122,15 +122,10 @@ def row_facts(device, kind, X, scaled):
     norms, rests = device.empty(n, np.float32), device.empty(n, np.float32)
     facts = filled(device, 3, np.float64)
     scales = device.upload(scale_words(scaled.scale))
-    args = (
-        device.upload(X),
-        np.int64(n),
-        np.int32(d),
-        scales,
-        device.upload(scaled.offsets),
-        np.int32(kind.n_steps(d)),
-    )
-    launch(device, "row_facts", {"ROW": kind.name, "VECTOR": 0}, 2, 256, *args, norms, rests, facts, None, None)
+    offsets = device.upload(scaled.offsets)
+    scaling = struct(device, "Scaling", scales=scales, offsets=offsets, n_steps=kind.n_steps(d))
+    args = (rows_struct(device, X), scaling, norms, rests, facts, None, None)
+    launch(device, "row_facts", {"ROW": kind.name, "VECTOR": 0}, 2, 256, *args)
     return device.download(norms), device.download(rests), float(device.download(facts)[0])
 
 
@@ -191,11 +186,32 @@ def nearest_of_few(
         kind.constants(VECTOR=int(vector), TILES=tiles),
         -(-n // tuning.FEW_ROWS),
         128,
-        *(device.upload(X), device.upload(norms), device.upload(rests), device.upload(scale_words(scaled.scale))),
-        *(device.upload(scaled.offsets), halves, device.upload(half_squares), device.upload(C)),
-        *(device.upload(drift), device.upload(facts), np.int32(n), np.int32(k), np.int32(d)),
-        *(np.int32(kind.n_steps(d)), np.int32(exact), np.float64(radius64[0]), np.float64(radius64[1])),
-        *(on_device, limits, *lists, control),
+        struct(
+            device,
+            "Operands",
+            {"ROW": X.dtype},
+            X=device.upload(X),
+            norms=device.upload(norms),
+            rests=device.upload(rests),
+            scales=device.upload(scale_words(scaled.scale)),
+            offsets=device.upload(scaled.offsets),
+            half_centers=halves,
+            d=d,
+            n_steps=kind.n_steps(d),
+        ),
+        struct(device, "Centers", half_squares=device.upload(half_squares), facts=device.upload(facts), k=k),
+        struct(
+            device,
+            "StoredCenters",
+            {"CENTER": C.dtype},
+            C=device.upload(C),
+            radius=radius64[0],
+            underflow=radius64[1],
+        ),
+        struct(device, "Limits", drift_so_far=device.upload(drift), limits=limits, n=n),
+        np.int32(exact),
+        struct(device, "Moves", labels=on_device, rows=lists[0], old=lists[1], control=control),
+        lists[2],
     )
     control = device.download(control)
     count, n_open = control[Control.N_MOVED], control[Control.N_OPEN]
@@ -262,14 +278,45 @@ class Centers:
             self.kind.constants(VECTOR=0, GIVEN=int(given)),
             self.k,
             256,
-            *(*upload, device.upload(scale_words(self.scaled.scale, weight_grid.scale[0], self.rows_largest))),
-            *(np.int32(n_limbs), np.float64(2.0**-grid.bits), np.float64(2.0**-weight_grid.bits)),
-            *(np.int32(self.n_padded), np.int32(self.k), np.int32(self.d)),
-            *(self.C, self.previous, device.upload(self.scaled.offsets)),
-            *(np.int32(columns // 16), self.half_centers, self.half_squares, self.measures),
-            *(np.float64(tensor_accumulation(columns)), self.facts, self.drift),
-            np.int32(0),  # no groups of centers
-            *(self.table, np.int32(self.table.size), self.tolerance, self.history, np.int32(HISTORY), self.control),
+            struct(device, "Sums", sums=upload[0], weights=upload[1], k=self.k, d=self.d),
+            struct(
+                device,
+                "Means",
+                unit=upload[2],
+                limb_unit=2.0**-grid.bits,
+                weight_unit=2.0**-weight_grid.bits,
+                n_limbs=n_limbs,
+            ),
+            device.upload(scale_words(self.scaled.scale, weight_grid.scale[0], self.rows_largest)),
+            struct(device, "NewCenters", {"CENTER": self.C.dtype}, C=self.C, previous=self.previous),
+            struct(
+                device,
+                "CenterCopies",
+                {"Copy": np.uint16, "HalfSquare": np.float32},
+                offsets=device.upload(self.scaled.offsets),
+                half_centers=self.half_centers,
+                half_squares=self.half_squares,
+                n_padded=self.n_padded,
+                n_steps=columns // 16,
+            ),
+            struct(
+                device,
+                "NextFacts",
+                measures=self.measures,
+                facts=self.facts,
+                drift_so_far=self.drift,
+                accumulation=tensor_accumulation(columns),
+                n_groups=0,
+            ),
+            struct(device, "HashTable", words=self.table, n_slots=self.table.size),
+            struct(
+                device,
+                "Record",
+                tolerance=self.tolerance,
+                history=self.history,
+                n_history=HISTORY,
+                control=self.control,
+            ),
         )
         return self
 

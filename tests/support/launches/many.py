@@ -10,14 +10,25 @@ import numpy as np
 from gpukmeans.arrays.on_device import BFLOAT16, bfloat16_values, center_dtype
 from gpukmeans.backends.cuda import screen_tiles, tuning
 from gpukmeans.backends.cuda.control import Control, Fact
+from gpukmeans.backends.cuda.device.structs import fields
 from gpukmeans.backends.cuda.screen_tiles import ScoreTile
 from gpukmeans.certificates.rounding import SQUARE_UNDERFLOW
 from gpukmeans.certificates.scores import square_distance_radius
 from tests.support.assertions import half_screen
-from tests.support.launches.common import filled, launch
+from tests.support.launches.common import filled, launch, scale_words, struct
 
 #: Small tiles: every part of them is ragged soon.
 SMALL = {"BM": 32, "BN": 32, "WARPS_M": 1, "WARPS_N": 2, "LANE_GROUPS": 2}
+
+#: The arrays of `Screen.on` that are fields of another name.
+FIELD_NAMES = {
+    ("GroupLimits", "drift_so_far"): "drift",
+    ("GroupLimits", "active_rows"): "active",
+    ("Moves", "rows"): "moved",
+    ("Moves", "old"): "moved_from",
+    ("Undecided", "rows"): "undecided",
+    **{("Parts", name): f"part_{name}" for name in ("firsts", "seconds", "groups", "tickets")},
+}
 
 
 def values_of(X, dtype):
@@ -134,6 +145,7 @@ class Screen:
             "X": up(self.X),
             "C": up(self.C),
             "offsets": up(offsets),
+            "scales": up(scale_words(self.scale)),
             "drift": up(self.drift),
             "facts": up(self.facts),
             "norms": up(self.norms.astype(np.float32)),
@@ -168,15 +180,23 @@ class Screen:
     def vector(self):
         return tuning.is_vector(self.dtype, self.d, True)
 
-    def _given(self):
-        on = self.on
-        half = (on["offsets"], on["half_centers"], on["half_squares"])
-        return on["X"], on["norms"], on["rests"], np.float64(self.scale), *half
+    def _struct(self, name, **numbers):
+        """The struct of this name; its arrays are those of `on`."""
+        on, values = self.on, {}
+        for field in fields(name):
+            other = FIELD_NAMES.get((name, field.name), field.name)
+            values[field.name] = numbers[field.name] if field.name in numbers else on[other]
+        return struct(self.device, name, {"ROW": self.X.dtype, "CENTER": self.C.dtype}, **values)
+
+    def _operands(self):
+        return self._struct("Operands", d=self.d, n_steps=self.steps)
+
+    def _undecided(self):
+        return self._struct("Undecided", n_slots=self.slots)
 
     def skip(self):
         on, grid = self.on, -(-self.n // screen_tiles.SKIP_ROWS)
-        args = (on["labels"], on["uppers"], on["lowers"], on["drift"], np.int32(self.n), np.int32(self.k))
-        args = (*args, on["active"], on["control"])
+        args = (on["labels"], np.int32(self.n), np.int32(self.k), self._struct("GroupLimits"), on["control"])
         constants = screen_tiles.skip_constants(self.n_groups)
         launch(self.device, "skip_rows", constants, grid, screen_tiles.SKIP_THREADS, *args)
 
@@ -194,10 +214,8 @@ class Screen:
             tile.constants(self.dtype, self.vector),
             grid,
             tile.threads,
-            *(*self._given(), on["drift"], on["facts"], on["active"], np.int32(self.k), np.int32(self.d)),
-            *(np.int32(self.steps), np.int32(exact), on["labels"], on["uppers"], on["lowers"]),
-            *(on["moved"], on["moved_from"], on["undecided"], on["best"], np.int32(self.slots), on["counts"]),
-            *(on["part_firsts"], on["part_seconds"], on["part_groups"], on["part_tickets"], on["control"]),
+            *(self._operands(), self._struct("Centers", k=self.k), self._struct("GroupLimits"), np.int32(exact)),
+            *(self._struct("Moves"), self._undecided(), on["best"], self._struct("Parts")),
             shared_mem=tile.shared_bytes(self.steps),
         )
         assert not any(self.get(f"part_{name}").any() for name in ("firsts", "seconds", "groups", "tickets"))
@@ -210,23 +228,22 @@ class Screen:
             {**tile.constants(self.dtype, self.vector), "SLOTS": screen_tiles.SLOTS},
             grid,
             tile.threads,
-            *(*self._given(), on["facts"], on["undecided"], on["best"], np.int32(self.k), np.int32(self.d)),
-            *(np.int32(self.steps), np.int32(self.slots), on["candidates"], on["counts"], on["control"]),
+            *(self._operands(), self._struct("Centers", k=self.k), self._undecided()),
+            *(on["best"], on["candidates"], on["control"]),
             shared_mem=tile.shared_bytes(self.steps),
         )
 
     def resolve(self, radius=None):
-        on = self.on
+        on, radius = self.on, square_distance_radius(self.d) if radius is None else radius
         launch(
             self.device,
             "resolve",
             screen_tiles.resolve_constants(self.dtype),
             3,
             128,
-            *(on["X"], on["C"], on["half_squares"], on["facts"], on["undecided"], on["candidates"], on["counts"]),
-            *(np.int32(self.slots), np.int32(self.k), np.int32(self.d)),
-            *(np.float64(square_distance_radius(self.d) if radius is None else radius), np.float64(SQUARE_UNDERFLOW)),
-            *(on["labels"], on["moved"], on["moved_from"], on["open"], on["control"]),
+            *(on["X"], np.int32(self.d), self._struct("Centers", k=self.k)),
+            self._struct("StoredCenters", radius=radius, underflow=SQUARE_UNDERFLOW),
+            *(self._undecided(), on["candidates"], self._struct("Moves"), on["open"]),
         )
 
     # ---- outcomes ---------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import numpy as np
 from gpukmeans.backends.cuda import tuning
 from gpukmeans.certificates.seeds import SKIP_FACTOR, SKIP_FLOOR, SeedRadii
 from gpukmeans.exact.tie_break import largest_integer
-from tests.support.launches.common import filled, launch
+from tests.support.launches.common import filled, launch, rows_struct, struct
 
 SIZES = [(1, 1), (255, 3), (257, 33), (300, 36), (520, 8)]
 
@@ -46,12 +46,24 @@ def within(got, want, radius):
     )
 
 
+def so_far(device, closest, owners):
+    return struct(device, "Closest", closest=closest, owners=owners)
+
+
+def near_test(device, bounds):
+    return struct(device, "NearTest", shrink=bounds.shrink, margin=bounds.margin)
+
+
+def trials(device, candidates):
+    return struct(device, "Trials", candidates=device.upload(candidates.astype(np.int32)), n_trials=candidates.shape[1])
+
+
 # ---- seed_add and seed_accept ----------------------------------------------------------------------------------------
 
 
 def add(device, X, seeds, *, weight=None, screened=False, parts=None):
     """closest, owners and sums of two runs, after their seeds came in parts."""
-    n, d = X.shape
+    n = len(X)
     n_runs, count = seeds.shape
     closest, owners = filled(device, n_runs * n, np.float64, 0x7F), filled(device, n_runs * n, np.int32, 0xFF)
     sums = device.empty((n_runs, len(blocks_of(n))), np.float64)
@@ -63,9 +75,16 @@ def add(device, X, seeds, *, weight=None, screened=False, parts=None):
             kept_constants(X),
             (len(blocks_of(n)), n_runs),
             256,
-            *(device.upload(X), optional(device, weight), device.upload(seeds.astype(np.int32)), np.int32(count)),
-            *(np.int32(first), np.int32(many), np.int64(n), np.int32(d)),
-            *(np.int32(screened), np.float64(bounds.shrink), np.float64(bounds.margin), closest, owners, sums),
+            *(rows_struct(device, X), optional(device, weight)),
+            struct(
+                device,
+                "Listed",
+                seeds=device.upload(seeds.astype(np.int32)),
+                n_listed=count,
+                first=first,
+                count=many,
+            ),
+            *(np.int32(screened), near_test(device, bounds), so_far(device, closest, owners), sums),
         )
     return (
         device.download(closest).reshape(n_runs, n),
@@ -105,11 +124,12 @@ def gain(device, X, weight, closest, owners, candidates, *, wide=None, reach=Non
         tuning.gain_constants(X.dtype, d, True, n_trials, wide=wide),
         (len(blocks_of(n)), n_runs),
         256,
-        *(device.upload(X), device.upload(closest.reshape(-1)), device.upload(owners.reshape(-1))),
-        *(optional(device, weight), None if reach is None else device.upload(reach)),
-        *(device.upload(candidates.astype(np.int32)), np.int32(n_trials), None),
-        *(np.int32(0 if reach is None else reach.shape[1]), np.int64(n), np.int32(d)),
-        *(np.float64(radius.shrink), np.float64(radius.margin), np.float64(SKIP_FACTOR), np.float64(SKIP_FLOOR)),
-        *(near, sums),
+        *(rows_struct(device, X), optional(device, weight)),
+        so_far(device, device.upload(closest.reshape(-1)), device.upload(owners.reshape(-1))),
+        trials(device, candidates),
+        struct(device, "Progress", state=None, n_clusters=0 if reach is None else reach.shape[1]),
+        struct(device, "Skip", reach=optional(device, reach), factor=SKIP_FACTOR, floor=SKIP_FLOOR),
+        near_test(device, radius),
+        struct(device, "Gains", near=near, sums=sums),
     )
     return device.download(near).reshape(n_runs, n), device.download(sums), radius

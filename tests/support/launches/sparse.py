@@ -10,7 +10,7 @@ from scipy import sparse
 from gpukmeans.backends.cuda import tuning
 from gpukmeans.backends.cuda.backend import CupyBackend
 from tests.emulator import EmulatorDevice
-from tests.support.launches.common import control_words, filled, launch
+from tests.support.launches.common import filled, launch, moves_struct, struct, sum_grid
 
 
 def rows_of(n, d, density, dtype=np.float64, seed=0, *, whole=False):
@@ -29,9 +29,10 @@ def load(X, weight=None, device=None, *, sums=True):
     return CupyBackend(device or EmulatorDevice()).load(X, weight, sums=sums)
 
 
-def uploaded(device, X):
-    """The arrays of X as the kernels take them."""
-    return [device.upload(a) for a in (X.indptr.astype(np.int64), X.indices.astype(np.int32), X.data)]
+def sparse_rows(device, X):
+    """X as the kernels take it."""
+    indptr, indices, data = (device.upload(a) for a in (X.indptr.astype(np.int64), X.indices.astype(np.int32), X.data))
+    return struct(device, "SparseRows", {"ROW": X.dtype}, indptr=indptr, indices=indices, data=data)
 
 
 def halfway(n, d, dtype=np.float64, seed=0, density=0.5):
@@ -60,10 +61,13 @@ def move(device, X, weight, old, new, k, grid, weight_grid, *, blocks=3, **words
         tuning.sparse_move_constants(X.dtype, limbs, weight is not None),
         blocks,
         256,
-        *(*uploaded(device, X), None if weight is None else device.upload(weight), device.upload(grid.scale)),
-        *(np.float64(2.0**grid.bits), np.float64(weight_grid.scale[0]), np.float64(2.0**weight_grid.bits)),
-        *(np.int32(k), np.int32(d), *(device.upload(table) for table in lists), device.upload(new)),
-        *(sums, weight_sums, device.upload(control_words(**{"N_MOVED": len(listed), **words}))),
+        *(
+            sparse_rows(device, X),
+            None if weight is None else device.upload(weight),
+            sum_grid(device, grid, weight_grid),
+        ),
+        moves_struct(device, new, *lists, **{"N_MOVED": len(listed), **words}),
+        struct(device, "Sums", sums=sums, weights=weight_sums, k=k, d=d),
     )
     sums, weight_sums = device.download(sums), device.download(weight_sums)
     assert not sums[grid.n_limbs :].any()
@@ -80,7 +84,7 @@ def row_distance(device, X, C, labels, weight=None):
     n, d = X.shape
     distances, largest = device.empty(n, np.float64), filled(device, 1, np.float64)
     weights = None if weight is None else device.upload(weight)
-    args = (*uploaded(device, X), device.upload(C), device.upload(labels), weights, np.int64(n), np.int32(d))
+    args = (sparse_rows(device, X), device.upload(C), device.upload(labels), weights, np.int64(n), np.int32(d))
     constants = tuning.row_center_constants(X.dtype)
     launch(device, "sparse_row_distance", constants, 3, 256, *args, distances, largest)
     return device.download(distances), float(device.download(largest)[0])
@@ -88,7 +92,7 @@ def row_distance(device, X, C, labels, weight=None):
 
 def lookup(device, X, rows, width):
     table = filled(device, (X.shape[1], width), X.dtype)
-    args = (*uploaded(device, X), device.upload(np.asarray(rows, np.int32)), np.int32(len(rows)), np.int32(width))
+    args = (sparse_rows(device, X), device.upload(np.asarray(rows, np.int32)), np.int32(len(rows)), np.int32(width))
     launch(device, "sparse_lookup", tuning.row_constants(X.dtype), 1, 256, *args, table)
     return device.download(table)
 

@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from gpukmeans.backends.cuda.device import nvrtc
 from gpukmeans.backends.cuda.device.seam import Shape, error_sentence
 from gpukmeans.backends.cuda.device.stage import CupyStage
+from gpukmeans.backends.cuda.device.structs import Struct
 from gpukmeans.callers import warn_caller
 
 #: Host arrays up to this size are copied by the driver before a copy to the device returns (CUDA's API synchronization
@@ -20,6 +21,7 @@ from gpukmeans.callers import warn_caller
 STAGED_BYTES = 1 << 16
 #: Dynamic shared memory that a launch may have without the kernel's attribute being raised.
 PLAIN_SHARED_BYTES = 48 * 1024
+_NULL = np.uint64(0)
 
 
 class CupyDevice:
@@ -116,7 +118,7 @@ class CupyDevice:
 
         def launch(grid: Shape, block: Shape, args: Sequence[Any], shared_mem: int = 0) -> None:
             nonlocal granted
-            values = tuple(np.uint64(0) if arg is None else arg for arg in args)
+            values = tuple(arg.packed if isinstance(arg, Struct) else _NULL if arg is None else arg for arg in args)
             with self._device, self._stream:
                 if shared_mem > granted:
                     function.max_dynamic_shared_size_bytes = granted = shared_mem

@@ -69,8 +69,8 @@ class Device(Protocol):
     def kernel(self, file: str, name: str, constants: Mapping[str, int | str]) -> Callable[..., None]:
         """The compiled kernel `name` of kernels/<file>.cu: call it with (grid, block, args, shared_mem=0).
 
-        args are device arrays, NumPy scalars of exactly the parameter's type, or None for a null pointer; shared_mem
-        are the bytes of dynamic shared memory, up to `shared_bytes`.
+        args are device arrays, `structs.Struct`, NumPy scalars of exactly the parameter's type, or None for a null
+        pointer; shared_mem are the bytes of dynamic shared memory, up to `shared_bytes`.
         """
 
     def record(self, launches: Callable[[], None]) -> Callable[[], None]:

@@ -9,6 +9,10 @@ that rounding leaves open; the engine takes this step exactly and calls `Rows.pl
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from gpukmeans.arrays.types import F64, I64
@@ -64,6 +68,7 @@ class _Plusplus:
             self._state = self._device.upload(np.tile(np.array([self._n_given, 0, 0, 0], np.int32), (n_runs, 1)))
             self._reach = self._device.empty((n_runs, k), np.float64) if k >= tuning.SEEDS_TO_SKIP else None
         potentials.add(self._seeds, 0, self._n_given)
+        self._launches = self._launches_of_a_seed()
 
     def drawn(self) -> Drawn:
         """Launch all steps and download once; after an open decision, download after 8 steps, 16 more, 32 more, ..."""
@@ -83,52 +88,59 @@ class _Plusplus:
 
     def _one_seed(self) -> None:
         """Launch what draws one further seed of each run that has not stopped; the arguments are always the same."""
-        self._locate()
+        for launch in self._launches:
+            launch()
+
+    def _launches_of_a_seed(self) -> list[Callable[[], None]]:
+        table, potentials, struct = self._table, self._potentials, self._table.struct
+        rows, weights, row = table.rows, table.weights, tuning.row_constants(table.dtype)
+        progress = struct("Progress", state=self._state, n_clusters=self._k)
+        trials = struct("Trials", candidates=self._candidates, n_trials=self._n_trials)
+        found: list[Callable[[], None]] = []
+
+        def add(name: str, constants: tuning.Constants, blocks: int, block: int, *args: Any) -> None:
+            launch_grid = (blocks, *potentials.shared)
+            found.append(functools.partial(self._launch, name, constants, launch_grid, block, args))
+
+        draws = struct("Draws", draws=self._draws, n_steps=self._n_steps, n_given=self._n_given)
+        potential = struct("BlockSums", sums=potentials.sums, n_blocks=potentials.n_blocks)
+        located = potentials.located
+        radius = struct(
+            "SumRadius",
+            relative=located.relative,
+            floor=located.floor,
+            zero_floor=located.zero_floor,
+            exact=located.exact,
+        )
+        n = np.int64(table.n_samples)
+        args: tuple[Any, ...] = (potential, potentials.closest, weights, n, draws, progress, radius, self._candidates)
+        add("seed_locate", {}, self._n_trials, 256, *args)
         if self._reach is not None:
-            self._reach_out()
-        self._potentials.gain(
-            self._candidates, self._gains, wide=self._wide, progress=(self._state, self._k), reach=self._reach
+            add("seed_reach", row, -(-self._k // 8), 256, rows, self._seeds, trials, progress, self._reach)
+        reach = self._reach
+        found.append(
+            potentials.gain_launch(self._candidates, self._gains, wide=self._wide, progress=progress, reach=reach)
         )
-        self._choose()
-        self._accept()
-
-    def _locate(self) -> None:
-        table, potentials, located = self._table, self._potentials, self._potentials.located
+        choice = self._choice
+        radii = struct(
+            "GainRadius",
+            per_far=choice.per_far,
+            per_near=choice.per_near,
+            floor=choice.floor,
+            zero_floor=choice.zero_floor,
+        )
+        lost = struct("BlockSums", sums=self._gains, n_blocks=potentials.n_blocks)
+        add("seed_choose", row, 1, 1024, rows, trials, lost, radii, progress, self._seeds)
+        gains = struct("Gains", near=potentials.near, sums=self._gains)
         args = (
-            *(potentials.sums, potentials.closest, table.weights),
-            *(self._draws, np.int32(self._n_steps), np.int32(self._n_given), self._state, np.int32(self._k)),
-            *(np.int64(table.n_samples), np.int32(potentials.n_blocks)),
-            *(np.float64(located.relative), np.float64(located.floor), np.float64(located.zero_floor)),
-            *(np.int32(located.exact), self._candidates),
+            rows,
+            weights,
+            self._seeds,
+            progress,
+            gains,
+            np.int32(self._n_trials),
+            potentials.so_far,
+            potentials.sums,
         )
-        self._launch("seed_locate", {}, (self._n_trials, *potentials.shared), 256, args)
-
-    def _reach_out(self) -> None:
-        table = self._table
-        args = (
-            *(table.X, self._seeds, self._candidates, np.int32(self._n_trials)),
-            *(self._state, np.int32(self._k), np.int64(table.n_samples), np.int32(table.n_features), self._reach),
-        )
-        launch_grid = (-(-self._k // 8), *self._potentials.shared)
-        self._launch("seed_reach", tuning.row_constants(table.dtype), launch_grid, 256, args)
-
-    def _choose(self) -> None:
-        table, potentials, radius = self._table, self._potentials, self._choice
-        args = (
-            *(table.X, self._candidates, np.int32(self._n_trials), self._gains),
-            *(np.int32(potentials.n_blocks), np.int64(table.n_samples), np.int32(table.n_features)),
-            *(np.float64(radius.per_far), np.float64(radius.per_near)),
-            *(np.float64(radius.floor), np.float64(radius.zero_floor)),
-            *(np.int32(self._k), self._seeds, self._state),
-        )
-        self._launch("seed_choose", tuning.row_constants(table.dtype), (1, *potentials.shared), 1024, args)
-
-    def _accept(self) -> None:
-        table, potentials = self._table, self._potentials
-        args = (
-            *(table.X, table.weights, self._seeds, self._state, np.int32(self._k)),
-            *(potentials.near, self._gains, np.int32(self._n_trials)),
-            *(np.int64(table.n_samples), np.int32(table.n_features)),
-            *(potentials.closest, potentials.owners, potentials.sums),
-        )
-        self._launch("seed_accept", potentials.kept_constants(), (potentials.n_blocks, *potentials.shared), 256, args)
+        add("seed_accept", potentials.kept_constants(), potentials.n_blocks, 256, *args)
+        return found

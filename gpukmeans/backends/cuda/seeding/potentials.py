@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from gpukmeans.backends.cuda import tuning
 from gpukmeans.backends.cuda.device.seam import explained_memory_errors
+from gpukmeans.backends.cuda.device.structs import Struct
 from gpukmeans.backends.cuda.table import CupyDenseTable
 from gpukmeans.certificates.rounding import LARGEST_NORM32
 from gpukmeans.certificates.seeds import SKIP_FACTOR, SKIP_FLOOR, SeedRadii
@@ -42,6 +45,7 @@ class Potentials:
             self.owners = self.device.empty(n_runs * n, np.int32)
             self.near = self.device.empty(n_runs * n, np.uint16)
             self.sums = self.device.empty((n_runs, self.n_blocks), np.float64)
+        self.so_far = table.struct("Closest", closest=self.closest, owners=self.owners)
         # Larger than any distance between two rows: 0x7f7f... is 1.4e306, and distances are below d * 2**962.
         self.device.fill(self.closest, 0x7F)
         weight = table.host_weight
@@ -56,17 +60,18 @@ class Potentials:
 
     def add(self, seeds: Any, first: int, count: int) -> None:
         """Make rows seeds: `count` columns of the device array `seeds`, (n_runs, n_listed), from column `first` on."""
-        table, n, d = self._table, self._table.n_samples, self._table.n_features
+        table, screened = self._table, np.int32(not self.wide_gains())
         constants, launch_grid = self.kept_constants(), (self.n_blocks, *self.shared)
-        screen = self.radii.of_gain(self.chosen_roundings, wide=False)
-        screened = (np.int32(not self.wide_gains()), np.float64(screen.shrink), np.float64(screen.margin))
+        near_test = self._near_test(wide=False)
         for part in parts_of(count, tuning.SEEDS_TOGETHER):
-            args = (
-                *(table.X, table.weights, seeds, np.int32(seeds.shape[1])),
-                *(np.int32(first + part.start), np.int32(part.stop - part.start), np.int64(n), np.int32(d)),
-                *(*screened, self.closest, self.owners, self.sums),
-            )
+            some = {"first": first + part.start, "count": part.stop - part.start}
+            listed = table.struct("Listed", seeds=seeds, n_listed=seeds.shape[1], **some)
+            args = (table.rows, table.weights, listed, screened, near_test, self.so_far, self.sums)
             self.launch("seed_add", constants, launch_grid, 256, args)
+
+    def _near_test(self, *, wide: bool) -> Struct:
+        radius = self.radii.of_gain(self.chosen_roundings, wide=wide)
+        return self._table.struct("NearTest", shrink=radius.shrink, margin=radius.margin)
 
     def kept_constants(self) -> tuning.Constants:
         """Constants of kernels that compute the distances in `closest`."""
@@ -83,21 +88,22 @@ class Potentials:
             return not radii.exact_in_float32
         return table.largest * math.sqrt(table.n_features) >= LARGEST_NORM32
 
-    def gain(self, candidates: Any, sums: Any, *, wide: bool, progress: tuple[Any, int] | None, reach: Any) -> None:
-        """By how much each candidate would lower the sum of each block of rows: kernels/seed_gain.cu.
+    def gain_launch(
+        self, candidates: Any, sums: Any, *, wide: bool, progress: Struct | None = None, reach: Any = None
+    ) -> Callable[[], None]:
+        """Launches that find by how much each candidate would lower the sum of each block: kernels/seed_gain.cu.
 
-        `candidates` is (n_runs, n_trials), `sums` (n_runs, 2, n_trials, n_blocks), `progress` the runs' state and
-        n_clusters, `reach` (n_runs, n_clusters) or None.
+        `candidates` is (n_runs, n_trials), `sums` (n_runs, 2, n_trials, n_blocks), `progress` how far the runs are,
+        `reach` (n_runs, n_clusters) or None.
         """
-        table, n, d = self._table, self._table.n_samples, self._table.n_features
-        n_trials = candidates.shape[1]
-        radius = self.radii.of_gain(self.chosen_roundings, wide=wide)
-        state, n_clusters = progress or (None, 0)
+        table, struct, n_trials = self._table, self._table.struct, candidates.shape[1]
         args = (
-            *(table.X, self.closest, self.owners, table.weights, reach, candidates, np.int32(n_trials)),
-            *(state, np.int32(n_clusters), np.int64(n), np.int32(d)),
-            *(np.float64(radius.shrink), np.float64(radius.margin)),
-            *(np.float64(SKIP_FACTOR), np.float64(SKIP_FLOOR), self.near, sums),
+            *(table.rows, table.weights, self.so_far),
+            struct("Trials", candidates=candidates, n_trials=n_trials),
+            progress or struct("Progress", state=None, n_clusters=0),
+            struct("Skip", reach=reach, factor=SKIP_FACTOR, floor=SKIP_FLOOR),
+            self._near_test(wide=wide),
+            struct("Gains", near=self.near, sums=sums),
         )
-        constants = tuning.gain_constants(table.dtype, d, table.aligned, n_trials, wide=wide)
-        self.launch("seed_gain", constants, (self.n_blocks, *self.shared), 256, args)
+        constants = tuning.gain_constants(table.dtype, table.n_features, table.aligned, n_trials, wide=wide)
+        return functools.partial(self.launch, "seed_gain", constants, (self.n_blocks, *self.shared), 256, args)

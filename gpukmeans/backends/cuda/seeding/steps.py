@@ -86,7 +86,7 @@ class CupySeeding(DeviceSeeding):
         for part in parts_of(len(candidates), tuning.MOST_TRIALS):
             some = self._upload(candidates[part])
             gains = self._device.empty((1, 2, some.shape[1], potentials.n_blocks), np.float64)
-            potentials.gain(some, gains, wide=self._wide, progress=None, reach=None)
+            potentials.gain_launch(some, gains, wide=self._wide)()
             found.append(self._device.download(gains)[0].sum(axis=2))
         far, near = np.concatenate(found, axis=1)
         radius = self._gain

@@ -66,13 +66,12 @@ class CupySparseSeeding(DeviceSeeding):
         """Sums over the blocks, (2, n_values, n_blocks), by `SPARSE_TOGETHER` seeds or candidates at most."""
         table, count = self._table, len(indices)
         some = self._device.upload(np.asarray(indices, np.int32))
-        stored = (table.indptr, table.indices, table.data)
         self._device.fill(self._lookup, 0)
         width = tuning.SPARSE_TOGETHER
-        args: tuple[Any, ...] = (*stored, some, np.int32(count), np.int32(width), self._lookup)
+        args: tuple[Any, ...] = (table.rows, some, np.int32(count), np.int32(width), self._lookup)
         table.launch("sparse_lookup", tuning.row_constants(table.dtype), 1, 256, args)
         sums = self._device.empty((2, 1 if keep else count, self._n_blocks), np.float64)
-        args = (*stored, table.squares, table.weights, some, np.int32(count), self._lookup)
-        args = (*args, np.int64(table.n_samples), self._closest, sums)
+        others = table.struct("Others", rows=some, table=self._lookup, count=count)
+        args = (table.rows, table.squares, table.weights, others, np.int64(table.n_samples), self._closest, sums)
         table.launch("sparse_seed", tuning.sparse_seed_constants(table.dtype, keep=keep), self._n_blocks, 256, args)
         return sums

@@ -61,7 +61,8 @@ class CupySparseTable(CupyTable):
         The rows on the host.
     screen : SparseRowScreen
         What the host needs to screen rows that the device leaves open.
-    indptr, indices, data : device arrays of shape (n_samples + 1,), int64, (n_entries,), int32, and (n_entries,)
+    rows : Struct
+        The entries as kernels take them, ``SparseRows`` of kernels/rows.cuh.
     squares, norms : device arrays of shape (n_samples,), float64
         |x|^2, and upper bounds of |x| times `half_scale`.
     """
@@ -105,10 +106,14 @@ class CupySparseTable(CupyTable):
     def _upload(self) -> None:
         device, host = self.device, self.host
         X = host.X
-        self.indptr = device.upload(X.indptr.astype(np.int64))
         # An empty array has no address.
-        self.indices = device.upload(X.indices.astype(np.int32) if host.size else np.zeros(1, np.int32))
-        self.data = device.upload(X.data if host.size else np.zeros(1, host.dtype))
+        indices, data = (X.indices, X.data) if host.size else (np.zeros(1, np.int32), np.zeros(1, host.dtype))
+        self.rows = self.struct(
+            "SparseRows",
+            indptr=device.upload(X.indptr.astype(np.int64)),
+            indices=device.upload(indices.astype(np.int32)),
+            data=device.upload(data),
+        )
         self.screen = SparseRowScreen(host)
         self.squares = device.upload(self.screen.squares)
         norms = self.screen.norms
@@ -119,7 +124,7 @@ class CupySparseTable(CupyTable):
 
     def _share(self, other: CupySparseTable) -> None:
         """Take from a table of the same rows what does not depend on weights."""
-        self.indptr, self.indices, self.data = other.indptr, other.indices, other.data
+        self.rows = other.rows
         self.screen, self.squares, self.norms = other.screen, other.squares, other.norms
         self.half_scale, self.largest_integer = other.half_scale, other.largest_integer
 

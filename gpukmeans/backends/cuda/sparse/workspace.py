@@ -25,17 +25,29 @@ class SparseCenters:
         self._table, self._k, self._exact = table, n_clusters, exact
         self.n_padded = -(-n_clusters // PADDING) * PADDING
 
-    def launch(self, work: Workspace) -> None:
-        """See `Screen.launch`; for a single run."""
-        table, n = self._table, self._table.n_samples
-        args = (
-            *(table.indptr, table.indices, table.data, table.norms, np.float64(table.half_scale)),
-            *(work.half_centers, work.half_squares, work.drift, work.facts),
-            *(np.int32(n), np.int32(self._k), np.int32(self.n_padded), np.int32(self._exact)),
-            *(work.labels, work.limits, work.moved_rows, work.moved_from, work.open_rows, work.control),
+    def bind(self, work: Workspace) -> None:
+        """See `Screen.bind`; for a single run."""
+        table = self._table
+        centers = table.struct(
+            "ColumnCenters",
+            columns=work.half_centers,
+            half_squares=work.half_squares,
+            facts=work.facts,
+            k=self._k,
+            n_padded=self.n_padded,
         )
+        limits = table.struct("Limits", drift_so_far=work.drift, limits=work.limits, n=table.n_samples)
+        self._args = (
+            *(table.rows, table.norms, np.float64(table.half_scale), centers, limits),
+            *(np.int32(self._exact), work.moves, work.open_rows),
+        )
+
+    def launch(self) -> None:
+        """See `Screen.launch`."""
+        table = self._table
         constants = tuning.sparse_nearest_constants(table.dtype, self._k)
-        table.launch("sparse_nearest", constants, -(-n // tuning.SPARSE_ROWS), tuning.SPARSE_ROWS, args)
+        blocks = -(-table.n_samples // tuning.SPARSE_ROWS)
+        table.launch("sparse_nearest", constants, blocks, tuning.SPARSE_ROWS, self._args)
 
 
 class SparseWorkspace(Workspace):
@@ -63,13 +75,8 @@ class SparseWorkspace(Workspace):
         return square + 4.0 * UNIT64
 
     def launch_move(self) -> None:
-        table, grid, weights = self._table, self.need_grid(), self.weight_grid
-        args = (
-            *(table.indptr, table.indices, table.data, table.weights, table.facts.scale, np.float64(2.0**grid.bits)),
-            *(np.float64(weights.scale[0]), np.float64(2.0**weights.bits)),
-            *(np.int32(self.n_clusters), np.int32(table.n_features)),
-            *(self.moved_rows, self.moved_from, self.labels, self.sums, self.weights, self.control),
-        )
+        table = self._table
+        args = (table.rows, table.weights, self._sum_grid, self.moves, self._sums_of_clusters)
         constants = tuning.sparse_move_constants(table.dtype, self.n_limbs, table.weights is not None)
         table.launch("sparse_move_sums", constants, tuning.stride_blocks(table.n_samples, 8), 256, args)
 
@@ -78,7 +85,7 @@ class SparseWorkspace(Workspace):
         largest = self._device.empty(1, np.float64)
         self._device.fill(largest, 0)
         args = (
-            *(table.indptr, table.indices, table.data, centers, self.labels, weights),
+            *(table.rows, centers, self.labels, weights),
             *(np.int64(table.n_samples), np.int32(table.n_features), distances, largest),
         )
         constants = tuning.row_center_constants(table.dtype)
