@@ -323,7 +323,7 @@ FAULTS = {
     "groups go no further": (check_counts, "drift_so_far[k + tid] + most", "most"),
     "groups are not waited for": (check_counts, "__syncthreads();  // every thread's is there", ""),
     "only the last centers of a thread count": (check_counts, "farthest = fmaxf(farthest, step);", "farthest = step;"),
-    "runs share their drift": (check_counts, "run * (k + n_groups)", "run * k"),
+    "runs share their drift": (check_counts, "run * (k + next.n_groups)", "run * k"),
     "others' drift is counted twice": (check_counts, "n_groups ? 0.0 : sqrt(", "false ? 0.0 : sqrt("),
 }
 

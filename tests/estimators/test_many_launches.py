@@ -13,6 +13,7 @@ from gpukmeans.backends.cuda.backend import CupyBackend
 from tests.emulator import EmulatorDevice, EmulatorError
 from tests.emulator.testing import skip_without_compiler
 from tests.support.launches.common import DTYPES, watched
+from tests.support.launches.faults import assert_planted
 from tests.support.many_problems import assert_same, differs, one_by_one, problems, weights_of
 
 
@@ -96,12 +97,13 @@ def test_which_problems_go_together():
         ("means.unit + (long long)problem_index() * d;", "means.unit;"),
         ("weights[first + i] : 1.0", "weights[i] : 1.0"),
         ("int(blockIdx.z * gridDim.y + blockIdx.y)", "int(blockIdx.z + gridDim.z * blockIdx.y)"),
-        ("  X += problem * n * d;\n  if (weights) weights += problem * n;\n  C += run", "  C += run"),
+        ("rows.X + problem * n * d;\n  if (weights) weights += problem * n;\n  C += run", "rows.X;\n  C += run"),
         ("moves.labels + (long long)(run - problem) * n,", "moves.labels + (long long)run * n,"),
         ("record.tolerance[run]", "record.tolerance[0]"),
     ],
 )
 def test_a_wrong_stride_is_seen(good, bad):
+    assert_planted({"a wrong stride": (None, good, bad)})
     X, weights = problems(np.uint8, 3, 140, 5, seed=2).astype(np.float32), weights_of(3, 140)
     X = X * 1.5 ** np.arange(3, dtype=np.float32)[:, None, None] + X[::-1] / 7
     device = watched(faults=[(good, bad)])

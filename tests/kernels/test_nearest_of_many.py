@@ -250,7 +250,7 @@ FAULTS = {
         "own_second",
     ),
     "a block finishes before others have put theirs": (run_parts, "< n_parts - 1)) break;", "< 0)) break;"),
-    "parts are not cleared": (run_parts, "atomicExch(part_seconds + row0 + i, 0u)", "part_seconds[row0 + i]"),
+    "parts are not cleared": (run_parts, "atomicExch(parts.seconds + row0 + i, 0u)", "parts.seconds[row0 + i]"),
     "a chunk is read before it has landed": (run_all, "await_copies<STAGES - 2>();", ""),
     "a chunk is read before others have copied": (run_all, "__syncthreads();  // the chunk is complete", "//"),
     "a stage is overwritten in use": (run_all, "(ring.stage + STAGES - 1) % STAGES", "ring.stage"),
@@ -297,7 +297,7 @@ FAULTS = {
         "__any_sync(EVERY_LANE, most > bar + 1e30f)",
     ),
     "candidates lie above the best": (run_all, "__fmaf_rd(-2.0f, radius,", "__fmaf_rd(-0.5f, radius,"),
-    "parts of the centers overlap": (run_parts, "n_center_tiles * part / n_parts", "n_center_tiles * 0 / n_parts"),
+    "parts of the centers overlap": (run_parts, "n_tiles * part / n_parts", "n_tiles * 0 / n_parts"),
     "candidates are not put in order": (run_all, "own[rank] = candidate;", "own[0] = candidate;"),
     "every row may be certain": (
         run_all,

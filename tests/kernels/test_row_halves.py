@@ -231,7 +231,7 @@ FAULTS = {
         "widen(X[s * n / n_sample * d + own]);",
         "widen(X[(s / 2) * n / n_sample * d + own]);",
     ),
-    "rows that stay are listed": (run_settle, "const bool is_new = from != label;", "const bool is_new = true;"),
+    "rows that stay are listed": (run_settle, "const bool is_new = old != label;", "const bool is_new = true;"),
 }
 
 
