@@ -21,13 +21,15 @@ struct BFloat16 {
   unsigned short bits;
 };
 
-/* An array that a launch only reads: a field of a struct that kernels take by value.  Loads take the read-only path, which the
- * compiler finds by itself for `const __restrict__` parameters, but not for fields. */
+// A load of what no thread writes during the launch.
 template <typename T>
 static __device__ __forceinline__ T read_only(const T* address) { return __ldg(address); }
 static __device__ __forceinline__ Half read_only(const Half* address) { return {__ldg(&address->bits)}; }
 static __device__ __forceinline__ BFloat16 read_only(const BFloat16* address) { return {__ldg(&address->bits)}; }
 
+/* An array that a launch only reads, as a field of a struct that kernels take by value.  The compiler finds the read-only path
+ * by itself for `const __restrict__` parameters, but not for fields.  `vector` takes the ordinary one: the intrinsic for
+ * vectors is inline assembly, which leaves no offsets to the load. */
 template <typename T>
 struct In {
   const T* at;

@@ -8,8 +8,9 @@
  *   if `exact` is 0, uncertified rows take the best screened label, provided the scores are not NaN  (control[N_UNCERTAIN])
  *   Rows whose label changes are listed                                                             (control[N_MOVED])
  *
- * operands IN, centers IN (half_squares (8 TILES)): screen.cuh | stored IN: float64.cuh | limits: drift_so_far IN, limits INOUT:
- * limits.cuh | moves: labels INOUT, lists OUT, control INOUT: moves.cuh | open_rows (n) i32 OUT    all C-contiguous
+ * operands IN, centers IN (half_squares (8 TILES)): screen.cuh | stored centers IN: float64.cuh | limits: drift_so_far IN,
+ * limits INOUT: limits.cuh | moves: labels INOUT, lists OUT, control INOUT: moves.cuh | open_rows (n) i32 OUT
+ *                                                                                                 all C-contiguous
  * Several runs (blockIdx.y) of several problems (blockIdx.z): X, norms, rests, scales and offsets hold one problem after
  * another, all else one run after another.  Lists number the rows through all problems.
  * A warp owns 32 rows; those that are not skipped go 16 at a time straight from memory into the registers of the tensor

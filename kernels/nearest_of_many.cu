@@ -12,8 +12,8 @@
  *   lowers[i, g]  the bound of the centers of group g; in the group of the label that of all centers but the label
  *
  * operands IN, centers IN (half_squares (k rounded up to BN)), undecided OUT (counts 0): screen.cuh | limits: drift_so_far,
- * active_rows IN, uppers, lowers OUT: limits.cuh | moves: labels INOUT, lists OUT, control INOUT: moves.cuh | undecided_best (n) f32 OUT |
- * parts INOUT: below                                                                                   all C-contiguous
+ * active_rows IN, uppers, lowers OUT: limits.cuh | moves: labels INOUT, lists OUT, control INOUT: moves.cuh |
+ * undecided_best (n) f32 OUT, of the rows listed | parts INOUT: below                                  all C-contiguous
  * A block owns BM listed rows and walks all centers BN at a time (score_tiles.cuh); what it keeps of a row's scores are the
  * two best, in shared memory.  A score is compared with the second best so far, and looked at again only where it is not
  * below.  Blocks stay and take every grid-th tile of rows; where there are fewer tiles than half the blocks, blocks share a

@@ -4,9 +4,9 @@
  *   not decided: listed in open_rows for the host                                                   (control[N_OPEN])
  *   Rows whose label changes are listed                                                             (control[N_MOVED])
  *
- * X (n,d) ROW IN | centers IN (half_squares (k)), undecided IN: screen.cuh | stored IN: float64.cuh | candidates (n_slots, SLOTS)
- * i32 IN: candidates.cu; of other rows, of more than SLOTS candidates and of none, every living center is one | moves: labels
- * INOUT, lists OUT, control INOUT: moves.cuh | open_rows (n) i32 OUT                              all C-contiguous
+ * X (n,d) ROW IN | centers IN (half_squares (k)), undecided IN: screen.cuh | stored centers IN: float64.cuh | candidates
+ * (n_slots, SLOTS) i32 IN: candidates.cu; of other rows, of more than SLOTS candidates and of none, every living center is one |
+ * moves: labels INOUT, lists OUT, control INOUT: moves.cuh | open_rows (n) i32 OUT                all C-contiguous
  * A warp owns an undecided row and puts its candidates in order; grid-stride over a count that is read on the device, so the
  * host need not wait for it.
  * Launch grid any, block 128.   Traffic: d row elements an undecided row, and d center elements a candidate from the

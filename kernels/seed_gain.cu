@@ -9,8 +9,8 @@
  * A row is not read where it equals a seed, or where the candidates are so far from its own seed that the triangle
  * inequality rules them out: reach[owners[i]] >= factor * closest[i] + floor (certificates/seeds.py: separated).
  *
- * rows IN: rows.cuh | weights (n) f64 IN or null (1) | seeds, trials IN, gains OUT: seeding.cuh | progress: state IN or null (go
- * on) | skip IN: below                                                            all C-contiguous
+ * rows IN: rows.cuh | weights (n) f64 IN or null (1) | seeds, trials IN, progress: state IN or null (go on), test IN, gains
+ * OUT: seeding.cuh | skip IN: below                                               all C-contiguous
  * Several problems (blockIdx.z), n_runs of each: X and weights hold one problem after another, all else one run.
  * A block owns 256 rows of one run, a warp 32 of them.  LANES lanes share a row, TOGETHER candidates at a time, whose
  * rows are read where they lie (from cache).  Nothing is done where the host must settle a draw first.

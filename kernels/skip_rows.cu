@@ -78,5 +78,6 @@ skip_rows(const int* __restrict__ labels, int n, int k, const __grid_constant__ 
 #pragma unroll
   for (int e = 0; e < EACH; ++e)
     if (active[e] >> lane & 1)
-      limits.active_rows[places[e * WARPS + warp] + __popc(active[e] & ((1u << lane) - 1))] = int(first + e * THREADS + threadIdx.x);
+      limits.active_rows[places[e * WARPS + warp] + __popc(active[e] & ((1u << lane) - 1))] =
+          int(first + e * THREADS + threadIdx.x);
 }

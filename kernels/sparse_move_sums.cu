@@ -1,6 +1,6 @@
 /* sparse_move_sums.cu -- the exact sums and weights follow the rows in CSR whose label changed.
  *
- *   for every listed row i, now with labels[i], before with an old label `from` (or with none, < 0), and every stored entry (i, f):
+ *   for every listed row i, now with labels[i], before with an old label `from` (or with none, < 0), and every entry (i, f):
  *     sums[l, from, f] -= limb_l(y_if),   sums[l, to, f] += limb_l(y_if),   and the same for the weights, once a row
  *   y_if = x_if * weights[i] (one rounding), limbs as in exact/sums.py: Grid.limbs; those of zero are zero
  *

@@ -3,8 +3,8 @@
  *   distances[i] = w_i * sum_f (x_if - c_label(i),f)^2     float64, warp order over all columns; the weight multiplies once
  *   largest      = max_i distances[i]
  *
- * rows IN: rows.cuh | C (k,d) CENTER IN | labels (n) i32 IN, >= 0 | weights (n) f64 IN or null (w_i = 1) | distances (n) f64 OUT |
- * largest (1) f64 INOUT, 0 before
+ * rows IN: rows.cuh | C (k,d) CENTER IN | labels (n) i32 IN, >= 0 | weights (n) f64 IN or null (w_i = 1) |
+ * distances (n) f64 OUT | largest (1) f64 INOUT, 0 before
  *                                                                                 all C-contiguous
  * A warp owns a row; grid-stride over the rows.  COLUMNS columns of it at a time lie dense in shared memory, where the lanes
  * go through them as row_distance.cu does.

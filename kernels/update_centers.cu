@@ -13,9 +13,9 @@
  *   drift_so_far     how far centers have drifted                          (drift.cuh)
  *   history, control the record of the iteration, and whether to go on     (stopping.cuh)
  *
- * sums IN: sums.cuh | means IN: means.cuh | scales (SCALE_WORDS) f64 IN | centers: C INOUT, previous OUT, copies: offsets IN, all
- * else OUT: below | next: measures, facts OUT, drift_so_far INOUT: score_facts.cuh | table INOUT, of which only the hashes of this
- * EPOCH count: equal_centers.cuh | record: tolerance IN, history OUT at control[N_DONE], control INOUT: stopping.cuh
+ * sums IN: sums.cuh | means IN: means.cuh | scales (SCALE_WORDS) f64 IN | centers: C INOUT, previous OUT, copies: offsets IN,
+ * all else OUT: below | next: measures, facts OUT, drift_so_far INOUT: score_facts.cuh | table INOUT, of which only the hashes
+ * of this EPOCH count: equal_centers.cuh | record: tolerance IN, history OUT at control[N_DONE], control INOUT: stopping.cuh
  *                                                                                                      all C-contiguous
  * Several runs (blockIdx.y) of several problems (blockIdx.z): unit, scales and offsets hold one problem after another, all else
  * one run after another.
