@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Integral
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, validate_params
 
+from gpukmeans.arrays.sparse import scipy_rows
 from gpukmeans.backends.protocol import Backend
 from gpukmeans.engine.seeding import draws, plusplus
 from gpukmeans.estimators.base import BACKEND_CONSTRAINT
@@ -114,7 +115,7 @@ def kmeans_plusplus(
     state = check_random_state(random_state)
     indices = plusplus.kmeans_plusplus(rows, n_clusters, state, p, weight, n_local_trials)
     if given.form == "csr":  # in its own dtype, like a NumPy array
-        centers = cast(Any, X).tocsr()[indices].toarray()
+        centers = scipy_rows(X).tocsr()[indices].toarray()
     else:
         centers = X[indices] if isinstance(X, np.ndarray) else rows.take(indices)
     return given.give(centers), given.give(indices)

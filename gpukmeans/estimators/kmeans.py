@@ -116,10 +116,11 @@ class KMeans(BaseKMeans):
     Values up to 2**480 in magnitude.  Cluster sums are exact to 2**-72 of each feature's largest magnitude (for
     more than 2**26 rows a little less).
 
-    Sparse rows (SciPy's CSR matrices and arrays; other formats are converted to CSR) end in the bits of the dense rows,
-    which are never built, on the CPU and on the GPU.  They are float32 or float64 (integers are converted) and lie
-    on the host when they are given.  A callable `init` gets the CSR itself, not centered, as scikit-learn gives it.
-    Centers are dense, and "k-means||" holds about ten times as many dense rows as clusters.
+    Sparse rows (SciPy's CSR matrices and arrays; other formats, and pandas frames whose columns are all sparse, are
+    converted to CSR) end in the bits of the dense rows, which are never built, on the CPU and on the GPU.  They are
+    float32 or float64 (integers are converted) and lie on the host when they are given.  A callable `init` gets the CSR
+    itself, not centered, as scikit-learn gives it.  Centers are dense, and "k-means||" holds about ten times as many
+    dense rows as clusters.
 
     S. P. Lloyd, "Least squares quantization in PCM" (1982); D. Arthur and S. Vassilvitskii, "k-means++: the advantages
     of careful seeding" (2007); scikit-learn's `KMeans` for the interface.

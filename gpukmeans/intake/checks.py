@@ -15,7 +15,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from gpukmeans.arrays.limits import refuse_values
 from gpukmeans.arrays.on_device import ROW_DTYPE_NAMES, ROW_DTYPES, DeviceInput, host_copy
-from gpukmeans.arrays.sparse import canonical, is_sparse
+from gpukmeans.arrays.sparse import canonical, is_sparse, scipy_rows
 from gpukmeans.arrays.types import F64
 from gpukmeans.backends.protocol import Backend
 from gpukmeans.threads import blocks, workers
@@ -57,15 +57,15 @@ def check_rows(
 
 def _check_sparse_rows(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
     """`check_rows` of sparse rows; other formats than CSR are converted as scikit-learn does."""
-    checked = validate_data(
-        estimator,
-        canonical(X),
-        reset=reset,
+    checked = check_array(
+        canonical(scipy_rows(X)),
         accept_sparse="csr",
         dtype=[np.float64, np.float32],
         order="C",
-        copy=False,
+        estimator=estimator,
+        input_name="X",
     )
+    validate_data(estimator, X, reset=reset, skip_check_array=True)  # n_features_in_ and feature names
     checked = canonical(checked)
     if checked.nnz:
         _check_magnitude(checked.data, "X")
