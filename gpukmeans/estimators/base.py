@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Cluster
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
+from sklearn.utils.extmath import row_norms
 from sklearn.utils.validation import check_is_fitted
 
 from gpukmeans.arrays.on_device import dtype_of
@@ -43,6 +44,22 @@ class BackendObject(HasMethods):
 
 #: The constraint on the parameter `backend`, for all estimators and functions.
 BACKEND_CONSTRAINT = [StrOptions(set(NAMES)), BackendObject()]
+
+
+#: Private methods of scikit-learn's classes that decide on results there.  Fits here call none of them, so that a
+#: subclass that overrides one is refused.
+NEVER_CALLED = (
+    "_transform",
+    "_check_test_data",
+    "_check_params_vs_input",
+    "_validate_center_shape",
+    "_kmeans_single",
+    "_mini_batch_convergence",
+    "_random_reassign",
+    "_bisect",
+    "_inertia_per_cluster",
+    "_predict_recursive",
+)
 
 
 class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
@@ -178,6 +195,12 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
 
     def _receive(self, X: ArrayLike, sample_weight: ArrayLike | None, **options: Any) -> Given:
         """The rows of a fit; `options` of `gpukmeans.intake.given.receive`."""
+        for name in NEVER_CALLED:
+            if hasattr(self, name):
+                raise TypeError(
+                    f"{type(self).__name__} has a method {name}, which scikit-learn's class calls and gpukmeans' does "
+                    "not: override a public method or `_init_centroids` instead, or give it another name."
+                )
         return receive(self, X, sample_weight, backend=self.backend, reset=True, n_clusters=self.n_clusters, **options)
 
     def _receive_again(self, X: ArrayLike, sample_weight: ArrayLike | None = None, **options: Any) -> Given:
@@ -203,7 +226,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         init_size: int | None = None,
         n_centroids: int | None = None,
     ) -> NDArray:
-        """The start of a run, for code that calls scikit-learn's private method of this name; norms are not read."""
+        """The start of a run, for code that calls or overrides scikit-learn's private method; norms are not read."""
         k = self.n_clusters if n_centroids is None else n_centroids
         if init_size is not None and init_size < X.shape[0]:
             drawn = random_state.randint(0, X.shape[0], init_size)
@@ -217,6 +240,24 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         rows = given.load(sums=False)
         load = partial(given.backend.load, sums=False)
         return rows.take(draw_rows(init, rows, k, random_state, given.sample_weight, dtype, load)).astype(dtype)
+
+    def _draws_starts(self) -> bool:
+        """Whether a subclass overrides `_init_centroids`: fits then take each start from it, as scikit-learn's do."""
+        return type(self)._init_centroids is not BaseKMeans._init_centroids
+
+    def _drawn_start(
+        self, X: Any, sample_weight: NDArray | None, init: Init, random_state: np.random.RandomState, **sizes: int
+    ) -> Any:
+        """What the `_init_centroids` of a subclass returns for these rows on the host, and their weights."""
+        weight = np.ones(X.shape[0]) if sample_weight is None else sample_weight
+        return self._init_centroids(
+            X,
+            x_squared_norms=row_norms(X, squared=True),
+            init=init,
+            random_state=random_state,
+            sample_weight=weight.astype(X.dtype),
+            **sizes,
+        )
 
     def _starts(self, n_features: int, dtype: np.dtype, default_n_init: int) -> tuple[Init, int]:
         """`init` (checked, if it holds centers) and the number of restarts; `default_n_init` for "random".

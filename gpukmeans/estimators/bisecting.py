@@ -190,7 +190,7 @@ class BisectingKMeans(BaseKMeans):
     def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> BisectingKMeans:
         given = self._receive(X, sample_weight)
         splitter = _Splitter(self, given, given.load(), check_random_state(self.random_state))
-        with nullcontext() if callable(self.init) else workers(0):
+        with nullcontext() if splitter.calls_users else workers(0):
             tree, clusters = self._grow(splitter)
 
         self._tree = tree
@@ -312,7 +312,8 @@ class _Splitter:
     random_state: np.random.RandomState
 
     def __post_init__(self) -> None:
-        if callable(self.options.init):
+        self.calls_users = callable(self.options.init) or self.options._draws_starts()
+        if self.calls_users:
             self._host = self.given.host_rows()
             # To center sparse rows would fill them.
             sparse = self.given.form == "csr"
@@ -342,9 +343,14 @@ class _Splitter:
 
     def _start(self, rows: Rows, indices: I64, weight: F64 | None) -> NDArray:
         init = self.options.init
-        if callable(init):
+        if self.calls_users:
             mean, X = self._mean, self._host[indices]
-            moved = init(X if mean is None else X - mean, 2, random_state=self.random_state)
+            X = X if mean is None else X - mean
+            if self.options._draws_starts():
+                moved = self.options._drawn_start(X, weight, init, self.random_state, n_centroids=2)
+            else:
+                assert callable(init)
+                moved = init(X, 2, random_state=self.random_state)
             centers = check_centers(moved, 2, rows.n_features, self.given.center_dtype)
             return centers if mean is None else centers + mean
         load, dtype = partial(self.given.backend.load, sums=False), self.given.center_dtype

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -20,6 +21,7 @@ from gpukmeans.engine.restarts import Init, Restarts
 from gpukmeans.engine.tolerance import scaled_tolerance
 from gpukmeans.estimators.base import BaseKMeans
 from gpukmeans.estimators.watching import Callback, watching
+from gpukmeans.intake.given import Given
 from gpukmeans.intake.kinds import ArrayKind
 
 
@@ -222,6 +224,8 @@ class KMeans(BaseKMeans):
         random_state = check_random_state(self.random_state)
         init, n_init = self._starts(given.n_features, given.center_dtype, default_n_init=10)
         self._check_algorithm()
+        if self._draws_starts():
+            init = partial(self._centered_start, given, init)
         backend, weight = given.backend, given.sample_weight
         report = FitReport(backend.describe())
         started = time.perf_counter()
@@ -252,6 +256,14 @@ class KMeans(BaseKMeans):
             )
         self._take(best, rows.n_used(best.labels, self.n_clusters), given.kind, backend, report)
         return self
+
+    def _centered_start(
+        self, given: Given, init: Init, X: Any, n_clusters: int, random_state: np.random.RandomState
+    ) -> Any:
+        """The start of a subclass for rows less their mean, from which initial centers are moved likewise."""
+        if given.form != "csr" and not callable(init) and not isinstance(init, str):
+            init = np.asarray(init) - given.host_rows().mean(axis=0, dtype=given.center_dtype)
+        return self._drawn_start(X, given.sample_weight, init, random_state)
 
     def _check_algorithm(self) -> None:
         if self.algorithm == "elkan" and self.n_clusters == 1:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from numbers import Integral, Real
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -229,7 +229,7 @@ class MiniBatchKMeans(BaseKMeans):
         random_state = check_random_state(self.random_state)
         report = FitReport(backend.describe(), dict.fromkeys(("seed", "steps", "labels"), 0.0))
         n_steps = self.max_iter * n_samples // self._batch_size
-        calls_users = callable(init) or self.callback is not None or callable(self.progress)
+        calls_users = callable(init) or self._draws_starts() or self.callback is not None or callable(self.progress)
         with (
             nullcontext() if calls_users else workers(0),  # users' code may need BLAS on all cores
             given.feed(self._batch_size) as feed,
@@ -351,6 +351,10 @@ class MiniBatchKMeans(BaseKMeans):
         init: Init,
         random_state: np.random.RandomState,
     ) -> BatchStarts:
+        def drawn(X: Any, n_clusters: int, random_state: np.random.RandomState) -> Any:
+            return self._drawn_start(X, given.sample_weight, init, random_state, init_size=self._init_size)
+
+        overridden = self._draws_starts()
         return BatchStarts(
             given.backend,
             given.n_samples,
@@ -358,11 +362,12 @@ class MiniBatchKMeans(BaseKMeans):
             given.X if given.form == "csr" else None,
             some,
             everything,
-            init,
+            drawn if overridden else init,
             self.n_clusters,
             self._init_size,
             random_state,
             given.center_dtype,
+            overridden,
         )
 
     def _keep(self, moving: MovingCenters, given: Given) -> None:

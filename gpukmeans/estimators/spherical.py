@@ -193,8 +193,8 @@ class SphericalKMeans(BaseKMeans):
         given, heading, weight, lost = found.unit, found.heading, found.unit.sample_weight, 0.0
         random_state = check_random_state(self.random_state)
         init, n_init = self._starts(given.n_features, given.center_dtype, default_n_init=10)
-        if callable(self.init):
-            init = self._directed_init
+        if callable(self.init) or self._draws_starts():
+            init = partial(self._directed_init, init, weight if heading is None or weight is None else weight[heading])
         elif not isinstance(init, str):
             init = _directed(np.asarray(init), "init")
         backend = given.backend
@@ -332,10 +332,15 @@ class SphericalKMeans(BaseKMeans):
         run.assign(move=False)
         return run, found
 
-    def _directed_init(self, X: NDArray, n_clusters: int, random_state: np.random.RandomState) -> NDArray:
-        """What a callable `init` returns, of unit length."""
-        assert callable(self.init)
-        centers = self.init(X, n_clusters, random_state=random_state)
+    def _directed_init(
+        self, init: Init, sample_weight: F64 | None, X: Any, n_clusters: int, random_state: np.random.RandomState
+    ) -> NDArray:
+        """What a callable `init`, or a subclass, returns for rows and their weights, of unit length."""
+        if self._draws_starts():
+            centers = self._drawn_start(X, sample_weight, init, random_state)
+        else:
+            assert callable(init)
+            centers = init(X, n_clusters, random_state=random_state)
         dtype = center_dtype(X.dtype)
         return _directed(check_centers(centers, n_clusters, X.shape[1], dtype), "the centers of init")
 
