@@ -22,6 +22,7 @@ from gpukmeans.arrays.on_device import dtype_of
 from gpukmeans.backends.choice import NAMES
 from gpukmeans.backends.protocol import Backend, DeviceRows, members
 from gpukmeans.callers import warn_caller
+from gpukmeans.engine.records import FitReport
 from gpukmeans.engine.restarts import Init
 from gpukmeans.engine.seeding.starts import draw_rows
 from gpukmeans.intake.checks import check_centers
@@ -92,6 +93,8 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
     cluster_centers_: Any
     labels_: Any
     backend_: str
+    fit_report_: FitReport
+    _sums_records: ClassVar[bool] = False  # whether pickles keep one record in `fit_report_`, not one an iteration
 
     def predict(self, X: ArrayLike) -> Any:
         """The index of the nearest center of each row (ties: the lowest index).
@@ -280,8 +283,19 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         return init, self._n_init
 
     def __getstate__(self) -> dict[str, Any]:
-        """For pickles: with NumPy arrays, so that they can be read on machines without a GPU or torch."""
-        return arrays_on_host(super().__getstate__())
+        """For pickles: NumPy arrays, so that they can be read on machines without a GPU or torch, and no times.
+
+        The counts of `fit_report_` are kept, its seconds are not: equal fits have equal pickles.
+        """
+        state = arrays_on_host(super().__getstate__())
+        report = state.get("fit_report_")
+        return state if report is None else state | {"fit_report_": report.kept(summed=self._sums_records)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """From a pickle."""
+        super().__setstate__(state)
+        if "fit_report_" in state:
+            self.fit_report_ = FitReport.of_kept(state["fit_report_"])
 
     def __copy__(self) -> Self:
         """A copy that shares the arrays."""

@@ -132,7 +132,7 @@ class BisectingKMeans(BaseKMeans):
 
     n_init: int
     inertia_: float
-    _tree: _Tree
+    _tree: dict[str, NDArray]
 
     def __init__(
         self,
@@ -193,12 +193,12 @@ class BisectingKMeans(BaseKMeans):
         with nullcontext() if splitter.calls_users else workers(0):
             tree, clusters = self._grow(splitter)
 
-        self._tree = tree
         self.backend_ = given.backend.name
         labels = np.empty(given.n_samples, np.int32)
         for label, cluster in enumerate(clusters):
             labels[cluster.rows] = label
             tree.label[cluster.node] = label
+        self._tree = tree.arrays()
         self.labels_ = given.give(labels)
         self.cluster_centers_ = given.give(np.stack([tree.centers[cluster.node] for cluster in clusters]))
         self._n_features_out = self.n_clusters
@@ -251,8 +251,8 @@ class BisectingKMeans(BaseKMeans):
             Or a torch tensor or CuPy array, as X is.
         """
         check_is_fitted(self)
-        tree = self._tree
-        if not tree.children:
+        centers, first_child, label = (self._tree[name] for name in ("centers", "first_child", "label"))
+        if len(label) == 1:
             return super().predict(X)
         given = self._receive_again(X)
         rows = given.load(sums=False)
@@ -260,15 +260,15 @@ class BisectingKMeans(BaseKMeans):
         waiting = [(0, np.arange(rows.n_samples))]
         while waiting:
             node, some = waiting.pop()
-            if node in tree.label:
-                labels[some] = tree.label[node]
+            if label[node] >= 0:
+                labels[some] = label[node]
             elif len(some):
-                pair = tree.children[node]
+                first = int(first_child[node])
                 part = rows if len(some) == rows.n_samples else rows.subset(some, sums=False)
-                run = part.start(np.stack([tree.centers[child] for child in pair]), precision=self.precision)
+                run = part.start(centers[first : first + 2], precision=self.precision)
                 run.assign(move=False)
                 side = run.labels()
-                waiting += [(child, some[side == i]) for i, child in enumerate(pair)]
+                waiting += [(first + i, some[side == i]) for i in (0, 1)]
         return given.give(labels)
 
     def __sklearn_tags__(self) -> Any:
@@ -279,7 +279,7 @@ class BisectingKMeans(BaseKMeans):
 
 @dataclass
 class _Tree:
-    """The splits, node by node; node 0 is all rows.  Flat, so that no depth is too much for pickle."""
+    """The splits, node by node; node 0 is all rows."""
 
     centers: dict[int, NDArray] = field(default_factory=dict)
     children: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -291,6 +291,16 @@ class _Tree:
         self.children[node] = pair = first, first + 1
         self.centers.update(zip(pair, centers, strict=True))
         return pair
+
+    def arrays(self) -> dict[str, NDArray]:
+        """For pickles: of each node the center (NaN of all rows, if split), the first child and the label, or -1."""
+        nodes = range(2 * len(self.children) + 1)
+        nowhere = np.full_like(next(iter(self.centers.values())), np.nan)
+        return {
+            "centers": np.stack([self.centers.get(node, nowhere) for node in nodes]),
+            "first_child": np.array([self.children.get(node, (-1,))[0] for node in nodes]),
+            "label": np.array([self.label.get(node, -1) for node in nodes]),
+        }
 
 
 @dataclass

@@ -152,7 +152,6 @@ class KMeans(BaseKMeans):
 
     inertia_: float
     n_iter_: int
-    fit_report_: FitReport
 
     def __init__(
         self,

@@ -155,7 +155,7 @@ class MiniBatchKMeans(BaseKMeans):
     inertia_: float
     n_iter_: int
     n_steps_: int
-    fit_report_: FitReport
+    _sums_records = True
 
     def __init__(
         self,

@@ -134,7 +134,6 @@ class SphericalKMeans(BaseKMeans):
 
     inertia_: float
     n_iter_: int
-    fit_report_: FitReport
 
     def __init__(
         self,
