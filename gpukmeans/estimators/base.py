@@ -18,14 +18,14 @@ from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.extmath import row_norms
 from sklearn.utils.validation import check_is_fitted
 
-from gpukmeans.arrays.on_device import dtype_of
+from gpukmeans.arrays.on_device import center_dtype, dtype_of
 from gpukmeans.backends.choice import NAMES
 from gpukmeans.backends.protocol import Backend, DeviceRows, members
 from gpukmeans.callers import warn_caller
 from gpukmeans.engine.records import FitReport
 from gpukmeans.engine.restarts import Init
 from gpukmeans.engine.seeding.starts import draw_rows
-from gpukmeans.intake.checks import check_centers
+from gpukmeans.intake.checks import check_centers, check_fitted_centers
 from gpukmeans.intake.given import Given, check_on_host, give_back, lies_on_device, receive
 from gpukmeans.intake.kinds import arrays_on_host, on_host
 
@@ -43,8 +43,18 @@ class BackendObject(HasMethods):
         return "a gpukmeans.backends.Backend"
 
 
+class BackendName(StrOptions):
+    """The name of a backend; the message for another one says which is that of a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__(set(NAMES))
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} ('cupy' computes on an NVIDIA GPU)"
+
+
 #: The constraint on the parameter `backend`, for all estimators and functions.
-BACKEND_CONSTRAINT = [StrOptions(set(NAMES)), BackendObject()]
+BACKEND_CONSTRAINT = [BackendName(), BackendObject()]
 
 
 #: Private methods of scikit-learn's classes that decide on results there.  Fits here call none of them, so that a
@@ -111,7 +121,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         """
         check_is_fitted(self)
         given = self._receive_again(X)
-        run = given.load(sums=False).start(self._host_centers(), precision=self.precision)
+        run = given.load(sums=False).start(self._host_centers(given.n_features), precision=self.precision)
         run.assign(move=False)
         return given.give(run.labels_for_caller())
 
@@ -131,7 +141,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         """
         check_is_fitted(self)
         rows = self._receive_again(X, sample_weight).load(sums=False)
-        run = rows.start(self._host_centers(), precision=self.precision)
+        run = rows.start(self._host_centers(rows.n_features), precision=self.precision)
         run.assign(move=False)
         return -run.inertia()
 
@@ -155,9 +165,11 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         check_is_fitted(self)
         if lies_on_device(X):
             given = receive(self, X, backend=self.backend, reset=False)
-            distances = cast(DeviceRows, given.load(sums=False)).center_distances(self._host_centers())
+            centers = self._host_centers(given.n_features)
+            distances = cast(DeviceRows, given.load(sums=False)).center_distances(centers)
         else:
-            distances = euclidean_distances(check_on_host(self, X), self._host_centers())
+            rows = check_on_host(self, X)
+            distances = euclidean_distances(rows, self._host_centers(rows.shape[1]))
         return self._given_back(X, distances)
 
     def _given_back(self, X: ArrayLike, transformed: Any) -> Any:
@@ -213,11 +225,12 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
 
     def _fitted_dtype(self) -> np.dtype:
         """Of the fitted centers."""
-        return dtype_of(self.cluster_centers_)
+        centers = self.cluster_centers_
+        return center_dtype(dtype_of(centers if hasattr(centers, "dtype") else on_host(centers)))
 
-    def _host_centers(self) -> NDArray:
-        """`cluster_centers_` on the host: small, and copied for each call, since users may write to the attribute."""
-        return on_host(self.cluster_centers_)
+    def _host_centers(self, n_features: int) -> NDArray:
+        """`cluster_centers_` on the host, read for each call and checked, since users may write to the attribute."""
+        return check_fitted_centers(on_host(self.cluster_centers_), n_features)
 
     def _init_centroids(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from numbers import Integral
 from typing import Any, Literal
@@ -9,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils._param_validation import Hidden, Interval, validate_params
 
 from gpukmeans.arrays.sparse import scipy_rows
 from gpukmeans.backends.protocol import Backend
@@ -18,10 +19,13 @@ from gpukmeans.estimators.base import BACKEND_CONSTRAINT
 from gpukmeans.estimators.kmeans import KMeans
 from gpukmeans.intake.given import receive
 
+#: The constraint on X.  Paths pass, so that the error for them says what reads files.
+ROWS_CONSTRAINT = ["array-like", "sparse matrix", Hidden(str), Hidden(bytes), Hidden(os.PathLike)]
+
 
 @validate_params(
     {
-        "X": ["array-like", "sparse matrix"],
+        "X": ROWS_CONSTRAINT,
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
         "sample_weight": ["array-like", None],
         "x_squared_norms": ["array-like", None],
@@ -122,7 +126,7 @@ def kmeans_plusplus(
 
 
 @validate_params(
-    {"X": ["array-like", "sparse matrix"], "sample_weight": ["array-like", None], "return_n_iter": [bool]},
+    {"X": ROWS_CONSTRAINT, "sample_weight": ["array-like", None], "return_n_iter": [bool]},
     prefer_skip_nested_validation=False,
 )
 def k_means(

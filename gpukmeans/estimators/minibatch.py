@@ -310,7 +310,7 @@ class MiniBatchKMeans(BaseKMeans):
             given = self._receive(X, sample_weight, init=self.init)
         n_samples, rows = given.n_samples, given.load()
         if fitted:
-            moving = MovingCenters(self._host_centers(), self._counts, self._n_since_last_reassign)
+            moving = MovingCenters(self._host_centers(given.n_features), self._counts, self._n_since_last_reassign)
         else:
             init, _ = self._starts(given.n_features, given.center_dtype, default_n_init=3)
             self._set_sizes(n_samples)

@@ -301,7 +301,8 @@ class SphericalKMeans(BaseKMeans):
             From 0 to 2.  Or a torch tensor or CuPy array, as X is, unless `set_output` requests data frames.
         """
         check_is_fitted(self)
-        return self._given_back(X, cosine_distances(check_on_host(self, X), self._host_centers()))
+        rows = check_on_host(self, X)
+        return self._given_back(X, cosine_distances(rows, self._host_centers(rows.shape[1])))
 
     # ---- rows of unit length -----------------------------------------------------------------------------------
 
@@ -327,7 +328,7 @@ class SphericalKMeans(BaseKMeans):
         if found.heading is not None:
             weight = np.where(found.largest == 0.0, 0.0, 1.0 if weight is None else weight)
         rows = found.unit.backend.load(found.unit.X, weight, sums=False)
-        run = rows.start(self._host_centers(), precision=self.precision)
+        run = rows.start(self._host_centers(rows.n_features), precision=self.precision)
         run.assign(move=False)
         return run, found
 

@@ -5,6 +5,7 @@ An error says what was given and what is allowed.  given.py calls these for all 
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
+from gpukmeans.arrays.arrow import from_arrow
 from gpukmeans.arrays.limits import refuse_values
 from gpukmeans.arrays.on_device import ROW_DTYPE_NAMES, ROW_DTYPES, DeviceInput, host_copy
 from gpukmeans.arrays.sparse import canonical, is_sparse, scipy_rows
@@ -37,6 +39,7 @@ def check_rows(
 
     Values are not read here if `backend` checks them itself, nor if they lie on a device.
     """
+    X = from_arrow(X)
     if isinstance(X, DeviceInput):
         return _check_device_rows(estimator, X, reset=reset)
     if str(getattr(X, "dtype", "")) == "torch.bfloat16":
@@ -46,11 +49,20 @@ def check_rows(
         )
     if is_sparse(X):
         return _check_sparse_rows(estimator, X, reset=reset)
-    dtypes = [np.float64, np.float32, np.uint8]
-    checked = validate_data(estimator, X, reset=reset, dtype=dtypes, order="C", copy=False, ensure_all_finite=False)
+    checked = check_array(
+        X,
+        dtype=[np.float64, np.float32, np.uint8],
+        order="C",
+        ensure_all_finite=False,
+        allow_nd=True,
+        estimator=estimator,
+        input_name="X",
+    )
+    _refuse_images(type(estimator).__name__, checked.shape)
+    validate_data(estimator, X, reset=reset, skip_check_array=True)  # n_features_in_ and feature names
     if backend is None or not backend.checks_values(checked.dtype):
         if not _surely_finite(checked):
-            assert_all_finite(checked, input_name="X")
+            assert_all_finite(checked, estimator_name=type(estimator).__name__, input_name="X")
         _check_magnitude(checked, "X")
     return checked
 
@@ -74,6 +86,7 @@ def _check_sparse_rows(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
 
 def _check_device_rows(estimator: BaseEstimator, X: DeviceInput, *, reset: bool) -> DeviceInput:
     """The checks of scikit-learn for an array except those of its values, which the backend reads."""
+    _refuse_images(type(estimator).__name__, X.shape)
     if len(X.shape) != 2:
         raise ValueError(
             f"Expected 2D array, got {len(X.shape)}D array instead: X has shape {X.shape}. Reshape your data either "
@@ -95,6 +108,23 @@ def _check_device_rows(estimator: BaseEstimator, X: DeviceInput, *, reset: bool)
     return X
 
 
+def _refuse_images(reader: str, shape: tuple[int, ...]) -> None:
+    if len(shape) > 2:
+        raise ValueError(
+            f"Found array with dim {len(shape)}, while dim <= 2 is required by {reader}: X has shape "
+            f"{shape}. If its first axis counts images or other samples, pass X.reshape(len(X), -1)."
+        )
+
+
+def refuse_path(X: object, name: str = "X") -> None:
+    """Raise a TypeError that says what reads files, if X is the path of one."""
+    if isinstance(X, str | bytes | os.PathLike):
+        raise TypeError(
+            f"{name} is a path or text, {X!r:.200}; rows are needed, an array of shape (n_samples, n_features). Read "
+            "the file first: numpy.load reads .npy and .npz, pandas.read_csv tables, gpukmeans.load_mnist MNIST."
+        )
+
+
 def _surely_finite(X: NDArray) -> bool:
     """Whether a sum of squares is finite, on all cores; only if not is scikit-learn's slower check needed."""
     if X.dtype == np.uint8:
@@ -106,6 +136,17 @@ def _surely_finite(X: NDArray) -> bool:
 
     with workers(X.size) as pool, np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(pool.map(square, blocks(X.shape[0], X.shape[1], X.itemsize))).all())
+
+
+def check_rows_on_host(X: ArrayLike, reader: str) -> Any:
+    """X for `reader`, a function that is no estimator: a finite 2-D array in its own dtype, or canonical CSR."""
+    refuse_path(X)
+    if is_sparse(X):
+        checked = check_array(canonical(scipy_rows(X)), accept_sparse="csr", estimator=reader, input_name="X")
+        return canonical(checked)
+    checked = check_array(from_arrow(host_copy(X)), allow_nd=True, estimator=reader, input_name="X")
+    _refuse_images(reader, checked.shape)
+    return checked
 
 
 def check_weights(sample_weight: ArrayLike | None, n_samples: int, dtype: np.dtype) -> F64 | None:
@@ -130,7 +171,7 @@ def check_weights(sample_weight: ArrayLike | None, n_samples: int, dtype: np.dty
 
 def check_centers(centers: object, n_clusters: int, n_features: int, dtype: np.dtype) -> NDArray:
     """A copy of initial centers in `dtype`, on the host, finite, of the right shape and not too large."""
-    checked = check_array(host_copy(centers), dtype=dtype, copy=True, order="C")
+    checked = check_array(from_arrow(host_copy(centers)), dtype=dtype, copy=True, order="C", input_name="init")
     if checked.shape[0] != n_clusters:
         raise ValueError(
             f"The shape of the initial centers {checked.shape} does not match the number of clusters {n_clusters}."
@@ -142,6 +183,24 @@ def check_centers(centers: object, n_clusters: int, n_features: int, dtype: np.d
         )
     _check_magnitude(checked, "init")
     return checked
+
+
+def check_fitted_centers(centers: NDArray, n_features: int) -> NDArray:
+    """`cluster_centers_` as the engine reads them; raises for what users may have written there."""
+    if centers.dtype not in (np.float32, np.float64):
+        if centers.dtype.kind not in "fiub":
+            raise ValueError(f"cluster_centers_ has dtype {centers.dtype}; it should be float32 or float64.")
+        centers = centers.astype(np.float64)
+    if centers.ndim != 2 or centers.shape[1] != n_features:
+        raise ValueError(
+            f"cluster_centers_ has shape {centers.shape}; it should be (n_clusters, {n_features}) for rows such as X."
+        )
+    largest = max(float(centers.max()), -float(centers.min()))
+    if not np.isfinite(largest):
+        what = "NaN" if np.isnan(largest) else "infinity"
+        raise ValueError(f"cluster_centers_ contains {what}; centers that are set by hand should be finite.")
+    refuse_values(largest, centers.dtype, "cluster_centers_")
+    return centers
 
 
 def _check_magnitude(values: NDArray, name: str) -> None:

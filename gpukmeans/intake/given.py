@@ -31,7 +31,7 @@ from gpukmeans.arrays.sparse import is_sparse
 from gpukmeans.arrays.types import F64
 from gpukmeans.backends.choice import get_backend
 from gpukmeans.backends.protocol import Backend, CsrRows, Feed, Rows
-from gpukmeans.intake.checks import check_rows, check_weights
+from gpukmeans.intake.checks import check_rows, check_weights, refuse_path
 from gpukmeans.intake.kinds import ArrayKind, check_places
 
 Form = Literal["dense", "csr", "device"]
@@ -161,10 +161,8 @@ def lies_on_device(X: ArrayLike) -> bool:
 
 def check_on_host(estimator: BaseEstimator, X: ArrayLike) -> NDArray | CsrRows:
     """Rows for scikit-learn's functions, checked and compared with those of the fit; copied from their device."""
-    if is_sparse(X):
-        return check_rows(estimator, X, reset=False)
-    found = on_device(X)
-    return check_rows(estimator, host_view(X) if found is None else found.on_host(), reset=False)
+    form, placed = _form_of(X)
+    return check_rows(estimator, placed.on_host() if form == "device" else placed, reset=False)
 
 
 def give_back(X: ArrayLike, values: Any, backend: str | Backend) -> Any:
@@ -182,6 +180,7 @@ def _placed(X: ArrayLike, backend: str | Backend, **others: Any) -> tuple[Form, 
 
 
 def _form_of(X: ArrayLike) -> tuple[Form, Any]:
+    refuse_path(X)
     if is_sparse(X):
         return "csr", X
     found = on_device(X)

@@ -16,7 +16,7 @@ from gpukmeans.arrays.types import F64
 from gpukmeans.backends.choice import get_backend
 from gpukmeans.backends.problems import BatchBackend
 from gpukmeans.backends.protocol import Backend
-from gpukmeans.intake.checks import check_rows, check_weights
+from gpukmeans.intake.checks import check_rows, check_weights, refuse_path
 from gpukmeans.intake.given import check_enough
 from gpukmeans.intake.kinds import ArrayKind, check_places
 
@@ -103,6 +103,7 @@ class GivenProblems:
             estimator.n_features_in_ = shape[1]
         else:
             given = self.table(number)
+            refuse_path(given)
             if is_sparse(given) or on_device(given) is not None:
                 return None
             checked = check_rows(estimator, given, reset=True, backend=backend)
@@ -134,6 +135,7 @@ def receive_problems(problems: Any, sample_weight: Any = None, init: Any = None)
         If the number of dimensions is wrong, or `sample_weight` has another number of problems, or `sample_weight` or
         `init` lies on a device where the problems do not lie.
     """
+    refuse_path(problems, "problems")
     found = on_device(problems)
     shape = found.shape if found is not None else getattr(problems, "shape", None)
     stack: NDArray | DeviceInput | None = None

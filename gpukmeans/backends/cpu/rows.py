@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from gpukmeans.arrays.limits import ALGORITHM
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.cpu.batches import batch_sums, gathered
 from gpukmeans.backends.cpu.lockstep.draws import plusplus_of_few
@@ -90,5 +91,5 @@ def _grid_of(X: NDArray, sample_weight: F64 | None) -> Grid:
     except FloatingPointError:
         from sklearn.utils import assert_all_finite
 
-        assert_all_finite(X, input_name="X")
+        assert_all_finite(X, estimator_name=ALGORITHM, input_name="X")
         raise

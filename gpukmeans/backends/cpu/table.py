@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from gpukmeans.arrays.limits import ALGORITHM
 from gpukmeans.arrays.on_device import center_dtype
 from gpukmeans.arrays.types import F64, I64, Index
 from gpukmeans.backends.cpu.screens.components import Anchors, Components, choose_basis
@@ -241,7 +242,7 @@ class DenseTable:
         if self.grid is None and not np.isfinite(self.X[rows]).all():
             from sklearn.utils import assert_all_finite
 
-            assert_all_finite(self.X, input_name="X")
+            assert_all_finite(self.X, estimator_name=ALGORITHM, input_name="X")
 
     def resolve(
         self,
