@@ -32,14 +32,14 @@ def weights(n, n_heavy, seed, value=1.0):
 def test_a_fit_ends_or_names_the_weights(backend, cls, init, form):
     if cls is BisectingKMeans and init == "k-means||":
         pytest.skip("BisectingKMeans has no such start")
-    X = np.random.default_rng(0).integers(1, 200, (400, 3))
+    X = np.random.default_rng(0).integers(1, 200, (120, 3))
     X = sparse.csr_array(X.astype(float)) if form == "csr" else X.astype(form)
     options = {"batch_size": 8, "max_iter": 3} if cls is MiniBatchKMeans else {}
     ended = 0
-    for n_heavy, k, seed in itertools.product((1, 2, 5), (1, 2, 4), (0, 1)):
-        model = cls(k, init=init, n_init=2, random_state=seed, backend=backend, **options)
+    for n_heavy, k, seed in itertools.product((1, 5), (1, 2, 4), (0, 1) if backend.name == "numpy" else (0,)):
+        model = cls(k, init=init, n_init=1, random_state=seed, backend=backend, **options)
         try:
-            model.fit(X, sample_weight=weights(400, n_heavy, seed))
+            model.fit(X, sample_weight=weights(120, n_heavy, seed))
         except ValueError as error:
             assert str(error).startswith("sample_weight is ")  # noqa: PT017
             assert cls is MiniBatchKMeans or (init == "random" and n_heavy < k)
@@ -55,7 +55,9 @@ def test_a_start_sample_without_weight_is_named(backend):
     weight = np.where(np.arange(2000) < 5, 1.0, 0.0)
     for init in ("random", "k-means++", "k-means||"):
         model = MiniBatchKMeans(2, init=init, batch_size=10, random_state=0, backend=backend)
-        with pytest.raises(ValueError, match=r"^sample_weight is (zero for all 30|positive for 0 of the 30) rows .*init_s"):
+        with pytest.raises(
+            ValueError, match=r"^sample_weight is (zero for all 30|positive for 0 of the 30) rows .*init_s"
+        ):
             model.fit(X, sample_weight=weight)
         assert not hasattr(model, "cluster_centers_")
     fitted = MiniBatchKMeans(2, batch_size=10, init_size=2000, random_state=0, backend=backend)
