@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Self, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
-from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.extmath import row_norms
@@ -26,7 +25,7 @@ from gpukmeans.engine.records import FitReport
 from gpukmeans.engine.restarts import Init
 from gpukmeans.engine.seeding.starts import draw_rows
 from gpukmeans.intake.checks import check_centers, check_fitted_centers
-from gpukmeans.intake.given import Given, check_on_host, give_back, lies_on_device, receive
+from gpukmeans.intake.given import Given, give_back, lies_on_device, receive
 from gpukmeans.intake.kinds import arrays_on_host, on_host
 
 
@@ -121,7 +120,8 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         """
         check_is_fitted(self)
         given = self._receive_again(X)
-        run = given.load(sums=False).start(self._host_centers(given.n_features), precision=self.precision)
+        given, centers = given.narrowed(self._host_centers(given.n_features))
+        run = given.load(sums=False).start(centers, precision=self.precision)
         run.assign(move=False)
         return given.give(run.labels_for_caller())
 
@@ -140,17 +140,21 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
             Not above 0, in the squared units of X.
         """
         check_is_fitted(self)
-        rows = self._receive_again(X, sample_weight).load(sums=False)
-        run = rows.start(self._host_centers(rows.n_features), precision=self.precision)
+        given = self._receive_again(X, sample_weight)
+        given, centers = given.narrowed(self._host_centers(given.n_features))
+        run = given.load(sums=False).start(centers, precision=self.precision)
         run.assign(move=False)
         return -run.inertia()
 
     def transform(self, X: ArrayLike) -> Any:
         """The distances of each row to every center.
 
-        Rows on the host: by `sklearn.metrics.pairwise.euclidean_distances` on the CPU, to float rounding (unlike
-        labels, centers and inertia, not to the same bits everywhere).  Rows on a device: there, from differences in
-        float64, each rounded once from a sum whose order is fixed.
+        ``transform(X).argmin(axis=1)`` are the true nearest centers (ties: the lowest index), so `predict(X)`: where
+        rounding would have it otherwise, distances to other centers are raised by what rounding took from them.
+
+        Rows on the host: on the CPU, to float rounding (unlike labels, centers and inertia, not to the same bits
+        everywhere), wherever the rows lie: differences are taken where squared norms would cancel.  Rows on a device:
+        there, from differences in float64, each rounded once from a sum whose order is fixed.
 
         Parameters
         ----------
@@ -163,14 +167,10 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
             centers are, else float64.
         """
         check_is_fitted(self)
-        if lies_on_device(X):
-            given = receive(self, X, backend=self.backend, reset=False)
-            centers = self._host_centers(given.n_features)
-            distances = cast(DeviceRows, given.load(sums=False)).center_distances(centers)
-        else:
-            rows = check_on_host(self, X)
-            distances = euclidean_distances(rows, self._host_centers(rows.shape[1]))
-        return self._given_back(X, distances)
+        backend = self.backend if lies_on_device(X) else "numpy"
+        given = receive(self, X, backend=backend, reset=False, fitted_dtype=self._fitted_dtype())
+        given, centers = given.narrowed(self._host_centers(given.n_features))
+        return self._given_back(X, cast(DeviceRows, given.load(sums=False)).center_distances(centers))
 
     def _given_back(self, X: ArrayLike, transformed: Any) -> Any:
         """The result of `transform` for X: an array of the same kind, unless `set_output` requests data frames."""

@@ -189,6 +189,8 @@ class BisectingKMeans(BaseKMeans):
 
     def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> BisectingKMeans:
         given = self._receive(X, sample_weight)
+        if not (callable(self.init) or self._draws_starts() or self.verbose):  # users would see the columns
+            given, _ = given.narrowed()
         splitter = _Splitter(self, given, given.load(), check_random_state(self.random_state))
         with nullcontext() if splitter.calls_users else workers(0):
             tree, clusters = self._grow(splitter)
@@ -198,6 +200,8 @@ class BisectingKMeans(BaseKMeans):
         for label, cluster in enumerate(clusters):
             labels[cluster.rows] = label
             tree.label[cluster.node] = label
+        nodes = list(tree.centers)
+        tree.centers = dict(zip(nodes, given.widened(np.stack([tree.centers[node] for node in nodes])), strict=True))
         self._tree = tree.arrays()
         self.labels_ = given.give(labels)
         self.cluster_centers_ = given.give(np.stack([tree.centers[cluster.node] for cluster in clusters]))
@@ -254,7 +258,7 @@ class BisectingKMeans(BaseKMeans):
         centers, first_child, label = (self._tree[name] for name in ("centers", "first_child", "label"))
         if len(label) == 1:
             return super().predict(X)
-        given = self._receive_again(X)
+        given, centers = self._receive_again(X).narrowed(centers)
         rows = given.load(sums=False)
         labels = np.empty(rows.n_samples, np.int32)
         waiting = [(0, np.arange(rows.n_samples))]
@@ -293,9 +297,9 @@ class _Tree:
         return pair
 
     def arrays(self) -> dict[str, NDArray]:
-        """For pickles: of each node the center (NaN of all rows, if split), the first child and the label, or -1."""
+        """For pickles: of each node the center (0 of all rows, if split), the first child and the label, or -1."""
         nodes = range(2 * len(self.children) + 1)
-        nowhere = np.full_like(next(iter(self.centers.values())), np.nan)
+        nowhere = np.zeros_like(next(iter(self.centers.values())))
         return {
             "centers": np.stack([self.centers.get(node, nowhere) for node in nodes]),
             "first_child": np.array([self.children.get(node, (-1,))[0] for node in nodes]),

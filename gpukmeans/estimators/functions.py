@@ -108,6 +108,7 @@ def kmeans_plusplus(
     given = receive(
         KMeans(n_clusters), X, sample_weight, backend=backend, reset=True, n_clusters=n_clusters, check_values=True
     )
+    given, _ = given.narrowed()
     n_samples, weight = given.n_samples, given.sample_weight
     n_norms = n_samples if x_squared_norms is None else np.shape(x_squared_norms)[0]
     if n_norms != n_samples:

@@ -225,11 +225,13 @@ class KMeans(BaseKMeans):
         self._check_algorithm()
         if self._draws_starts():
             init = partial(self._centered_start, given, init)
+        given, init = given.narrowed(init)
         backend, weight = given.backend, given.sample_weight
         report = FitReport(backend.describe())
         started = time.perf_counter()
         rows = given.load()
-        tol = scaled_tolerance(rows if weight is None else rows.unweighted(), float(self.tol)) if self.tol > 0 else 0.0
+        plain = rows if weight is None else rows.unweighted()
+        tol = scaled_tolerance(plain, float(self.tol), given.n_all_features) if self.tol > 0 else 0.0
         report.stages["load"] = time.perf_counter() - started
 
         restarts = Restarts(
@@ -253,6 +255,7 @@ class KMeans(BaseKMeans):
                 watch=watch,
                 verbose=bool(self.verbose),
             )
+        best.centers = given.widened(best.centers)
         self._take(best, rows.n_used(best.labels, self.n_clusters), given.kind, backend, report)
         return self
 

@@ -226,6 +226,8 @@ class MiniBatchKMeans(BaseKMeans):
         backend, weight, dtype, n_samples = given.backend, given.sample_weight, given.center_dtype, given.n_samples
         init, n_init = self._starts(given.n_features, dtype, default_n_init=3)
         self._set_sizes(n_samples)
+        if not self._draws_starts():
+            given, init = given.narrowed(init)
         random_state = check_random_state(self.random_state)
         report = FitReport(backend.describe(), dict.fromkeys(("seed", "steps", "labels"), 0.0))
         n_steps = self.max_iter * n_samples // self._batch_size
@@ -236,7 +238,7 @@ class MiniBatchKMeans(BaseKMeans):
             watching(self.callback, self.progress, type(self).__name__, n_samples, n_steps) as watch,
         ):
             started = time.perf_counter()
-            tol = float(self.tol) * mean_variance(backend.load(given.X)) if self.tol > 0 else 0.0
+            tol = float(self.tol) * mean_variance(backend.load(given.X), given.n_all_features) if self.tol > 0 else 0.0
             starts = self._batch_starts(given, feed.some, partial(given.load, sums=False), init, random_state)
             centers = starts.best(n_init, self.precision, verbose=bool(self.verbose))
             moving = MovingCenters(centers, np.zeros(self.n_clusters))
@@ -308,11 +310,16 @@ class MiniBatchKMeans(BaseKMeans):
             given = self._receive_again(X, sample_weight, weight_dtype=dtype, init=self.init)
         else:
             given = self._receive(X, sample_weight, init=self.init)
-        n_samples, rows = given.n_samples, given.load()
+        n_samples = given.n_samples
         if fitted:
-            moving = MovingCenters(self._host_centers(given.n_features), self._counts, self._n_since_last_reassign)
+            given, centers = given.narrowed(self._host_centers(given.n_features))
+            rows = given.load()
+            moving = MovingCenters(centers, self._counts, self._n_since_last_reassign)
         else:
             init, _ = self._starts(given.n_features, given.center_dtype, default_n_init=3)
+            if not self._draws_starts():
+                given, init = given.narrowed(init)
+            rows = given.load()
             self._set_sizes(n_samples)
             some = partial(rows.subset, sums=False)
             starts = self._batch_starts(given, some, lambda: rows, init, self._random_state)
@@ -372,7 +379,7 @@ class MiniBatchKMeans(BaseKMeans):
 
     def _keep(self, moving: MovingCenters, given: Given) -> None:
         """Set the centers as they are now, and the state from which `partial_fit` continues."""
-        self.cluster_centers_ = given.give(moving.centers)
+        self.cluster_centers_ = given.give(given.widened(moving.centers))
         self._counts = moving.counts
         self._n_since_last_reassign = moving.n_since
         self._n_features_out = self.n_clusters

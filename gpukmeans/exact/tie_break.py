@@ -15,7 +15,12 @@ from numpy.typing import NDArray
 from gpukmeans.certificates.rounding import SQUARE_UNDERFLOW
 from gpukmeans.certificates.scores import exact_in_float64, square_distance_radius
 from gpukmeans.exact.sums import two_product
-from gpukmeans.threads import blocks
+from gpukmeans.threads import blocks, parts_of
+
+#: Differences of values that are taken at a time.
+PAIRED = 1 << 18
+#: Features from which a single difference is enough work for a call.
+WIDE = 1 << 13
 
 
 def first_of_equal_rows(centers: NDArray) -> NDArray[np.int64]:
@@ -90,16 +95,19 @@ def resolve(
     radius = 0.0 if exact else square_distance_radius(rows.shape[1])
     underflow = 0.0 if exact else SQUARE_UNDERFLOW
     n_exact = 0
-    for part in blocks(len(rows), max(rows.shape[1], len(alive))):
-        x = rows[part].astype(np.float64)
-        open_ = np.ones((len(x), len(alive)), bool) if candidates is None else candidates[part]
+    d = rows.shape[1]
+    for part in blocks(len(rows), max(d, len(alive))):
+        n = part.stop - part.start
+        open_ = np.ones((n, len(alive)), bool) if candidates is None else candidates[part]
         distances = np.full(open_.shape, np.inf)
-        pairs = np.nonzero(open_)
-        if len(pairs[0]) <= 8 * len(x):  # few candidates each: all pairs at once
-            difference = x[pairs[0]]
-            difference -= centers[alive[pairs[1]]]
-            distances[pairs] = np.einsum("ij,ij->i", difference, difference)
+        of_row, of_center = np.nonzero(open_)
+        if len(of_row) <= 8 * n or d >= WIDE:  # few candidates each, or much work for each: by pairs
+            for some in parts_of(len(of_row), max(1, PAIRED // d)):
+                pairs = of_row[some], of_center[some]
+                difference = np.subtract(rows[part.start + pairs[0]], centers[alive[pairs[1]]], dtype=np.float64)
+                distances[pairs] = np.vecdot(difference, difference)
         else:
+            x = rows[part].astype(np.float64)
             for j in np.flatnonzero(open_.any(axis=0)):
                 index = np.flatnonzero(open_[:, j])
                 difference = x[index] - centers[alive[j]]
@@ -108,7 +116,7 @@ def resolve(
         labels[part] = alive[best]
         if exact:
             continue
-        lowest = distances[np.arange(len(x)), best][:, None]
+        lowest = distances[np.arange(n), best][:, None]
         with np.errstate(invalid="ignore"):
             open_ = open_ & ~(distances - lowest > radius * (distances + lowest) + underflow)
         for i in np.flatnonzero(open_.sum(axis=1) > 1):

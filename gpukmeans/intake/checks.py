@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import assert_all_finite, check_array
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import _check_feature_names, _check_n_features, _check_sample_weight, validate_data
 
 from gpukmeans.arrays.arrow import from_arrow
 from gpukmeans.arrays.limits import refuse_values
@@ -20,7 +20,10 @@ from gpukmeans.arrays.on_device import ROW_DTYPE_NAMES, ROW_DTYPES, DeviceInput,
 from gpukmeans.arrays.sparse import canonical, is_sparse, scipy_rows
 from gpukmeans.arrays.types import F64
 from gpukmeans.backends.protocol import Backend
-from gpukmeans.threads import blocks, workers
+from gpukmeans.threads import SMALL, blocks, workers
+
+#: Dtypes of rows on the host that are read without conversion.
+_AS_THEY_ARE = (np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.uint8))
 
 #: The largest weight lies between these, so that no weighted square over- or underflows for ordinary rows.
 WEIGHT_RANGE = (2.0**-400, 2.0**50)
@@ -49,6 +52,22 @@ def check_rows(
         )
     if is_sparse(X):
         return _check_sparse_rows(estimator, X, reset=reset)
+    if type(X) is np.ndarray and X.ndim == 2 and X.dtype in _AS_THEY_ARE and X.flags.c_contiguous and X.size:
+        if reset or hasattr(estimator, "feature_names_in_"):
+            _check_feature_names(estimator, X, reset=reset)
+        _check_n_features(estimator, X, reset=reset)
+        checked = X
+    else:
+        checked = _converted(estimator, X, reset=reset)
+    if backend is None or not backend.checks_values(checked.dtype):
+        if not _surely_finite(checked):
+            assert_all_finite(checked, estimator_name=type(estimator).__name__, input_name="X")
+        _check_magnitude(checked, "X")
+    return checked
+
+
+def _converted(estimator: BaseEstimator, X: Any, *, reset: bool) -> NDArray:
+    """Rows that are no plain array, or are of another dtype or layout, as `check_rows` returns them, unread."""
     checked = check_array(
         X,
         dtype=[np.float64, np.float32, np.uint8],
@@ -60,10 +79,6 @@ def check_rows(
     )
     _refuse_images(type(estimator).__name__, checked.shape)
     validate_data(estimator, X, reset=reset, skip_check_array=True)  # n_features_in_ and feature names
-    if backend is None or not backend.checks_values(checked.dtype):
-        if not _surely_finite(checked):
-            assert_all_finite(checked, estimator_name=type(estimator).__name__, input_name="X")
-        _check_magnitude(checked, "X")
     return checked
 
 
@@ -134,6 +149,9 @@ def _surely_finite(X: NDArray) -> bool:
         values = X[part].reshape(-1)
         return float(np.dot(values, values))
 
+    if X.size < SMALL:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return bool(np.isfinite(square(slice(None))))
     with workers(X.size) as pool, np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(pool.map(square, blocks(X.shape[0], X.shape[1], X.itemsize))).all())
 

@@ -32,6 +32,7 @@ from gpukmeans.arrays.types import F64
 from gpukmeans.backends.choice import get_backend
 from gpukmeans.backends.protocol import Backend, CsrRows, Feed, Rows
 from gpukmeans.intake.checks import check_rows, check_weights, refuse_path
+from gpukmeans.intake.columns import Columns, narrow_rows, used_columns
 from gpukmeans.intake.kinds import ArrayKind, check_places
 
 Form = Literal["dense", "csr", "device"]
@@ -54,6 +55,8 @@ class Given:
         Reads this form.
     kind : ArrayKind
         Of the caller's X, and so of results.
+    columns : Columns or None
+        Those of the caller's X that X has; None: all.
     """
 
     X: NDArray | CsrRows | DeviceInput
@@ -62,6 +65,7 @@ class Given:
     center_dtype: np.dtype
     backend: Backend
     kind: ArrayKind
+    columns: Columns | None = None
 
     @property
     def n_samples(self) -> int:
@@ -70,6 +74,32 @@ class Given:
     @property
     def n_features(self) -> int:
         return self.X.shape[1]
+
+    def narrowed(self, centers: Any = None) -> tuple[Given, Any]:
+        """The same without columns that neither rows in CSR nor centers use, if these are most; and centers likewise.
+
+        Parameters
+        ----------
+        centers : ndarray of shape (n_clusters, n_features), str, callable or None
+            A callable gets whole rows, so that nothing is left out then.
+        """
+        if self.form != "csr" or callable(centers):
+            return self, centers
+        given = centers if isinstance(centers, np.ndarray) else None
+        columns = used_columns(self.X, given)
+        if columns is None:
+            return self, centers
+        narrow = replace(self, X=narrow_rows(self.X, columns), columns=columns)
+        return narrow, centers if given is None else columns.narrow(given)
+
+    def widened(self, centers: NDArray) -> NDArray:
+        """Centers in all columns of the caller's X."""
+        return centers if self.columns is None else self.columns.widen(centers)
+
+    @property
+    def n_all_features(self) -> int:
+        """Of the caller's X."""
+        return self.n_features if self.columns is None else self.columns.n_features
 
     def load(self, *, sums: bool = True) -> Rows:
         """The rows on the backend, with their weights."""
@@ -157,12 +187,6 @@ def check_enough(n_samples: int, n_clusters: int) -> None:
 def lies_on_device(X: ArrayLike) -> bool:
     """Whether X is an array on a CUDA device."""
     return not is_sparse(X) and on_device(X) is not None
-
-
-def check_on_host(estimator: BaseEstimator, X: ArrayLike) -> NDArray | CsrRows:
-    """Rows for scikit-learn's functions, checked and compared with those of the fit; copied from their device."""
-    form, placed = _form_of(X)
-    return check_rows(estimator, placed.on_host() if form == "device" else placed, reset=False)
 
 
 def give_back(X: ArrayLike, values: Any, backend: str | Backend) -> Any:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from gpukmeans.arrays.limits import ALGORITHM
 from gpukmeans.arrays.on_device import center_dtype
 from gpukmeans.arrays.types import F64, I64, Index
+from gpukmeans.backends.cpu.few import FEW, nearest_of_few
 from gpukmeans.backends.cpu.screens.components import Anchors, Components, choose_basis
 from gpukmeans.backends.cpu.screens.full import FullScreen, RowScreen
 from gpukmeans.backends.cpu.screens.grouping import group_components
@@ -25,7 +26,7 @@ from gpukmeans.certificates.verdicts import Screened
 from gpukmeans.exact.sums import Grid
 from gpukmeans.exact.tie_break import exact_squares, largest_integer, resolve
 from gpukmeans.exact.warp_order import WARP, row_square_distances
-from gpukmeans.threads import FETCHED, Workers, parts_of, rows_of, workers
+from gpukmeans.threads import FETCHED, Workers, parts_of, rows_of, rows_to_fetch, workers
 
 #: Rows that are resolved at a time.
 RESOLVE_ROWS = 256
@@ -139,6 +140,9 @@ class Table(Protocol[S]):
     def refuse_infinities(self, rows: Index) -> None:
         """Raise a ValueError if rows are not finite whose values have not been checked before."""
 
+    def nearest_of_few(self, centers: NDArray) -> tuple[NDArray[np.int32], int] | None:
+        """The true nearest centers of all rows, and how many needed exact arithmetic; None if there are too many."""
+
     def resolve(
         self,
         rows: I64,
@@ -237,6 +241,11 @@ class DenseTable:
                 self._components = Components(self.n_samples, basis)
         return None if self._components is None else Anchors(self._components, self.n_samples, len(centers))
 
+    def nearest_of_few(self, centers: NDArray) -> tuple[NDArray[np.int32], int] | None:
+        if self.size * len(centers) > FEW or not self.switches.screen:
+            return None
+        return nearest_of_few(self.X, centers)
+
     def refuse_infinities(self, rows: Index) -> None:
         """No screen certifies rows that are not finite, so all that are loaded unchecked end here."""
         if self.grid is None and not np.isfinite(self.X[rows]).all():
@@ -262,14 +271,14 @@ class DenseTable:
             take(some, labels)
             return n
 
-        return sum(pool.map(settle, parts_of(len(rows), RESOLVE_ROWS)))
+        return sum(pool.map(settle, parts_of(len(rows), min(RESOLVE_ROWS, rows_to_fetch(self.n_features)))))
 
     def own_distances(self, labels: NDArray[np.int32], centers: NDArray) -> F64:
         distances = np.empty(self.n_samples)
         wide = centers.astype(np.float64)
 
         def measure(part: slice) -> None:
-            step = max(32, FETCHED // 2 // max(WARP, self.n_features))
+            step = max(1, FETCHED // 2 // max(WARP, self.n_features))
             room = np.empty((min(step, part.stop - part.start), self.n_features))
             for block in parts_of(part.stop - part.start, step):
                 some = rows_of(part, block)

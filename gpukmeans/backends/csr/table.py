@@ -155,13 +155,13 @@ def own_square_distances(table: SparseTable, labels: NDArray[np.int32], centers:
     def measure(piece: tuple[int, NDArray[np.int64]]) -> None:
         j, rows = piece
         every = len(rows) == table.shape[0]
-        distances[rows] = _square_distances_to(table.rows(slice(0, len(rows)) if every else rows), wide[j])
+        distances[rows] = square_distances_to(table.rows(slice(0, len(rows)) if every else rows), wide[j])
 
     pool.map(measure, pieces)
     return distances
 
 
-def _square_distances_to(x: Any, center: F64) -> F64:
+def square_distances_to(x: Any, center: F64) -> F64:
     """|x - center|^2 of the rows of a csr_array, warp order."""
     n, d = x.shape
     place, height = _places(x.indices, center)
