@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from gpukmeans.arrays.limits import refuse_values
-from gpukmeans.arrays.on_device import center_dtype, host_copy
+from gpukmeans.arrays.on_device import center_dtype
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.protocol import Backend, DeviceRows, Run
 from gpukmeans.callers import warn_caller
@@ -305,7 +305,7 @@ class SphericalKMeans(BaseKMeans):
         """
         check_is_fitted(self)
         fitted = self._fitted_dtype()
-        given = receive(self, host_copy(X), backend="numpy", reset=False, check_values=True, fitted_dtype=fitted)
+        given = receive(self, X, backend="numpy", reset=False, check_values=True, fitted_dtype=fitted, to_host=True)
         found = self._directions(given, fitting=False)
         unit, centers = found.unit.narrowed(self._host_centers(given.n_features))
         distances = cast(DeviceRows, unit.load(sums=False)).center_distances(centers)

@@ -53,7 +53,7 @@ def check_rows(
     if is_sparse(X):
         return _check_sparse_rows(estimator, X, reset=reset)
     if type(X) is np.ndarray and X.ndim == 2 and X.dtype in _AS_THEY_ARE and X.flags.c_contiguous and X.size:
-        if reset or hasattr(estimator, "feature_names_in_"):
+        if reset or "feature_names_in_" in vars(estimator):
             _check_feature_names(estimator, X, reset=reset)
         _check_n_features(estimator, X, reset=reset)
         checked = X

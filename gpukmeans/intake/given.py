@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
-from gpukmeans.arrays.on_device import DeviceInput, center_dtype, host_view, on_device
+from gpukmeans.arrays.on_device import DeviceInput, center_dtype, host_copy, host_view, on_device
 from gpukmeans.arrays.sparse import is_sparse
 from gpukmeans.arrays.types import F64
 from gpukmeans.backends.choice import get_backend
@@ -134,6 +134,7 @@ def receive(
     check_values: bool = False,
     fitted_dtype: np.dtype | None = None,
     weight_dtype: np.dtype | None = None,
+    to_host: bool = False,
     **others: Any,
 ) -> Given:
     """Check rows and their weights, and choose the backend that reads them.
@@ -156,6 +157,8 @@ def receive(
         Of fitted centers: if it is float64, float32 rows are widened, so that the centers are not rounded.
     weight_dtype : dtype, optional
         To which weights are rounded; by default that of centers fitted to X.
+    to_host : bool, default=False
+        Copy rows on a device to the host; results go back there.
     **others
         Arrays that must lie on the host or where X lies, by the names that an error calls them.
 
@@ -168,7 +171,8 @@ def receive(
     ValueError, TypeError, gpukmeans.backends.BackendUnavailable
         As `gpukmeans.KMeans.fit`.
     """
-    form, placed, chosen = _placed(X, backend, sample_weight=sample_weight, **others)
+    rows = host_copy(X) if to_host else X
+    form, placed, chosen = _placed(rows, backend, sample_weight=sample_weight, **others)
     checked = check_rows(estimator, placed, reset=reset, backend=None if check_values else chosen)
     check_enough(checked.shape[0], n_clusters)
     own = center_dtype(checked.dtype)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from gpukmeans import KMeans
 from gpukmeans.backends import NumpyBackend
-from gpukmeans.backends.cpu.few import FEW, nearest_of_few
+from gpukmeans.backends.cpu import table
+from gpukmeans.backends.cpu.few import FEW, nearest_of_few, nearest_of_wide
+from gpukmeans.exact.tie_break import resolve
 from gpukmeans.intake import checks
 from gpukmeans.threads import _SingleThreadedBlas
 from tests.support.oracles import nearest
@@ -91,3 +95,61 @@ def test_names_and_numbers_of_features_are_checked_on_the_short_way():
     with pytest.raises(ValueError, match="X has 2 features, but KMeans is expecting 3 features"):
         model.fit(X).predict(np.zeros((1, 2)))
     assert not hasattr(model, "feature_names_in_")
+
+
+# ---- rows with many features -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ["whole", "tenths", "far", "noise"])
+def test_wide_rows_get_the_true_nearest(kind, dtype):
+    local = np.random.default_rng(0)
+    X, C = local.integers(0, 3, (30, 5)).astype(np.float64), local.integers(0, 3, (8, 5)).astype(np.float64)
+    if kind == "tenths":
+        X, C = X / 10, C / 10
+    elif kind == "far":
+        X, C = X + 2.0**30, C + 2.0**30
+    elif kind == "noise":
+        X, C = local.normal(size=(30, 5)), local.normal(size=(8, 5))
+    X = (np.abs(X) % 256).astype(dtype)
+    C = (np.abs(C) % 256 if dtype == np.uint8 else C).astype(np.float32 if dtype == np.float32 else np.float64)
+    candidates = local.random((30, 8)) < 0.7
+    candidates[:, 2] = True
+    alive = np.arange(8)
+    for some in (None, candidates):
+        got, n_exact = nearest_of_wide(X, C, alive, False, some)
+        want, n_needed = resolve(X, C, alive, False, some)
+        assert np.array_equal(got, want)
+        assert n_exact <= n_needed
+    assert np.array_equal(nearest_of_wide(X, C, alive, False, None)[0], nearest(X, C))
+    if kind == "noise" and dtype != np.uint8:
+        assert nearest_of_wide(X, C, alive, False, None)[1] == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_fits_of_wide_rows_end_in_the_same_bits(dtype, monkeypatch):
+    local = np.random.default_rng(1)
+    X = local.normal(size=(40, 9000)).astype(dtype)
+    X[::4] = X[0]
+    got = KMeans(4, random_state=0, backend="numpy").fit(X)
+    monkeypatch.setattr(table, "WIDE", 10**9)
+    want = KMeans(4, random_state=0, backend="numpy").fit(X)
+    plain = KMeans(4, random_state=0, backend=NumpyBackend(screen=False, skip=False)).fit(X)
+    for other in (want, plain):
+        assert np.array_equal(got.labels_, other.labels_)
+        assert got.cluster_centers_.tobytes() == other.cluster_centers_.tobytes()
+        assert got.inertia_ == other.inertia_
+    assert np.array_equal(got.labels_, nearest(X[:, :], got.cluster_centers_))
+
+
+def test_a_fit_of_wide_rows_takes_little_memory_beside_them():
+    """Blocks are few rows where rows are long: copies of all rows would show."""
+    X = np.random.default_rng(2).normal(size=(60, 60_000))
+    KMeans(5, random_state=0, backend="numpy").fit(X[:, :50])
+    tracemalloc.start()
+    try:
+        KMeans(5, random_state=0, backend="numpy", max_iter=3).fit(X)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2.5 * X.nbytes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -130,3 +132,18 @@ def test_rows_that_use_most_columns_stay():
     assert used_columns(sparse.csr_array(np.ones((3, 100))), None) is None
     assert used_columns(table(), np.ones((1, D))) is None
     assert used_columns(sparse.csr_array((5, D)), None).width == 32
+
+
+def test_a_fit_of_few_used_columns_takes_memory_for_these_and_the_centers():
+    local = np.random.default_rng(3)
+    n_features, k = 2_000_000, 2
+    columns = np.sort(local.choice(n_features, 3000, replace=False))
+    X = sparse.csr_array((local.normal(size=3000), columns, np.arange(0, 3001, 30)), shape=(100, n_features))
+    tracemalloc.start()
+    try:
+        model = KMeans(k, random_state=0, backend="numpy").fit(X)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert model.cluster_centers_.shape == (k, n_features)
+    assert peak < 3 * model.cluster_centers_.nbytes

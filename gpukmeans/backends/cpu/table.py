@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gpukmeans.arrays.limits import ALGORITHM
 from gpukmeans.arrays.on_device import center_dtype
 from gpukmeans.arrays.types import F64, I64, Index
-from gpukmeans.backends.cpu.few import FEW, nearest_of_few
+from gpukmeans.backends.cpu.few import FEW, nearest_of_few, nearest_of_wide
 from gpukmeans.backends.cpu.screens.components import Anchors, Components, choose_basis
 from gpukmeans.backends.cpu.screens.full import FullScreen, RowScreen
 from gpukmeans.backends.cpu.screens.grouping import group_components
@@ -24,7 +24,7 @@ from gpukmeans.backends.cpu.seeding.screen import SeedScreen
 from gpukmeans.backends.cpu.sums import ClusterSums, DenseSums
 from gpukmeans.certificates.verdicts import Screened
 from gpukmeans.exact.sums import Grid
-from gpukmeans.exact.tie_break import exact_squares, largest_integer, resolve
+from gpukmeans.exact.tie_break import WIDE, exact_squares, largest_integer, resolve
 from gpukmeans.exact.warp_order import WARP, row_square_distances
 from gpukmeans.threads import FETCHED, Workers, parts_of, rows_of, rows_to_fetch, workers
 
@@ -267,7 +267,8 @@ class DenseTable:
         def settle(part: slice) -> int:
             some = rows[part]
             self.refuse_infinities(some)
-            labels, n = resolve(self.X[some], centers, alive, exact, None if candidates is None else candidates(some))
+            settled = nearest_of_wide if self.n_features >= WIDE else resolve
+            labels, n = settled(self.X[some], centers, alive, exact, None if candidates is None else candidates(some))
             take(some, labels)
             return n
 
