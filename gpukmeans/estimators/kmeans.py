@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -21,6 +22,7 @@ from gpukmeans.engine.restarts import Init, Restarts
 from gpukmeans.engine.tolerance import scaled_tolerance
 from gpukmeans.estimators.base import BaseKMeans
 from gpukmeans.estimators.watching import Callback, watching
+from gpukmeans.intake.checks import lone_as_one
 from gpukmeans.intake.given import Given
 from gpukmeans.intake.kinds import ArrayKind
 
@@ -226,6 +228,8 @@ class KMeans(BaseKMeans):
         if self._draws_starts():
             init = partial(self._centered_start, given, init)
         given, init = given.narrowed(init)
+        if self.callback is None and not self.verbose:  # which would be told an inertia without the weight
+            given = replace(given, sample_weight=lone_as_one(given.sample_weight))
         backend, weight = given.backend, given.sample_weight
         report = FitReport(backend.describe())
         started = time.perf_counter()

@@ -187,6 +187,14 @@ def check_weights(sample_weight: ArrayLike | None, n_samples: int, dtype: np.dty
     return None if (weight == 1).all() else weight.astype(np.float64)
 
 
+def lone_as_one(weight: F64 | None) -> F64 | None:
+    """Weights for a fit: if a single row has one, it counts as 1.
+
+    The mean of one row is that row, which ``w x / w`` is only to rounding; and the inertia is 0 for any weight.
+    """
+    return weight if weight is None or np.count_nonzero(weight) != 1 else np.sign(weight)
+
+
 def check_centers(centers: object, n_clusters: int, n_features: int, dtype: np.dtype) -> NDArray:
     """A copy of initial centers in `dtype`, on the host, finite, of the right shape and not too large."""
     checked = check_array(from_arrow(host_copy(centers)), dtype=dtype, copy=True, order="C", input_name="init")

@@ -16,7 +16,7 @@ from gpukmeans.arrays.types import F64
 from gpukmeans.backends.choice import get_backend
 from gpukmeans.backends.problems import BatchBackend
 from gpukmeans.backends.protocol import Backend
-from gpukmeans.intake.checks import check_rows, check_weights, refuse_path
+from gpukmeans.intake.checks import check_rows, check_weights, lone_as_one, refuse_path
 from gpukmeans.intake.given import check_enough
 from gpukmeans.intake.kinds import ArrayKind, check_places
 
@@ -111,7 +111,7 @@ class GivenProblems:
             rows, shape, dtype = checked, checked.shape, checked.dtype
         check_enough(shape[0], n_clusters)
         centers = center_dtype(dtype)
-        weight = check_weights(self.sample_weight[number], shape[0], centers)
+        weight = lone_as_one(check_weights(self.sample_weight[number], shape[0], centers))
         kind = ArrayKind.of(self.table(number))
         return GivenProblem(number, rows, (shape[0], shape[1]), dtype, centers, weight, kind)
 

@@ -83,6 +83,23 @@ def test_batches_with_few_weights(backend):
         MiniBatchKMeans(3, init="random", backend=backend).partial_fit(X, sample_weight=weights(60, 1, 0))
 
 
+@pytest.mark.parametrize("form", ["float64", "csr"])
+def test_one_weighted_row_is_its_own_center(backend, form):
+    """Its product with the weight, divided by the weight, is another number for every fourth of these."""
+    local = np.random.default_rng(0)
+    for seed in range(12):
+        X, weight = local.normal(size=(20, 3)), weights(20, 1, seed, local.uniform(0.1, 3))
+        rows = sparse.csr_array(X) if form == "csr" else X
+        for init in ("k-means++", "random"):
+            model = KMeans(1, init=init, n_init=1, random_state=seed, backend=backend).fit(rows, sample_weight=weight)
+            assert model.inertia_ == 0.0
+            assert model.n_iter_ == 1
+            assert np.array_equal(model.cluster_centers_[0], X[weight > 0][0])
+            assert model.score(rows, sample_weight=weight) == 0.0
+    both = gpukmeans.fit_many([X, X], 1, random_state=0, sample_weight=[weight, weight], backend=backend)
+    assert all(model.inertia_ == 0.0 and model.n_iter_ == 1 for model in both)
+
+
 @pytest.mark.parametrize("cls", ESTIMATORS)
 def test_float32_rows_with_infinity_and_without_weight_are_refused_at_once(backend, cls):
     for value in (np.inf, -np.inf, np.nan):
