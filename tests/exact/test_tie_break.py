@@ -9,7 +9,14 @@ import pytest
 
 from gpukmeans.datasets import exact_ties, near_ties
 from gpukmeans.exact import sums
-from gpukmeans.exact.tie_break import all_integers, exact_squares, first_of_equal_rows, nearest_exactly, resolve
+from gpukmeans.exact.tie_break import (
+    all_integers,
+    distinct_rows,
+    exact_squares,
+    first_of_equal_rows,
+    nearest_exactly,
+    resolve,
+)
 from tests.support.assertions import assert_labels
 from tests.support.oracles import nearest
 
@@ -17,7 +24,7 @@ rng = np.random.default_rng(40)
 
 
 def everyone(X, C):
-    return [np.arange(len(C))] * len(X)
+    return np.ones((len(X), len(C)), bool)
 
 
 def mirrored(scale, n=40, d=6):
@@ -66,15 +73,15 @@ def test_products_of_53_bits():
 
 
 def test_only_candidates_are_compared():
-    X, C = np.zeros((2, 2)), np.array([[0.0, 0.0], [3.0, 0.0], [2.0, 0.0], [0.0, 2.0]])
-    assert nearest_exactly(X, C, [np.array([1, 2, 3]), np.array([1])]).tolist() == [2, 1]
+    X, C = np.array([[0.0, 0.0], [0.0, 1e-9]]), np.array([[0.0, 0.0], [3.0, 0.0], [2.0, 0.0], [0.0, 2.0]])
+    assert nearest_exactly(X, C, np.array([[0, 1, 1, 1], [0, 1, 0, 0]], bool)).tolist() == [2, 1]
 
 
 def test_negative_zero_is_zero():
     C = np.array([[0.0, 1.0], [-0.0, 1.0]])
     for x in ([0.0, 5.0], [-0.0, -5.0]):
-        assert nearest_exactly(np.array([x]), C, [np.arange(2)]).tolist() == [0]
-        assert nearest_exactly(np.array([x]), C[::-1], [np.arange(2)]).tolist() == [0]
+        assert nearest_exactly(np.array([x]), C, np.ones((1, 2), bool)).tolist() == [0]
+        assert nearest_exactly(np.array([x]), C[::-1], np.ones((1, 2), bool)).tolist() == [0]
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -143,6 +150,10 @@ def test_first_of_equal_rows(dtype, k, d, values):
         table[k // 2] = table[1]
     rows = [tuple(row) for row in table.tolist()]  # -0.0 == 0.0 for tuples as well
     assert first_of_equal_rows(table).tolist() == [rows.index(row) for row in rows]
+    first, inverse = distinct_rows(table)
+    assert np.array_equal(table[first][inverse], table)
+    assert len({rows[i] for i in first}) == len(first) == len(set(rows))
+    assert len(first) < k or (np.array_equal(first, np.arange(k)) and np.array_equal(inverse, np.arange(k)))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -156,6 +167,16 @@ def test_rows_that_are_rearranged_or_swap_bits_are_not_equal(dtype):
     bits[:, 1] = 1000 - np.arange(400)
     bits[:, 2] = np.arange(400) % 2 + 5
     assert first_of_equal_rows(bits.view(dtype)).tolist() == list(range(400))
+    assert [of.tolist() for of in distinct_rows(bits.view(dtype))] == [list(range(400))] * 2
+
+
+def test_equal_rows_that_are_settled_together_keep_their_places():
+    local = np.random.default_rng(42)
+    X = local.integers(0, 2, (300, 4)) / 3.0
+    C = X[:6] + 0.0
+    for order in (np.arange(300), local.permutation(300)):
+        got = nearest_exactly(X[order], C, everyone(X, C))
+        assert_labels(got, X[order], C)
 
 
 def test_all_integers():
