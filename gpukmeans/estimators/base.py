@@ -17,6 +17,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted
 
+from gpukmeans.arrays.magnitude import times_power
 from gpukmeans.arrays.on_device import dtype_of
 from gpukmeans.backends.choice import NAMES
 from gpukmeans.backends.protocol import Backend, DeviceRows, members
@@ -67,6 +68,9 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         "precision": [StrOptions({"exact", "fast"})],
     }
 
+    #: Whether `tol` is compared with shifts as it is, and not relative to the variance of the rows.
+    tol_is_absolute: ClassVar[bool] = False
+
     n_clusters: int
     init: Init
     n_init: int | str
@@ -90,8 +94,8 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
             Or a torch tensor or CuPy array, as X is.
         """
         check_is_fitted(self)
-        given = self._receive_again(X)
-        run = given.load(sums=False).start(self._host_centers(), precision=self.precision)
+        given, centers, _ = self._beside_centers(self._receive_again(X))
+        run = given.load(sums=False).start(centers, precision=self.precision)
         run.assign(move=False)
         return given.give(run.labels_for_caller())
 
@@ -110,10 +114,10 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
             Not above 0, in the squared units of X.
         """
         check_is_fitted(self)
-        rows = self._receive_again(X, sample_weight).load(sums=False)
-        run = rows.start(self._host_centers(), precision=self.precision)
+        given, centers, exponent = self._beside_centers(self._receive_again(X, sample_weight))
+        run = given.load(sums=False).start(centers, precision=self.precision)
         run.assign(move=False)
-        return -run.inertia()
+        return -times_power(run.inertia(), -2 * exponent)
 
     def transform(self, X: ArrayLike) -> Any:
         """The distances of each row to every center.
@@ -184,6 +188,12 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         """Rows for the fitted centers; their weights are rounded as those of a fit of X."""
         fitted = self._fitted_dtype()
         return receive(self, X, sample_weight, backend=self.backend, reset=False, fitted_dtype=fitted, **options)
+
+    def _beside_centers(self, given: Given) -> tuple[Given, NDArray, int]:
+        """Rows and the fitted centers multiplied by a power of two that brings them into range, and its exponent."""
+        centers = self._host_centers()
+        exponent = given.exponent(centers)
+        return given.in_unit(exponent), times_power(centers, exponent) if exponent else centers, exponent
 
     def _fitted_dtype(self) -> np.dtype:
         """Of the fitted centers."""

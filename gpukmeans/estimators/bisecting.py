@@ -17,6 +17,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from gpukmeans.arrays.magnitude import times_power
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.protocol import Backend, Rows
 from gpukmeans.callers import warn_caller
@@ -25,6 +26,7 @@ from gpukmeans.engine.lockstep import lockstep
 from gpukmeans.engine.records import LloydResult
 from gpukmeans.engine.seeding.starts import draw_rows
 from gpukmeans.estimators.base import BaseKMeans
+from gpukmeans.estimators.units import fit_in_range
 from gpukmeans.exact.sums import exact_total
 from gpukmeans.intake.checks import WEIGHT_RANGE, check_centers
 from gpukmeans.intake.given import Given
@@ -121,6 +123,8 @@ class BisectingKMeans(BaseKMeans):
            [10.,  1.]])
     """
 
+    tol_is_absolute = True
+
     _parameter_constraints: ClassVar[dict] = {
         **BaseKMeans._parameter_constraints,
         "init": [StrOptions({"k-means++", "random"}), callable],
@@ -185,10 +189,10 @@ class BisectingKMeans(BaseKMeans):
             As `gpukmeans.KMeans.fit` does.
         """
         with self._all_or_nothing():
-            return self._fit(X, sample_weight)
+            fit_in_range(self, self._receive(X, sample_weight), BisectingKMeans._fit)
+        return self
 
-    def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> BisectingKMeans:
-        given = self._receive(X, sample_weight)
+    def _fit(self, given: Given) -> None:
         splitter = _Splitter(self, given, given.load(), check_random_state(self.random_state))
         with nullcontext() if callable(self.init) else workers(0):
             tree, clusters = self._grow(splitter)
@@ -210,7 +214,6 @@ class BisectingKMeans(BaseKMeans):
                 "split. Possibly due to duplicate points in X.",
                 ConvergenceWarning,
             )
-        return self
 
     def _grow(self, splitter: _Splitter) -> tuple[_Tree, list[_Cluster]]:
         """Split until there are enough clusters, which are returned from left to right."""
@@ -255,6 +258,8 @@ class BisectingKMeans(BaseKMeans):
         if not tree.children:
             return super().predict(X)
         given = self._receive_again(X)
+        exponent = given.exponent(np.stack(list(tree.centers.values())))
+        given = given.in_unit(exponent)
         rows = given.load(sums=False)
         labels = np.empty(rows.n_samples, np.int32)
         waiting = [(0, np.arange(rows.n_samples))]
@@ -265,7 +270,8 @@ class BisectingKMeans(BaseKMeans):
             elif len(some):
                 pair = tree.children[node]
                 part = rows if len(some) == rows.n_samples else rows.subset(some, sums=False)
-                run = part.start(np.stack([tree.centers[child] for child in pair]), precision=self.precision)
+                centers = times_power(np.stack([tree.centers[child] for child in pair]), exponent)
+                run = part.start(centers, precision=self.precision)
                 run.assign(move=False)
                 side = run.labels()
                 waiting += [(child, some[side == i]) for i, child in enumerate(pair)]

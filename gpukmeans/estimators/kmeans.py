@@ -19,7 +19,9 @@ from gpukmeans.engine.records import FitReport, Iteration, LloydResult
 from gpukmeans.engine.restarts import Init, Restarts
 from gpukmeans.engine.tolerance import scaled_tolerance
 from gpukmeans.estimators.base import BaseKMeans
+from gpukmeans.estimators.units import fit_in_range
 from gpukmeans.estimators.watching import Callback, watching
+from gpukmeans.intake.given import Given
 from gpukmeans.intake.kinds import ArrayKind
 
 
@@ -214,10 +216,10 @@ class KMeans(BaseKMeans):
             If the rows do not fit on the GPU.
         """
         with self._all_or_nothing():
-            return self._fit(X, sample_weight)
+            fit_in_range(self, self._receive(X, sample_weight, init=self.init), KMeans._fit)
+        return self
 
-    def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> KMeans:
-        given = self._receive(X, sample_weight, init=self.init)
+    def _fit(self, given: Given) -> None:
         random_state = check_random_state(self.random_state)
         init, n_init = self._starts(given.n_features, given.center_dtype, default_n_init=10)
         self._check_algorithm()
@@ -250,7 +252,6 @@ class KMeans(BaseKMeans):
                 verbose=bool(self.verbose),
             )
         self._take(best, rows.n_used(best.labels, self.n_clusters), given.kind, backend, report)
-        return self
 
     def _check_algorithm(self) -> None:
         if self.algorithm == "elkan" and self.n_clusters == 1:

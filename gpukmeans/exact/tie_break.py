@@ -9,10 +9,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from gpukmeans.arrays.types import I64
 from gpukmeans.certificates.rounding import SQUARE_UNDERFLOW
 from gpukmeans.certificates.scores import exact_in_float64, square_distance_radius
 from gpukmeans.exact.fixed_point import FixedPoint, first_smallest, range_of, square_distances
 from gpukmeans.threads import blocks
+
+#: Of so many rows equal ones are settled once, if there are any to speak of among the first.
+MANY, SAMPLE = 256, 1024
 
 
 def first_of_equal_rows(centers: NDArray) -> NDArray[np.int64]:
@@ -73,7 +77,7 @@ def exact_squares(largest: float, centers: NDArray) -> bool:
 def resolve(
     rows: NDArray,
     centers: NDArray,
-    alive: NDArray[np.int64],
+    alive: I64,
     exact: bool,
     candidates: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.int32], int]:
@@ -96,10 +100,30 @@ def resolve(
     n_exact : int
         How many rows needed exact arithmetic.
     """
-    labels = np.empty(len(rows), np.int32)
+    if len(rows) >= MANY and len(distinct_rows(rows[:SAMPLE])[0]) < 0.9 * min(len(rows), SAMPLE):
+        first, inverse = distinct_rows(rows)
+        of_distinct = None if candidates is None else _of_all_equal(candidates, inverse)
+        labels, exactly = _resolve(rows[first], centers, alive, exact, of_distinct)
+        labels, exactly = labels[inverse], exactly[inverse]
+    else:
+        labels, exactly = _resolve(rows, centers, alive, exact, candidates)
+    return labels, int(np.count_nonzero(exactly))
+
+
+def _of_all_equal(candidates: NDArray[np.bool_], inverse: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """The candidates of each set of equal rows: those that all of its rows have, the nearest center among them."""
+    order = np.argsort(inverse, kind="stable")
+    starts = np.flatnonzero(np.diff(inverse[order], prepend=-1))
+    return np.logical_and.reduceat(candidates[order], starts, axis=0)
+
+
+def _resolve(
+    rows: NDArray, centers: NDArray, alive: I64, exact: bool, candidates: NDArray[np.bool_] | None
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """The labels of `resolve`, and which rows needed exact arithmetic."""
+    labels, exactly = np.empty(len(rows), np.int32), np.zeros(len(rows), bool)
     radius = 0.0 if exact else square_distance_radius(rows.shape[1])
     underflow = 0.0 if exact else SQUARE_UNDERFLOW
-    n_exact = 0
     for part in blocks(len(rows), max(rows.shape[1], len(alive))):
         x = rows[part].astype(np.float64)
         open_ = np.ones((len(x), len(alive)), bool) if candidates is None else candidates[part]
@@ -124,8 +148,8 @@ def resolve(
         several = np.flatnonzero(open_.sum(axis=1) > 1)
         if len(several):
             labels[part.start + several] = alive[nearest_exactly(x[several], centers[alive], open_[several])]
-            n_exact += len(several)
-    return labels, n_exact
+            exactly[part.start + several] = True
+    return labels, exactly
 
 
 def nearest_exactly(rows: NDArray, centers: NDArray, candidates: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -150,14 +174,9 @@ def nearest_exactly(rows: NDArray, centers: NDArray, candidates: NDArray[np.bool
     >>> nearest_exactly(rows, centers, np.ones((2, 2), bool)).tolist()
     [1, 0]
     """
-    first, inverse = distinct_rows(rows)
-    if len(first) < len(rows):  # equal rows have the same nearest center, which is a candidate of each
-        order = np.argsort(inverse, kind="stable")
-        starts = np.searchsorted(inverse[order], np.arange(len(first)))
-        rows, candidates = rows[first], np.logical_and.reduceat(candidates[order], starts, axis=0)
     row, center = np.nonzero(candidates)
     used, center_used = np.unique(center, return_inverse=True)
     x, c = rows.astype(np.float64), centers[used].astype(np.float64)
     form = FixedPoint.for_products(x.shape[1], range_of(x), range_of(c))
     distances = square_distances(x, c, row, center_used, form)
-    return center[first_smallest(distances, np.flatnonzero(np.diff(row, prepend=-1)))][inverse]
+    return center[first_smallest(distances, np.flatnonzero(np.diff(row, prepend=-1)))]

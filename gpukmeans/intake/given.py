@@ -20,12 +20,13 @@ class that adds up the exact sums of its blocks.  The engine and the estimators 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
+from gpukmeans.arrays.magnitude import times_power, unit_exponent
 from gpukmeans.arrays.on_device import DeviceInput, center_dtype, host_view, on_device
 from gpukmeans.arrays.sparse import is_sparse
 from gpukmeans.arrays.types import F64
@@ -70,6 +71,26 @@ class Given:
     @property
     def n_features(self) -> int:
         return self.X.shape[1]
+
+    def exponent(self, near: NDArray | None = None) -> int:
+        """The power of two that brings the rows, and centers `near` them, into range: `magnitude.unit_exponent`.
+
+        0 for rows on a device, which are not read here.
+        """
+        if self.form == "device":
+            return 0
+        values = cast(CsrRows, self.X).data if self.form == "csr" else cast(NDArray, self.X)
+        return unit_exponent(values, near)
+
+    def in_unit(self, exponent: int) -> Given:
+        """The same with rows that are multiplied by 2**exponent: a copy, unless it is 0."""
+        if not exponent:
+            return self
+        if self.form == "csr":
+            x = cast(CsrRows, self.X)
+            scaled = type(x)((times_power(x.data, exponent), x.indices, x.indptr), shape=x.shape, copy=False)
+            return replace(self, X=scaled)
+        return replace(self, X=times_power(self.X, exponent))
 
     def load(self, *, sums: bool = True) -> Rows:
         """The rows on the backend, with their weights."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
+from gpukmeans.arrays.magnitude import unit_exponent
 from gpukmeans.arrays.on_device import DeviceInput, center_dtype, host_copy, host_view, is_torch, on_device
 from gpukmeans.arrays.sparse import is_sparse
 from gpukmeans.arrays.types import F64
@@ -89,9 +90,10 @@ class GivenProblems:
         return cast(BatchBackend, found) if found.fits_many else None
 
     def check(self, estimator: BaseEstimator, number: int, n_clusters: int, backend: Backend) -> GivenProblem | None:
-        """One problem, checked; None if it must be fitted alone: sparse rows, and single arrays on a device.
+        """One problem, checked; None if it must be fitted alone.
 
-        `estimator` gets `n_features_in_`.  The values of a 3-D array are not read: the backend checks them.
+        Such are sparse rows, single arrays on a device, and values far from one.  `estimator` gets `n_features_in_`.
+        The values of a 3-D array are not checked here but by the backend.
         """
         rows: NDArray | None = None
         stack = self.stack
@@ -108,6 +110,9 @@ class GivenProblems:
             checked = check_rows(estimator, given, reset=True, backend=backend)
             assert not isinstance(checked, DeviceInput)
             rows, shape, dtype = checked, checked.shape, checked.dtype
+        values = stack[number] if rows is None and isinstance(stack, np.ndarray) else rows
+        if values is not None and unit_exponent(values):
+            return None
         check_enough(shape[0], n_clusters)
         centers = center_dtype(dtype)
         weight = check_weights(self.sample_weight[number], shape[0], centers)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gpukmeans.datasets import exact_ties, near_ties
-from gpukmeans.exact import sums
+from gpukmeans.exact import sums, tie_break
 from gpukmeans.exact.tie_break import (
     all_integers,
     distinct_rows,
@@ -18,7 +18,7 @@ from gpukmeans.exact.tie_break import (
     resolve,
 )
 from tests.support.assertions import assert_labels
-from tests.support.oracles import nearest
+from tests.support.oracles import nearest, square_distances
 
 rng = np.random.default_rng(40)
 
@@ -170,13 +170,30 @@ def test_rows_that_are_rearranged_or_swap_bits_are_not_equal(dtype):
     assert [of.tolist() for of in distinct_rows(bits.view(dtype))] == [list(range(400))] * 2
 
 
-def test_equal_rows_that_are_settled_together_keep_their_places():
+@pytest.mark.parametrize("exact", [False, True])
+def test_equal_rows_are_settled_once_whatever_their_candidates(monkeypatch, exact):
+    """Each row has candidates of its own, the nearest center among them, and gets the label of its equals."""
     local = np.random.default_rng(42)
-    X = local.integers(0, 2, (300, 4)) / 3.0
-    C = X[:6] + 0.0
-    for order in (np.arange(300), local.permutation(300)):
-        got = nearest_exactly(X[order], C, everyone(X, C))
-        assert_labels(got, X[order], C)
+    X = local.integers(0, 3, (2000, 4)) * (1.0 if exact else 1 / 3)
+    C = X[:7] * 1.0
+    alive = np.flatnonzero(first_of_equal_rows(C) == np.arange(7))
+    want = alive[nearest(X, C[alive])]
+    settled = []
+    inner = tie_break._resolve
+    monkeypatch.setattr(tie_break, "_resolve", lambda rows, *args: settled.append(len(rows)) or inner(rows, *args))
+    candidates = local.random((2000, len(alive))) < 0.3
+    distances, _ = square_distances(X, C[alive])
+    candidates |= [[of_center == min(row) for of_center in row] for row in distances]
+    plain = inner(X, C, alive, exact, None)
+    for given in (None, candidates):
+        labels, n_exact = resolve(X, C, alive, exact, given)
+        assert labels.tolist() == want.tolist()
+        assert settled.pop() <= 81
+        assert n_exact == (np.count_nonzero(plain[1]) if given is None else n_exact)
+    assert n_exact <= np.count_nonzero(plain[1])
+    far = local.standard_normal((2000, 4))
+    assert_labels(resolve(far, C, alive, False)[0], far, C[alive], want=alive[nearest(far, C[alive])])
+    assert settled == [2000]
 
 
 def test_all_integers():

@@ -26,8 +26,8 @@ from gpukmeans.exact.tie_break import exact_squares, largest_integer, resolve
 from gpukmeans.exact.warp_order import WARP, row_square_distances
 from gpukmeans.threads import FETCHED, Workers, parts_of, rows_of, workers
 
-#: Rows that are resolved at a time.
-RESOLVE_ROWS = 256
+#: Rows that are resolved at a time, at least, and their pairs with centers, about.
+RESOLVE_ROWS, RESOLVED = 256, 1 << 18
 #: Fewer rows are not worth a second thread.
 LEAST = 1024
 
@@ -261,7 +261,7 @@ class DenseTable:
             take(some, labels)
             return n
 
-        return sum(pool.map(settle, parts_of(len(rows), RESOLVE_ROWS)))
+        return sum(pool.map(settle, pool.share(len(rows), max(RESOLVE_ROWS, RESOLVED // len(alive)), RESOLVE_ROWS)))
 
     def own_distances(self, labels: NDArray[np.int32], centers: NDArray) -> F64:
         distances = np.empty(self.n_samples)
