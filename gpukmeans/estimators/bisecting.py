@@ -211,7 +211,8 @@ class BisectingKMeans(BaseKMeans):
         if n_distinct < self.n_clusters:
             warn_caller(
                 f"Only {n_distinct} of n_clusters={self.n_clusters} clusters have rows: there was nothing left to "
-                "split. Possibly due to duplicate points in X.",
+                f"split. Possibly due to duplicate points in X: it has {given.n_distinct()} distinct rows of positive "
+                "weight.",
                 ConvergenceWarning,
             )
 

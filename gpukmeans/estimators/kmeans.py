@@ -251,7 +251,8 @@ class KMeans(BaseKMeans):
                 watch=watch,
                 verbose=bool(self.verbose),
             )
-        self._take(best, rows.n_used(best.labels, self.n_clusters), given.kind, backend, report)
+        n_used = rows.n_used(best.labels, self.n_clusters)
+        self._take(best, n_used, given.n_distinct, given.kind, backend, report)
 
     def _check_algorithm(self) -> None:
         if self.algorithm == "elkan" and self.n_clusters == 1:
@@ -259,12 +260,20 @@ class KMeans(BaseKMeans):
                 "algorithm='elkan' doesn't make sense for a single cluster. Using 'lloyd' instead.", RuntimeWarning
             )
 
-    def _take(self, best: LloydResult, n_distinct: int, kind: ArrayKind, backend: Backend, report: FitReport) -> None:
-        """Set the fitted attributes."""
-        if n_distinct < self.n_clusters:
+    def _take(
+        self,
+        best: LloydResult,
+        n_used: int,
+        n_distinct: Callable[[], int],
+        kind: ArrayKind,
+        backend: Backend,
+        report: FitReport,
+    ) -> None:
+        """Set the fitted attributes; `n_used` clusters have a row, and `n_distinct()` counts the rows that differ."""
+        if n_used < self.n_clusters:
             warn_caller(
-                f"Number of distinct clusters ({n_distinct}) found smaller than n_clusters ({self.n_clusters}). "
-                "Possibly due to duplicate points in X.",
+                f"Number of distinct clusters ({n_used}) found smaller than n_clusters ({self.n_clusters}). "
+                f"Possibly due to duplicate points in X: it has {n_distinct()} distinct rows of positive weight.",
                 ConvergenceWarning,
             )
         self.cluster_centers_ = kind.give(best.centers, backend)

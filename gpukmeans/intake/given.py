@@ -109,6 +109,10 @@ class Given:
         """The rows on the host, for code of the caller: copied from their device if they lie on one."""
         return self.X.on_host() if isinstance(self.X, DeviceInput) else self.X
 
+    def n_distinct(self) -> int:
+        """How many distinct rows of positive weight there are (-0.0 equals 0.0)."""
+        return n_distinct_rows(self.host_rows(), self.sample_weight)
+
     def give(self, values: Any) -> Any:
         """A result as an array of the caller's kind; see `ArrayKind.give`."""
         return self.kind.give(values, self.backend)
@@ -167,6 +171,22 @@ def receive(
     if fitted_dtype == np.float64 and checked.dtype == np.float32:
         checked = checked.astype(np.float64)
     return Given(checked, form, weight, own, chosen, ArrayKind.of(X))
+
+
+def n_distinct_rows(X: NDArray | CsrRows, sample_weight: F64 | None) -> int:
+    """How many distinct rows of positive weight there are, dense or canonical CSR, on the host.
+
+    Counted by a 64-bit hash of each row, so that one row in 10**9 might be missed.
+    """
+    heavy = range(X.shape[0]) if sample_weight is None else np.flatnonzero(sample_weight > 0.0).tolist()
+    if isinstance(X, np.ndarray):
+        return len({hash((X[i] + X.dtype.type(0)).tobytes()) for i in heavy})
+    found = set()
+    for i in heavy:
+        entries = slice(X.indptr[i], X.indptr[i + 1])
+        there = X.data[entries] != 0.0
+        found.add(hash((X.indices[entries][there].tobytes(), X.data[entries][there].tobytes())))
+    return len(found)
 
 
 def check_enough(n_samples: int, n_clusters: int) -> None:

@@ -18,7 +18,7 @@ from gpukmeans.backends.choice import get_backend
 from gpukmeans.backends.problems import BatchBackend
 from gpukmeans.backends.protocol import Backend
 from gpukmeans.intake.checks import check_rows, check_weights
-from gpukmeans.intake.given import check_enough
+from gpukmeans.intake.given import check_enough, n_distinct_rows
 from gpukmeans.intake.kinds import ArrayKind, check_places
 
 #: Rows that are read as they are; other dtypes are converted one problem at a time.
@@ -118,6 +118,11 @@ class GivenProblems:
         weight = check_weights(self.sample_weight[number], shape[0], centers)
         kind = ArrayKind.of(self.table(number))
         return GivenProblem(number, rows, (shape[0], shape[1]), dtype, centers, weight, kind)
+
+    def n_distinct(self, problem: GivenProblem) -> int:
+        """How many distinct rows of positive weight a problem has."""
+        rows = problem.X if problem.X is not None else host_copy(self.table(problem.number))
+        return n_distinct_rows(np.asarray(rows), problem.sample_weight)
 
     def stacked(self, problems: Sequence[GivenProblem]) -> NDArray | DeviceInput:
         """The rows of some problems that are alike, in one array; on a device these must be neighbours."""
