@@ -211,8 +211,8 @@ class BisectingKMeans(BaseKMeans):
         if n_distinct < self.n_clusters:
             warn_caller(
                 f"Only {n_distinct} of n_clusters={self.n_clusters} clusters have rows: there was nothing left to "
-                f"split. Possibly due to duplicate points in X: it has {given.n_distinct()} distinct rows of positive "
-                "weight.",
+                "split. Possibly due to duplicate points in X. "
+                f"There are {given.n_distinct()} distinct rows of positive weight.",
                 ConvergenceWarning,
             )
 

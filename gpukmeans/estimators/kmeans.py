@@ -273,7 +273,7 @@ class KMeans(BaseKMeans):
         if n_used < self.n_clusters:
             warn_caller(
                 f"Number of distinct clusters ({n_used}) found smaller than n_clusters ({self.n_clusters}). "
-                f"Possibly due to duplicate points in X: it has {n_distinct()} distinct rows of positive weight.",
+                f"Possibly due to duplicate points in X. There are {n_distinct()} distinct rows of positive weight.",
                 ConvergenceWarning,
             )
         self.cluster_centers_ = kind.give(best.centers, backend)

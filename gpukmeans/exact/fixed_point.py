@@ -22,6 +22,9 @@ MOST_BITS = 24
 #: Values that are multiplied at a time: they should stay in a core's cache.
 TOGETHER = 1 << 17
 
+#: Limbs on top of a distance that leave its highest as small as the others, so that many may be added.
+MORE = 3
+
 #: Exponents (low, high) of numbers that are multiples of 2**low and less than 2**high in magnitude.
 Range = tuple[int, int]
 
@@ -125,6 +128,21 @@ def carried(sums: Sequence[F64], bits: int, more: int = 0) -> I64:
             np.bitwise_and(carry, (1 << bits) - 1, out=out[i])
             carry >>= bits
     return out
+
+
+def number_of(limbs: Sequence[int], bits: int) -> int:
+    """The number that limbs stand for, the lowest first; they may be larger than `bits` bits.
+
+    Examples
+    --------
+    >>> from gpukmeans.exact.fixed_point import number_of
+    >>> number_of([1, 2, 3], 4) == 1 + 2 * 16 + 3 * 256
+    True
+    """
+    number = 0
+    for limb in reversed(limbs):
+        number = (number << bits) + limb
+    return number
 
 
 def first_smallest(numbers: I64, starts: NDArray[np.intp]) -> NDArray[np.intp]:

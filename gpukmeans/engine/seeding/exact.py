@@ -11,13 +11,20 @@ from numpy.typing import NDArray
 
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.protocol import Rows
-from gpukmeans.exact.fixed_point import FixedPoint, carried, products_by_owner, range_of, square_distances, union
+from gpukmeans.exact.fixed_point import (
+    MORE,
+    FixedPoint,
+    carried,
+    number_of,
+    products_by_owner,
+    range_of,
+    square_distances,
+    union,
+)
 from gpukmeans.threads import parts_of
 
 #: Rows whose terms are computed at a time.
 BLOCK = 4096
-#: Limbs above those of a distance, which leave every limb as small as the others.
-MORE = 3
 
 
 class ExactPotentials:
@@ -91,23 +98,23 @@ class ExactPotentials:
         total = 0
         for part, limbs in self._distances(index, seeds, nearest):
             if self._weight is None:
-                total += _number(limbs.sum(axis=1).tolist(), self._form.bits)
+                total += number_of(limbs.sum(axis=1).tolist(), self._form.bits)
             else:
                 form = self._weight_form
                 weights = form.limbs(self._weight[index[part]]).astype(np.int64)
                 for i, of_limb in enumerate((limbs @ weights.T).T.tolist()):
-                    total += _number(of_limb, self._form.bits) << form.bits * i
+                    total += number_of(of_limb, self._form.bits) << form.bits * i
         return total
 
     def _terms(self, index: I64, seeds: NDArray, nearest: NDArray[np.intp]) -> list[int]:
         """The terms of `_sum`."""
         terms: list[int] = []
         for part, limbs in self._distances(index, seeds, nearest):
-            some = [_number(of_row, self._form.bits) for of_row in limbs.T.tolist()]
+            some = [number_of(of_row, self._form.bits) for of_row in limbs.T.tolist()]
             if self._weight is not None:
                 form = self._weight_form
                 weights = form.limbs(self._weight[index[part]]).astype(np.int64).T.tolist()
-                some = [t * _number(w, form.bits) for t, w in zip(some, weights, strict=True)]
+                some = [t * number_of(w, form.bits) for t, w in zip(some, weights, strict=True)]
             terms += some
         return terms
 
@@ -151,11 +158,3 @@ class ExactPotentials:
     def _weight_form(self) -> FixedPoint:
         assert self._weight is not None
         return FixedPoint.for_products(1, range_of(self._weight))
-
-
-def _number(limbs: list[int], bits: int) -> int:
-    """The number that limbs stand for, the lowest first."""
-    number = 0
-    for limb in reversed(limbs):
-        number = (number << bits) + limb
-    return number
