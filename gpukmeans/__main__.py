@@ -13,27 +13,26 @@ if TYPE_CHECKING:
 
 
 def run(arguments: list[str]) -> int:
-    """Run the command line or a script; returns the exit status."""
-    from pathlib import Path
-
-    from gpukmeans.cli import EXIT_ERROR, main
-    from gpukmeans.patching import run_script
+    """Run the command line, or become the Python that runs a script; returns the exit status."""
+    from gpukmeans.cli import COMMANDS, EXIT_ERROR, main
+    from gpukmeans.patching import NAMES
+    from gpukmeans.runner import is_script, script_command
     from gpukmeans.study.streams import say
 
-    is_module = arguments[:1] == ["-m"]
-    if not is_module and not (arguments and arguments[0].endswith((".py", ".pyw"))):
+    if not is_script(arguments, COMMANDS):
         return main(arguments)
-    wrong = None
-    if is_module and len(arguments) == 1:
-        wrong = "-m needs the name of a module; see python -m gpukmeans --help"
-    elif not is_module and not Path(arguments[0]).is_file():
-        wrong = f"there is no script {arguments[0]!r} to run"
-    if wrong:
-        say(f"gpukmeans: error: {wrong}")
+    try:
+        command, environment = script_command(arguments)
+        say(f"gpukmeans: in place of scikit-learn's: {', '.join(f'sklearn.cluster.{name}' for name in NAMES)}")
+        if os.name != "nt":
+            os.execve(command[0], command, environment)
+    except (OSError, ValueError) as error:
+        say(f"gpukmeans: error: {error}")
         return EXIT_ERROR
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    run_script(arguments)
-    return 0
+    import subprocess  # Windows would return to the prompt while the script runs
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the script gets, too
+    return subprocess.call(command, env=environment)
 
 
 def console() -> int:
