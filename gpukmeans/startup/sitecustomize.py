@@ -4,19 +4,13 @@
 and every Python process that it starts (spawned and forkserver workers, those of joblib) is patched like the first.
 """
 
-from __future__ import annotations
+# mypy: allow-untyped-defs
+# No annotations, and no typing: every Python that a script starts reads this, also an older one.
 
 import importlib.util
 import os
 import sys
 from importlib.machinery import PathFinder
-
-TYPE_CHECKING = False  # typing would slow the start of every process
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from importlib.machinery import ModuleSpec
-    from types import ModuleType
-    from typing import Any
 
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
 _PACKAGE = os.path.dirname(_FOLDER)
@@ -26,7 +20,7 @@ class _Finder:
     """Finds gpukmeans, which may be on no path, and has `sklearn.cluster` patched at the end of its import."""
 
     @classmethod
-    def find_spec(cls, name: str, path: Sequence[str] | None = None, target: Any = None) -> ModuleSpec | None:
+    def find_spec(cls, name, path=None, target=None):
         """As `importlib.abc.MetaPathFinder` has it."""
         if name == "gpukmeans":
             file = os.path.join(_PACKAGE, "__init__.py")
@@ -35,17 +29,21 @@ class _Finder:
             return None
         found = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not cls)
         spec = next(filter(None, found), None)
-        loader: Any = spec and spec.loader
-        if loader is not None:
-            execute = loader.exec_module
-
-            def exec_module(module: ModuleType) -> None:
-                del loader.exec_module  # from now on that of its class
-                execute(module)
-                importlib.import_module("gpukmeans.patching").patch_sklearn()
-
-            loader.exec_module = exec_module
+        if spec is not None and spec.loader is not None:
+            _patch_after(spec.loader)
         return spec
+
+
+def _patch_after(loader):
+    """Have scikit-learn patched once a module's code has run."""
+    execute = loader.exec_module
+
+    def exec_module(module):
+        del loader.exec_module  # from now on that of its class
+        execute(module)
+        importlib.import_module("gpukmeans.patching").patch_sklearn()
+
+    loader.exec_module = exec_module
 
 
 sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != _FOLDER]

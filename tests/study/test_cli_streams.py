@@ -20,7 +20,7 @@ from gpukmeans.study.progress import Progress
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="closes and fills descriptors by the shell")
 
 FAST = ["digits", "--backend", "numpy", "--no-plots", "--max-iter", "3"]
-BRIEF = [["--help"], ["--version"], ["mnist", "--help"], ["info"], ["info", "--json"]]
+BRIEF = [["--help"], ["--version"], ["mnist", "--help"], ["info"]]
 
 
 def run(redirection, *arguments, cwd, **environment):
@@ -121,7 +121,7 @@ def test_a_report_in_the_c_locale(tmp_path):
     assert done.stdout.splitlines()[-1].startswith(b"wrote Gr")
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin1", "utf-8"])
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
 def test_an_error_in_every_encoding(tmp_path, encoding):
     done = run("", "mnist", "--source", f"./{NAME}", "--no-plots", cwd=tmp_path, PYTHONIOENCODING=encoding)
     assert done.returncode == 2

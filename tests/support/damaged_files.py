@@ -153,10 +153,10 @@ CORPUS = {
     "10**12 bytes": npz(x_train=npy(HEADER % "(1000000000000,)")),
     "a shape beyond int64": npz(x_train=npy(HEADER % "(18446744073709551616, 28, 28)")),
     "a product of 2**96": npz(x_train=npy(HEADER % "(4294967296, 4294967296, 4294967296)")),
-    "no images of 2**32 pixels": npz(
-        x_train=npy(HEADER % "(0, 65536, 65536)"),
+    "no images of 9 million pixels": npz(
+        x_train=npy(HEADER % "(0, 3000, 3000)"),
         y_train=npy(HEADER % "(0,)"),
-        x_test=npy(HEADER % "(0, 65536, 65536)"),
+        x_test=npy(HEADER % "(0, 3000, 3000)"),
         y_test=npy(HEADER % "(0,)"),
     ),
     "images without pixels": npz(x_train=npy(HEADER % "(6, 0, 4)")),
@@ -214,25 +214,43 @@ CORPUS = {
 }
 
 
+_FEW = npz(
+    x_train=npy(HEADER % "(1000, 100, 100)"),
+    y_train=saved(np.zeros(1000, np.uint8)),
+    x_test=saved(np.zeros((4, 100, 100), np.uint8)),
+)
+_AT = _FEW.index(b"PK\1\2") + 24  # where the archive gives the first member's size
+_SIZE = struct.pack("<I", 10_000_000 + len(npy(HEADER % "(1000, 100, 100)")))
+CORPUS["10 MB of pixels in a header"] = _FEW
+CORPUS["10 MB of pixels in a header and in the archive"] = _FEW[:_AT] + _SIZE + _FEW[_AT + 4 :]
+
+
 def _with_images(data):
     return {**_IDX, "x_train": data}
 
 
 IDX_CORPUS = {
     "no images of 2**64 pixels": _with_images(idx(b"", (0, 2**32 - 1, 2**32 - 1))),
-    "no images of 2**32 pixels": {
-        "x_train": idx(b"", (0, 65535, 65535)),
+    "no images of 9 million pixels": {
+        "x_train": idx(b"", (0, 3000, 3000)),
         "y_train": idx(b"", (0,)),
-        "x_test": idx(b"", (0, 65535, 65535)),
+        "x_test": idx(b"", (0, 3000, 3000)),
         "y_test": idx(b"", (0,)),
     },
     "images without pixels": _with_images(idx(b"", (6, 0, 4))),
     "65 dimensions": _with_images(idx(b"\0", (1,) * 65)),
     "255 dimensions": _with_images(idx(b"", (2**32 - 1,) * 255)),
     "no dimensions": _with_images(idx(b"\0", ())),
+    "four dimensions on three": _with_images(_IDX["x_train"][:3] + b"\4" + _IDX["x_train"][4:]),
     "one dimension": _with_images(idx(ARRAYS["x_train"], (120,))),
     "a shape of 2**96": _with_images(idx(ARRAYS["x_train"], (2**32 - 1,) * 3)),
     "a shape of 2**96 in gzip": _with_images(gz(idx(ARRAYS["x_train"], (2**32 - 1,) * 3))),
+    "10 MB of pixels in a header in gzip": {
+        "x_train": gz(idx(b"", (1000, 100, 100))),
+        "y_train": gz(idx(np.zeros(1000, np.uint8))),
+        "x_test": gz(idx(np.zeros((4, 100, 100), np.uint8))),
+        "y_test": _IDX["y_test"],
+    },
     "floats": _with_images(b"\0\0\x0d" + _IDX["x_train"][3:]),
     "an empty file": _with_images(b""),
     "a header cut short": _with_images(_IDX["x_train"][:7]),
