@@ -178,7 +178,10 @@ class Drawn(NamedTuple):
     @classmethod
     def nothing(cls, seeds: I64, n_steps: int) -> Drawn:
         """No seed but those that were given, (n_runs, n_given)."""
-        return cls(np.pad(seeds, ((0, 0), (0, n_steps))), np.full(len(seeds), seeds.shape[1]))
+        n_runs, n_given = seeds.shape
+        rows = np.zeros((n_runs, n_given + n_steps), seeds.dtype)
+        rows[:, :n_given] = seeds
+        return cls(rows, np.full(n_runs, n_given))
 
 
 class Seeding(Protocol):

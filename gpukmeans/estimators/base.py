@@ -17,6 +17,7 @@ from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.extmath import row_norms
 from sklearn.utils.validation import check_is_fitted
 
+from gpukmeans.arrays.magnitude import times_power
 from gpukmeans.arrays.on_device import center_dtype, dtype_of
 from gpukmeans.backends.choice import NAMES
 from gpukmeans.backends.protocol import Backend, DeviceRows, members
@@ -94,6 +95,9 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         "precision": [StrOptions({"exact", "fast"})],
     }
 
+    #: Whether `tol` is compared with shifts as it is, and not relative to the variance of the rows.
+    tol_is_absolute: ClassVar[bool] = False
+
     n_clusters: int
     init: Init
     n_init: int | str
@@ -119,8 +123,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
             Or a torch tensor or CuPy array, as X is.
         """
         check_is_fitted(self)
-        given = self._receive_again(X)
-        given, centers = given.narrowed(self._host_centers(given.n_features))
+        given, centers, _ = self._beside_centers(self._receive_again(X))
         run = given.load(sums=False).start(centers, precision=self.precision)
         run.assign(move=False)
         return given.give(run.labels_for_caller())
@@ -140,11 +143,10 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
             Not above 0, in the squared units of X.
         """
         check_is_fitted(self)
-        given = self._receive_again(X, sample_weight)
-        given, centers = given.narrowed(self._host_centers(given.n_features))
+        given, centers, exponent = self._beside_centers(self._receive_again(X, sample_weight))
         run = given.load(sums=False).start(centers, precision=self.precision)
         run.assign(move=False)
-        return -run.inertia()
+        return -times_power(run.inertia(), -2 * exponent)
 
     def transform(self, X: ArrayLike) -> Any:
         """The distances of each row to every center.
@@ -222,6 +224,20 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         """Rows for the fitted centers; their weights are rounded as those of a fit of X."""
         fitted = self._fitted_dtype()
         return receive(self, X, sample_weight, backend=self.backend, reset=False, fitted_dtype=fitted, **options)
+
+    def _beside_centers(self, given: Given) -> tuple[Given, NDArray, int]:
+        """Rows and the fitted centers without unused columns, times a power of two that brings them into range.
+
+        Returns
+        -------
+        given : Given
+        centers : ndarray of shape (n_clusters, n_features)
+        exponent : int
+            Of the power.
+        """
+        given, centers = given.narrowed(self._host_centers(given.n_features))
+        exponent = given.exponent(centers)
+        return given.in_unit(exponent), times_power(centers, exponent) if exponent else centers, exponent
 
     def _fitted_dtype(self) -> np.dtype:
         """Of the fitted centers."""

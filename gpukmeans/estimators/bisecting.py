@@ -17,6 +17,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from gpukmeans.arrays.magnitude import times_power
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.protocol import Backend, Rows
 from gpukmeans.callers import warn_caller
@@ -25,6 +26,7 @@ from gpukmeans.engine.lockstep import lockstep
 from gpukmeans.engine.records import LloydResult
 from gpukmeans.engine.seeding.starts import draw_rows
 from gpukmeans.estimators.base import BaseKMeans
+from gpukmeans.estimators.units import fit_in_range
 from gpukmeans.exact.sums import exact_total
 from gpukmeans.intake.checks import WEIGHT_RANGE, check_centers
 from gpukmeans.intake.given import Given
@@ -121,6 +123,8 @@ class BisectingKMeans(BaseKMeans):
            [10.,  1.]])
     """
 
+    tol_is_absolute = True
+
     _parameter_constraints: ClassVar[dict] = {
         **BaseKMeans._parameter_constraints,
         "init": [StrOptions({"k-means++", "random"}), callable],
@@ -185,10 +189,10 @@ class BisectingKMeans(BaseKMeans):
             As `gpukmeans.KMeans.fit` does.
         """
         with self._all_or_nothing():
-            return self._fit(X, sample_weight)
+            fit_in_range(self, self._receive(X, sample_weight), BisectingKMeans._fit)
+        return self
 
-    def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> BisectingKMeans:
-        given = self._receive(X, sample_weight)
+    def _fit(self, given: Given) -> None:
         if not (callable(self.init) or self._draws_starts() or self.verbose):  # users would see the columns
             given, _ = given.narrowed()
         splitter = _Splitter(self, given, given.load(), check_random_state(self.random_state))
@@ -211,10 +215,10 @@ class BisectingKMeans(BaseKMeans):
         if n_distinct < self.n_clusters:
             warn_caller(
                 f"Only {n_distinct} of n_clusters={self.n_clusters} clusters have rows: there was nothing left to "
-                "split. Possibly due to duplicate points in X.",
+                "split. Possibly due to duplicate points in X. "
+                f"There are {given.n_distinct()} distinct rows of positive weight.",
                 ConvergenceWarning,
             )
-        return self
 
     def _grow(self, splitter: _Splitter) -> tuple[_Tree, list[_Cluster]]:
         """Split until there are enough clusters, which are returned from left to right."""
@@ -259,6 +263,8 @@ class BisectingKMeans(BaseKMeans):
         if len(label) == 1:
             return super().predict(X)
         given, centers = self._receive_again(X).narrowed(centers)
+        exponent = given.exponent(centers)
+        given, centers = given.in_unit(exponent), times_power(centers, exponent)
         rows = given.load(sums=False)
         labels = np.empty(rows.n_samples, np.int32)
         waiting = [(0, np.arange(rows.n_samples))]

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Hidden, Interval, validate_params
 
+from gpukmeans.arrays.magnitude import times_power
 from gpukmeans.arrays.sparse import scipy_rows
 from gpukmeans.backends.protocol import Backend
 from gpukmeans.engine.seeding import draws, plusplus
@@ -115,14 +116,15 @@ def kmeans_plusplus(
         raise ValueError(
             f"The length of x_squared_norms {n_norms} should be equal to the length of n_samples {n_samples}."
         )
-    rows = given.load(sums=False)
+    exponent = given.exponent()
+    rows = given.in_unit(exponent).load(sums=False)
     p = draws.probabilities(n_samples, weight, given.center_dtype)
     state = check_random_state(random_state)
     indices = plusplus.kmeans_plusplus(rows, n_clusters, state, p, weight, n_local_trials)
     if given.form == "csr":  # in its own dtype, like a NumPy array
         centers = scipy_rows(X).tocsr()[indices].toarray()
     else:
-        centers = X[indices] if isinstance(X, np.ndarray) else rows.take(indices)
+        centers = X[indices] if isinstance(X, np.ndarray) else times_power(rows.take(indices), -exponent)
     return given.give(centers), given.give(indices)
 
 

@@ -21,6 +21,7 @@ from gpukmeans.engine.records import FitReport, Iteration, LloydResult
 from gpukmeans.engine.restarts import Init, Restarts
 from gpukmeans.engine.tolerance import scaled_tolerance
 from gpukmeans.estimators.base import BaseKMeans
+from gpukmeans.estimators.units import fit_in_range
 from gpukmeans.estimators.watching import Callback, watching
 from gpukmeans.intake.checks import lone_as_one
 from gpukmeans.intake.given import Given
@@ -218,10 +219,10 @@ class KMeans(BaseKMeans):
             If the rows do not fit on the GPU.
         """
         with self._all_or_nothing():
-            return self._fit(X, sample_weight)
+            fit_in_range(self, self._receive(X, sample_weight, init=self.init), KMeans._fit)
+        return self
 
-    def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> KMeans:
-        given = self._receive(X, sample_weight, init=self.init)
+    def _fit(self, given: Given) -> None:
         random_state = check_random_state(self.random_state)
         init, n_init = self._starts(given.n_features, given.center_dtype, default_n_init=10)
         self._check_algorithm()
@@ -260,8 +261,8 @@ class KMeans(BaseKMeans):
                 verbose=bool(self.verbose),
             )
         best.centers = given.widened(best.centers)
-        self._take(best, rows.n_used(best.labels, self.n_clusters), given.kind, backend, report)
-        return self
+        n_used = rows.n_used(best.labels, self.n_clusters)
+        self._take(best, n_used, given.n_distinct, given.kind, backend, report)
 
     def _centered_start(
         self, given: Given, init: Init, X: Any, n_clusters: int, random_state: np.random.RandomState
@@ -277,12 +278,20 @@ class KMeans(BaseKMeans):
                 "algorithm='elkan' doesn't make sense for a single cluster. Using 'lloyd' instead.", RuntimeWarning
             )
 
-    def _take(self, best: LloydResult, n_distinct: int, kind: ArrayKind, backend: Backend, report: FitReport) -> None:
-        """Set the fitted attributes."""
-        if n_distinct < self.n_clusters:
+    def _take(
+        self,
+        best: LloydResult,
+        n_used: int,
+        n_distinct: Callable[[], int],
+        kind: ArrayKind,
+        backend: Backend,
+        report: FitReport,
+    ) -> None:
+        """Set the fitted attributes; `n_used` clusters have a row, and `n_distinct()` counts the rows that differ."""
+        if n_used < self.n_clusters:
             warn_caller(
-                f"Number of distinct clusters ({n_distinct}) found smaller than n_clusters ({self.n_clusters}). "
-                "Possibly due to duplicate points in X.",
+                f"Number of distinct clusters ({n_used}) found smaller than n_clusters ({self.n_clusters}). "
+                f"Possibly due to duplicate points in X. There are {n_distinct()} distinct rows of positive weight.",
                 ConvergenceWarning,
             )
         self.cluster_centers_ = kind.give(best.centers, backend)

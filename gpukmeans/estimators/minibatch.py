@@ -25,6 +25,7 @@ from gpukmeans.engine.restarts import Init
 from gpukmeans.engine.seeding.draws import probabilities
 from gpukmeans.engine.tolerance import mean_variance
 from gpukmeans.estimators.base import BaseKMeans
+from gpukmeans.estimators.units import fit_in_range
 from gpukmeans.estimators.watching import Callback, watching
 from gpukmeans.intake.given import Given
 from gpukmeans.threads import workers
@@ -219,10 +220,11 @@ class MiniBatchKMeans(BaseKMeans):
             As `gpukmeans.KMeans.fit`.
         """
         with self._all_or_nothing():
-            return self._fit(X, sample_weight)
+            given = self._receive(X, sample_weight, check_values=True, init=self.init)  # hardly any batch has all rows
+            fit_in_range(self, given, MiniBatchKMeans._fit)
+        return self
 
-    def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> MiniBatchKMeans:
-        given = self._receive(X, sample_weight, check_values=True, init=self.init)  # hardly any batch has all rows
+    def _fit(self, given: Given) -> None:
         backend, weight, dtype, n_samples = given.backend, given.sample_weight, given.center_dtype, given.n_samples
         init, n_init = self._starts(given.n_features, dtype, default_n_init=3)
         self._set_sizes(n_samples)
@@ -268,7 +270,6 @@ class MiniBatchKMeans(BaseKMeans):
             self.inertia_ = stopping.mean_inertia() * (n_samples if weight is None else float(weight.sum()))
         report.stages["labels"] = time.perf_counter() - started
         self.fit_report_ = report
-        return self
 
     # ---- partial_fit -------------------------------------------------------------------------------------------
 
@@ -298,20 +299,21 @@ class MiniBatchKMeans(BaseKMeans):
         try:
             with self._all_or_nothing():
                 self._random_state = random_state
-                return self._partial_fit(X, sample_weight)
+                go_on = hasattr(self, "cluster_centers_")
+                if go_on:
+                    dtype = self._fitted_dtype()
+                    given = self._receive_again(X, sample_weight, weight_dtype=dtype, init=self.init)
+                else:
+                    given = self._receive(X, sample_weight, init=self.init)
+                fit_in_range(self, given, MiniBatchKMeans._partial_fit, go_on=go_on)
+                return self
         except BaseException:
             random_state.set_state(state)
             raise
 
-    def _partial_fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> MiniBatchKMeans:
-        fitted = hasattr(self, "cluster_centers_")
-        if fitted:
-            dtype = self._fitted_dtype()
-            given = self._receive_again(X, sample_weight, weight_dtype=dtype, init=self.init)
-        else:
-            given = self._receive(X, sample_weight, init=self.init)
+    def _partial_fit(self, given: Given) -> None:
         n_samples = given.n_samples
-        if fitted:
+        if hasattr(self, "cluster_centers_"):
             given, centers = given.narrowed(self._host_centers(given.n_features))
             rows = given.load()
             moving = MovingCenters(centers, self._counts, self._n_since_last_reassign)
@@ -332,7 +334,6 @@ class MiniBatchKMeans(BaseKMeans):
         if self.compute_labels:
             self._label(rows, moving.centers, given)
         self.n_steps_ = getattr(self, "n_steps_", 0) + 1
-        return self
 
     # ---- both --------------------------------------------------------------------------------------------------
 

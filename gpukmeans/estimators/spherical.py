@@ -233,7 +233,8 @@ class SphericalKMeans(BaseKMeans):
         if n_distinct < self.n_clusters:
             warn_caller(
                 f"Number of distinct clusters ({n_distinct}) found smaller than n_clusters ({self.n_clusters}). "
-                "Possibly due to rows of X that point the same way.",
+                "Possibly due to rows of X that point the same way. "
+                f"There are {given.n_distinct()} distinct directions of positive weight.",
                 ConvergenceWarning,
             )
         labels = best.labels

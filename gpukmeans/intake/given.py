@@ -20,12 +20,13 @@ class that adds up the exact sums of its blocks.  The engine and the estimators 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
+from gpukmeans.arrays.magnitude import times_power, unit_exponent
 from gpukmeans.arrays.on_device import DeviceInput, center_dtype, host_copy, host_view, on_device
 from gpukmeans.arrays.sparse import is_sparse
 from gpukmeans.arrays.types import F64
@@ -101,6 +102,26 @@ class Given:
         """Of the caller's X."""
         return self.n_features if self.columns is None else self.columns.n_features
 
+    def exponent(self, near: NDArray | None = None) -> int:
+        """The power of two that brings the rows, and centers `near` them, into range: `magnitude.unit_exponent`.
+
+        0 for rows on a device, which are not read here.
+        """
+        if self.form == "device":
+            return 0
+        values = cast(CsrRows, self.X).data if self.form == "csr" else cast(NDArray, self.X)
+        return unit_exponent(values, near)
+
+    def in_unit(self, exponent: int) -> Given:
+        """The same with rows that are multiplied by 2**exponent: a copy, unless it is 0."""
+        if not exponent:
+            return self
+        if self.form == "csr":
+            x = cast(CsrRows, self.X)
+            scaled = type(x)((times_power(x.data, exponent), x.indices, x.indptr), shape=x.shape, copy=False)
+            return replace(self, X=scaled)
+        return replace(self, X=times_power(self.X, exponent))
+
     def load(self, *, sums: bool = True) -> Rows:
         """The rows on the backend, with their weights."""
         return self.backend.load(self.X, self.sample_weight, sums=sums)
@@ -117,6 +138,10 @@ class Given:
     def host_rows(self) -> NDArray | CsrRows:
         """The rows on the host, for code of the caller: copied from their device if they lie on one."""
         return self.X.on_host() if isinstance(self.X, DeviceInput) else self.X
+
+    def n_distinct(self) -> int:
+        """How many distinct rows of positive weight there are (-0.0 equals 0.0)."""
+        return n_distinct_rows(self.host_rows(), self.sample_weight)
 
     def give(self, values: Any) -> Any:
         """A result as an array of the caller's kind; see `ArrayKind.give`."""
@@ -180,6 +205,22 @@ def receive(
     if fitted_dtype == np.float64 and checked.dtype == np.float32:
         checked = checked.astype(np.float64)
     return Given(checked, form, weight, own, chosen, ArrayKind.of(X))
+
+
+def n_distinct_rows(X: NDArray | CsrRows, sample_weight: F64 | None) -> int:
+    """How many distinct rows of positive weight there are, dense or canonical CSR, on the host.
+
+    Counted by a 64-bit hash of each row, so that one row in 10**9 might be missed.
+    """
+    heavy = range(X.shape[0]) if sample_weight is None else np.flatnonzero(sample_weight > 0.0).tolist()
+    if isinstance(X, np.ndarray):
+        return len({hash((X[i] + X.dtype.type(0)).tobytes()) for i in heavy})
+    found = set()
+    for i in heavy:
+        entries = slice(X.indptr[i], X.indptr[i + 1])
+        there = X.data[entries] != 0.0
+        found.add(hash((X.indices[entries][there].tobytes(), X.data[entries][there].tobytes())))
+    return len(found)
 
 
 def check_enough(n_samples: int, n_clusters: int) -> None:

@@ -28,8 +28,8 @@ from gpukmeans.exact.tie_break import WIDE, exact_squares, largest_integer, reso
 from gpukmeans.exact.warp_order import WARP, row_square_distances
 from gpukmeans.threads import FETCHED, Workers, parts_of, rows_of, rows_to_fetch, workers
 
-#: Rows that are resolved at a time.
-RESOLVE_ROWS = 256
+#: Rows that are resolved at a time, at least, and their pairs with centers, about.
+RESOLVE_ROWS, RESOLVED = 256, 1 << 18
 #: Fewer rows are not worth a second thread.
 LEAST = 1024
 
@@ -272,7 +272,8 @@ class DenseTable:
             take(some, labels)
             return n
 
-        return sum(pool.map(settle, parts_of(len(rows), min(RESOLVE_ROWS, rows_to_fetch(self.n_features)))))
+        most = min(max(RESOLVE_ROWS, RESOLVED // len(alive)), rows_to_fetch(self.n_features))
+        return sum(pool.map(settle, pool.share(len(rows), most, min(most, RESOLVE_ROWS))))
 
     def own_distances(self, labels: NDArray[np.int32], centers: NDArray) -> F64:
         distances = np.empty(self.n_samples)

@@ -7,6 +7,7 @@ the dense rows.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from scipy import sparse
 
 from gpukmeans.arrays.types import F64, Index
 from gpukmeans.exact import batch_inertia
+from gpukmeans.exact.fixed_point import Range, range_of
 from gpukmeans.exact.sums import Grid
 from gpukmeans.exact.tie_break import largest_integer
 from gpukmeans.exact.warp_order import WARP
@@ -95,6 +97,11 @@ class SparseTable:
     def largest_integer(self) -> float:
         """The largest magnitude if every value is a whole number, else infinity."""
         return largest_integer(self.X.data[:, None]) if self.size else 0.0
+
+    @cached_property
+    def value_range(self) -> Range | None:
+        """The exponents of the stored values."""
+        return range_of(self.X.data)
 
     def batch_inertia(self, centers: NDArray, labels: NDArray[np.int32], weights: F64) -> float:
         """What cheaper evaluations leave open: from the entries; over dense rows only for values of extreme size."""
