@@ -171,8 +171,9 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         check_is_fitted(self)
         backend = self.backend if lies_on_device(X) else "numpy"
         given = receive(self, X, backend=backend, reset=False, fitted_dtype=self._fitted_dtype())
-        given, centers = given.narrowed(self._host_centers(given.n_features))
-        return self._given_back(X, cast(DeviceRows, given.load(sums=False)).center_distances(centers))
+        given, centers, exponent = self._beside_centers(given)
+        distances = cast(DeviceRows, given.load(sums=False)).center_distances(centers)
+        return self._given_back(X, times_power(distances, -exponent) if exponent else distances)
 
     def _given_back(self, X: ArrayLike, transformed: Any) -> Any:
         """The result of `transform` for X: an array of the same kind, unless `set_output` requests data frames."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
 from typing import Any, ClassVar, Literal
@@ -26,6 +26,7 @@ from gpukmeans.engine.lockstep import lockstep
 from gpukmeans.engine.records import LloydResult
 from gpukmeans.engine.seeding.starts import draw_rows
 from gpukmeans.estimators.base import BaseKMeans
+from gpukmeans.estimators.splits import Cluster, Tree
 from gpukmeans.estimators.units import fit_in_range
 from gpukmeans.exact.sums import exact_total
 from gpukmeans.intake.checks import WEIGHT_RANGE, check_centers
@@ -220,10 +221,10 @@ class BisectingKMeans(BaseKMeans):
                 ConvergenceWarning,
             )
 
-    def _grow(self, splitter: _Splitter) -> tuple[_Tree, list[_Cluster]]:
+    def _grow(self, splitter: _Splitter) -> tuple[Tree, list[Cluster]]:
         """Split until there are enough clusters, which are returned from left to right."""
         n_samples = splitter.rows.n_samples
-        tree, clusters = _Tree(), [_Cluster(0, np.arange(n_samples), 0.0)]
+        tree, clusters = Tree(), [Cluster(0, np.arange(n_samples), 0.0)]
         for _ in range(self.n_clusters - 1):
             if self.bisecting_strategy == "biggest_inertia":
                 worst = int(np.argmax([cluster.inertia for cluster in clusters]))
@@ -241,7 +242,7 @@ class BisectingKMeans(BaseKMeans):
                 labels, centers, inertias = found
                 parts = [split.rows[labels == side] for side in (0, 1)]
             nodes = tree.grow(split.node, centers)
-            clusters[worst : worst + 1] = map(_Cluster, nodes, parts, inertias.tolist())
+            clusters[worst : worst + 1] = map(Cluster, nodes, parts, inertias.tolist())
         if self.n_clusters == 1:
             clusters[0].inertia = splitter.one_cluster(tree)
         return tree, clusters
@@ -285,41 +286,6 @@ class BisectingKMeans(BaseKMeans):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-@dataclass
-class _Tree:
-    """The splits, node by node; node 0 is all rows."""
-
-    centers: dict[int, NDArray] = field(default_factory=dict)
-    children: dict[int, tuple[int, int]] = field(default_factory=dict)
-    label: dict[int, int] = field(default_factory=dict)  # of the nodes that were not split
-
-    def grow(self, node: int, centers: NDArray) -> tuple[int, int]:
-        """Two new nodes below one."""
-        first = 2 * len(self.children) + 1
-        self.children[node] = pair = first, first + 1
-        self.centers.update(zip(pair, centers, strict=True))
-        return pair
-
-    def arrays(self) -> dict[str, NDArray]:
-        """For pickles: of each node the center (0 of all rows, if split), the first child and the label, or -1."""
-        nodes = range(2 * len(self.children) + 1)
-        nowhere = np.zeros_like(next(iter(self.centers.values())))
-        return {
-            "centers": np.stack([self.centers.get(node, nowhere) for node in nodes]),
-            "first_child": np.array([self.children.get(node, (-1,))[0] for node in nodes]),
-            "label": np.array([self.label.get(node, -1) for node in nodes]),
-        }
-
-
-@dataclass
-class _Cluster:
-    """A node that is not split yet."""
-
-    node: int
-    rows: I64
-    inertia: float
 
 
 @dataclass
@@ -389,7 +355,7 @@ class _Splitter:
             return lockstep(rows, [centers], **how)
         return lloyd(rows, centers, **how, verbose=bool(options.verbose))
 
-    def one_cluster(self, tree: _Tree) -> float:
+    def one_cluster(self, tree: Tree) -> float:
         """Give node 0 its center, the mean of the rows (weights do not enter, as in scikit-learn); its inertia."""
         rows = self.rows if self.given.sample_weight is None else self.rows.unweighted()
         run = rows.start(np.zeros((1, rows.n_features), self.given.center_dtype))

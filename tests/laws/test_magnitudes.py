@@ -55,6 +55,7 @@ def test_fits(cls, weighted, form, exponent):
     assert_scaled(got, want, exponent)
     assert got.n_features_in_ == 3
     assert np.array_equal(got.predict(far), got.labels_)
+    assert np.array_equal(got.transform(far), times_power(want.transform(form(X)), exponent))
     assert got.score(far, sample_weight=weight) == times_power(want.score(form(X), sample_weight=weight), 2 * exponent)
 
 
