@@ -25,9 +25,11 @@ Examples
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # as in typing, whose import would take longer than all of this
 if TYPE_CHECKING:
+    from typing import Any
+
     from gpukmeans.datasets import load_digits, load_mnist
     from gpukmeans.estimators.bisecting import BisectingKMeans
     from gpukmeans.estimators.functions import k_means, kmeans_plusplus

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import runpy
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 #: Names in `sklearn.cluster` that are replaced by the same names of gpukmeans.
 NAMES = ("BisectingKMeans", "KMeans", "MiniBatchKMeans", "k_means", "kmeans_plusplus")
@@ -36,7 +33,8 @@ def patch_sklearn() -> tuple[str, ...]:
     Only names in scikit-learn's modules are replaced.  A module that has imported a class before keeps the one it has:
     call this before importing such modules, or run the script by ``python -m gpukmeans script.py``.  The modules that
     define the originals (`sklearn.cluster._kmeans`) stay as they are, so that models pickled by scikit-learn load as
-    what they were.  Child processes that import scikit-learn anew are not patched; models sent to them are still ours.
+    what they were.  Child processes that import scikit-learn anew are not patched, unless the script was run by
+    ``python -m gpukmeans``; models sent to them are still ours.
 
     Examples
     --------
@@ -80,26 +78,6 @@ def unpatch_sklearn() -> tuple[str, ...]:
             back[module_name, name] = original
     _replaced.clear()
     return _names_of(back)
-
-
-def run_script(arguments: Sequence[str]) -> None:
-    """Run a script, or a module after "-m", as `python` does, with scikit-learn patched.
-
-    Parameters
-    ----------
-    arguments : sequence of str
-        ``["script.py", ...]`` or ``["-m", "module", ...]``: the rest is the script's own, in `sys.argv`.
-    """
-    replaced = patch_sklearn()
-    print(f"gpukmeans: in place of scikit-learn's: {', '.join(replaced)}", file=sys.stderr)
-    if arguments[0] == "-m":
-        sys.argv = list(arguments[1:])
-        sys.path.insert(0, str(Path.cwd()))
-        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
-        return
-    sys.argv = list(arguments)
-    sys.path.insert(0, str(Path(arguments[0]).resolve().parent))
-    runpy.run_path(arguments[0], run_name="__main__")
 
 
 def _modules_of_sklearn() -> list:

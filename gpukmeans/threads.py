@@ -157,8 +157,8 @@ def parts_of(n_rows: int, step: int) -> list[slice]:
 
 
 def rows_in_block(n_columns: int, bytes_per_value: int = 8) -> int:
-    """Rows in a block of about `BLOCK_BYTES`: 32 at least."""
-    return max(32, BLOCK_BYTES // max(1, n_columns * bytes_per_value))
+    """Rows in a block of about `BLOCK_BYTES`: one at least."""
+    return max(1, BLOCK_BYTES // max(1, n_columns * bytes_per_value))
 
 
 def blocks(n_rows: int, n_columns: int, bytes_per_value: int = 8) -> list[slice]:
@@ -172,5 +172,5 @@ def rows_to_screen(n_centers: int) -> int:
 
 
 def rows_to_fetch(n_features: int) -> int:
-    """Rows that are fetched in one block, about `FETCHED` values: 64 at least."""
-    return max(64, FETCHED // n_features)
+    """Rows that are fetched in one block, about `FETCHED` values: 8 at least."""
+    return max(8, FETCHED // n_features)

@@ -1,12 +1,14 @@
 /* center_distances.cu -- the distance of every row to every center, as `transform` gives it.
  *
  *   distances[i,j] = sqrt(sum_f (x_if - c_jf)^2)     float64, warp order, rounded to CENTER at the end
+ *                    but at least distances[i,label] where j > label, and more than that where j < label
  *
- * X (n,d) ROW IN | C (k,d) CENTER IN | distances (n,k) CENTER OUT                 all C-contiguous
+ * X (n,d) ROW IN | C (k,d) CENTER IN | labels (n) i32 IN | distances (n,k) CENTER OUT      all C-contiguous
  * A warp owns a row, its lanes the columns, and takes TOGETHER centers per reading of the row; grid-stride over the rows.
  * Launch grid any, block 256.   Traffic: X once, C once for each block of rows (mostly from cache), distances once.
  * Accuracy: the square root, correctly rounded, of row_square_distances (exact/warp_order.py) operation by operation: no x.x - 2 x.c
- * + c.c that cancels.
+ * + c.c that cancels.  The label is the true nearest center, so that only rounding can have put another one before it:
+ * the first of the lowest distances is always that to the label.
  * Tests: python -m pytest tests/kernels/test_results.py
  */
 #include "common.cuh"
@@ -14,9 +16,13 @@
 #define THREADS 256
 #define TOGETHER 4
 
+/* The next number above one that is not negative. */
+__device__ __forceinline__ float next_above(float value) { return __int_as_float(__float_as_int(value) + 1); }
+__device__ __forceinline__ double next_above(double value) { return __longlong_as_double(__double_as_longlong(value) + 1); }
+
 extern "C" __global__ void __launch_bounds__(THREADS, 4)
-center_distances(const ROW* __restrict__ X, const CENTER* __restrict__ C, long long n, int d, int k,
-                 CENTER* __restrict__ distances) {
+center_distances(const ROW* __restrict__ X, const CENTER* __restrict__ C, const int* __restrict__ labels,
+                 long long n, int d, int k, CENTER* __restrict__ distances) {
   const int lane = lane_index();
   const long long stride = (long long)gridDim.x * (THREADS / WARP);
   for (long long i = (long long)blockIdx.x * (THREADS / WARP) + threadIdx.x / WARP; i < n; i += stride) {
@@ -41,6 +47,13 @@ center_distances(const ROW* __restrict__ X, const CENTER* __restrict__ C, long l
         if (lane == t) own = sum;
       }
       if (lane < TOGETHER && j0 + lane < k) narrow(__dsqrt_rn(own), distances + i * k + j0 + lane);
+    }
+    __syncwarp();  // the distances of other lanes
+    const int label = labels[i];
+    CENTER* row = distances + i * k;
+    const CENTER own = row[label];
+    for (int j = lane; j < k; j += WARP) {
+      if (j != label) row[j] = max(row[j], j < label ? next_above(own) : own);
     }
   }
 }

@@ -8,6 +8,17 @@ import numpy as np
 LARGEST_VALUE = 2.0**480
 
 
+#: What the advice of scikit-learn for NaN calls the estimator, where its class is not known.
+ALGORITHM = "k-means"
+
+
+def refuse_nan(name: str = "X") -> None:
+    """Raise scikit-learn's ValueError for NaN, which for X advises what to do."""
+    from sklearn.utils import assert_all_finite
+
+    assert_all_finite(np.array([np.nan]), estimator_name=ALGORITHM, input_name=name)
+
+
 def refuse_values(largest: float, dtype: object, name: str = "X") -> None:
     """Raise unless the largest magnitude of an array is allowed; messages are those of scikit-learn where it has one.
 
@@ -26,7 +37,7 @@ def refuse_values(largest: float, dtype: object, name: str = "X") -> None:
         If it is NaN or infinite, or above `LARGEST_VALUE`.
     """
     if np.isnan(largest):
-        raise ValueError(f"Input {name} contains NaN.")
+        refuse_nan(name)
     if np.isinf(largest):
         raise ValueError(f"Input {name} contains infinity or a value too large for {dtype!r}.")
     if largest > LARGEST_VALUE:

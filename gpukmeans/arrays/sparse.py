@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 
 def is_sparse(X: object) -> bool:
-    """Whether X is one of SciPy's sparse matrices or arrays.
+    """Whether X is one of SciPy's sparse matrices or arrays, or a pandas frame whose columns are all sparse.
 
     Raises
     ------
@@ -27,7 +27,33 @@ def is_sparse(X: object) -> bool:
             "backend='auto' and 'cupy' cluster on the GPU all the same, or X.toarray() (dense rows on the device)."
         )
     scipy_sparse = sys.modules.get("scipy.sparse")  # loaded if there is such a matrix
-    return scipy_sparse is not None and scipy_sparse.issparse(X)
+    return (scipy_sparse is not None and scipy_sparse.issparse(X)) or _is_sparse_frame(X)
+
+
+def _is_sparse_frame(X: Any) -> bool:
+    pandas = sys.modules.get("pandas")
+    if pandas is None or not isinstance(X, pandas.DataFrame) or not len(X.columns):
+        return False
+    return all(isinstance(dtype, pandas.SparseDtype) for dtype in X.dtypes)
+
+
+def scipy_rows(X: Any) -> Any:
+    """A pandas frame of sparse columns as one of SciPy's matrices, in its own dtype; other sparse rows as they are.
+
+    Raises
+    ------
+    ValueError
+        If a column of the frame leaves out another value than 0.
+    """
+    if not _is_sparse_frame(X):
+        return X
+    for name, dtype in zip(X.columns, X.dtypes, strict=True):
+        if dtype.fill_value != 0:
+            raise ValueError(
+                f"Column {name!r} of X is sparse and leaves out the value {dtype.fill_value!r}; it should leave out 0, "
+                "as DataFrame.sparse.from_spmatrix and get_dummies make it. Pass X.sparse.to_dense() for dense rows."
+            )
+    return X.sparse.to_coo()
 
 
 def canonical(X: Any) -> Any:

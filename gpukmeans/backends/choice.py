@@ -52,7 +52,9 @@ def get_backend(backend: str | Backend = "auto", device: int | None = None, *, s
     if not isinstance(backend, str):
         return _checked(backend, device, sparse=sparse)
     if backend not in NAMES:
-        raise ValueError(f"backend={backend!r} is not one of {', '.join(map(repr, NAMES))}.")
+        raise ValueError(
+            f"backend={backend!r} is not one of {', '.join(map(repr, NAMES))}; 'cupy' computes on an NVIDIA GPU."
+        )
     if backend == "numpy" and device is not None:
         raise ValueError(out_of_reach(device))
     if backend != "numpy":

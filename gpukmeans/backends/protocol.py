@@ -178,7 +178,10 @@ class Drawn(NamedTuple):
     @classmethod
     def nothing(cls, seeds: I64, n_steps: int) -> Drawn:
         """No seed but those that were given, (n_runs, n_given)."""
-        return cls(np.pad(seeds, ((0, 0), (0, n_steps))), np.full(len(seeds), seeds.shape[1]))
+        n_runs, n_given = seeds.shape
+        rows = np.zeros((n_runs, n_given + n_steps), seeds.dtype)
+        rows[:, :n_given] = seeds
+        return cls(rows, np.full(n_runs, n_given))
 
 
 class Seeding(Protocol):
@@ -285,7 +288,9 @@ class DeviceRows(Rows, Protocol):
     def center_distances(self, centers: NDArray) -> Any:
         """The distances of every row to every center, (n_samples, n_clusters), as an array for the caller to keep.
 
-        float32 if rows and centers are, else float64: the square root, correctly rounded, of `row_square_distances`.
+        In the center dtype of the rows: the square root, correctly rounded, of `row_square_distances`.  Where rounding
+        would make another center than the true nearest (ties: the lowest index) the first of the nearest, the distances
+        to others are raised as little as that takes, so that ``argmin(axis=1)`` gives the labels.
         """
 
 

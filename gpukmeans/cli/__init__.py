@@ -1,6 +1,6 @@
 """The command line: ``gpukmeans mnist``, ``gpukmeans digits``, ``gpukmeans info``; see ``gpukmeans --help``."""
 
-from gpukmeans.cli.entry import EXIT_ERROR, EXIT_INTERRUPTED, main
+from gpukmeans.cli.entry import COMMANDS, EXIT_ERROR, EXIT_INTERRUPTED, main
 from gpukmeans.cli.study import EXIT_DIFFERS
 
-__all__ = ["EXIT_DIFFERS", "EXIT_ERROR", "EXIT_INTERRUPTED", "main"]
+__all__ = ["COMMANDS", "EXIT_DIFFERS", "EXIT_ERROR", "EXIT_INTERRUPTED", "main"]

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 import gpukmeans
 from gpukmeans.cli import info, study
+from gpukmeans.study.streams import emit, say
 
+COMMANDS = ("mnist", "digits", "info")
 EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports a wrong option in one line."""
+    """Reports a wrong option in one line, and a help or version that could not be written as any other output."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(EXIT_ERROR, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+        say(f"{self.prog}: error: {message}; see {self.prog} --help")
+        raise SystemExit(EXIT_ERROR)
+
+    def _print_message(self, message: str, file: object = None) -> None:
+        emit(message)  # argparse itself ignores a write that fails, and takes standard error for a closed output
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,38 +46,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     0
     """
     try:
-        status = _run(argv)
-        sys.stdout.flush()  # here, where a closed pipe can still be handled
-        return status
+        arguments = _parser().parse_args(argv)
+        return arguments.run(arguments)
     except SystemExit as stop:  # argparse: --help, --version and wrong options
         return int(stop.code or 0)
     except KeyboardInterrupt:
-        print("gpukmeans: interrupted", file=sys.stderr)
+        say("gpukmeans: interrupted")
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of standard output has gone, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_ERROR
     except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
-        message = " ".join(str(error).split()) or type(error).__name__
-        print(f"gpukmeans: error: {message}", file=sys.stderr)
+        say(f"gpukmeans: error: {str(error) or type(error).__name__}")
         return EXIT_ERROR
-
-
-def _run(argv: Sequence[str] | None) -> int:
-    arguments = _parser().parse_args(argv)
-    return arguments.run(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="gpukmeans",
         description="Exact k-means: raw CUDA kernels on an NVIDIA GPU, NumPy elsewhere, the same bits everywhere.",
-        epilog="`python -m gpukmeans script.py ...` (or -m module) runs a script with scikit-learn's k-means replaced "
-        "by this one. Exit status: 0; 1 if --check found another clustering than scikit-learn; 2 after an error; "
-        "130 after Ctrl-C.",
+        epilog="`python -m gpukmeans script.py ...` (or -m module, -c code, -) runs a script as Python does, with "
+        "scikit-learn's k-means replaced by this one, also in the processes that it starts. Exit status: 0; 1 if "
+        "--check found another clustering than scikit-learn; 2 after an error; 130 after Ctrl-C.",
     )
     parser.add_argument("--version", action="version", version=f"gpukmeans {gpukmeans.__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{mnist,digits,info}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar=f"{{{','.join(COMMANDS)}}}")
     study.add_commands(commands)
     info.add_command(commands)
     return parser

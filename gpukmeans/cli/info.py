@@ -9,6 +9,7 @@ import platform
 from typing import Any
 
 import gpukmeans
+from gpukmeans.study.streams import emit, require_stdout
 
 _PACKAGES = {
     "numpy": ["numpy"],
@@ -84,6 +85,7 @@ def add_command(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what was found; returns the exit status."""
+    require_stdout()
     outcome = found()
-    print(json.dumps(outcome, indent=2) if arguments.json else as_text(outcome))
+    emit((json.dumps(outcome, indent=2) if arguments.json else as_text(outcome)) + "\n")
     return 0

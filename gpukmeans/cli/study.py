@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from gpukmeans.cli.options import add_options, chosen
+from gpukmeans.study.streams import emit, require_stdout, say
 
 #: The exit status of `run` where scikit-learn's clustering is another one.
 EXIT_DIFFERS = 1
@@ -49,6 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     options = chosen(arguments)
     progress = Progress(None if arguments.quiet else sys.stderr)
+    if arguments.json or not arguments.quiet:
+        require_stdout()
     job.check_ahead(options)
     try:
         result = job.run_job(options, progress)
@@ -56,18 +59,17 @@ def run(arguments: argparse.Namespace) -> int:
         progress.clear()
     if not arguments.quiet:
         for warning in result["warnings"]:
-            print(f"gpukmeans: warning: {warning}", file=sys.stderr)
+            say(f"gpukmeans: warning: {warning}")
     if arguments.json:
         del result["metric_table"]
-        print(json.dumps(result, allow_nan=False))
+        emit(json.dumps(result, allow_nan=False) + "\n")
     elif not arguments.quiet:
-        print(report(result, iterations=arguments.iterations))
+        emit(report(result, iterations=arguments.iterations) + "\n")
     if result["check"] and not result["check"]["agrees"]:
-        print(
+        say(
             "gpukmeans: --check: not scikit-learn's clustering: "
             f"{result['check']['n_different_labels']:,} labels differ, "
-            f"{result['check']['n_iter'][0]} iterations against {result['check']['n_iter'][1]}",
-            file=sys.stderr,
+            f"{result['check']['n_iter'][0]} iterations against {result['check']['n_iter'][1]}"
         )
         return EXIT_DIFFERS
     return 0

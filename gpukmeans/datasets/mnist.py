@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from importlib.resources import as_file, files
+from numbers import Integral
 from pathlib import Path
 from typing import Literal, overload
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
+from gpukmeans.datasets.files import shown
 from gpukmeans.datasets.labelled import Labelled, bunch
 from gpukmeans.datasets.mnist_download import from_keras, from_openml
-from gpukmeans.datasets.mnist_files import check_arrays, read_npz, read_path
+from gpukmeans.datasets.mnist_files import joined, read_path
 
 _MNIST_DESCR = """\
 MNIST: 70,000 handwritten digits, 28 x 28 pixels, grey values 0 (paper) to 255 (ink); the 60,000 training
@@ -27,18 +27,30 @@ Proceedings of the IEEE 86(11):2278-2324, 1998."""
 
 @overload
 def load_mnist(
-    source: str | os.PathLike[str] = ..., *, return_X_y: Literal[True], checksum: bool = ...
+    source: str | os.PathLike[str] = ...,
+    *,
+    return_X_y: Literal[True],
+    checksum: bool = ...,
+    max_bytes: int | None = ...,
 ) -> Labelled: ...
 
 
 @overload
 def load_mnist(
-    source: str | os.PathLike[str] = ..., *, return_X_y: Literal[False] = ..., checksum: bool = ...
+    source: str | os.PathLike[str] = ...,
+    *,
+    return_X_y: Literal[False] = ...,
+    checksum: bool = ...,
+    max_bytes: int | None = ...,
 ) -> Bunch: ...
 
 
 def load_mnist(
-    source: str | os.PathLike[str] = "bundled", *, return_X_y: bool = False, checksum: bool = True
+    source: str | os.PathLike[str] = "bundled",
+    *,
+    return_X_y: bool = False,
+    checksum: bool = True,
+    max_bytes: int | None = None,
 ) -> Bunch | Labelled:
     """Load the 70,000 MNIST images, training images first.
 
@@ -63,6 +75,9 @@ def load_mnist(
     checksum : bool, default=True
         Insist on MNIST's own bytes. ``False`` loads other data in the same layout (Fashion-MNIST, part of
         MNIST) from a path: uint8 images of any one size, any number of them.
+    max_bytes : int, optional
+        The most memory to take for what comes from a file, besides buffers of a few MB; half of what is free by
+        default. Headers are checked against the file's length and this limit before memory is taken.
 
     Returns
     -------
@@ -81,11 +96,13 @@ def load_mnist(
 
     Raises
     ------
-    FileNotFoundError
-        The path, or one of the four IDX files, does not exist.
+    OSError
+        The path, or one of the four IDX files, does not exist or cannot be read.
     ValueError
-        A file is damaged, cut short, or holds something else; the message names it and says what was
-        expected.
+        A file is damaged, cut short, needs more than `max_bytes`, or holds something else; the message names it and
+        says what was expected.
+    TypeError
+        `source` is no text and no path.
     ImportError
         ``source="keras"`` without Keras or without a backend for it.
     ConnectionError
@@ -107,29 +124,24 @@ def load_mnist(
     array([5, 0, 4, 1, 9])
     """
     word = source if isinstance(source, str) else None
+    allowed = "should be 'bundled', 'keras', 'openml' or the path of a file or folder"
     if word is None and not isinstance(source, os.PathLike):
-        raise TypeError(f"source={source!r} should be 'bundled', 'keras', 'openml' or a path")
-    arrays: Mapping[str, NDArray[np.uint8]]
-    if word == "bundled":
-        with as_file(files("gpukmeans") / "data" / "mnist.npz") as path:
-            where = f"{path} (part of gpukmeans; reinstall it to repair the file)"
-            try:
-                arrays = read_npz(path)
-            except FileNotFoundError:
-                raise FileNotFoundError(f"{where}: no such file") from None
-    elif word == "keras":
-        where, arrays = "keras.datasets.mnist", from_keras()
+        raise TypeError(f"source={source!r:.120} {allowed}")
+    if max_bytes is not None and not (isinstance(max_bytes, Integral) and max_bytes > 0):
+        raise ValueError(f"max_bytes={max_bytes!r:.120} should be a whole number, at least 1, or None")
+    where = {"keras": "keras.datasets.mnist", "openml": "OpenML's mnist_784"}.get(word or "", "")
+    if word == "keras":
+        data = joined(from_keras(), where, checksum=checksum)
     elif word == "openml":
-        where, arrays = "OpenML's mnist_784", from_openml()
+        data = joined(from_openml(), where, checksum=checksum)
+    elif word == "bundled":
+        with as_file(files("gpukmeans") / "data" / "mnist.npz") as path:
+            where, data = shown(path), read_path(path, checksum=checksum, max_bytes=max_bytes)
     else:
-        path = Path(source).expanduser()
-        if word is not None and not path.exists() and not any(mark in word for mark in (os.sep, "/", ".")):
-            raise ValueError(
-                f"source={source!r} should be 'bundled', 'keras', 'openml' or the path of a file or folder"
-            )
-        where, arrays = str(path), read_path(path)
-    check_arrays(arrays, where, checksum=checksum)
-    images = np.concatenate([arrays["x_train"], arrays["x_test"]])
-    target = np.concatenate([arrays["y_train"], arrays["y_test"]]).astype(np.int64)
+        path = Path(os.path.expanduser(source))
+        is_path = word is None or any(mark in word for mark in (os.sep, "/", ".")) or os.path.exists(word)
+        if not is_path:
+            raise ValueError(f"source={word!r:.120} {allowed}")
+        where, data = shown(path), read_path(path, checksum=checksum, max_bytes=max_bytes)
     descr = _MNIST_DESCR if checksum else f"Images in MNIST's layout from {where}; not compared with MNIST's checksums."
-    return bunch(images, target, len(arrays["x_train"]), descr, return_X_y)
+    return bunch(data.images, data.digits.astype(np.int64), data.n_train, descr, return_X_y)

@@ -41,7 +41,7 @@ def from_keras() -> dict[str, NDArray[np.uint8]]:
             (x_train, y_train), (x_test, y_test) = mnist.load_data()
         except Exception as error:  # Keras raises a bare Exception when it cannot reach its server
             raise ConnectionError(
-                f"keras.datasets.mnist could not deliver MNIST ({error}); source='bundled' needs no network"
+                f"keras.datasets.mnist could not deliver MNIST ({error!s:.200}); source='bundled' needs no network"
             ) from error
     return {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
 
@@ -60,10 +60,10 @@ def keras_backend_chosen() -> Iterator[None]:
             f"source='keras' needs a backend for Keras, one of {', '.join(_KERAS_BACKENDS)}; "
             'none is installed: pip install "gpukmeans[mnist]"'
         )
-    config = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "keras.json"
+    config = Path(os.environ.get("KERAS_HOME", os.path.expanduser("~/.keras"))) / "keras.json"
     try:
         configured = json.loads(config.read_text())["backend"]
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         configured = None
     os.environ["KERAS_BACKEND"] = configured if configured in backends else backends[0]
     try:
@@ -80,7 +80,7 @@ def from_openml() -> dict[str, NDArray[np.uint8]]:
     ConnectionError
         OpenML could not be reached.
     ValueError
-        The table is no table of 70,000 images of whole grey values.
+        The table is no table of 70,000 images of whole grey values, each with a digit.
     """
     from sklearn.datasets import fetch_openml
 
@@ -89,16 +89,19 @@ def from_openml() -> dict[str, NDArray[np.uint8]]:
         fetched: Any = fetch_openml("mnist_784", version=1, as_frame=False, parser=parser)
     except OSError as error:  # urllib's URLError among them
         raise ConnectionError(
-            f"OpenML could not deliver mnist_784 ({error}); source='bundled' needs no network"
+            f"OpenML could not deliver mnist_784 ({error!s:.200}); source='bundled' needs no network"
         ) from error
     values = np.asarray(fetched.data)
-    pixels = values.astype(np.uint8)
-    if values.shape != (70000, 784) or not np.array_equal(pixels, values):
+    digits = np.asarray(fetched.target).astype(str)  # as which OpenML stores them
+    is_table = values.shape == (70000, 784) and values.dtype.kind in "uif" and values.min() >= 0 and values.max() <= 255
+    pixels = values.astype(np.uint8) if is_table else values
+    if not is_table or not np.array_equal(pixels, values):
         raise ValueError(
             f"OpenML's mnist_784: data of shape {values.shape}, expected (70000, 784) whole numbers 0 to 255"
         )
-    images = pixels.reshape(-1, 28, 28)
-    target = np.asarray(fetched.target).astype(np.uint8)  # OpenML stores the digits as strings
+    if digits.shape != (70000,) or not np.isin(digits, list("0123456789")).all():
+        raise ValueError(f"OpenML's mnist_784: target of shape {digits.shape}, expected (70000,) digits 0 to 9")
+    images, target = pixels.reshape(-1, 28, 28), digits.astype(np.uint8)
     return {
         "x_train": images[:60000],
         "y_train": target[:60000],

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import math
-import zipfile
-import zlib
+import stat
 from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from gpukmeans.datasets.files import Part, free_memory, open_binary, path_error, shown, take, unreadable
+from gpukmeans.datasets.idx import open_idx
+from gpukmeans.datasets.npz import open_npz
 
 LAYOUT: dict[str, tuple[tuple[int, ...], str]] = {
     "x_train": ((60000, 28, 28), "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757"),
@@ -29,140 +34,75 @@ IDX_STEMS = {
 }
 """Name -> the file names in use: the authors' own, and what common unpackers make of it; also with .gz."""
 
-_GZIP_MAGIC = b"\x1f\x8b"
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, NotImplementedError)
+# What comes of the images beside them: digits as uint8, as int64 and sorted; a feature's name and its place in a list.
+_BYTES_A_DIGIT, _BYTES_A_NAME = 33, 100
 
 
-def read_path(path: Path) -> dict[str, NDArray[np.uint8]]:
+@dataclass(frozen=True)
+class Images:
+    """Labelled images, those for training first.
+
+    Attributes
+    ----------
+    images : ndarray of shape (n_images, height, width), uint8, C-contiguous
+    digits : ndarray of shape (n_images,), uint8
+    n_train : int
+    """
+
+    images: NDArray[np.uint8]
+    digits: NDArray[np.uint8]
+    n_train: int
+
+    def __getitem__(self, name: str) -> NDArray[np.uint8]:
+        """One of the four arrays of `LAYOUT`, as a view."""
+        whole = self.images if name.startswith("x") else self.digits
+        return whole[: self.n_train] if name.endswith("train") else whole[self.n_train :]
+
+
+def read_path(path: Path, *, checksum: bool, max_bytes: int | None = None) -> Images:
     """Read the four arrays from an npz file, a folder of IDX files, or the folder of the one IDX file named.
 
     Parameters
     ----------
     path : Path
+    checksum : bool
+        Whether shapes and bytes must be MNIST's own.
+    max_bytes : int, optional
+        The most memory to take; half of what is free by default.
 
     Returns
     -------
-    dict
-        ``x_train``, ``y_train``, ``x_test``, ``y_test``, in whatever shapes and dtypes the files hold.
+    Images
 
     Raises
     ------
-    FileNotFoundError
-        Nothing is there, or one of the four IDX files is missing.
+    OSError
+        Nothing is there, one of the four IDX files is missing, or a file cannot be read.
     ValueError
-        The file is broken, or neither npz nor IDX.
+        A file is broken, holds other arrays, needs more memory, or is neither npz nor IDX.
     """
-    if path.is_dir():
-        return _read_idx_folder(path)
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{path}: no such file or folder; expected an npz file with the arrays {', '.join(LAYOUT)}, "
-            "or a folder with the four IDX files"
-        )
-    with open(path, "rb") as file:
-        magic = file.read(4)
-    if magic[:2] == b"PK" or path.suffix.lower() == ".npz":
-        return read_npz(path)
-    if any(path.name.removesuffix(".gz") in stems for stems in IDX_STEMS.values()):
-        return _read_idx_folder(path.parent)
-    raise ValueError(
-        f"{path}: neither an npz file nor one of MNIST's IDX files; expected a name that ends in .npz "
-        f"or is one of {', '.join(stems[0] for stems in IDX_STEMS.values())} (each may end in .gz)"
-    )
+    with ExitStack() as files:
+        parts = _open_parts(path, files)
+        where = {name: shown(part.path) for name, part in parts.items()}
+        check_shapes({name: part.shape for name, part in parts.items()}, where, checksum=checksum)
+        images, digits = _allocate(parts, free_memory() // 2 if max_bytes is None else max_bytes)
+        data = Images(images, digits, parts["x_train"].shape[0])
+        for name, part in parts.items():
+            part.read(data[name])
+    if checksum:
+        check_contents(data, where)
+    return data
 
 
-def read_npz(path: Path) -> dict[str, NDArray[np.uint8]]:
-    """Read the four arrays from an npz file in the layout of ``keras.datasets.mnist``.
-
-    Raises
-    ------
-    ValueError
-        The file is no readable npz, or an array is missing or damaged; the message names file and array.
-    """
-    try:
-        archive = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise
-    except _UNREADABLE as error:
-        raise ValueError(f"{path}: not a readable npz file ({error}); it may be cut short or no npz at all") from error
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise ValueError(f"{path}: a single array, not an npz file with the arrays {', '.join(LAYOUT)}")
-    with archive:
-        missing = [name for name in LAYOUT if name not in archive.files]
-        if missing:
-            raise ValueError(
-                f"{path}: no array {', '.join(missing)}; it holds {', '.join(archive.files) or 'nothing'}, "
-                f"expected {', '.join(LAYOUT)}"
-            )
-        arrays = {}
-        for name in LAYOUT:
-            try:
-                arrays[name] = archive[name]
-            except _UNREADABLE as error:
-                raise ValueError(f"{path}: the array {name} cannot be read ({error}); the file is damaged") from error
-    return arrays
-
-
-def read_idx(path: Path) -> NDArray[np.uint8]:
-    """Read one IDX file of unsigned bytes, plain or gzip-compressed (recognised by its content, not by its name).
-
-    The format, all numbers big-endian: two zero bytes, the element type (8: unsigned byte), the number of
-    dimensions, each dimension in four bytes, then the elements in C order [1]_.
-
-    Raises
-    ------
-    ValueError
-        The file is no IDX file of unsigned bytes, is damaged, or is shorter or longer than its header says.
-
-    References
-    ----------
-    .. [1] Y. LeCun, C. Cortes, C. J. C. Burges, "The MNIST database of handwritten digits", section "File
-       formats".
-    """
-    raw = path.read_bytes()
-    if raw[:2] == _GZIP_MAGIC:
-        try:
-            raw = gzip.decompress(raw)
-        except _UNREADABLE as error:
-            raise ValueError(f"{path}: not a readable gzip file ({error}); it may be cut short") from error
-    if len(raw) < 4 or raw[:3] != b"\0\0\x08" or not raw[3]:
-        raise ValueError(
-            f"{path}: starts with the bytes {raw[:4].hex(' ') or '(none)'}; an IDX file of unsigned bytes "
-            "starts with 00 00 08 and the number of dimensions"
-        )
-    start = 4 + 4 * raw[3]
-    if len(raw) < start:
-        raise ValueError(f"{path}: {len(raw)} bytes long, but its header alone takes {start}; the file is cut short")
-    shape = tuple(int(size) for size in np.frombuffer(raw, dtype=">u4", count=raw[3], offset=4))
-    n_expected, n_found = math.prod(shape), len(raw) - start
-    if n_found != n_expected:
-        raise ValueError(
-            f"{path}: {n_found} data bytes after the header, expected {n_expected} for shape {shape}; "
-            f"the file is {'cut short' if n_found < n_expected else 'too long'}"
-        )
-    return np.frombuffer(raw, dtype=np.uint8, offset=start).reshape(shape)
-
-
-def _read_idx_folder(folder: Path) -> dict[str, NDArray[np.uint8]]:
-    files = {}
-    for name, stems in IDX_STEMS.items():
-        candidates = [folder / (stem + suffix) for stem in stems for suffix in ("", ".gz")]
-        found = next((candidate for candidate in candidates if candidate.is_file()), None)
-        if found is None:
-            raise FileNotFoundError(f"{folder}: no file {stems[0]} (plain or .gz); the four IDX files are needed")
-        files[name] = found
-    return {name: read_idx(file) for name, file in files.items()}
-
-
-def check_arrays(arrays: Mapping[str, NDArray[np.uint8]], where: str, *, checksum: bool) -> None:
-    """Check that the four arrays are MNIST's (``checksum``), or at least labelled uint8 images.
+def joined(arrays: Mapping[str, NDArray[Any]], source: str, *, checksum: bool) -> Images:
+    """Check four arrays that come from no file of the user's, and join them.
 
     Parameters
     ----------
     arrays : mapping
         ``x_train``, ``y_train``, ``x_test``, ``y_test``.
-    where : str
-        What the arrays came from; begins every message.
+    source : str
+        Begins every message.
     checksum : bool
         Whether shapes and bytes must be MNIST's own.
 
@@ -171,25 +111,132 @@ def check_arrays(arrays: Mapping[str, NDArray[np.uint8]], where: str, *, checksu
     ValueError
         An array has another dtype, shape or content than expected.
     """
-    for name, (shape, sha256) in LAYOUT.items():
-        array = arrays[name]
-        if array.dtype != np.uint8:
-            raise ValueError(f"{where}: {name} has dtype {array.dtype}, expected uint8")
-        if checksum and array.shape != shape:
-            raise ValueError(f"{where}: {name} has shape {array.shape}, expected {shape}")
-        if array.ndim != len(shape):
-            raise ValueError(f"{where}: {name} has shape {array.shape}, expected {len(shape)} dimensions")
-        if checksum and (found := hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()) != sha256:
-            raise ValueError(
-                f"{where}: {name} does not hold MNIST's bytes: SHA-256 {found}, expected {sha256}; "
-                "the file is damaged, or holds other images (load those with checksum=False)"
+    where = dict.fromkeys(LAYOUT, source)
+    for name in LAYOUT:
+        if arrays[name].dtype != np.uint8:
+            raise unreadable(source, f"{name} has dtype {arrays[name].dtype}, expected uint8")
+    check_shapes({name: arrays[name].shape for name in LAYOUT}, where, checksum=checksum)
+    data = Images(
+        np.concatenate([arrays["x_train"], arrays["x_test"]]),
+        np.concatenate([arrays["y_train"], arrays["y_test"]]),
+        len(arrays["x_train"]),
+    )
+    if checksum:
+        check_contents(data, where)
+    return data
+
+
+def _open_parts(path: Path, files: ExitStack) -> dict[str, Part]:
+    where = shown(path)
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{where}: no such file or folder; expected an npz file with the arrays {', '.join(LAYOUT)}, "
+            "or a folder with the four IDX files"
+        ) from None
+    except OSError as error:
+        raise path_error(path, error) from None
+    except ValueError as error:  # a null character, or one that no file name can hold
+        raise unreadable(ascii(where), f"no possible path ({error})") from None
+    if stat.S_ISDIR(mode):
+        return _open_idx_folder(path, files)
+    if not stat.S_ISREG(mode):
+        raise OSError(f"{where}: neither a file nor a folder, but a device, a pipe or a socket")
+    with open_binary(path) as file:
+        magic = take(file, 4, path, where)
+    if magic[:2] == b"PK" or path.suffix.lower() == ".npz":
+        return open_npz(path, LAYOUT, files)
+    if any(path.name.removesuffix(".gz") in stems for stems in IDX_STEMS.values()):
+        return _open_idx_folder(path.parent, files)
+    raise unreadable(
+        where,
+        "neither an npz file nor one of MNIST's IDX files; expected a name that ends in .npz "
+        f"or {IDX_STEMS['x_train'][0]} and the like (each may end in .gz)",
+    )
+
+
+def _open_idx_folder(folder: Path, files: ExitStack) -> dict[str, Part]:
+    found = {}
+    for name, stems in IDX_STEMS.items():
+        candidates = [folder / (stem + suffix) for stem in stems for suffix in ("", ".gz")]
+        found[name] = next((candidate for candidate in candidates if candidate.is_file()), None)
+        if found[name] is None:
+            raise FileNotFoundError(
+                f"{shown(folder)}: no file {stems[0]} (plain or .gz); the four IDX files are needed"
             )
+    return {name: open_idx(file, len(LAYOUT[name][0]), files) for name, file in found.items() if file}
+
+
+def _allocate(parts: Mapping[str, Part], max_bytes: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Make room for all images and all digits, if all that comes of them takes no more than `max_bytes`."""
+    n_images = parts["x_train"].shape[0] + parts["x_test"].shape[0]
+    height, width = parts["x_train"].shape[1:]
+    reordered = max((math.prod(part.shape) for part in parts.values() if part.fortran_order), default=0)
+    needed = n_images * (height * width + _BYTES_A_DIGIT) + height * width * _BYTES_A_NAME + reordered
+    allowed = f"more than max_bytes={max_bytes:,}"
+    if needed <= max_bytes:
+        try:
+            return np.empty((n_images, height, width), np.uint8), np.empty(n_images, np.uint8)
+        except (MemoryError, ValueError):  # the latter: more than any array can hold
+            allowed = "which cannot be had"
+    raise unreadable(
+        shown(parts["x_train"].path), f"{n_images} images of {height} x {width} pixels take {needed:,} bytes, {allowed}"
+    )
+
+
+def check_shapes(shapes: Mapping[str, tuple[int, ...]], where: Mapping[str, str], *, checksum: bool) -> None:
+    """Check that the shapes are MNIST's (``checksum``), or at least those of labelled images.
+
+    Parameters
+    ----------
+    shapes, where : mapping
+        Of ``x_train``, ``y_train``, ``x_test``, ``y_test``; `where` begins every message.
+    checksum : bool
+
+    Raises
+    ------
+    ValueError
+    """
+    for name, (shape, _) in LAYOUT.items():
+        if checksum and shapes[name] != shape:
+            raise unreadable(where[name], f"{name} has shape {shapes[name]}, expected {shape}")
+        if len(shapes[name]) != len(shape):
+            raise unreadable(where[name], f"{name} has shape {shapes[name]}, expected {len(shape)} dimensions")
+        if 0 in shapes[name][1:]:
+            raise unreadable(where[name], f"{name} has shape {shapes[name]}, images without pixels")
     for part in ("train", "test"):
-        images, digits = arrays[f"x_{part}"], arrays[f"y_{part}"]
-        if len(images) != len(digits):
-            raise ValueError(f"{where}: {len(images)} images in x_{part}, but {len(digits)} labels in y_{part}")
-    if arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:
-        raise ValueError(
-            f"{where}: images of {arrays['x_train'].shape[1:]} pixels in x_train, "
-            f"but of {arrays['x_test'].shape[1:]} in x_test"
+        images, digits = f"x_{part}", f"y_{part}"
+        if shapes[images][0] != shapes[digits][0]:
+            raise unreadable(
+                where[images],
+                f"{shapes[images][0]} images in {images}, "
+                f"but {shapes[digits][0]} labels in {digits}{_elsewhere(digits, images, where)}",
+            )
+    if shapes["x_train"][1:] != shapes["x_test"][1:]:
+        raise unreadable(
+            where["x_train"],
+            f"images of {shapes['x_train'][1:]} pixels in x_train, "
+            f"but of {shapes['x_test'][1:]} in x_test{_elsewhere('x_test', 'x_train', where)}",
         )
+
+
+def _elsewhere(name: str, other: str, where: Mapping[str, str]) -> str:
+    """The file of an array, if it is not that of the other one."""
+    return "" if where[name] == where[other] else f" ({Path(where[name]).name})"
+
+
+def check_contents(data: Images, where: Mapping[str, str]) -> None:
+    """Check that the arrays hold MNIST's own bytes.
+
+    Raises
+    ------
+    ValueError
+    """
+    for name, (_, sha256) in LAYOUT.items():
+        if hashlib.sha256(data[name].data).hexdigest() != sha256:
+            raise unreadable(
+                where[name],
+                f"{name} does not hold MNIST's bytes (their SHA-256 begins with {sha256[:8]}); "
+                "the file is damaged, or holds other images (load those with checksum=False)",
+            )

@@ -39,6 +39,8 @@ class BatchStarts:
     random_state : RandomState
     dtype : dtype
         Of the centers.
+    whole : bool, default=False
+        Whether a callable `init` gets all rows, and draws by itself.
     """
 
     backend: Backend
@@ -52,6 +54,7 @@ class BatchStarts:
     init_size: int
     random_state: np.random.RandomState
     dtype: np.dtype
+    whole: bool = False
 
     def draw(self) -> NDArray:
         """The centers of the next start, (n_clusters, n_features).
@@ -59,7 +62,7 @@ class BatchStarts:
         Rows to draw among are drawn even for given centers, so that `random_state` advances as in scikit-learn.
         """
         indices = None
-        if self.init_size < self.n_samples:
+        if self.init_size < self.n_samples and not self.whole:
             indices = self.random_state.randint(0, self.n_samples, self.init_size)
         if not isinstance(self.init, str) and not callable(self.init):
             return np.asarray(self.init)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, overload
 
+import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.backends.protocol import Step
@@ -31,10 +33,11 @@ class Iteration:
     n_relocated : int
         Empty clusters that were given a row.
     seconds : float
-        Wall time; of runs that advance together, an even share.
+        Wall time; of runs that advance together, an even share.  NaN in a model that was read from a pickle.
     stages : dict of str to float
         The part of it in each stage: "update" and, on the CPU, "skip", "project", "screen groups", "screen components",
         "screen and anchor", "screen", "resolve", "move".  Which stages an iteration has shows how rows were screened.
+        Empty in a model that was read from a pickle.
     inertia : float or None
         Of the rows with their new labels and the centers before they moved; None if it was not computed, which takes a
         `callback` or `verbose`.
@@ -163,9 +166,20 @@ def iteration_record(
     return Iteration(init, number, a.n_moved, shift, *counts, seconds, stages, inertia)
 
 
+#: The numbers of an `Iteration` that pickles keep, and their dtypes.
+_KEPT = {
+    each.name: np.float64 if each.name in ("shift", "inertia") else np.int64
+    for each in fields(Iteration)
+    if each.name not in ("seconds", "stages")
+}
+
+
 @dataclass
 class FitReport:
     """The time that a fit took by stage, and what each iteration did.
+
+    A pickled model keeps the counts and no time, so that equal fits have equal pickles: seconds read back are NaN, and
+    "-" in ``print(model.fit_report_)``.
 
     Attributes
     ----------
@@ -175,14 +189,53 @@ class FitReport:
         Seconds of wall time in "load", "seed", "lloyd" and "inertia", over all restarts; of `MiniBatchKMeans` in
         "seed", "steps" and "labels".
     iterations : sequence of Iteration
-        Every iteration of every restart, in order.
+        Every iteration of every restart, in order.  Of a `MiniBatchKMeans` that was read from a pickle: one record, the
+        last of the steps, with the sums of their counts.
 
     See Also
     --------
     Iteration : the record of one iteration.
     gpukmeans.KMeans : keeps a report of its fit as `fit_report_`.
+
+    Examples
+    --------
+    >>> import pickle
+    >>> import gpukmeans
+    >>> model = gpukmeans.fit([[0.0], [1.0], [9.0], [10.0]], 2, random_state=0, backend="numpy")
+    >>> print(pickle.loads(pickle.dumps(model)).fit_report_)  # doctest: +ELLIPSIS
+    NumPy ...
+    seconds: load -, seed -, lloyd -, inertia -
+    rows: 0 skipped, 8 certified, 0 resolved, 0 exact, 0 uncertain
     """
 
     backend: str = ""
     stages: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("load", "seed", "lloyd", "inertia"), 0.0))
     iterations: Sequence[Iteration] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """The backend, the seconds of the stages, and how rows got their labels, over all iterations."""
+        times = (
+            f"{stage} {'-' if math.isnan(value) else format(value, '.3f')}" for stage, value in self.stages.items()
+        )
+        settled = ("skipped", "certified", "resolved", "exact", "uncertain")
+        counts = (f"{sum(vars(record)[f'n_{how}'] for record in self.iterations):,} {how}" for how in settled)
+        return f"{self.backend}\nseconds: {', '.join(times)}\nrows: {', '.join(counts)}"
+
+    def kept(self, *, summed: bool) -> dict[str, Any]:
+        """The counts as plain types and arrays; with `summed`, one record for all."""
+        columns = {name: np.array([vars(i)[name] for i in self.iterations], dtype) for name, dtype in _KEPT.items()}
+        if summed and self.iterations:
+            counted = [name for name in columns if name.startswith("n_")]
+            columns = {name: column[-1:] for name, column in columns.items()} | {
+                name: columns[name].sum(keepdims=True) for name in counted
+            }
+        return {"backend": self.backend, "stages": list(self.stages), "iterations": columns}
+
+    @classmethod
+    def of_kept(cls, kept: dict[str, Any]) -> FitReport:
+        """The report of what `kept` returned."""
+        columns = {name: column.tolist() for name, column in kept["iterations"].items()}
+        columns["inertia"] = [None if math.isnan(inertia) else inertia for inertia in columns["inertia"]]
+        rows = zip(*columns.values(), strict=True)
+        records = [Iteration(**dict(zip(columns, row, strict=True)), seconds=math.nan) for row in rows]
+        return cls(kept["backend"], dict.fromkeys(kept["stages"], math.nan), records)

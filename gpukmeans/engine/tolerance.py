@@ -42,12 +42,15 @@ class Tolerance:
         return shift <= float(self)
 
 
-def scaled_tolerance(rows: Rows, tol: float) -> float | Tolerance:
-    """`tol` times the mean variance of the features: the absolute tolerance of `lloyd`."""
+def scaled_tolerance(rows: Rows, tol: float, n_features: int | None = None) -> float | Tolerance:
+    """`tol` times the mean variance of `n_features` features: the absolute tolerance of `lloyd`.
+
+    By default those of `rows`; features that these have not are zero everywhere.
+    """
     if tol == 0.0:
         return 0.0
     run = _one_cluster(rows)
-    size = rows.n_samples * rows.n_features
+    size = rows.n_samples * (n_features or rows.n_features)
     lowest, highest = run.inertia_bounds()
     if lowest == highest:
         return tol * (lowest / size)
@@ -55,13 +58,13 @@ def scaled_tolerance(rows: Rows, tol: float) -> float | Tolerance:
     return Tolerance(tol, lowest / size * (1.0 - slack), highest / size * (1.0 + slack), lambda: run.inertia() / size)
 
 
-def mean_variance(rows: Rows) -> float:
-    """The mean over the features of the population variance.
+def mean_variance(rows: Rows, n_features: int | None = None) -> float:
+    """The mean over `n_features` features (default: those of `rows`; others are zero) of the population variance.
 
     It is the inertia of one cluster, divided by n_samples * n_features.  Weights play no part, as in scikit-learn,
     whose `tol` is relative to this number.
     """
-    return _one_cluster(rows).inertia() / (rows.n_samples * rows.n_features)
+    return _one_cluster(rows).inertia() / (rows.n_samples * (n_features or rows.n_features))
 
 
 def _one_cluster(rows: Rows) -> Run:

@@ -12,19 +12,21 @@ from typing import Any, ClassVar, Self, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
-from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
+from sklearn.utils.extmath import row_norms
 from sklearn.utils.validation import check_is_fitted
 
-from gpukmeans.arrays.on_device import dtype_of
+from gpukmeans.arrays.magnitude import times_power
+from gpukmeans.arrays.on_device import center_dtype, dtype_of
 from gpukmeans.backends.choice import NAMES
 from gpukmeans.backends.protocol import Backend, DeviceRows, members
 from gpukmeans.callers import warn_caller
+from gpukmeans.engine.records import FitReport
 from gpukmeans.engine.restarts import Init
 from gpukmeans.engine.seeding.starts import draw_rows
-from gpukmeans.intake.checks import check_centers
-from gpukmeans.intake.given import Given, check_on_host, give_back, lies_on_device, receive
+from gpukmeans.intake.checks import check_centers, check_fitted_centers
+from gpukmeans.intake.given import Given, give_back, lies_on_device, receive
 from gpukmeans.intake.kinds import arrays_on_host, on_host
 
 
@@ -41,8 +43,34 @@ class BackendObject(HasMethods):
         return "a gpukmeans.backends.Backend"
 
 
+class BackendName(StrOptions):
+    """The name of a backend; the message for another one says which is that of a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__(set(NAMES))
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} ('cupy' computes on an NVIDIA GPU)"
+
+
 #: The constraint on the parameter `backend`, for all estimators and functions.
-BACKEND_CONSTRAINT = [StrOptions(set(NAMES)), BackendObject()]
+BACKEND_CONSTRAINT = [BackendName(), BackendObject()]
+
+
+#: Private methods of scikit-learn's classes that decide on results there.  Fits here call none of them, so that a
+#: subclass that overrides one is refused.
+NEVER_CALLED = (
+    "_transform",
+    "_check_test_data",
+    "_check_params_vs_input",
+    "_validate_center_shape",
+    "_kmeans_single",
+    "_mini_batch_convergence",
+    "_random_reassign",
+    "_bisect",
+    "_inertia_per_cluster",
+    "_predict_recursive",
+)
 
 
 class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
@@ -67,6 +95,9 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         "precision": [StrOptions({"exact", "fast"})],
     }
 
+    #: Whether `tol` is compared with shifts as it is, and not relative to the variance of the rows.
+    tol_is_absolute: ClassVar[bool] = False
+
     n_clusters: int
     init: Init
     n_init: int | str
@@ -75,6 +106,8 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
     cluster_centers_: Any
     labels_: Any
     backend_: str
+    fit_report_: FitReport
+    _sums_records: ClassVar[bool] = False  # whether pickles keep one record in `fit_report_`, not one an iteration
 
     def predict(self, X: ArrayLike) -> Any:
         """The index of the nearest center of each row (ties: the lowest index).
@@ -90,8 +123,8 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
             Or a torch tensor or CuPy array, as X is.
         """
         check_is_fitted(self)
-        given = self._receive_again(X)
-        run = given.load(sums=False).start(self._host_centers(), precision=self.precision)
+        given, centers, _ = self._beside_centers(self._receive_again(X))
+        run = given.load(sums=False).start(centers, precision=self.precision)
         run.assign(move=False)
         return given.give(run.labels_for_caller())
 
@@ -110,17 +143,20 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
             Not above 0, in the squared units of X.
         """
         check_is_fitted(self)
-        rows = self._receive_again(X, sample_weight).load(sums=False)
-        run = rows.start(self._host_centers(), precision=self.precision)
+        given, centers, exponent = self._beside_centers(self._receive_again(X, sample_weight))
+        run = given.load(sums=False).start(centers, precision=self.precision)
         run.assign(move=False)
-        return -run.inertia()
+        return -times_power(run.inertia(), -2 * exponent)
 
     def transform(self, X: ArrayLike) -> Any:
         """The distances of each row to every center.
 
-        Rows on the host: by `sklearn.metrics.pairwise.euclidean_distances` on the CPU, to float rounding (unlike
-        labels, centers and inertia, not to the same bits everywhere).  Rows on a device: there, from differences in
-        float64, each rounded once from a sum whose order is fixed.
+        ``transform(X).argmin(axis=1)`` are the true nearest centers (ties: the lowest index), so `predict(X)`: where
+        rounding would have it otherwise, distances to other centers are raised by what rounding took from them.
+
+        Rows on the host: on the CPU, to float rounding (unlike labels, centers and inertia, not to the same bits
+        everywhere), wherever the rows lie: differences are taken where squared norms would cancel.  Rows on a device:
+        there, from differences in float64, each rounded once from a sum whose order is fixed.
 
         Parameters
         ----------
@@ -133,12 +169,11 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
             centers are, else float64.
         """
         check_is_fitted(self)
-        if lies_on_device(X):
-            given = receive(self, X, backend=self.backend, reset=False)
-            distances = cast(DeviceRows, given.load(sums=False)).center_distances(self._host_centers())
-        else:
-            distances = euclidean_distances(check_on_host(self, X), self._host_centers())
-        return self._given_back(X, distances)
+        backend = self.backend if lies_on_device(X) else "numpy"
+        given = receive(self, X, backend=backend, reset=False, fitted_dtype=self._fitted_dtype())
+        given, centers, exponent = self._beside_centers(given)
+        distances = cast(DeviceRows, given.load(sums=False)).center_distances(centers)
+        return self._given_back(X, times_power(distances, -exponent) if exponent else distances)
 
     def _given_back(self, X: ArrayLike, transformed: Any) -> Any:
         """The result of `transform` for X: an array of the same kind, unless `set_output` requests data frames."""
@@ -178,6 +213,12 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
 
     def _receive(self, X: ArrayLike, sample_weight: ArrayLike | None, **options: Any) -> Given:
         """The rows of a fit; `options` of `gpukmeans.intake.given.receive`."""
+        for name in NEVER_CALLED:
+            if hasattr(self, name):
+                raise TypeError(
+                    f"{type(self).__name__} has a method {name}, which scikit-learn's class calls and gpukmeans' does "
+                    "not: override a public method or `_init_centroids` instead, or give it another name."
+                )
         return receive(self, X, sample_weight, backend=self.backend, reset=True, n_clusters=self.n_clusters, **options)
 
     def _receive_again(self, X: ArrayLike, sample_weight: ArrayLike | None = None, **options: Any) -> Given:
@@ -185,13 +226,28 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         fitted = self._fitted_dtype()
         return receive(self, X, sample_weight, backend=self.backend, reset=False, fitted_dtype=fitted, **options)
 
+    def _beside_centers(self, given: Given) -> tuple[Given, NDArray, int]:
+        """Rows and the fitted centers without unused columns, times a power of two that brings them into range.
+
+        Returns
+        -------
+        given : Given
+        centers : ndarray of shape (n_clusters, n_features)
+        exponent : int
+            Of the power.
+        """
+        given, centers = given.narrowed(self._host_centers(given.n_features))
+        exponent = given.exponent(centers)
+        return given.in_unit(exponent), times_power(centers, exponent) if exponent else centers, exponent
+
     def _fitted_dtype(self) -> np.dtype:
         """Of the fitted centers."""
-        return dtype_of(self.cluster_centers_)
+        centers = self.cluster_centers_
+        return center_dtype(dtype_of(centers if hasattr(centers, "dtype") else on_host(centers)))
 
-    def _host_centers(self) -> NDArray:
-        """`cluster_centers_` on the host: small, and copied for each call, since users may write to the attribute."""
-        return on_host(self.cluster_centers_)
+    def _host_centers(self, n_features: int) -> NDArray:
+        """`cluster_centers_` on the host, read for each call and checked, since users may write to the attribute."""
+        return check_fitted_centers(on_host(self.cluster_centers_), n_features)
 
     def _init_centroids(
         self,
@@ -203,7 +259,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         init_size: int | None = None,
         n_centroids: int | None = None,
     ) -> NDArray:
-        """The start of a run, for code that calls scikit-learn's private method of this name; norms are not read."""
+        """The start of a run, for code that calls or overrides scikit-learn's private method; norms are not read."""
         k = self.n_clusters if n_centroids is None else n_centroids
         if init_size is not None and init_size < X.shape[0]:
             drawn = random_state.randint(0, X.shape[0], init_size)
@@ -217,6 +273,24 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         rows = given.load(sums=False)
         load = partial(given.backend.load, sums=False)
         return rows.take(draw_rows(init, rows, k, random_state, given.sample_weight, dtype, load)).astype(dtype)
+
+    def _draws_starts(self) -> bool:
+        """Whether a subclass overrides `_init_centroids`: fits then take each start from it, as scikit-learn's do."""
+        return type(self)._init_centroids is not BaseKMeans._init_centroids
+
+    def _drawn_start(
+        self, X: Any, sample_weight: NDArray | None, init: Init, random_state: np.random.RandomState, **sizes: int
+    ) -> Any:
+        """What the `_init_centroids` of a subclass returns for these rows on the host, and their weights."""
+        weight = np.ones(X.shape[0]) if sample_weight is None else sample_weight
+        return self._init_centroids(
+            X,
+            x_squared_norms=row_norms(X, squared=True),
+            init=init,
+            random_state=random_state,
+            sample_weight=weight.astype(X.dtype),
+            **sizes,
+        )
 
     def _starts(self, n_features: int, dtype: np.dtype, default_n_init: int) -> tuple[Init, int]:
         """`init` (checked, if it holds centers) and the number of restarts; `default_n_init` for "random".
@@ -239,8 +313,19 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         return init, self._n_init
 
     def __getstate__(self) -> dict[str, Any]:
-        """For pickles: with NumPy arrays, so that they can be read on machines without a GPU or torch."""
-        return arrays_on_host(super().__getstate__())
+        """For pickles: NumPy arrays, so that they can be read on machines without a GPU or torch, and no times.
+
+        The counts of `fit_report_` are kept, its seconds are not: equal fits have equal pickles.
+        """
+        state = arrays_on_host(super().__getstate__())
+        report = state.get("fit_report_")
+        return state if report is None else state | {"fit_report_": report.kept(summed=self._sums_records)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """From a pickle."""
+        super().__setstate__(state)
+        if "fit_report_" in state:
+            self.fit_report_ = FitReport.of_kept(state["fit_report_"])
 
     def __copy__(self) -> Self:
         """A copy that shares the arrays."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
 from typing import Any, ClassVar, Literal
@@ -17,6 +17,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from gpukmeans.arrays.magnitude import times_power
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.protocol import Backend, Rows
 from gpukmeans.callers import warn_caller
@@ -25,6 +26,8 @@ from gpukmeans.engine.lockstep import lockstep
 from gpukmeans.engine.records import LloydResult
 from gpukmeans.engine.seeding.starts import draw_rows
 from gpukmeans.estimators.base import BaseKMeans
+from gpukmeans.estimators.splits import Cluster, Tree
+from gpukmeans.estimators.units import fit_in_range
 from gpukmeans.exact.sums import exact_total
 from gpukmeans.intake.checks import WEIGHT_RANGE, check_centers
 from gpukmeans.intake.given import Given
@@ -121,6 +124,8 @@ class BisectingKMeans(BaseKMeans):
            [10.,  1.]])
     """
 
+    tol_is_absolute = True
+
     _parameter_constraints: ClassVar[dict] = {
         **BaseKMeans._parameter_constraints,
         "init": [StrOptions({"k-means++", "random"}), callable],
@@ -132,7 +137,7 @@ class BisectingKMeans(BaseKMeans):
 
     n_init: int
     inertia_: float
-    _tree: _Tree
+    _tree: dict[str, NDArray]
 
     def __init__(
         self,
@@ -185,20 +190,24 @@ class BisectingKMeans(BaseKMeans):
             As `gpukmeans.KMeans.fit` does.
         """
         with self._all_or_nothing():
-            return self._fit(X, sample_weight)
+            fit_in_range(self, self._receive(X, sample_weight), BisectingKMeans._fit)
+        return self
 
-    def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> BisectingKMeans:
-        given = self._receive(X, sample_weight)
+    def _fit(self, given: Given) -> None:
+        if not (callable(self.init) or self._draws_starts() or self.verbose):  # users would see the columns
+            given, _ = given.narrowed()
         splitter = _Splitter(self, given, given.load(), check_random_state(self.random_state))
-        with nullcontext() if callable(self.init) else workers(0):
+        with nullcontext() if splitter.calls_users else workers(0):
             tree, clusters = self._grow(splitter)
 
-        self._tree = tree
         self.backend_ = given.backend.name
         labels = np.empty(given.n_samples, np.int32)
         for label, cluster in enumerate(clusters):
             labels[cluster.rows] = label
             tree.label[cluster.node] = label
+        nodes = list(tree.centers)
+        tree.centers = dict(zip(nodes, given.widened(np.stack([tree.centers[node] for node in nodes])), strict=True))
+        self._tree = tree.arrays()
         self.labels_ = given.give(labels)
         self.cluster_centers_ = given.give(np.stack([tree.centers[cluster.node] for cluster in clusters]))
         self._n_features_out = self.n_clusters
@@ -207,15 +216,15 @@ class BisectingKMeans(BaseKMeans):
         if n_distinct < self.n_clusters:
             warn_caller(
                 f"Only {n_distinct} of n_clusters={self.n_clusters} clusters have rows: there was nothing left to "
-                "split. Possibly due to duplicate points in X.",
+                "split. Possibly due to duplicate points in X. "
+                f"There are {given.n_distinct()} distinct rows of positive weight.",
                 ConvergenceWarning,
             )
-        return self
 
-    def _grow(self, splitter: _Splitter) -> tuple[_Tree, list[_Cluster]]:
+    def _grow(self, splitter: _Splitter) -> tuple[Tree, list[Cluster]]:
         """Split until there are enough clusters, which are returned from left to right."""
         n_samples = splitter.rows.n_samples
-        tree, clusters = _Tree(), [_Cluster(0, np.arange(n_samples), 0.0)]
+        tree, clusters = Tree(), [Cluster(0, np.arange(n_samples), 0.0)]
         for _ in range(self.n_clusters - 1):
             if self.bisecting_strategy == "biggest_inertia":
                 worst = int(np.argmax([cluster.inertia for cluster in clusters]))
@@ -233,7 +242,7 @@ class BisectingKMeans(BaseKMeans):
                 labels, centers, inertias = found
                 parts = [split.rows[labels == side] for side in (0, 1)]
             nodes = tree.grow(split.node, centers)
-            clusters[worst : worst + 1] = map(_Cluster, nodes, parts, inertias.tolist())
+            clusters[worst : worst + 1] = map(Cluster, nodes, parts, inertias.tolist())
         if self.n_clusters == 1:
             clusters[0].inertia = splitter.one_cluster(tree)
         return tree, clusters
@@ -251,55 +260,32 @@ class BisectingKMeans(BaseKMeans):
             Or a torch tensor or CuPy array, as X is.
         """
         check_is_fitted(self)
-        tree = self._tree
-        if not tree.children:
+        centers, first_child, label = (self._tree[name] for name in ("centers", "first_child", "label"))
+        if len(label) == 1:
             return super().predict(X)
-        given = self._receive_again(X)
+        given, centers = self._receive_again(X).narrowed(centers)
+        exponent = given.exponent(centers)
+        given, centers = given.in_unit(exponent), times_power(centers, exponent)
         rows = given.load(sums=False)
         labels = np.empty(rows.n_samples, np.int32)
         waiting = [(0, np.arange(rows.n_samples))]
         while waiting:
             node, some = waiting.pop()
-            if node in tree.label:
-                labels[some] = tree.label[node]
+            if label[node] >= 0:
+                labels[some] = label[node]
             elif len(some):
-                pair = tree.children[node]
+                first = int(first_child[node])
                 part = rows if len(some) == rows.n_samples else rows.subset(some, sums=False)
-                run = part.start(np.stack([tree.centers[child] for child in pair]), precision=self.precision)
+                run = part.start(centers[first : first + 2], precision=self.precision)
                 run.assign(move=False)
                 side = run.labels()
-                waiting += [(child, some[side == i]) for i, child in enumerate(pair)]
+                waiting += [(first + i, some[side == i]) for i in (0, 1)]
         return given.give(labels)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-@dataclass
-class _Tree:
-    """The splits, node by node; node 0 is all rows.  Flat, so that no depth is too much for pickle."""
-
-    centers: dict[int, NDArray] = field(default_factory=dict)
-    children: dict[int, tuple[int, int]] = field(default_factory=dict)
-    label: dict[int, int] = field(default_factory=dict)  # of the nodes that were not split
-
-    def grow(self, node: int, centers: NDArray) -> tuple[int, int]:
-        """Two new nodes below one."""
-        first = 2 * len(self.children) + 1
-        self.children[node] = pair = first, first + 1
-        self.centers.update(zip(pair, centers, strict=True))
-        return pair
-
-
-@dataclass
-class _Cluster:
-    """A node that is not split yet."""
-
-    node: int
-    rows: I64
-    inertia: float
 
 
 @dataclass
@@ -312,7 +298,8 @@ class _Splitter:
     random_state: np.random.RandomState
 
     def __post_init__(self) -> None:
-        if callable(self.options.init):
+        self.calls_users = callable(self.options.init) or self.options._draws_starts()
+        if self.calls_users:
             self._host = self.given.host_rows()
             # To center sparse rows would fill them.
             sparse = self.given.form == "csr"
@@ -342,9 +329,14 @@ class _Splitter:
 
     def _start(self, rows: Rows, indices: I64, weight: F64 | None) -> NDArray:
         init = self.options.init
-        if callable(init):
+        if self.calls_users:
             mean, X = self._mean, self._host[indices]
-            moved = init(X if mean is None else X - mean, 2, random_state=self.random_state)
+            X = X if mean is None else X - mean
+            if self.options._draws_starts():
+                moved = self.options._drawn_start(X, weight, init, self.random_state, n_centroids=2)
+            else:
+                assert callable(init)
+                moved = init(X, 2, random_state=self.random_state)
             centers = check_centers(moved, 2, rows.n_features, self.given.center_dtype)
             return centers if mean is None else centers + mean
         load, dtype = partial(self.given.backend.load, sums=False), self.given.center_dtype
@@ -363,7 +355,7 @@ class _Splitter:
             return lockstep(rows, [centers], **how)
         return lloyd(rows, centers, **how, verbose=bool(options.verbose))
 
-    def one_cluster(self, tree: _Tree) -> float:
+    def one_cluster(self, tree: Tree) -> float:
         """Give node 0 its center, the mean of the rows (weights do not enter, as in scikit-learn); its inertia."""
         rows = self.rows if self.given.sample_weight is None else self.rows.unweighted()
         run = rows.start(np.zeros((1, rows.n_features), self.given.center_dtype))

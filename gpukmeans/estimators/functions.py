@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from numbers import Integral
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils._param_validation import Hidden, Interval, validate_params
 
+from gpukmeans.arrays.magnitude import times_power
+from gpukmeans.arrays.sparse import scipy_rows
 from gpukmeans.backends.protocol import Backend
 from gpukmeans.engine.seeding import draws, plusplus
 from gpukmeans.estimators.base import BACKEND_CONSTRAINT
 from gpukmeans.estimators.kmeans import KMeans
 from gpukmeans.intake.given import receive
 
+#: The constraint on X.  Paths pass, so that the error for them says what reads files.
+ROWS_CONSTRAINT = ["array-like", "sparse matrix", Hidden(str), Hidden(bytes), Hidden(os.PathLike)]
+
 
 @validate_params(
     {
-        "X": ["array-like", "sparse matrix"],
+        "X": ROWS_CONSTRAINT,
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
         "sample_weight": ["array-like", None],
         "x_squared_norms": ["array-like", None],
@@ -103,25 +109,27 @@ def kmeans_plusplus(
     given = receive(
         KMeans(n_clusters), X, sample_weight, backend=backend, reset=True, n_clusters=n_clusters, check_values=True
     )
+    given, _ = given.narrowed()
     n_samples, weight = given.n_samples, given.sample_weight
     n_norms = n_samples if x_squared_norms is None else np.shape(x_squared_norms)[0]
     if n_norms != n_samples:
         raise ValueError(
             f"The length of x_squared_norms {n_norms} should be equal to the length of n_samples {n_samples}."
         )
-    rows = given.load(sums=False)
+    exponent = given.exponent()
+    rows = given.in_unit(exponent).load(sums=False)
     p = draws.probabilities(n_samples, weight, given.center_dtype)
     state = check_random_state(random_state)
     indices = plusplus.kmeans_plusplus(rows, n_clusters, state, p, weight, n_local_trials)
     if given.form == "csr":  # in its own dtype, like a NumPy array
-        centers = cast(Any, X).tocsr()[indices].toarray()
+        centers = scipy_rows(X).tocsr()[indices].toarray()
     else:
-        centers = X[indices] if isinstance(X, np.ndarray) else rows.take(indices)
+        centers = X[indices] if isinstance(X, np.ndarray) else times_power(rows.take(indices), -exponent)
     return given.give(centers), given.give(indices)
 
 
 @validate_params(
-    {"X": ["array-like", "sparse matrix"], "sample_weight": ["array-like", None], "return_n_iter": [bool]},
+    {"X": ROWS_CONSTRAINT, "sample_weight": ["array-like", None], "return_n_iter": [bool]},
     prefer_skip_nested_validation=False,
 )
 def k_means(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -19,7 +21,10 @@ from gpukmeans.engine.records import FitReport, Iteration, LloydResult
 from gpukmeans.engine.restarts import Init, Restarts
 from gpukmeans.engine.tolerance import scaled_tolerance
 from gpukmeans.estimators.base import BaseKMeans
+from gpukmeans.estimators.units import fit_in_range
 from gpukmeans.estimators.watching import Callback, watching
+from gpukmeans.intake.checks import lone_as_one
+from gpukmeans.intake.given import Given
 from gpukmeans.intake.kinds import ArrayKind
 
 
@@ -116,10 +121,11 @@ class KMeans(BaseKMeans):
     Values up to 2**480 in magnitude.  Cluster sums are exact to 2**-72 of each feature's largest magnitude (for
     more than 2**26 rows a little less).
 
-    Sparse rows (SciPy's CSR matrices and arrays; other formats are converted to CSR) end in the bits of the dense rows,
-    which are never built, on the CPU and on the GPU.  They are float32 or float64 (integers are converted) and lie
-    on the host when they are given.  A callable `init` gets the CSR itself, not centered, as scikit-learn gives it.
-    Centers are dense, and "k-means||" holds about ten times as many dense rows as clusters.
+    Sparse rows (SciPy's CSR matrices and arrays; other formats, and pandas frames whose columns are all sparse, are
+    converted to CSR) end in the bits of the dense rows, which are never built, on the CPU and on the GPU.  They are
+    float32 or float64 (integers are converted) and lie on the host when they are given.  A callable `init` gets the CSR
+    itself, not centered, as scikit-learn gives it.  Centers are dense, and "k-means||" holds about ten times as many
+    dense rows as clusters.
 
     S. P. Lloyd, "Least squares quantization in PCM" (1982); D. Arthur and S. Vassilvitskii, "k-means++: the advantages
     of careful seeding" (2007); scikit-learn's `KMeans` for the interface.
@@ -149,7 +155,6 @@ class KMeans(BaseKMeans):
 
     inertia_: float
     n_iter_: int
-    fit_report_: FitReport
 
     def __init__(
         self,
@@ -214,18 +219,24 @@ class KMeans(BaseKMeans):
             If the rows do not fit on the GPU.
         """
         with self._all_or_nothing():
-            return self._fit(X, sample_weight)
+            fit_in_range(self, self._receive(X, sample_weight, init=self.init), KMeans._fit)
+        return self
 
-    def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> KMeans:
-        given = self._receive(X, sample_weight, init=self.init)
+    def _fit(self, given: Given) -> None:
         random_state = check_random_state(self.random_state)
         init, n_init = self._starts(given.n_features, given.center_dtype, default_n_init=10)
         self._check_algorithm()
+        if self._draws_starts():
+            init = partial(self._centered_start, given, init)
+        given, init = given.narrowed(init)
+        if self.callback is None and not self.verbose:  # which would be told an inertia without the weight
+            given = replace(given, sample_weight=lone_as_one(given.sample_weight))
         backend, weight = given.backend, given.sample_weight
         report = FitReport(backend.describe())
         started = time.perf_counter()
         rows = given.load()
-        tol = scaled_tolerance(rows if weight is None else rows.unweighted(), float(self.tol)) if self.tol > 0 else 0.0
+        plain = rows if weight is None else rows.unweighted()
+        tol = scaled_tolerance(plain, float(self.tol), given.n_all_features) if self.tol > 0 else 0.0
         report.stages["load"] = time.perf_counter() - started
 
         restarts = Restarts(
@@ -249,8 +260,17 @@ class KMeans(BaseKMeans):
                 watch=watch,
                 verbose=bool(self.verbose),
             )
-        self._take(best, rows.n_used(best.labels, self.n_clusters), given.kind, backend, report)
-        return self
+        best.centers = given.widened(best.centers)
+        n_used = rows.n_used(best.labels, self.n_clusters)
+        self._take(best, n_used, given.n_distinct, given.kind, backend, report)
+
+    def _centered_start(
+        self, given: Given, init: Init, X: Any, n_clusters: int, random_state: np.random.RandomState
+    ) -> Any:
+        """The start of a subclass for rows less their mean, from which initial centers are moved likewise."""
+        if given.form != "csr" and not callable(init) and not isinstance(init, str):
+            init = np.asarray(init) - given.host_rows().mean(axis=0, dtype=given.center_dtype)
+        return self._drawn_start(X, given.sample_weight, init, random_state)
 
     def _check_algorithm(self) -> None:
         if self.algorithm == "elkan" and self.n_clusters == 1:
@@ -258,12 +278,20 @@ class KMeans(BaseKMeans):
                 "algorithm='elkan' doesn't make sense for a single cluster. Using 'lloyd' instead.", RuntimeWarning
             )
 
-    def _take(self, best: LloydResult, n_distinct: int, kind: ArrayKind, backend: Backend, report: FitReport) -> None:
-        """Set the fitted attributes."""
-        if n_distinct < self.n_clusters:
+    def _take(
+        self,
+        best: LloydResult,
+        n_used: int,
+        n_distinct: Callable[[], int],
+        kind: ArrayKind,
+        backend: Backend,
+        report: FitReport,
+    ) -> None:
+        """Set the fitted attributes; `n_used` clusters have a row, and `n_distinct()` counts the rows that differ."""
+        if n_used < self.n_clusters:
             warn_caller(
-                f"Number of distinct clusters ({n_distinct}) found smaller than n_clusters ({self.n_clusters}). "
-                "Possibly due to duplicate points in X.",
+                f"Number of distinct clusters ({n_used}) found smaller than n_clusters ({self.n_clusters}). "
+                f"Possibly due to duplicate points in X. There are {n_distinct()} distinct rows of positive weight.",
                 ConvergenceWarning,
             )
         self.cluster_centers_ = kind.give(best.centers, backend)

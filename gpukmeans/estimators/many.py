@@ -169,7 +169,8 @@ def _fit_together(backend: BatchBackend, given: GivenProblems, entries: list[_En
         with _named(caught.number):
             raise caught.error from None
     for entry, outcome in zip(entries, outcomes, strict=True):
-        entry.model._take(outcome.best, outcome.n_used, entry.problem.kind, backend, outcome.report)
+        n_distinct = partial(given.n_distinct, entry.problem)
+        entry.model._take(outcome.best, outcome.n_used, n_distinct, entry.problem.kind, backend, outcome.report)
 
 
 @contextmanager

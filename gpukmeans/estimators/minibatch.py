@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from numbers import Integral, Real
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +25,7 @@ from gpukmeans.engine.restarts import Init
 from gpukmeans.engine.seeding.draws import probabilities
 from gpukmeans.engine.tolerance import mean_variance
 from gpukmeans.estimators.base import BaseKMeans
+from gpukmeans.estimators.units import fit_in_range
 from gpukmeans.estimators.watching import Callback, watching
 from gpukmeans.intake.given import Given
 from gpukmeans.threads import workers
@@ -155,7 +156,7 @@ class MiniBatchKMeans(BaseKMeans):
     inertia_: float
     n_iter_: int
     n_steps_: int
-    fit_report_: FitReport
+    _sums_records = True
 
     def __init__(
         self,
@@ -219,24 +220,27 @@ class MiniBatchKMeans(BaseKMeans):
             As `gpukmeans.KMeans.fit`.
         """
         with self._all_or_nothing():
-            return self._fit(X, sample_weight)
+            given = self._receive(X, sample_weight, check_values=True, init=self.init)  # hardly any batch has all rows
+            fit_in_range(self, given, MiniBatchKMeans._fit)
+        return self
 
-    def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> MiniBatchKMeans:
-        given = self._receive(X, sample_weight, check_values=True, init=self.init)  # hardly any batch has all rows
+    def _fit(self, given: Given) -> None:
         backend, weight, dtype, n_samples = given.backend, given.sample_weight, given.center_dtype, given.n_samples
         init, n_init = self._starts(given.n_features, dtype, default_n_init=3)
         self._set_sizes(n_samples)
+        if not self._draws_starts():
+            given, init = given.narrowed(init)
         random_state = check_random_state(self.random_state)
         report = FitReport(backend.describe(), dict.fromkeys(("seed", "steps", "labels"), 0.0))
         n_steps = self.max_iter * n_samples // self._batch_size
-        calls_users = callable(init) or self.callback is not None or callable(self.progress)
+        calls_users = callable(init) or self._draws_starts() or self.callback is not None or callable(self.progress)
         with (
             nullcontext() if calls_users else workers(0),  # users' code may need BLAS on all cores
             given.feed(self._batch_size) as feed,
             watching(self.callback, self.progress, type(self).__name__, n_samples, n_steps) as watch,
         ):
             started = time.perf_counter()
-            tol = float(self.tol) * mean_variance(backend.load(given.X)) if self.tol > 0 else 0.0
+            tol = float(self.tol) * mean_variance(backend.load(given.X), given.n_all_features) if self.tol > 0 else 0.0
             starts = self._batch_starts(given, feed.some, partial(given.load, sums=False), init, random_state)
             centers = starts.best(n_init, self.precision, verbose=bool(self.verbose))
             moving = MovingCenters(centers, np.zeros(self.n_clusters))
@@ -266,7 +270,6 @@ class MiniBatchKMeans(BaseKMeans):
             self.inertia_ = stopping.mean_inertia() * (n_samples if weight is None else float(weight.sum()))
         report.stages["labels"] = time.perf_counter() - started
         self.fit_report_ = report
-        return self
 
     # ---- partial_fit -------------------------------------------------------------------------------------------
 
@@ -296,23 +299,29 @@ class MiniBatchKMeans(BaseKMeans):
         try:
             with self._all_or_nothing():
                 self._random_state = random_state
-                return self._partial_fit(X, sample_weight)
+                go_on = hasattr(self, "cluster_centers_")
+                if go_on:
+                    dtype = self._fitted_dtype()
+                    given = self._receive_again(X, sample_weight, weight_dtype=dtype, init=self.init)
+                else:
+                    given = self._receive(X, sample_weight, init=self.init)
+                fit_in_range(self, given, MiniBatchKMeans._partial_fit, go_on=go_on)
+                return self
         except BaseException:
             random_state.set_state(state)
             raise
 
-    def _partial_fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> MiniBatchKMeans:
-        fitted = hasattr(self, "cluster_centers_")
-        if fitted:
-            dtype = self._fitted_dtype()
-            given = self._receive_again(X, sample_weight, weight_dtype=dtype, init=self.init)
-        else:
-            given = self._receive(X, sample_weight, init=self.init)
-        n_samples, rows = given.n_samples, given.load()
-        if fitted:
-            moving = MovingCenters(self._host_centers(), self._counts, self._n_since_last_reassign)
+    def _partial_fit(self, given: Given) -> None:
+        n_samples = given.n_samples
+        if hasattr(self, "cluster_centers_"):
+            given, centers = given.narrowed(self._host_centers(given.n_features))
+            rows = given.load()
+            moving = MovingCenters(centers, self._counts, self._n_since_last_reassign)
         else:
             init, _ = self._starts(given.n_features, given.center_dtype, default_n_init=3)
+            if not self._draws_starts():
+                given, init = given.narrowed(init)
+            rows = given.load()
             self._set_sizes(n_samples)
             some = partial(rows.subset, sums=False)
             starts = self._batch_starts(given, some, lambda: rows, init, self._random_state)
@@ -325,7 +334,6 @@ class MiniBatchKMeans(BaseKMeans):
         if self.compute_labels:
             self._label(rows, moving.centers, given)
         self.n_steps_ = getattr(self, "n_steps_", 0) + 1
-        return self
 
     # ---- both --------------------------------------------------------------------------------------------------
 
@@ -351,6 +359,10 @@ class MiniBatchKMeans(BaseKMeans):
         init: Init,
         random_state: np.random.RandomState,
     ) -> BatchStarts:
+        def drawn(X: Any, n_clusters: int, random_state: np.random.RandomState) -> Any:
+            return self._drawn_start(X, given.sample_weight, init, random_state, init_size=self._init_size)
+
+        overridden = self._draws_starts()
         return BatchStarts(
             given.backend,
             given.n_samples,
@@ -358,16 +370,17 @@ class MiniBatchKMeans(BaseKMeans):
             given.X if given.form == "csr" else None,
             some,
             everything,
-            init,
+            drawn if overridden else init,
             self.n_clusters,
             self._init_size,
             random_state,
             given.center_dtype,
+            overridden,
         )
 
     def _keep(self, moving: MovingCenters, given: Given) -> None:
         """Set the centers as they are now, and the state from which `partial_fit` continues."""
-        self.cluster_centers_ = given.give(moving.centers)
+        self.cluster_centers_ = given.give(given.widened(moving.centers))
         self._counts = moving.counts
         self._n_since_last_reassign = moving.n_since
         self._n_features_out = self.n_clusters

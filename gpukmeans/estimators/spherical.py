@@ -5,20 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics.pairwise import cosine_distances
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from gpukmeans.arrays.limits import refuse_values
 from gpukmeans.arrays.on_device import center_dtype
 from gpukmeans.arrays.types import F64, I64
-from gpukmeans.backends.protocol import Backend, Run
+from gpukmeans.backends.protocol import Backend, DeviceRows, Run
 from gpukmeans.callers import warn_caller
 from gpukmeans.engine.records import FitReport, Iteration
 from gpukmeans.engine.restarts import Init, Restarts
@@ -28,7 +27,7 @@ from gpukmeans.estimators.watching import Callback, watching
 from gpukmeans.exact.sums import exact_total
 from gpukmeans.exact.unit_rows import unit_centers, unit_rows
 from gpukmeans.intake.checks import check_centers
-from gpukmeans.intake.given import Given, check_on_host
+from gpukmeans.intake.given import Given, receive
 from gpukmeans.intake.kinds import on_host
 
 
@@ -134,7 +133,6 @@ class SphericalKMeans(BaseKMeans):
 
     inertia_: float
     n_iter_: int
-    fit_report_: FitReport
 
     def __init__(
         self,
@@ -193,10 +191,11 @@ class SphericalKMeans(BaseKMeans):
         given, heading, weight, lost = found.unit, found.heading, found.unit.sample_weight, 0.0
         random_state = check_random_state(self.random_state)
         init, n_init = self._starts(given.n_features, given.center_dtype, default_n_init=10)
-        if callable(self.init):
-            init = self._directed_init
+        if callable(self.init) or self._draws_starts():
+            init = partial(self._directed_init, init, weight if heading is None or weight is None else weight[heading])
         elif not isinstance(init, str):
             init = _directed(np.asarray(init), "init")
+        given, init = given.narrowed(init)
         backend = given.backend
         report = FitReport(backend.describe())
         if heading is None:
@@ -206,7 +205,8 @@ class SphericalKMeans(BaseKMeans):
             weight = None if weight is None else weight[heading]
             rows = backend.load(given.X, sums=False).subset(heading, weight)
             host_rows = partial(_some_rows, given, heading)
-        tol = scaled_tolerance(rows if weight is None else rows.unweighted(), float(self.tol)) if self.tol > 0 else 0.0
+        plain = rows if weight is None else rows.unweighted()
+        tol = scaled_tolerance(plain, float(self.tol), given.n_all_features) if self.tol > 0 else 0.0
         report.stages["load"] = time.perf_counter() - started
 
         restarts = Restarts(
@@ -233,14 +233,15 @@ class SphericalKMeans(BaseKMeans):
         if n_distinct < self.n_clusters:
             warn_caller(
                 f"Number of distinct clusters ({n_distinct}) found smaller than n_clusters ({self.n_clusters}). "
-                "Possibly due to rows of X that point the same way.",
+                "Possibly due to rows of X that point the same way. "
+                f"There are {given.n_distinct()} distinct directions of positive weight.",
                 ConvergenceWarning,
             )
         labels = best.labels
         if heading is not None:
             labels = np.zeros(given.n_samples, np.int32)
             labels[heading] = on_host(best.labels)
-        self.cluster_centers_ = given.give(best.centers)
+        self.cluster_centers_ = given.give(given.widened(best.centers))
         self._n_features_out = self.n_clusters
         self.labels_ = given.give(labels)
         self.inertia_ = 0.5 * best.inertia + lost
@@ -287,10 +288,12 @@ class SphericalKMeans(BaseKMeans):
         return -(0.5 * run.inertia() + found.weight_without_direction())
 
     def transform(self, X: ArrayLike) -> Any:
-        """1 - cosine of each row and every center, by `sklearn.metrics.pairwise.cosine_distances`; 1 for rows of zeros.
+        """1 - cosine of each row and every center; 1 for rows of zeros.
 
-        Computed on the CPU, to float rounding (unlike labels, centers and inertia, not to the same bits everywhere);
-        rows on a device are brought to the host.
+        Half the squared distances of the rows of unit length, from differences where these are near, so that small
+        angles keep their digits.  ``transform(X).argmin(axis=1)`` is `predict(X)`.  Computed on the CPU, to float
+        rounding (unlike labels, centers and inertia, not to the same bits everywhere); rows on a device are brought to
+        the host.
 
         Parameters
         ----------
@@ -302,7 +305,24 @@ class SphericalKMeans(BaseKMeans):
             From 0 to 2.  Or a torch tensor or CuPy array, as X is, unless `set_output` requests data frames.
         """
         check_is_fitted(self)
-        return self._given_back(X, cosine_distances(check_on_host(self, X), self._host_centers()))
+        fitted = self._fitted_dtype()
+        given = receive(self, X, backend="numpy", reset=False, check_values=True, fitted_dtype=fitted, to_host=True)
+        found = self._directions(given, fitting=False)
+        unit, centers = found.unit.narrowed(self._host_centers(given.n_features))
+        distances = cast(DeviceRows, unit.load(sums=False)).center_distances(centers)
+        np.multiply(distances, distances, out=distances)
+        distances *= 0.5
+        distances[found.largest == 0.0] = 1.0
+        return self._given_back(X, np.minimum(distances, 2.0, out=distances))
+
+    def _host_centers(self, n_features: int) -> NDArray:
+        """Of unit length, also where users have written others to the attribute."""
+        centers = super()._host_centers(n_features)
+        wide = centers.astype(np.float64)
+        off = np.abs(np.vecdot(wide, wide) - 1.0) > 2.0**-16
+        if not off.any():
+            return centers
+        return np.where(off[:, None], _directed(centers, "cluster_centers_"), centers)
 
     # ---- rows of unit length -----------------------------------------------------------------------------------
 
@@ -324,18 +344,23 @@ class SphericalKMeans(BaseKMeans):
     def _assigned(self, X: ArrayLike, sample_weight: ArrayLike | None) -> tuple[Run, _Directions]:
         """The rows at their nearest centers; rows of zeros are given some label, without weight."""
         found = self._directions(self._receive_again(X, sample_weight, check_values=True), fitting=False)
-        weight = found.unit.sample_weight
+        given, centers = found.unit.narrowed(self._host_centers(found.unit.n_features))
+        weight = given.sample_weight
         if found.heading is not None:
             weight = np.where(found.largest == 0.0, 0.0, 1.0 if weight is None else weight)
-        rows = found.unit.backend.load(found.unit.X, weight, sums=False)
-        run = rows.start(self._host_centers(), precision=self.precision)
+        run = given.backend.load(given.X, weight, sums=False).start(centers, precision=self.precision)
         run.assign(move=False)
         return run, found
 
-    def _directed_init(self, X: NDArray, n_clusters: int, random_state: np.random.RandomState) -> NDArray:
-        """What a callable `init` returns, of unit length."""
-        assert callable(self.init)
-        centers = self.init(X, n_clusters, random_state=random_state)
+    def _directed_init(
+        self, init: Init, sample_weight: F64 | None, X: Any, n_clusters: int, random_state: np.random.RandomState
+    ) -> NDArray:
+        """What a callable `init`, or a subclass, returns for rows and their weights, of unit length."""
+        if self._draws_starts():
+            centers = self._drawn_start(X, sample_weight, init, random_state)
+        else:
+            assert callable(init)
+            centers = init(X, n_clusters, random_state=random_state)
         dtype = center_dtype(X.dtype)
         return _directed(check_centers(centers, n_clusters, X.shape[1], dtype), "the centers of init")
 

@@ -15,10 +15,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from sklearn import metrics
 from sklearn.utils import check_random_state
 
+from gpukmeans.backends.csr.table import SparseTable, own_square_distances
 from gpukmeans.evaluation.classes import cluster_class_counts, matched_classes
+from gpukmeans.threads import workers
 
 #: Bytes of float64 rows in one block of the inertia.
 BLOCK_BYTES = 32 << 20
@@ -30,7 +33,7 @@ class Clustering:
 
     Attributes
     ----------
-    X : ndarray of shape (n_samples, n_features)
+    X : ndarray or CSR of shape (n_samples, n_features)
         In the caller's dtype: a metric that adds or multiplies converts to float64 first.
     labels : ndarray of shape (n_samples,), int64
     y : ndarray of shape (n_samples,), or None
@@ -44,7 +47,7 @@ class Clustering:
         Of the fit.
     """
 
-    X: NDArray[Any]
+    X: Any
     labels: NDArray[np.int64]
     y: Any
     n_clusters: int
@@ -113,22 +116,29 @@ def _inertia(c: Clustering) -> float:
 
 def _silhouette(c: Clustering) -> float | None:
     X, labels = c.X, c.labels
-    if c.n_sampled < len(X):
-        sample = np.sort(check_random_state(c.random_state).choice(len(X), c.n_sampled, replace=False))
+    if c.n_sampled < len(labels):
+        sample = np.sort(check_random_state(c.random_state).choice(len(labels), c.n_sampled, replace=False))
         X, labels = X[sample], labels[sample]
     if not has_contrast(labels):
         return None
     return float(metrics.silhouette_score(X.astype(np.float64), labels))
 
 
-def _inertia_about_means(X: NDArray[Any], clusters: NDArray[np.int64], n_clusters: int) -> float:
-    """Sum the squared distances to the cluster means, in blocks, so that X is never copied whole to float64."""
+def _inertia_about_means(X: Any, clusters: NDArray[np.int64], n_clusters: int) -> float:
+    """Sum the squared distances to the cluster means, without a copy of X in float64, or dense, as a whole."""
+    sizes = np.maximum(np.bincount(clusters, minlength=n_clusters), 1)[:, None]
+    if sparse.issparse(X):
+        starts = np.arange(len(clusters) + 1)
+        members = sparse.csr_array((np.ones(len(clusters)), clusters, starts), shape=(len(clusters), n_clusters))
+        means = (members.T @ X).toarray() / sizes
+        with workers(X.nnz) as pool:
+            return float(own_square_distances(SparseTable(X), clusters.astype(np.int32), means, pool).sum())
     n_rows = max(1, BLOCK_BYTES // (8 * max(1, X.shape[1])))
     blocks = [slice(start, start + n_rows) for start in range(0, len(X), n_rows)]
     sums = np.zeros((n_clusters, X.shape[1]))
     for block in blocks:
         np.add.at(sums, clusters[block], X[block].astype(np.float64))
-    means = sums / np.maximum(np.bincount(clusters, minlength=n_clusters), 1)[:, None]
+    means = sums / sizes
     return float(sum(np.square(X[block].astype(np.float64) - means[clusters[block]]).sum() for block in blocks))
 
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from gpukmeans.evaluation.classes import checked_classes, checked_labels, majority_classes
 from gpukmeans.evaluation.metrics import METRICS, Clustering
-from gpukmeans.intake.kinds import on_host
+from gpukmeans.intake.checks import check_rows_on_host
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,8 @@ def evaluate(
 
     Parameters
     ----------
-    X : array-like of shape (n_samples, n_features)
-        The rows, in any real dtype.
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        The rows, in any real dtype; sparse ones stay sparse.
     labels : array-like of shape (n_samples,), int
         Cluster of each row, 0 to ``n_clusters - 1``.
     y : array-like of shape (n_samples,), optional
@@ -137,7 +137,10 @@ def evaluate(
     Raises
     ------
     ValueError
-        Lengths differ, there are no rows, a label is out of range, or the sample size is below 1.
+        X is not a finite 2-D array of real numbers, lengths differ, there are no rows, a label is out of range, or the
+        sample size is below 1.
+    TypeError
+        X is a path.
 
     Examples
     --------
@@ -148,23 +151,22 @@ def evaluate(
     >>> round(table.inertia, 4)
     1.1667
     """
-    X = on_host(X)
-    if X.ndim != 2:
-        raise ValueError(f"X has shape {X.shape}, expected (n_samples, n_features)")
+    rows = check_rows_on_host(X, "evaluate")
     clusters, n_clusters = checked_labels(labels, n_clusters)
-    if len(X) != len(clusters):
-        raise ValueError(f"X has {len(X)} rows, but labels has {len(clusters)}; they should be the same")
+    n_samples = rows.shape[0]
+    if n_samples != len(clusters):
+        raise ValueError(f"X has {n_samples} rows, but labels has {len(clusters)}; they should be the same")
     if silhouette_sample_size < 1:
         raise ValueError(f"silhouette_sample_size={silhouette_sample_size} should be at least 1")
     known = None if inertia is None else float(inertia)
-    n_sampled = min(silhouette_sample_size, len(X))
+    n_sampled = min(silhouette_sample_size, n_samples)
     classes_of = None if y is None else checked_classes(y, len(clusters))
-    clustering = Clustering(X, clusters, classes_of, n_clusters, n_sampled, random_state, known)
+    clustering = Clustering(rows, clusters, classes_of, n_clusters, n_sampled, random_state, known)
     names = None
     if classes_of is not None:
         names = tuple(majority_classes(clustering.counts, clustering.classes).tolist())
     return Evaluation(
-        n_samples=len(X),
+        n_samples=n_samples,
         n_clusters=n_clusters,
         silhouette_sample_size=n_sampled,
         sizes=tuple(np.bincount(clusters, minlength=n_clusters).tolist()),

@@ -14,14 +14,18 @@ from numpy.typing import NDArray
 
 from gpukmeans.arrays.types import F64
 from gpukmeans.certificates.rounding import SLACK, SQUARE_UNDERFLOW, UNIT64, gamma
+from gpukmeans.exact.fixed_point import MORE, FixedPoint, number_of, range_of, square_distances
 from gpukmeans.exact.sums import two_product
 from gpukmeans.exact.warp_order import WARP
+from gpukmeans.threads import parts_of
 
 #: Significant bits of the result.  Two evaluations of error 2**-44 leave one in some thousand sums open.
 BITS = 32
 #: The fraction of a unit from which on values are rounded up, in units of 2**-20, so that floats represent it exactly.
 #: Inertias of small whole numbers are far from it, but would often be at one half.
 TURNING = 648019
+#: Rows whose distances are computed at a time.
+ROWS = 4096
 #: Magnitudes between which neither a product of three, one of them a count, nor its error over- or underflows.
 PRODUCTS = (2.0**-450, 2.0**480)
 
@@ -126,7 +130,7 @@ def from_entries(
 
 
 def in_whole_numbers(X: NDArray, centers: NDArray, labels: NDArray[np.int32]) -> float:
-    """The inertia in whole numbers of unlimited size, which leave nothing open: slow, and rarely needed.
+    """The inertia in whole numbers of unlimited size, which leave nothing open; rarely needed.
 
     Parameters
     ----------
@@ -134,24 +138,13 @@ def in_whole_numbers(X: NDArray, centers: NDArray, labels: NDArray[np.int32]) ->
     centers : ndarray of shape (n_clusters, n_features)
     labels : ndarray of shape (n_samples,), int32
     """
-    x, c = X.astype(np.float64), centers.astype(np.float64)[labels]
-    apart = (x != c).any(axis=0)
-    if not apart.any():
-        return 0.0
-    x, c = x[:, apart], c[:, apart]
-    _, exponents = np.frexp(np.stack([x, c]))
-    shift = 53 - int(exponents[np.stack([x, c]) != 0].min())
-    total = 0
-    for a, b in zip(x, c, strict=True):
-        total += sum((_whole(p, shift) - _whole(q, shift)) ** 2 for p, q in zip(a.tolist(), b.tolist(), strict=True))
-    return _rounded_whole(total, 2 * shift)
-
-
-def _whole(value: float, shift: int) -> int:
-    """``value * 2**shift``, which is a whole number."""
-    top, bottom = value.as_integer_ratio()
-    scaled = top << shift if shift >= 0 else top >> -shift
-    return scaled // bottom
+    form = FixedPoint.for_products(X.shape[1], range_of(X), range_of(centers))
+    wide, total = centers.astype(np.float64), 0
+    for part in parts_of(len(X), ROWS):
+        row = np.arange(part.stop - part.start)
+        limbs = square_distances(X[part].astype(np.float64), wide, row, labels[part].astype(np.intp), form, MORE)
+        total += number_of(limbs.sum(axis=1).tolist(), form.bits)
+    return _rounded_whole(total, -2 * form.unit)
 
 
 def _rounded_whole(total: int, shift: int) -> float:

@@ -187,7 +187,8 @@ def weighted_rows(
     """
     block = X[rows]
     if sample_weight is not None:
-        return np.multiply(block, sample_weight[rows, None], out=out)
+        with np.errstate(invalid="ignore"):  # infinity times a weight of zero is NaN, which is rejected with the rest
+            return np.multiply(block, sample_weight[rows, None], out=out)
     if out is not None:
         np.copyto(out, block)
         return out

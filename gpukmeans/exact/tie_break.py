@@ -1,21 +1,27 @@
 """The decisions that float32 scores leave open: which of nearly equal distances is the smallest.
 
-They are made in two steps: by float64 distances with their error radius, then, for the very few that float64 cannot
-separate, by error-free products and a correctly rounded sum.  Every backend ends here, so all end in the same labels.
+They are made in two steps: by float64 distances with their error radius, then, for those that float64 cannot separate,
+exactly (fixed_point.py).  Every backend ends here, so all end in the same labels.
 """
 
 from __future__ import annotations
 
-import math
-from fractions import Fraction
-
 import numpy as np
 from numpy.typing import NDArray
 
+from gpukmeans.arrays.types import I64
 from gpukmeans.certificates.rounding import SQUARE_UNDERFLOW
 from gpukmeans.certificates.scores import exact_in_float64, square_distance_radius
-from gpukmeans.exact.sums import two_product
-from gpukmeans.threads import blocks
+from gpukmeans.exact.fixed_point import FixedPoint, first_smallest, range_of, square_distances
+from gpukmeans.threads import blocks, parts_of
+
+#: Differences of values that are taken at a time.
+PAIRED = 1 << 18
+#: Features from which a single difference is enough work for a call.
+WIDE = 1 << 13
+
+#: Of so many rows equal ones are settled once, if there are any to speak of among the first.
+MANY, SAMPLE = 256, 1024
 
 
 def first_of_equal_rows(centers: NDArray) -> NDArray[np.int64]:
@@ -28,14 +34,27 @@ def first_of_equal_rows(centers: NDArray) -> NDArray[np.int64]:
     >>> first_of_equal_rows(np.array([[1.0, 2.0], [0.0, 0.0], [1.0, 2.0], [-0.0, 0.0]])).tolist()
     [0, 1, 0, 1]
     """
-    values = np.ascontiguousarray(centers) + 0  # -0.0 becomes 0.0
+    first, inverse = distinct_rows(centers)
+    return first[inverse].astype(np.int64)
+
+
+def distinct_rows(values: NDArray) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The first row of each set of equal rows (-0.0 equals 0.0), and the position of every row's set among these.
+
+    If no two rows are equal, both are ``arange(n_rows)``.
+    """
+    values = np.ascontiguousarray(values) + 0  # -0.0 becomes 0.0
     bits = values.view(np.dtype(f"u{values.dtype.itemsize}")).astype(np.uint64)
+    bits ^= bits >> np.uint64(29)  # the low bits of whole numbers are zero
     odd = 2 * np.arange(values.shape[1], dtype=np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-    if len(np.unique((bits * odd).sum(axis=1))) == len(values):  # a wrapping sum: equal rows have equal ones
-        return np.arange(len(values))
-    keys = values.view(np.dtype((np.void, values.dtype.itemsize * values.shape[1]))).ravel()
-    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    return first[inverse.ravel()].astype(np.int64)
+    sums = (bits * odd).sum(axis=1)  # they wrap around; equal rows have equal ones
+    _, first, inverse = np.unique(sums, return_index=True, return_inverse=True)
+    if len(first) < len(values) and not np.array_equal(values[first[inverse]], values):
+        keys = values.view(np.dtype((np.void, values.dtype.itemsize * values.shape[1]))).ravel()
+        _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    if len(first) == len(values):
+        return np.arange(len(values)), np.arange(len(values))
+    return first, inverse.ravel()
 
 
 def all_integers(values: NDArray) -> bool:
@@ -63,7 +82,7 @@ def exact_squares(largest: float, centers: NDArray) -> bool:
 def resolve(
     rows: NDArray,
     centers: NDArray,
-    alive: NDArray[np.int64],
+    alive: I64,
     exact: bool,
     candidates: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.int32], int]:
@@ -86,20 +105,43 @@ def resolve(
     n_exact : int
         How many rows needed exact arithmetic.
     """
-    labels = np.empty(len(rows), np.int32)
+    if len(rows) >= MANY and len(distinct_rows(rows[:SAMPLE])[0]) < 0.9 * min(len(rows), SAMPLE):
+        first, inverse = distinct_rows(rows)
+        of_distinct = None if candidates is None else _of_all_equal(candidates, inverse)
+        labels, exactly = _resolve(rows[first], centers, alive, exact, of_distinct)
+        labels, exactly = labels[inverse], exactly[inverse]
+    else:
+        labels, exactly = _resolve(rows, centers, alive, exact, candidates)
+    return labels, int(np.count_nonzero(exactly))
+
+
+def _of_all_equal(candidates: NDArray[np.bool_], inverse: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """The candidates of each set of equal rows: those that all of its rows have, the nearest center among them."""
+    order = np.argsort(inverse, kind="stable")
+    starts = np.flatnonzero(np.diff(inverse[order], prepend=-1))
+    return np.logical_and.reduceat(candidates[order], starts, axis=0)
+
+
+def _resolve(
+    rows: NDArray, centers: NDArray, alive: I64, exact: bool, candidates: NDArray[np.bool_] | None
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """The labels of `resolve`, and which rows needed exact arithmetic."""
+    labels, exactly = np.empty(len(rows), np.int32), np.zeros(len(rows), bool)
     radius = 0.0 if exact else square_distance_radius(rows.shape[1])
     underflow = 0.0 if exact else SQUARE_UNDERFLOW
-    n_exact = 0
-    for part in blocks(len(rows), max(rows.shape[1], len(alive))):
-        x = rows[part].astype(np.float64)
-        open_ = np.ones((len(x), len(alive)), bool) if candidates is None else candidates[part]
+    d = rows.shape[1]
+    for part in blocks(len(rows), max(d, len(alive))):
+        n = part.stop - part.start
+        open_ = np.ones((n, len(alive)), bool) if candidates is None else candidates[part]
         distances = np.full(open_.shape, np.inf)
-        pairs = np.nonzero(open_)
-        if len(pairs[0]) <= 8 * len(x):  # few candidates each: all pairs at once
-            difference = x[pairs[0]]
-            difference -= centers[alive[pairs[1]]]
-            distances[pairs] = np.einsum("ij,ij->i", difference, difference)
+        of_row, of_center = np.nonzero(open_)
+        if len(of_row) <= 8 * n or d >= WIDE:  # few candidates each, or much work for each: by pairs
+            for some in parts_of(len(of_row), max(1, PAIRED // d)):
+                pairs = of_row[some], of_center[some]
+                difference = np.subtract(rows[part.start + pairs[0]], centers[alive[pairs[1]]], dtype=np.float64)
+                distances[pairs] = np.vecdot(difference, difference)
         else:
+            x = rows[part].astype(np.float64)
             for j in np.flatnonzero(open_.any(axis=0)):
                 index = np.flatnonzero(open_[:, j])
                 difference = x[index] - centers[alive[j]]
@@ -108,61 +150,43 @@ def resolve(
         labels[part] = alive[best]
         if exact:
             continue
-        lowest = distances[np.arange(len(x)), best][:, None]
+        lowest = distances[np.arange(n), best][:, None]
         with np.errstate(invalid="ignore"):
             open_ = open_ & ~(distances - lowest > radius * (distances + lowest) + underflow)
-        for i in np.flatnonzero(open_.sum(axis=1) > 1):
-            choices = alive[np.flatnonzero(open_[i])]
-            labels[part.start + i] = nearest_exactly(rows[part][i : i + 1], centers, [choices])[0]
-            n_exact += 1
-    return labels, n_exact
+        several = np.flatnonzero(open_.sum(axis=1) > 1)
+        if len(several):
+            labels[part.start + several] = alive[
+                nearest_exactly(rows[part.start + several], centers[alive], open_[several])
+            ]
+            exactly[part.start + several] = True
+    return labels, exactly
 
 
-def nearest_exactly(rows: NDArray, centers: NDArray, candidates: list[NDArray]) -> NDArray[np.int32]:
+def nearest_exactly(rows: NDArray, centers: NDArray, candidates: NDArray[np.bool_]) -> NDArray[np.int64]:
     """The nearest center of each row in real arithmetic; ties go to the lowest index.
 
     Parameters
     ----------
     rows : ndarray of shape (n_rows, n_features)
     centers : ndarray of shape (n_clusters, n_features)
-    candidates : list of n_rows integer arrays
-        The centers that may be nearest to each row, in rising order; others are not compared.
+    candidates : ndarray of shape (n_rows, n_clusters), bool
+        The centers that may be nearest to each row, one at least; others are not compared.
 
     Returns
     -------
-    ndarray of shape (n_rows,), int32
+    ndarray of shape (n_rows,), int64
 
-    Notes
-    -----
-    |x - a|^2 - |x - b|^2 is a sum of products of floats.  Each product is split into two floats without error
-    (T. J. Dekker, "A floating-point technique for extending the available precision", 1971) and `math.fsum`
-    rounds the exact sum once (J. R. Shewchuk, "Adaptive precision floating-point arithmetic", 1997), so its sign
-    is right.  Magnitudes where a product could under- or overflow go through `fractions.Fraction`.
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gpukmeans.exact.tie_break import nearest_exactly
+    >>> rows, centers = np.array([[0.1], [0.1 + 2.0**-56]]), np.array([[0.2], [0.0]])
+    >>> nearest_exactly(rows, centers, np.ones((2, 2), bool)).tolist()
+    [1, 0]
     """
-    labels = np.empty(len(rows), np.int32)
-    for i, (x, choices) in enumerate(zip(rows, candidates, strict=True)):
-        best = int(choices[0])
-        for other in choices[1:]:
-            if _square_distance_sign(x, centers[other], centers[best]) < 0:
-                best = int(other)
-        labels[i] = best
-    return labels
-
-
-def _square_distance_sign(x: NDArray, a: NDArray, b: NDArray) -> int:
-    """Sign of |x - a|^2 - |x - b|^2 = sum(a*a) - sum(b*b) + sum(2x * (b - a)), exactly."""
-    differs = a != b
-    x, a, b = (v[differs].astype(np.float64) for v in (x, a, b))
-    largest = max((float(np.abs(v).max(initial=0.0)) for v in (x, a, b)), default=0.0)
-    nonzero = np.concatenate([np.abs(v[v != 0]) for v in (x, a, b)])
-    smallest = float(nonzero.min(initial=1.0))
-    if largest < 2.0**480 and smallest > 2.0**-450:
-        total = math.fsum(
-            np.concatenate([*two_product(a, a), *two_product(-b, b), *two_product(2 * x, b), *two_product(-2 * x, a)])
-        )
-        return (total > 0) - (total < 0)
-    exact = sum(
-        (Fraction(xi) - Fraction(ai)) ** 2 - (Fraction(xi) - Fraction(bi)) ** 2
-        for xi, ai, bi in zip(x.tolist(), a.tolist(), b.tolist(), strict=True)
-    )
-    return (exact > 0) - (exact < 0)
+    row, center = np.nonzero(candidates)
+    used, center_used = np.unique(center, return_inverse=True)
+    x, c = rows.astype(np.float64), centers[used].astype(np.float64)
+    form = FixedPoint.for_products(x.shape[1], range_of(x), range_of(c))
+    distances = square_distances(x, c, row, center_used, form)
+    return center[first_smallest(distances, np.flatnonzero(np.diff(row, prepend=-1)))]

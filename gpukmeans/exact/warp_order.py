@@ -34,7 +34,12 @@ def warp_order_sum(terms: F64) -> F64:
     # unless the columns are far apart.
     by_row = d > 4 * WARP
     lanes = np.zeros((n, WARP) if by_row else (WARP, n))
-    for start in range(0, d, WARP):
+    added = 0
+    if d > WARP * n:  # fewer rows than steps: each row by itself, whose layers of lanes NumPy adds one after the other
+        added = d - d % WARP
+        for i in range(n):
+            np.add.reduce(terms[i, :added].reshape(-1, WARP), axis=0, out=lanes[i] if by_row else lanes[:, i])
+    for start in range(added, d, WARP):
         stop = min(start + WARP, d)
         if by_row:
             lanes[:, : stop - start] += terms[:, start:stop]

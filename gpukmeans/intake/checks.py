@@ -5,20 +5,25 @@ An error says what was given and what is allowed.  given.py calls these for all 
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import assert_all_finite, check_array
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import _check_feature_names, _check_n_features, _check_sample_weight, validate_data
 
+from gpukmeans.arrays.arrow import from_arrow
 from gpukmeans.arrays.limits import refuse_values
 from gpukmeans.arrays.on_device import ROW_DTYPE_NAMES, ROW_DTYPES, DeviceInput, host_copy
-from gpukmeans.arrays.sparse import canonical, is_sparse
+from gpukmeans.arrays.sparse import canonical, is_sparse, scipy_rows
 from gpukmeans.arrays.types import F64
 from gpukmeans.backends.protocol import Backend
-from gpukmeans.threads import blocks, workers
+from gpukmeans.threads import SMALL, blocks, workers
+
+#: Dtypes of rows on the host that are read without conversion.
+_AS_THEY_ARE = (np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.uint8))
 
 #: The largest weight lies between these, so that no weighted square over- or underflows for ordinary rows.
 WEIGHT_RANGE = (2.0**-400, 2.0**50)
@@ -37,6 +42,7 @@ def check_rows(
 
     Values are not read here if `backend` checks them itself, nor if they lie on a device.
     """
+    X = from_arrow(X)
     if isinstance(X, DeviceInput):
         return _check_device_rows(estimator, X, reset=reset)
     if str(getattr(X, "dtype", "")) == "torch.bfloat16":
@@ -46,26 +52,47 @@ def check_rows(
         )
     if is_sparse(X):
         return _check_sparse_rows(estimator, X, reset=reset)
-    dtypes = [np.float64, np.float32, np.uint8]
-    checked = validate_data(estimator, X, reset=reset, dtype=dtypes, order="C", copy=False, ensure_all_finite=False)
+    if type(X) is np.ndarray and X.ndim == 2 and X.dtype in _AS_THEY_ARE and X.flags.c_contiguous and X.size:
+        if reset or "feature_names_in_" in vars(estimator):
+            _check_feature_names(estimator, X, reset=reset)
+        _check_n_features(estimator, X, reset=reset)
+        checked = X
+    else:
+        checked = _converted(estimator, X, reset=reset)
     if backend is None or not backend.checks_values(checked.dtype):
         if not _surely_finite(checked):
-            assert_all_finite(checked, input_name="X")
+            assert_all_finite(checked, estimator_name=type(estimator).__name__, input_name="X")
         _check_magnitude(checked, "X")
+    return checked
+
+
+def _converted(estimator: BaseEstimator, X: Any, *, reset: bool) -> NDArray:
+    """Rows that are no plain array, or are of another dtype or layout, as `check_rows` returns them, unread."""
+    checked = check_array(
+        X,
+        dtype=[np.float64, np.float32, np.uint8],
+        order="C",
+        ensure_all_finite=False,
+        allow_nd=True,
+        estimator=estimator,
+        input_name="X",
+    )
+    _refuse_images(type(estimator).__name__, checked.shape)
+    validate_data(estimator, X, reset=reset, skip_check_array=True)  # n_features_in_ and feature names
     return checked
 
 
 def _check_sparse_rows(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
     """`check_rows` of sparse rows; other formats than CSR are converted as scikit-learn does."""
-    checked = validate_data(
-        estimator,
-        canonical(X),
-        reset=reset,
+    checked = check_array(
+        canonical(scipy_rows(X)),
         accept_sparse="csr",
         dtype=[np.float64, np.float32],
         order="C",
-        copy=False,
+        estimator=estimator,
+        input_name="X",
     )
+    validate_data(estimator, X, reset=reset, skip_check_array=True)  # n_features_in_ and feature names
     checked = canonical(checked)
     if checked.nnz:
         _check_magnitude(checked.data, "X")
@@ -74,6 +101,7 @@ def _check_sparse_rows(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
 
 def _check_device_rows(estimator: BaseEstimator, X: DeviceInput, *, reset: bool) -> DeviceInput:
     """The checks of scikit-learn for an array except those of its values, which the backend reads."""
+    _refuse_images(type(estimator).__name__, X.shape)
     if len(X.shape) != 2:
         raise ValueError(
             f"Expected 2D array, got {len(X.shape)}D array instead: X has shape {X.shape}. Reshape your data either "
@@ -95,6 +123,23 @@ def _check_device_rows(estimator: BaseEstimator, X: DeviceInput, *, reset: bool)
     return X
 
 
+def _refuse_images(reader: str, shape: tuple[int, ...]) -> None:
+    if len(shape) > 2:
+        raise ValueError(
+            f"Found array with dim {len(shape)}, while dim <= 2 is required by {reader}: X has shape "
+            f"{shape}. If its first axis counts images or other samples, pass X.reshape(len(X), -1)."
+        )
+
+
+def refuse_path(X: object, name: str = "X") -> None:
+    """Raise a TypeError that says what reads files, if X is the path of one."""
+    if isinstance(X, str | bytes | os.PathLike):
+        raise TypeError(
+            f"{name} is a path or text, {X!r:.200}; rows are needed, an array of shape (n_samples, n_features). Read "
+            "the file first: numpy.load reads .npy and .npz, pandas.read_csv tables, gpukmeans.load_mnist MNIST."
+        )
+
+
 def _surely_finite(X: NDArray) -> bool:
     """Whether a sum of squares is finite, on all cores; only if not is scikit-learn's slower check needed."""
     if X.dtype == np.uint8:
@@ -104,8 +149,22 @@ def _surely_finite(X: NDArray) -> bool:
         values = X[part].reshape(-1)
         return float(np.dot(values, values))
 
+    if X.size < SMALL:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return bool(np.isfinite(square(slice(None))))
     with workers(X.size) as pool, np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(pool.map(square, blocks(X.shape[0], X.shape[1], X.itemsize))).all())
+
+
+def check_rows_on_host(X: ArrayLike, reader: str) -> Any:
+    """X for `reader`, a function that is no estimator: a finite 2-D array in its own dtype, or canonical CSR."""
+    refuse_path(X)
+    if is_sparse(X):
+        checked = check_array(canonical(scipy_rows(X)), accept_sparse="csr", estimator=reader, input_name="X")
+        return canonical(checked)
+    checked = check_array(from_arrow(host_copy(X)), allow_nd=True, estimator=reader, input_name="X")
+    _refuse_images(reader, checked.shape)
+    return checked
 
 
 def check_weights(sample_weight: ArrayLike | None, n_samples: int, dtype: np.dtype) -> F64 | None:
@@ -128,9 +187,17 @@ def check_weights(sample_weight: ArrayLike | None, n_samples: int, dtype: np.dty
     return None if (weight == 1).all() else weight.astype(np.float64)
 
 
+def lone_as_one(weight: F64 | None) -> F64 | None:
+    """Weights for a fit: if a single row has one, it counts as 1.
+
+    The mean of one row is that row, which ``w x / w`` is only to rounding; and the inertia is 0 for any weight.
+    """
+    return weight if weight is None or np.count_nonzero(weight) != 1 else np.sign(weight)
+
+
 def check_centers(centers: object, n_clusters: int, n_features: int, dtype: np.dtype) -> NDArray:
     """A copy of initial centers in `dtype`, on the host, finite, of the right shape and not too large."""
-    checked = check_array(host_copy(centers), dtype=dtype, copy=True, order="C")
+    checked = check_array(from_arrow(host_copy(centers)), dtype=dtype, copy=True, order="C", input_name="init")
     if checked.shape[0] != n_clusters:
         raise ValueError(
             f"The shape of the initial centers {checked.shape} does not match the number of clusters {n_clusters}."
@@ -142,6 +209,24 @@ def check_centers(centers: object, n_clusters: int, n_features: int, dtype: np.d
         )
     _check_magnitude(checked, "init")
     return checked
+
+
+def check_fitted_centers(centers: NDArray, n_features: int) -> NDArray:
+    """`cluster_centers_` as the engine reads them; raises for what users may have written there."""
+    if centers.dtype not in (np.float32, np.float64):
+        if centers.dtype.kind not in "fiub":
+            raise ValueError(f"cluster_centers_ has dtype {centers.dtype}; it should be float32 or float64.")
+        centers = centers.astype(np.float64)
+    if centers.ndim != 2 or centers.shape[1] != n_features:
+        raise ValueError(
+            f"cluster_centers_ has shape {centers.shape}; it should be (n_clusters, {n_features}) for rows such as X."
+        )
+    largest = max(float(centers.max()), -float(centers.min()))
+    if not np.isfinite(largest):
+        what = "NaN" if np.isnan(largest) else "infinity"
+        raise ValueError(f"cluster_centers_ contains {what}; centers that are set by hand should be finite.")
+    refuse_values(largest, centers.dtype, "cluster_centers_")
+    return centers
 
 
 def _check_magnitude(values: NDArray, name: str) -> None:

@@ -20,18 +20,20 @@ class that adds up the exact sums of its blocks.  The engine and the estimators 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
-from gpukmeans.arrays.on_device import DeviceInput, center_dtype, host_view, on_device
+from gpukmeans.arrays.magnitude import times_power, unit_exponent
+from gpukmeans.arrays.on_device import DeviceInput, center_dtype, host_copy, host_view, on_device
 from gpukmeans.arrays.sparse import is_sparse
 from gpukmeans.arrays.types import F64
 from gpukmeans.backends.choice import get_backend
 from gpukmeans.backends.protocol import Backend, CsrRows, Feed, Rows
-from gpukmeans.intake.checks import check_rows, check_weights
+from gpukmeans.intake.checks import check_rows, check_weights, refuse_path
+from gpukmeans.intake.columns import Columns, narrow_rows, used_columns
 from gpukmeans.intake.kinds import ArrayKind, check_places
 
 Form = Literal["dense", "csr", "device"]
@@ -54,6 +56,8 @@ class Given:
         Reads this form.
     kind : ArrayKind
         Of the caller's X, and so of results.
+    columns : Columns or None
+        Those of the caller's X that X has; None: all.
     """
 
     X: NDArray | CsrRows | DeviceInput
@@ -62,6 +66,7 @@ class Given:
     center_dtype: np.dtype
     backend: Backend
     kind: ArrayKind
+    columns: Columns | None = None
 
     @property
     def n_samples(self) -> int:
@@ -70,6 +75,52 @@ class Given:
     @property
     def n_features(self) -> int:
         return self.X.shape[1]
+
+    def narrowed(self, centers: Any = None) -> tuple[Given, Any]:
+        """The same without columns that neither rows in CSR nor centers use, if these are most; and centers likewise.
+
+        Parameters
+        ----------
+        centers : ndarray of shape (n_clusters, n_features), str, callable or None
+            A callable gets whole rows, so that nothing is left out then.
+        """
+        if self.form != "csr" or callable(centers):
+            return self, centers
+        given = centers if isinstance(centers, np.ndarray) else None
+        columns = used_columns(self.X, given)
+        if columns is None:
+            return self, centers
+        narrow = replace(self, X=narrow_rows(self.X, columns), columns=columns)
+        return narrow, centers if given is None else columns.narrow(given)
+
+    def widened(self, centers: NDArray) -> NDArray:
+        """Centers in all columns of the caller's X."""
+        return centers if self.columns is None else self.columns.widen(centers)
+
+    @property
+    def n_all_features(self) -> int:
+        """Of the caller's X."""
+        return self.n_features if self.columns is None else self.columns.n_features
+
+    def exponent(self, near: NDArray | None = None) -> int:
+        """The power of two that brings the rows, and centers `near` them, into range: `magnitude.unit_exponent`.
+
+        0 for rows on a device, which are not read here.
+        """
+        if self.form == "device":
+            return 0
+        values = cast(CsrRows, self.X).data if self.form == "csr" else cast(NDArray, self.X)
+        return unit_exponent(values, near)
+
+    def in_unit(self, exponent: int) -> Given:
+        """The same with rows that are multiplied by 2**exponent: a copy, unless it is 0."""
+        if not exponent:
+            return self
+        if self.form == "csr":
+            x = cast(CsrRows, self.X)
+            scaled = type(x)((times_power(x.data, exponent), x.indices, x.indptr), shape=x.shape, copy=False)
+            return replace(self, X=scaled)
+        return replace(self, X=times_power(self.X, exponent))
 
     def load(self, *, sums: bool = True) -> Rows:
         """The rows on the backend, with their weights."""
@@ -88,6 +139,10 @@ class Given:
         """The rows on the host, for code of the caller: copied from their device if they lie on one."""
         return self.X.on_host() if isinstance(self.X, DeviceInput) else self.X
 
+    def n_distinct(self) -> int:
+        """How many distinct rows of positive weight there are (-0.0 equals 0.0)."""
+        return n_distinct_rows(self.host_rows(), self.sample_weight)
+
     def give(self, values: Any) -> Any:
         """A result as an array of the caller's kind; see `ArrayKind.give`."""
         return self.kind.give(values, self.backend)
@@ -104,6 +159,7 @@ def receive(
     check_values: bool = False,
     fitted_dtype: np.dtype | None = None,
     weight_dtype: np.dtype | None = None,
+    to_host: bool = False,
     **others: Any,
 ) -> Given:
     """Check rows and their weights, and choose the backend that reads them.
@@ -126,6 +182,8 @@ def receive(
         Of fitted centers: if it is float64, float32 rows are widened, so that the centers are not rounded.
     weight_dtype : dtype, optional
         To which weights are rounded; by default that of centers fitted to X.
+    to_host : bool, default=False
+        Copy rows on a device to the host; results go back there.
     **others
         Arrays that must lie on the host or where X lies, by the names that an error calls them.
 
@@ -138,7 +196,8 @@ def receive(
     ValueError, TypeError, gpukmeans.backends.BackendUnavailable
         As `gpukmeans.KMeans.fit`.
     """
-    form, placed, chosen = _placed(X, backend, sample_weight=sample_weight, **others)
+    rows = host_copy(X) if to_host else X
+    form, placed, chosen = _placed(rows, backend, sample_weight=sample_weight, **others)
     checked = check_rows(estimator, placed, reset=reset, backend=None if check_values else chosen)
     check_enough(checked.shape[0], n_clusters)
     own = center_dtype(checked.dtype)
@@ -146,6 +205,22 @@ def receive(
     if fitted_dtype == np.float64 and checked.dtype == np.float32:
         checked = checked.astype(np.float64)
     return Given(checked, form, weight, own, chosen, ArrayKind.of(X))
+
+
+def n_distinct_rows(X: NDArray | CsrRows, sample_weight: F64 | None) -> int:
+    """How many distinct rows of positive weight there are, dense or canonical CSR, on the host.
+
+    Counted by a 64-bit hash of each row, so that one row in 10**9 might be missed.
+    """
+    heavy = range(X.shape[0]) if sample_weight is None else np.flatnonzero(sample_weight > 0.0).tolist()
+    if isinstance(X, np.ndarray):
+        return len({hash((X[i] + X.dtype.type(0)).tobytes()) for i in heavy})
+    found = set()
+    for i in heavy:
+        entries = slice(X.indptr[i], X.indptr[i + 1])
+        there = X.data[entries] != 0.0
+        found.add(hash((X.indices[entries][there].tobytes(), X.data[entries][there].tobytes())))
+    return len(found)
 
 
 def check_enough(n_samples: int, n_clusters: int) -> None:
@@ -157,14 +232,6 @@ def check_enough(n_samples: int, n_clusters: int) -> None:
 def lies_on_device(X: ArrayLike) -> bool:
     """Whether X is an array on a CUDA device."""
     return not is_sparse(X) and on_device(X) is not None
-
-
-def check_on_host(estimator: BaseEstimator, X: ArrayLike) -> NDArray | CsrRows:
-    """Rows for scikit-learn's functions, checked and compared with those of the fit; copied from their device."""
-    if is_sparse(X):
-        return check_rows(estimator, X, reset=False)
-    found = on_device(X)
-    return check_rows(estimator, host_view(X) if found is None else found.on_host(), reset=False)
 
 
 def give_back(X: ArrayLike, values: Any, backend: str | Backend) -> Any:
@@ -182,6 +249,7 @@ def _placed(X: ArrayLike, backend: str | Backend, **others: Any) -> tuple[Form, 
 
 
 def _form_of(X: ArrayLike) -> tuple[Form, Any]:
+    refuse_path(X)
     if is_sparse(X):
         return "csr", X
     found = on_device(X)

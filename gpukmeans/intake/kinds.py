@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpukmeans.arrays.arrow import from_arrow
 from gpukmeans.arrays.on_device import host_copy, is_torch, on_device
 from gpukmeans.backends.protocol import Backend
 
@@ -99,7 +100,7 @@ def check_places(X: Any, **others: Any) -> None:
 
 def on_host(values: Any) -> NDArray:
     """Any array-like as a NumPy array, copied from its device if it lies on one."""
-    return np.asarray(host_copy(values))
+    return np.asarray(from_arrow(host_copy(values)))
 
 
 def arrays_on_host(attributes: dict[str, Any]) -> dict[str, Any]:

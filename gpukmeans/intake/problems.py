@@ -10,14 +10,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
+from gpukmeans.arrays.magnitude import unit_exponent
 from gpukmeans.arrays.on_device import DeviceInput, center_dtype, host_copy, host_view, is_torch, on_device
 from gpukmeans.arrays.sparse import is_sparse
 from gpukmeans.arrays.types import F64
 from gpukmeans.backends.choice import get_backend
 from gpukmeans.backends.problems import BatchBackend
 from gpukmeans.backends.protocol import Backend
-from gpukmeans.intake.checks import check_rows, check_weights
-from gpukmeans.intake.given import check_enough
+from gpukmeans.intake.checks import check_rows, check_weights, lone_as_one, refuse_path
+from gpukmeans.intake.given import check_enough, n_distinct_rows
 from gpukmeans.intake.kinds import ArrayKind, check_places
 
 #: Rows that are read as they are; other dtypes are converted one problem at a time.
@@ -89,9 +90,10 @@ class GivenProblems:
         return cast(BatchBackend, found) if found.fits_many else None
 
     def check(self, estimator: BaseEstimator, number: int, n_clusters: int, backend: Backend) -> GivenProblem | None:
-        """One problem, checked; None if it must be fitted alone: sparse rows, and single arrays on a device.
+        """One problem, checked; None if it must be fitted alone.
 
-        `estimator` gets `n_features_in_`.  The values of a 3-D array are not read: the backend checks them.
+        Such are sparse rows, single arrays on a device, and values far from one.  `estimator` gets `n_features_in_`.
+        The values of a 3-D array are not checked here but by the backend.
         """
         rows: NDArray | None = None
         stack = self.stack
@@ -103,16 +105,25 @@ class GivenProblems:
             estimator.n_features_in_ = shape[1]
         else:
             given = self.table(number)
+            refuse_path(given)
             if is_sparse(given) or on_device(given) is not None:
                 return None
             checked = check_rows(estimator, given, reset=True, backend=backend)
             assert not isinstance(checked, DeviceInput)
             rows, shape, dtype = checked, checked.shape, checked.dtype
+        values = stack[number] if rows is None and isinstance(stack, np.ndarray) else rows
+        if values is not None and unit_exponent(values):
+            return None
         check_enough(shape[0], n_clusters)
         centers = center_dtype(dtype)
-        weight = check_weights(self.sample_weight[number], shape[0], centers)
+        weight = lone_as_one(check_weights(self.sample_weight[number], shape[0], centers))
         kind = ArrayKind.of(self.table(number))
         return GivenProblem(number, rows, (shape[0], shape[1]), dtype, centers, weight, kind)
+
+    def n_distinct(self, problem: GivenProblem) -> int:
+        """How many distinct rows of positive weight a problem has."""
+        rows = problem.X if problem.X is not None else host_copy(self.table(problem.number))
+        return n_distinct_rows(np.asarray(rows), problem.sample_weight)
 
     def stacked(self, problems: Sequence[GivenProblem]) -> NDArray | DeviceInput:
         """The rows of some problems that are alike, in one array; on a device these must be neighbours."""
@@ -134,6 +145,7 @@ def receive_problems(problems: Any, sample_weight: Any = None, init: Any = None)
         If the number of dimensions is wrong, or `sample_weight` has another number of problems, or `sample_weight` or
         `init` lies on a device where the problems do not lie.
     """
+    refuse_path(problems, "problems")
     found = on_device(problems)
     shape = found.shape if found is not None else getattr(problems, "shape", None)
     stack: NDArray | DeviceInput | None = None

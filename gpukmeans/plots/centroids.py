@@ -82,7 +82,10 @@ def centroid_grid(
     5
     """
     require_matplotlib()
-    centers = np.asarray(on_host(centers), dtype=np.float64)
+    centers = on_host(centers)
+    if np.iscomplexobj(centers):
+        raise ValueError("centers are complex, and pictures show real numbers: pass centers.real or abs(centers)")
+    centers = np.asarray(centers, dtype=np.float64)
     sizes = None if sizes is None else on_host(sizes).tolist()
     height, width = image_shape
     if centers.ndim != 2 or centers.shape[0] == 0 or centers.shape[1] != height * width:

@@ -47,6 +47,13 @@ def tolerance(text: str) -> float:
     return value
 
 
+def folder(text: str) -> Path:
+    """A path that is not empty."""
+    if not text:
+        raise argparse.ArgumentTypeError("'' should be the path of a folder")
+    return Path(text)
+
+
 CLUSTERING, OUTPUT = "clustering", "data and output"
 
 
@@ -152,7 +159,7 @@ class Options:
         "gpukmeans-{command}",
         "where to write centroids.png and confusion.png; default: ./%(default)s",
         group=OUTPUT,
-        type=Path,
+        type=folder,
         metavar="DIR",
     )
     plots: bool = _option(

@@ -6,6 +6,8 @@ import math
 import time
 from typing import Protocol, TextIO
 
+from gpukmeans.study.streams import discard
+
 _REDRAW_SECONDS = 0.05
 _BAR_WIDTH = 24
 _LOG_EVERY = 10  # iterations between two lines where the line cannot be redrawn
@@ -66,13 +68,21 @@ class Progress:
 
     def clear(self) -> None:
         """Remove the line that is redrawn, so that other output starts on a clean one."""
-        if self.stream is not None and self._dirty:
-            self.stream.write("\r\x1b[K")
-            self.stream.flush()
+        if self._dirty:
+            self._write_raw("\r\x1b[K")
             self._dirty = False
 
     def _write(self, text: str) -> None:
-        assert self.stream is not None
-        self.stream.write(f"\r\x1b[K{text}" if self._in_place else f"{text}\n")
-        self.stream.flush()
+        self._write_raw(f"\r\x1b[K{text}" if self._in_place else f"{text}\n")
         self._dirty = self._in_place
+
+    def _write_raw(self, text: str) -> None:
+        """Write text; a stream that fails is left alone from then on, for the work is not lost with it."""
+        if self.stream is None:
+            return
+        try:
+            self.stream.write(text)
+            self.stream.flush()
+        except OSError:
+            discard(self.stream)
+            self.stream = None

@@ -235,7 +235,7 @@ def test_rows_that_are_not_finite_are_refused_in_scikit_learns_words(n, k, value
         bad = X.copy()
         bad[row, 1] = value
         with pytest.raises(ValueError, match="Input X contains") as theirs:
-            assert_all_finite(bad, input_name="X")
+            assert_all_finite(bad, input_name="X", estimator_name="k-means")
         for method, precision in itertools.product(methods, ["exact", "fast"]):
             model.precision = precision
             with pytest.raises(ValueError, match=f"^{re.escape(str(theirs.value))}$"):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import tracemalloc
-from fractions import Fraction
 
 import numpy as np
 import pytest
 from scipy import sparse
 
 from gpukmeans.backends.cpu.backend import NumpyBackend
-from gpukmeans.backends.csr.exact import ExactCenters, exact_parts
+from gpukmeans.backends.csr.exact import ExactCenters
 from gpukmeans.backends.csr.table import SparseTable, own_square_distances
 from gpukmeans.engine.seeding.exact import ExactPotentials
 from gpukmeans.engine.tolerance import Tolerance, mean_variance
@@ -121,21 +120,13 @@ def test_exact_potentials_of_entries_are_those_of_dense_rows(dtype):
     X.eliminate_zeros()
     weight = np.random.default_rng(0).random(150)
     asked = [ExactPotentials(NumpyBackend().load(rows, weight), weight) for rows in (X, X.toarray())]
-    got, want = (potentials._closest(np.arange(150), X[[3, 90, 5]].toarray()) for potentials in asked)
+    seeds, nearest = X[[3, 90, 5]].toarray(), np.random.default_rng(1).integers(0, 3, 150)
+    got, want = (potentials._terms(np.arange(150), seeds, nearest) for potentials in asked)
     assert [potentials._rows.entries(np.arange(2)) is None for potentials in asked] == [False, True]
-    assert got.tolist() == want.tolist()
+    assert got == want
+    assert asked[0]._sum(np.arange(150), seeds, nearest) == asked[1]._sum(np.arange(150), seeds, nearest) == sum(want)
     assert len({potentials.locate(0.37, [3, 90]) for potentials in asked}) == 1
     assert len({potentials.smallest(np.array([8, 9, 10]), [3, 90]) for potentials in asked}) == 1
-
-
-def test_exact_parts_sum_up_to_the_values():
-    local = np.random.default_rng(0)
-    for _ in range(20):
-        values = np.ldexp(local.standard_normal(50), local.integers(-300, 300, 50))
-        parts = exact_parts(values)
-        assert sum(map(Fraction, parts)) == sum(map(Fraction, values.tolist()))
-        assert parts == sorted(parts, key=abs, reverse=True)
-    assert exact_parts(np.array([1.0, -1.0])) == []
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -162,13 +162,14 @@ def test_every_row_is_at_the_nearer_center_of_every_split(backend):
     labels = {}
     while waiting:
         node, some = waiting.pop()
-        if node in tree.label:
-            labels[tree.label[node]] = {tuple(row) for row in some}
-            assert np.array_equal(tree.centers[node], model.cluster_centers_[tree.label[node]])
+        label, child = int(tree["label"][node]), int(tree["first_child"][node])
+        assert (label < 0) != (child < 0)
+        if label >= 0:
+            labels[label] = {tuple(row) for row in some}
+            assert np.array_equal(tree["centers"][node], model.cluster_centers_[label])
             continue
-        pair = tree.children[node]
-        side = nearest(some, np.stack([tree.centers[child] for child in pair]))
-        waiting += [(child, some[side == i]) for i, child in enumerate(pair)]
+        side = nearest(some, tree["centers"][child : child + 2])
+        waiting += [(child + i, some[side == i]) for i in (0, 1)]
     for label in range(12):
         assert labels[label] == {tuple(row) for row in X[model.labels_ == label]}
     assert np.array_equal(model.predict(X), model.labels_)

@@ -31,10 +31,9 @@ def every_name():
     return {(m.__name__, name): vars(m)[name] for m in modules for name in NAMES if name in vars(m)}
 
 
-def run(code, *arguments, **options):
+def run(code):
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
-    command = [sys.executable, *(["-c", code] if code else []), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=env, **options)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, env=env)
 
 
 def test_patched_names_are_ours_and_told(patched):
@@ -100,65 +99,3 @@ def test_a_module_imported_later_gets_ours_one_imported_before_keeps_its_own():
         "from sklearn.cluster import KMeans as after; print(before.__module__, after.__module__)"
     )
     assert run(code).stdout.split() == ["sklearn.cluster._kmeans", "gpukmeans.estimators.kmeans"]
-
-
-# ---- python -m gpukmeans script.py -----------------------------------------------------------------------------------
-
-SCRIPT = """
-import sys
-from sklearn.cluster import KMeans
-from sklearn.datasets import load_iris
-from neighbour import K
-
-if __name__ == "__main__":
-    model = KMeans(K, random_state=0, n_init=1).fit(load_iris().data)
-    print(type(model).__module__, len(model.cluster_centers_), sys.argv[1:], __file__)
-    sys.exit(int(sys.argv[-1]))
-"""
-
-
-@pytest.fixture
-def script(tmp_path):
-    path = tmp_path / "their script.py"
-    path.write_text(SCRIPT)
-    (tmp_path / "neighbour.py").write_text("K = 4\n")
-    return path
-
-
-def test_a_script_runs_as_under_python_with_ours(script):
-    result = run(None, "-m", "gpukmeans", str(script), "--flag", "mnist", "7")
-    assert result.returncode == 7
-    assert result.stdout.strip() == f"gpukmeans.estimators.kmeans 4 ['--flag', 'mnist', '7'] {script}"
-    assert result.stderr.startswith("gpukmeans: in place of scikit-learn's: sklearn.cluster")
-    assert len(result.stderr.splitlines()) == 1
-
-
-def test_a_module_runs_too(script):
-    script.rename(script.with_name("theirs.py"))
-    result = run(None, "-m", "gpukmeans", "-m", "theirs", "0", cwd=script.parent)
-    assert result.returncode == 0
-    assert result.stdout.split()[:2] == ["gpukmeans.estimators.kmeans", "4"]
-
-
-def test_an_error_in_a_script_is_its_own_traceback(tmp_path):
-    path = tmp_path / "fails.py"
-    path.write_text("def inner():\n    raise LookupError('theirs')\ninner()\n")
-    result = run(None, "-m", "gpukmeans", str(path))
-    assert result.returncode == 1
-    assert result.stderr.splitlines()[-1] == "LookupError: theirs"
-    assert f'File "{path}", line 2, in inner' in result.stderr
-
-
-def test_a_missing_script_or_module_is_said_so(tmp_path):
-    missing = run(None, "-m", "gpukmeans", str(tmp_path / "none.py"))
-    assert missing.returncode == 2
-    assert missing.stderr == f"gpukmeans: error: there is no script {str(tmp_path / 'none.py')!r} to run\n"
-    nameless = run(None, "-m", "gpukmeans", "-m")
-    assert nameless.returncode == 2
-    assert "-m needs the name of a module" in nameless.stderr
-
-
-def test_commands_still_are_commands():
-    result = run(None, "-m", "gpukmeans", "info", "--json")
-    assert result.returncode == 0
-    assert '"backends"' in result.stdout

@@ -286,7 +286,7 @@ def test_a_callable_gets_sparse_rows_of_unit_length():
     assert len(heading) < X.shape[0]
     assert type(seen[0]) is sparse.csr_matrix
     assert np.array_equal(seen[0].toarray(), unit_rows(X.toarray())[0][heading])
-    assert np.array_equal(model.transform(X), cosine_distances(X, model.cluster_centers_))
+    np.testing.assert_allclose(model.transform(X), cosine_distances(X, model.cluster_centers_), atol=1e-14)
 
 
 # ---- all of them -----------------------------------------------------------------------------------------------------

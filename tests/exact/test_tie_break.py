@@ -8,16 +8,23 @@ import numpy as np
 import pytest
 
 from gpukmeans.datasets import exact_ties, near_ties
-from gpukmeans.exact import sums
-from gpukmeans.exact.tie_break import all_integers, exact_squares, first_of_equal_rows, nearest_exactly, resolve
+from gpukmeans.exact import sums, tie_break
+from gpukmeans.exact.tie_break import (
+    all_integers,
+    distinct_rows,
+    exact_squares,
+    first_of_equal_rows,
+    nearest_exactly,
+    resolve,
+)
 from tests.support.assertions import assert_labels
-from tests.support.oracles import nearest
+from tests.support.oracles import nearest, square_distances
 
 rng = np.random.default_rng(40)
 
 
 def everyone(X, C):
-    return [np.arange(len(C))] * len(X)
+    return np.ones((len(X), len(C)), bool)
 
 
 def mirrored(scale, n=40, d=6):
@@ -66,15 +73,15 @@ def test_products_of_53_bits():
 
 
 def test_only_candidates_are_compared():
-    X, C = np.zeros((2, 2)), np.array([[0.0, 0.0], [3.0, 0.0], [2.0, 0.0], [0.0, 2.0]])
-    assert nearest_exactly(X, C, [np.array([1, 2, 3]), np.array([1])]).tolist() == [2, 1]
+    X, C = np.array([[0.0, 0.0], [0.0, 1e-9]]), np.array([[0.0, 0.0], [3.0, 0.0], [2.0, 0.0], [0.0, 2.0]])
+    assert nearest_exactly(X, C, np.array([[0, 1, 1, 1], [0, 1, 0, 0]], bool)).tolist() == [2, 1]
 
 
 def test_negative_zero_is_zero():
     C = np.array([[0.0, 1.0], [-0.0, 1.0]])
     for x in ([0.0, 5.0], [-0.0, -5.0]):
-        assert nearest_exactly(np.array([x]), C, [np.arange(2)]).tolist() == [0]
-        assert nearest_exactly(np.array([x]), C[::-1], [np.arange(2)]).tolist() == [0]
+        assert nearest_exactly(np.array([x]), C, np.ones((1, 2), bool)).tolist() == [0]
+        assert nearest_exactly(np.array([x]), C[::-1], np.ones((1, 2), bool)).tolist() == [0]
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -143,6 +150,10 @@ def test_first_of_equal_rows(dtype, k, d, values):
         table[k // 2] = table[1]
     rows = [tuple(row) for row in table.tolist()]  # -0.0 == 0.0 for tuples as well
     assert first_of_equal_rows(table).tolist() == [rows.index(row) for row in rows]
+    first, inverse = distinct_rows(table)
+    assert np.array_equal(table[first][inverse], table)
+    assert len({rows[i] for i in first}) == len(first) == len(set(rows))
+    assert len(first) < k or (np.array_equal(first, np.arange(k)) and np.array_equal(inverse, np.arange(k)))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -156,6 +167,33 @@ def test_rows_that_are_rearranged_or_swap_bits_are_not_equal(dtype):
     bits[:, 1] = 1000 - np.arange(400)
     bits[:, 2] = np.arange(400) % 2 + 5
     assert first_of_equal_rows(bits.view(dtype)).tolist() == list(range(400))
+    assert [of.tolist() for of in distinct_rows(bits.view(dtype))] == [list(range(400))] * 2
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_equal_rows_are_settled_once_whatever_their_candidates(monkeypatch, exact):
+    """Each row has candidates of its own, the nearest center among them, and gets the label of its equals."""
+    local = np.random.default_rng(42)
+    X = local.integers(0, 3, (2000, 4)) * (1.0 if exact else 1 / 3)
+    C = X[:7] * 1.0
+    alive = np.flatnonzero(first_of_equal_rows(C) == np.arange(7))
+    want = alive[nearest(X, C[alive])]
+    settled = []
+    inner = tie_break._resolve
+    monkeypatch.setattr(tie_break, "_resolve", lambda rows, *args: settled.append(len(rows)) or inner(rows, *args))
+    candidates = local.random((2000, len(alive))) < 0.3
+    distances, _ = square_distances(X, C[alive])
+    candidates |= [[of_center == min(row) for of_center in row] for row in distances]
+    plain = inner(X, C, alive, exact, None)
+    for given in (None, candidates):
+        labels, n_exact = resolve(X, C, alive, exact, given)
+        assert labels.tolist() == want.tolist()
+        assert settled.pop() <= 81
+        assert n_exact == (np.count_nonzero(plain[1]) if given is None else n_exact)
+    assert n_exact <= np.count_nonzero(plain[1])
+    far = local.standard_normal((2000, 4))
+    assert_labels(resolve(far, C, alive, False)[0], far, C[alive], want=alive[nearest(far, C[alive])])
+    assert settled == [2000]
 
 
 def test_all_integers():

@@ -73,8 +73,8 @@ def test_an_unknown_name_is_an_attribute_error():
 
 #: From the top down: a file imports from its own folder and from those below; never in a circle.
 FOLDERS = [
-    "__main__ cli",
-    "study patching",
+    "__main__ cli startup",
+    "study patching runner",
     "plots",
     "estimators evaluation datasets",
     "engine engine.seeding",

@@ -44,6 +44,7 @@ def test_the_wheel_holds_kernels_images_and_licences(wheel):
         names = set(archive.namelist())
     assert {f"gpukmeans/kernels/{name}" for name in KERNELS} <= names
     assert {"gpukmeans/data/mnist.npz", "gpukmeans/data/LICENSE.md", "gpukmeans/py.typed"} <= names
+    assert "gpukmeans/startup/sitecustomize.py" in names
     assert any(name.endswith("dist-info/licenses/gpukmeans/LICENSE") for name in names)
     top = {name.split("/")[0] for name in names}
     assert top == {"gpukmeans", next(name for name in top if name.endswith(".dist-info"))}

@@ -162,14 +162,17 @@ def test_rows_outlive_the_callers_name_for_them(device):
 def bad_rows():
     X = rows()
     yield X[0], r"Expected 2D array, got 1D array instead: X has shape \(4,\)"
-    yield np.zeros((2, 3, 4)), r"Expected 2D array, got 3D array instead"
+    yield np.zeros((2, 3, 4)), r"Found array with dim 3, .* pass X.reshape\(len\(X\), -1\)"
     yield (
         np.zeros((0, 4)),
         r"Found array with 0 sample\(s\) \(shape=\(0, 4\)\) while .* required by KMeans",
     )
     yield np.zeros((4, 0)), r"Found array with 0 feature\(s\)"
     for dtype in (np.float16, np.float32, np.float64):
-        for value, words in ((np.nan, r"NaN\.$"), (-np.inf, "infinity or a value too large for dtype")):
+        for value, words in (
+            (np.nan, r"NaN\.\nk-means does not accept missing values"),
+            (-np.inf, "infinity or a value too large for dtype"),
+        ):
             bad = X.astype(dtype)
             bad[41, 2] = value
             yield bad, f"^Input X contains {words}"

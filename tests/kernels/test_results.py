@@ -10,6 +10,7 @@ import pytest
 from sklearn.metrics.pairwise import euclidean_distances
 
 from gpukmeans.arrays.on_device import center_dtype
+from gpukmeans.backends.cpu.distances import order_by_labels
 from gpukmeans.backends.cuda import tuning
 from tests.emulator.testing import skip_without_compiler
 from tests.support.launches.common import (
@@ -22,6 +23,7 @@ from tests.support.launches.common import (
     watched,
 )
 from tests.support.launches.faults import assert_fault_is_seen
+from tests.support.oracles import nearest
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -29,10 +31,11 @@ def _compiler():
     skip_without_compiler()
 
 
-def center_distances(device, X, C, *, blocks=2):
+def center_distances(device, X, C, labels, *, blocks=2):
     constants = tuning.transform_constants(X.dtype, wide=C.dtype != np.float32)
     out = device.empty((len(X), len(C)), C.dtype)
-    args = (device.upload(X), device.upload(C), np.int64(len(X)), np.int32(X.shape[1]), np.int32(len(C)), out)
+    sizes = np.int64(len(X)), np.int32(X.shape[1]), np.int32(len(C))
+    args = (device.upload(X), device.upload(C), device.upload(labels), *sizes, out)
     launch(device, "center_distances", constants, blocks, 256, *args)
     return device.download(out)
 
@@ -43,7 +46,13 @@ def check_distances(device, dtype, center_dtype, k, d, n=21):
     plain = [
         [math.sqrt(plain_square_distance(x.astype(np.float64), c.astype(np.float64))) for c in C] for x in X
     ]  # Python's square root is correctly rounded
-    assert np.array_equal(center_distances(device, X, C), np.array(plain).astype(center_dtype))
+    rounded = np.array(plain).astype(center_dtype)
+    for labels in (rounded.argmin(axis=1), np.random.default_rng(0).integers(0, k, n)):
+        labels = labels.astype(np.int32)
+        want = rounded.copy()
+        order_by_labels(want, labels)
+        assert np.array_equal(center_distances(device, X, C, labels), want)
+        assert np.array_equal(want.argmin(axis=1), labels)
 
 
 @ROW_DTYPES
@@ -58,7 +67,7 @@ def test_close_rows_far_from_the_origin_keep_their_distances():
     rng = np.random.default_rng(0)
     C = 1e6 + rng.standard_normal((3, 20))
     X = C[rng.integers(0, 3, 40)] + 1e-4 * rng.standard_normal((40, 20))
-    got = center_distances(watched(), X, C)
+    got = center_distances(watched(), X, C, nearest(X, C))
     for x, distances in zip(X, got, strict=True):
         for c, distance in zip(C, distances.tolist(), strict=True):
             square = sum((Fraction(a) - Fraction(b)) ** 2 for a, b in zip(x.tolist(), c.tolist(), strict=True))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from sklearn.cluster import KMeans as SklearnKMeans
 from sklearn.exceptions import ConvergenceWarning
 
+from gpukmeans import KMeans, SphericalKMeans
+from gpukmeans.exact.unit_rows import unit_rows
 from tests.support.assertions import assert_labels
 from tests.support.law_cases import DTYPES, cloud, fit
 from tests.support.oracles import rational_lloyd
@@ -104,3 +108,58 @@ def test_rows_of_weight_zero_are_labelled_and_move_nothing(backend):
     assert np.array_equal(got.labels_[keep], want.labels_)
     assert_labels(got.labels_, X, got.cluster_centers_)
     assert got.inertia_ == want.inertia_
+
+
+def more_clusters_than_rows(seed):
+    """Few distinct rows, some without weight: thirds, whole numbers, or values from 1e-300 to 1e144 side by side."""
+    local = np.random.default_rng(seed)
+    n_distinct, d = int(local.integers(1, 6)), int(local.integers(1, 4))
+    if seed % 3 == 0:
+        base = local.choice([-1, 1], (n_distinct, d)) * 10.0 ** local.uniform(-300, 144, (n_distinct, d))
+    else:
+        base = local.integers(0, 4, (n_distinct, d)) / (3.0 if seed % 3 == 1 else 1.0)
+    X = base[local.integers(0, n_distinct, int(local.integers(8, 30)))]
+    weight = None
+    if seed % 2:
+        weight = local.random(len(X)) * (local.random(len(X)) > 0.4)
+        weight[0] = 0.5
+    return X, weight
+
+
+@pytest.mark.parametrize("init", ["k-means++", "random"])
+@pytest.mark.parametrize("cls", [KMeans, SphericalKMeans])
+def test_a_fit_ends_soon_if_there_are_more_clusters_than_rows_that_weigh(cls, init):
+    counted = 0
+    for seed in range(60):
+        X, weight = more_clusters_than_rows(seed)
+        heavy = X if weight is None else X[weight > 0]
+        if cls is SphericalKMeans:
+            X, heavy = X + (X == 0).all(axis=1)[:, None], heavy + (heavy == 0).all(axis=1)[:, None]
+        points = heavy if cls is KMeans else unit_rows(heavy)[0]
+        n_distinct = len(np.unique(points, axis=0))
+        k = n_distinct + 1 + seed % 3
+        if init == "random" and k > len(heavy):
+            continue
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            model = cls(k, init=init, n_init=1, random_state=seed, tol=0, backend="numpy").fit(X, sample_weight=weight)
+        assert model.n_iter_ <= n_distinct + 2, seed
+        told = [str(w.message) for w in caught if issubclass(w.category, ConvergenceWarning)]
+        assert len(told) == 1
+        assert f" {n_distinct} distinct " in told[0]
+        if cls is KMeans and seed % 3:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                theirs = SklearnKMeans(k, init=init, n_init=1, random_state=seed, tol=0).fit(X, sample_weight=weight)
+            assert model.inertia_ <= theirs.inertia_ + 1e-25
+        counted += 1
+    assert counted > 40
+
+
+def test_rows_without_weight_fill_no_cluster():
+    """They are the farthest, but their cluster would be empty again."""
+    X = np.array([[0.0], [0.0], [3.0], [50.0], [-70.0]])
+    weight = np.array([1.0, 1.0, 1.0, 0.0, 0.0])
+    model = KMeans(2, init=np.array([[1.0], [1.0]]), n_init=1, backend="numpy").fit(X, sample_weight=weight)
+    assert sorted(model.cluster_centers_.ravel()) == [0.0, 3.0]
+    assert model.n_iter_ <= 4

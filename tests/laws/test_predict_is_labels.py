@@ -47,8 +47,12 @@ def test_predicting_the_fitted_rows_gives_their_labels(every_backend, cls, kind,
             labels = model.fit_predict(X, sample_weight=weight)
         assert np.array_equal(model.labels_, labels)
         assert np.array_equal(model.predict(X), labels), (end, weight is None)
+        if cls is not BisectingKMeans:  # which follows its splits
+            assert np.array_equal(model.transform(X).argmin(axis=1), labels)
         if every_backend.reads_sparse and dtype != np.uint8:
             assert np.array_equal(model.predict(sparse.csr_array(X)), labels)
+            if cls is not BisectingKMeans:
+                assert np.array_equal(model.transform(sparse.csr_array(X)).argmin(axis=1), labels)
 
 
 @pytest.mark.parametrize("cls", [KMeans, SphericalKMeans])

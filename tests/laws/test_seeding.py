@@ -376,7 +376,7 @@ def test_restarts_consume_the_same_random_numbers_as_one_seeding_each():
 def test_more_seeds_than_distinct_rows_need_no_exact_arithmetic(backend, monkeypatch):
     """A row that a seed equals is at distance zero without error, whatever other candidates are worth."""
     X = np.repeat(np.random.default_rng(20).standard_normal((5, 3)), 40, axis=0)
-    monkeypatch.setattr(exact.ExactPotentials, "_closest", lambda *_: pytest.fail("exact arithmetic was used"))
+    monkeypatch.setattr(exact.ExactPotentials, "_nearest", lambda *_: pytest.fail("exact arithmetic was used"))
     rows = backend.load(X)
     chosen = kmeans_plusplus(rows, 8, np.random.RandomState(0), probabilities(len(X), None, np.dtype(np.float64)))
     assert len(np.unique(X[chosen[:5]], axis=0)) == 5

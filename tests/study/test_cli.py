@@ -317,7 +317,7 @@ def test_ctrl_c_ends_in_one_line_and_leaves_nothing(tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="closes a pipe's reading end")
-@pytest.mark.parametrize("arguments", [[*FAST, "--quiet", "--json"], ["info"]])
+@pytest.mark.parametrize("arguments", [[*FAST, "--quiet", "--json"], ["info"], ["--help"], ["--version"]])
 def test_a_reader_that_went_away_is_no_traceback(tmp_path, arguments):
     reading, writing = os.pipe()
     os.close(reading)

@@ -184,7 +184,7 @@ def test_a_damaged_array_is_named(few, tmp_path):
     with zipfile.ZipFile(path) as archive:
         raw[archive.getinfo("x_train.npy").header_offset + 1000] ^= 0xFF
     path.write_bytes(raw)
-    with pytest.raises(ValueError, match=r"flipped\.npz: the array x_train cannot be read"):
+    with pytest.raises(ValueError, match=r"flipped\.npz: x_train: damaged or cut short"):
         load_mnist(path, checksum=False)
 
 
@@ -201,11 +201,11 @@ def test_a_single_npy_array_is_refused(few, tmp_path):
     [
         ({"x_train": None}, r"no array x_train; it holds y_train, x_test, y_test, expected x_train"),
         ({"x_train": "short"}, r"19 images in x_train, but 20 labels in y_train"),
-        ({"x_train": "float64"}, r"x_train has dtype float64, expected uint8"),
-        ({"y_test": "int64"}, r"y_test has dtype int64, expected uint8"),
+        ({"x_train": "float64"}, r"x_train: dtype '<f8', expected uint8"),
+        ({"y_test": "int64"}, r"y_test: dtype '<i8', expected uint8"),
         ({"x_test": "flat"}, r"x_test has shape \(10, 784\), expected 3 dimensions"),
         ({"x_test": "crop"}, r"images of \(28, 28\) pixels in x_train, but of \(14, 28\) in x_test"),
-        ({"y_test": "object"}, r"the array y_test cannot be read"),
+        ({"y_test": "object"}, r"y_test: dtype '\|O', expected uint8"),
     ],
 )
 def test_wrong_arrays_are_named(few, tmp_path, change, message):
@@ -239,7 +239,7 @@ def test_a_short_array_is_told_from_the_full_one(arrays, tmp_path):
         (lambda raw: raw[:7], r"7 bytes long, but its header alone takes 16"),
         (lambda raw: b"", r"starts with the bytes \(none\)"),
         (lambda raw: b"\0\0\x0d" + raw[3:], r"starts with the bytes 00 00 0d 03"),
-        (lambda raw: gzip.compress(raw)[:-9], r"not a readable gzip file"),
+        (lambda raw: gzip.compress(raw)[:-9], r"damaged or cut short"),
     ],
 )
 def test_broken_idx_files_are_named(few, tmp_path, damage, message):

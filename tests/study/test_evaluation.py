@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy import sparse
 from sklearn import metrics
 
 from gpukmeans.evaluation import cluster_class_counts, evaluate, majority_classes, matched_classes
@@ -140,7 +141,12 @@ def test_the_table_goes_to_json(clustering):
     ("arguments", "message"),
     [
         (([[0], [1]], [0, 1, 1]), "X has 2 rows, but labels has 3"),
-        (([0, 1], [0, 1]), r"X has shape \(2,\), expected \(n_samples, n_features\)"),
+        (([0, 1], [0, 1]), "Expected 2D array, got 1D array instead"),
+        ((np.zeros((2, 2, 2)), [0, 1]), r"Found array with dim 3, .* required by evaluate.*X\.reshape\(len\(X\), -1\)"),
+        (([[0], [1j]], [0, 1]), "Complex data not supported"),
+        ((sparse.csr_array([[0], [1j]]), [0, 1]), "Complex data not supported"),
+        (([[0], [np.nan]], [0, 1]), "Input X contains NaN"),
+        ((sparse.csr_array([[0], [np.inf]]), [0, 1]), "Input X contains infinity"),
         (([[0], [1]], [0, -1]), "labels range from -1 to 0, expected 0 to n_clusters - 1 = 0"),
         (([[0], [1]], [0.0, 1.0]), r"labels has shape \(2,\) and dtype float64, expected \(n_samples,\) whole"),
         (([[0], [1]], []), r"labels has shape \(0,\)"),
@@ -150,6 +156,39 @@ def test_the_table_goes_to_json(clustering):
 def test_bad_input_is_explained(arguments, message):
     with pytest.raises(ValueError, match=message):
         evaluate(*arguments)
+
+
+def test_a_path_is_no_table_of_rows():
+    with pytest.raises(TypeError, match=r"X is a path or text, 'digits\.npy'"):
+        evaluate("digits.npy", [0, 1])
+
+
+@pytest.mark.parametrize("form", ["csr_array", "csr_matrix", "coo_array", "frame", "repeated"])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64])
+def test_sparse_rows_have_the_table_of_the_dense_ones(form, dtype):
+    local = np.random.default_rng(5)
+    dense = (local.integers(0, 9, (80, 6)) * (local.random((80, 6)) < 0.4)).astype(dtype)
+    labels, y = local.integers(0, 3, 80), local.integers(0, 4, 80)
+    if form == "frame":
+        pandas = pytest.importorskip("pandas")
+        X = pandas.DataFrame.sparse.from_spmatrix(sparse.csr_array(dense))
+    elif form == "repeated":
+        one = sparse.coo_array(dense)
+        data, rows, columns = (np.concatenate([part, part]) for part in (one.data, *one.coords))
+        X = sparse.coo_array((data, (rows, columns)), shape=dense.shape)
+        dense = 2 * dense
+    else:
+        X = getattr(sparse, form)(dense)
+    got, want = (evaluate(rows, labels, y, n_clusters=4, silhouette_sample_size=50) for rows in (X, dense))
+    assert got.sizes == want.sizes
+    for name, value in want.values.items():
+        assert got.values[name] == pytest.approx(value, rel=1e-12), name
+
+
+def test_the_inertia_of_sparse_rows_does_not_cancel():
+    X = 1.7e9 + np.r_[np.arange(30.0), 5000 + np.arange(30.0)][:, None]
+    labels = np.repeat([0, 1], 30)
+    assert evaluate(sparse.csr_array(X), labels).inertia == evaluate(X, labels).inertia == 2 * 30 * (30**2 - 1) / 12
 
 
 def test_bad_options_are_explained():

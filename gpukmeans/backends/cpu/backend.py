@@ -57,6 +57,14 @@ class NumpyBackend(BackendDefaults):
     def __init__(self, *, skip: bool = True, screen: bool = True, project: bool = True, lockstep: bool = True) -> None:
         self._switches = Switches(skip, screen, project, lockstep and skip and screen and project)
 
+    def __getstate__(self) -> dict[str, bool]:
+        """For pickles: the parameters."""
+        return self._switches._asdict()
+
+    def __setstate__(self, state: dict[str, bool]) -> None:
+        """From a pickle."""
+        self._switches = Switches(**state)
+
     def load(
         self, X: NDArray | DeviceInput | CsrRows, sample_weight: F64 | None = None, *, sums: bool = True
     ) -> NumpyRows | SparseRows:

@@ -7,8 +7,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from gpukmeans.arrays.limits import ALGORITHM
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.cpu.batches import batch_sums, gathered
+from gpukmeans.backends.cpu.distances import dense_distances, settle_open
 from gpukmeans.backends.cpu.lockstep.draws import plusplus_of_few
 from gpukmeans.backends.cpu.lockstep.runs import NumpyRuns, SmallRows, runs_at_a_time
 from gpukmeans.backends.cpu.run import NumpyRun
@@ -17,7 +19,7 @@ from gpukmeans.backends.cpu.table import DenseTable, Switches
 from gpukmeans.backends.defaults import RowsDefaults
 from gpukmeans.backends.protocol import BatchSums, Drawn
 from gpukmeans.exact.sums import Grid
-from gpukmeans.threads import parts_of
+from gpukmeans.threads import parts_of, workers
 
 
 class NumpyRows(RowsDefaults):
@@ -57,6 +59,16 @@ class NumpyRows(RowsDefaults):
     def seeding(self) -> NumpySeeding:
         return NumpySeeding(self.table.seed_screen, self.table.sample_weight)
 
+    def center_distances(self, centers: NDArray) -> NDArray:
+        """See `gpukmeans.backends.protocol.DeviceRows`."""
+        distances = np.empty((self.n_samples, len(centers)), self.center_dtype)
+        with workers(self.table.size) as pool:
+            open_rows, finite = dense_distances(self.table.X, centers, distances, pool)
+        if not finite:
+            self.table.refuse_infinities(slice(None))
+        settle_open(self, open_rows, centers, distances)
+        return distances
+
     # ---- small problems, whose runs advance together ---------------------------------------------------------------
 
     def runs_at_a_time(self, n_clusters: int, n_runs: int) -> int:
@@ -90,5 +102,5 @@ def _grid_of(X: NDArray, sample_weight: F64 | None) -> Grid:
     except FloatingPointError:
         from sklearn.utils import assert_all_finite
 
-        assert_all_finite(X, input_name="X")
+        assert_all_finite(X, estimator_name=ALGORITHM, input_name="X")
         raise

@@ -64,6 +64,13 @@ class NumpyRun(RunDefaults, Generic[S]):
 
     def assign(self, *, move: bool = True) -> Assigned:
         table = self._table
+        if not move and not self._n_assigned:
+            found = table.nearest_of_few(self._centers)
+            if found is not None:
+                self._labels, n_exact = found
+                self._n_assigned = 1
+                n = table.n_samples
+                return Assigned(n, n_certified=0, n_resolved=n - n_exact, n_exact=n_exact, n_uncertain=0, n_skipped=0)
         before, self._assigned = self._assigned, self._centers
         first = first_of_equal_rows(self._centers)
         alive = np.flatnonzero(first == np.arange(len(first)))

@@ -9,7 +9,7 @@ from scipy import sparse
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.exact.sums import EXACT_FLOAT64_ROWS, Grid, cluster_means, weight_grid, weighted_rows
 from gpukmeans.exact.warp_order import center_shift_square
-from gpukmeans.threads import Workers, parts_of
+from gpukmeans.threads import FETCHED, Workers, parts_of
 
 #: Rows that are summed at a time: few enough to stay in a shared cache, enough to pay for a sparse matrix.
 MOVE_ROWS = 1024
@@ -93,8 +93,9 @@ class DenseSums(ClusterSums):
         def add(part: slice) -> tuple[I64, I64]:
             total = np.zeros((grid.n_limbs, len(touched), self._X.shape[1]))
             weights = np.zeros((len(self.weights), len(touched)))
-            room = np.empty((2, min(MOVE_ROWS, part.stop - part.start), self._X.shape[1]))
-            for block in parts_of(part.stop - part.start, MOVE_ROWS):
+            most = min(MOVE_ROWS, max(1, FETCHED // self._X.shape[1]), part.stop - part.start)
+            room = np.empty((2, most, self._X.shape[1]))
+            for block in parts_of(part.stop - part.start, most):
                 index = rows[part][block]
                 leaving, entering = None if old is None else old[part][block], new[part][block]
                 dense = len(touched) * len(index) * self._X.shape[1] <= DENSE_PRODUCT

@@ -12,8 +12,10 @@ from typing import NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from gpukmeans.arrays.limits import ALGORITHM
 from gpukmeans.arrays.on_device import center_dtype
 from gpukmeans.arrays.types import F64, I64, Index
+from gpukmeans.backends.cpu.few import FEW, nearest_of_few, nearest_of_wide
 from gpukmeans.backends.cpu.screens.components import Anchors, Components, choose_basis
 from gpukmeans.backends.cpu.screens.full import FullScreen, RowScreen
 from gpukmeans.backends.cpu.screens.grouping import group_components
@@ -22,12 +24,12 @@ from gpukmeans.backends.cpu.seeding.screen import SeedScreen
 from gpukmeans.backends.cpu.sums import ClusterSums, DenseSums
 from gpukmeans.certificates.verdicts import Screened
 from gpukmeans.exact.sums import Grid
-from gpukmeans.exact.tie_break import exact_squares, largest_integer, resolve
+from gpukmeans.exact.tie_break import WIDE, exact_squares, largest_integer, resolve
 from gpukmeans.exact.warp_order import WARP, row_square_distances
-from gpukmeans.threads import FETCHED, Workers, parts_of, rows_of, workers
+from gpukmeans.threads import FETCHED, Workers, parts_of, rows_of, rows_to_fetch, workers
 
-#: Rows that are resolved at a time.
-RESOLVE_ROWS = 256
+#: Rows that are resolved at a time, at least, and their pairs with centers, about.
+RESOLVE_ROWS, RESOLVED = 256, 1 << 18
 #: Fewer rows are not worth a second thread.
 LEAST = 1024
 
@@ -138,6 +140,9 @@ class Table(Protocol[S]):
     def refuse_infinities(self, rows: Index) -> None:
         """Raise a ValueError if rows are not finite whose values have not been checked before."""
 
+    def nearest_of_few(self, centers: NDArray) -> tuple[NDArray[np.int32], int] | None:
+        """The true nearest centers of all rows, and how many needed exact arithmetic; None if there are too many."""
+
     def resolve(
         self,
         rows: I64,
@@ -236,12 +241,17 @@ class DenseTable:
                 self._components = Components(self.n_samples, basis)
         return None if self._components is None else Anchors(self._components, self.n_samples, len(centers))
 
+    def nearest_of_few(self, centers: NDArray) -> tuple[NDArray[np.int32], int] | None:
+        if self.size * len(centers) > FEW or not self.switches.screen:
+            return None
+        return nearest_of_few(self.X, centers)
+
     def refuse_infinities(self, rows: Index) -> None:
         """No screen certifies rows that are not finite, so all that are loaded unchecked end here."""
         if self.grid is None and not np.isfinite(self.X[rows]).all():
             from sklearn.utils import assert_all_finite
 
-            assert_all_finite(self.X, input_name="X")
+            assert_all_finite(self.X, estimator_name=ALGORITHM, input_name="X")
 
     def resolve(
         self,
@@ -257,18 +267,20 @@ class DenseTable:
         def settle(part: slice) -> int:
             some = rows[part]
             self.refuse_infinities(some)
-            labels, n = resolve(self.X[some], centers, alive, exact, None if candidates is None else candidates(some))
+            settled = nearest_of_wide if self.n_features >= WIDE else resolve
+            labels, n = settled(self.X[some], centers, alive, exact, None if candidates is None else candidates(some))
             take(some, labels)
             return n
 
-        return sum(pool.map(settle, parts_of(len(rows), RESOLVE_ROWS)))
+        most = min(max(RESOLVE_ROWS, RESOLVED // len(alive)), rows_to_fetch(self.n_features))
+        return sum(pool.map(settle, pool.share(len(rows), most, min(most, RESOLVE_ROWS))))
 
     def own_distances(self, labels: NDArray[np.int32], centers: NDArray) -> F64:
         distances = np.empty(self.n_samples)
         wide = centers.astype(np.float64)
 
         def measure(part: slice) -> None:
-            step = max(32, FETCHED // 2 // max(WARP, self.n_features))
+            step = max(1, FETCHED // 2 // max(WARP, self.n_features))
             room = np.empty((min(step, part.stop - part.start), self.n_features))
             for block in parts_of(part.stop - part.start, step):
                 some = rows_of(part, block)

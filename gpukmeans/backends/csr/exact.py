@@ -1,8 +1,7 @@
 """Which center is nearest to a sparse row where float64 cannot decide, without making the dense row.
 
 |x - a|^2 - |x - b|^2 is |a|^2 - |b|^2 - 2 x.(a - b), and the last product has a term for each stored entry of x only.
-|a|^2 is kept as floats whose sum it is exactly; products are split into two floats without error (T. J. Dekker, 1971)
-and `math.fsum` rounds the whole once (J. R. Shewchuk, 1997), so its sign is right.
+Squares and products are whole numbers in fixed point, so none of them is rounded (exact/fixed_point.py).
 
 Short texts of normalised rows share no entry with most of the first centers, which are rows, too: to these centers all
 distances are nearly the same, or the very same.  Such centers are ranked once for all rows.
@@ -10,7 +9,6 @@ distances are nearly the same, or the very same.  Such centers are ranked once f
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,12 +18,12 @@ from numpy.typing import NDArray
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.csr.scores import SparseFullScreen, SparseRowScreen
 from gpukmeans.backends.csr.table import SparseTable
-from gpukmeans.exact.sums import two_product
-from gpukmeans.exact.tie_break import exact_squares, nearest_exactly
+from gpukmeans.exact.fixed_point import FixedPoint, carried, first_smallest, products_by_owner, range_of
+from gpukmeans.exact.tie_break import exact_squares
 from gpukmeans.threads import parts_of, rows_to_screen
 
-#: Magnitudes between which no product, nor its error, under- or overflows.
-RANGE = (2.0**-450, 2.0**480)
+#: Products of entries that are worked on at a time.
+PRODUCTS = 1 << 20
 
 
 class ExactCenters:
@@ -39,16 +37,15 @@ class ExactCenters:
     def __init__(self, table: SparseTable, centers: NDArray) -> None:
         self._table = table
         self._centers = centers
-        self._squares: dict[int, list[float] | None] = {}
+        self._form = FixedPoint.for_products(centers.shape[1], table.value_range, range_of(centers))
+        self._squares = np.zeros((2 * self._form.n_limbs - 1, len(centers)), np.int64)
+        self._squared = np.zeros(len(centers), bool)
         self._patterns: F64 | None = None
 
     def nearest(self, rows: NDArray[np.int64], candidates: NDArray[np.bool_]) -> NDArray[np.int64]:
         """The nearest of some candidates, (n_rows, n_centers) with one in each row at least; ties: the lowest index."""
         x = self._table.rows(rows)
         disjoint = candidates & ~self._shares_entries(x)
-        for j in np.flatnonzero(disjoint.any(axis=0)).tolist():
-            if self._square(j) is None:
-                disjoint[:, j] = False
         # Of the centers that share no entry with a row the one with the smallest |c|^2 is nearest.
         several = np.flatnonzero(disjoint.sum(axis=1) > 1)
         if len(several):
@@ -58,8 +55,13 @@ class ExactCenters:
             candidates[several] &= ~disjoint[several]
             candidates[several, ranked[first]] = True
         labels = candidates.argmax(axis=1)
-        for i in np.flatnonzero(candidates.sum(axis=1) > 1).tolist():
-            labels[i] = self._nearest(x, i, np.flatnonzero(candidates[i]))
+        open_ = np.flatnonzero(candidates.sum(axis=1) > 1)
+        pairs = max(1, PRODUCTS // max(1, int(self._table.counts[rows].max(initial=1))))
+        for part in parts_of(len(open_), max(1, pairs // candidates.shape[1])):
+            some = open_[part]
+            row, center = np.nonzero(candidates[some])
+            best = first_smallest(self._distances(x[some], row, center), np.flatnonzero(np.diff(row, prepend=-1)))
+            labels[some] = center[best]
         return labels
 
     def _shares_entries(self, x: Any) -> NDArray[np.bool_]:
@@ -72,36 +74,31 @@ class ExactCenters:
 
     def _ranked(self, some: NDArray[np.int64]) -> NDArray[np.int64]:
         """Centers by rising |c|^2, equal ones by rising index."""
-        return np.array(sorted(some.tolist(), key=lambda j: (self._square(j), j)))
+        return some[np.lexsort([some, *self._squares_of(some)])]
 
-    def _square(self, j: int) -> list[float] | None:
-        """|c_j|^2 as rounded sums of what is left of it, zero being the last; None where float64 products might vanish.
+    def _squares_of(self, some: NDArray[np.intp]) -> I64:
+        """|c|^2 of some centers, exactly, (n_limbs, n_some): see `carried`."""
+        new = some[~self._squared[some]]
+        if len(new):
+            new = np.unique(new)
+            c = self._centers[new]
+            owner, column = np.nonzero(c)
+            values = c[owner, column].astype(np.float64)
+            sums = products_by_owner(values, values, owner, len(new), self._form)
+            self._squares[:, new] = carried(sums, self._form.bits)
+            self._squared[new] = True
+        return self._squares[:, some]
 
-        Of two such lists the lexicographically smaller one has the smaller sum: where their heads are equal, the rest
-        of each is what its next element rounds, and nothing is left where that is zero.
-        """
-        if j not in self._squares:
-            c = self._centers[j].astype(np.float64)
-            c = c[c != 0.0]
-            self._squares[j] = [*exact_parts(np.concatenate(two_product(c, c))), 0.0] if _in_range(c) else None
-        return self._squares[j]
-
-    def _nearest(self, x: Any, i: int, choices: NDArray[np.int64]) -> int:
-        """The nearest of some centers to row i of x."""
-        entries = slice(x.indptr[i], x.indptr[i + 1])
-        values, columns = x.data[entries].astype(np.float64), x.indices[entries]
-        values, columns = values[values != 0.0], columns[values != 0.0]
-        near = self._centers[choices][:, columns].astype(np.float64)
-        squares = [self._square(j) for j in choices.tolist()]
-        if None in squares or not _in_range(values) or not _in_range(near):
-            return int(nearest_exactly(x[[i]].toarray(), self._centers, [choices])[0])
-        products = [np.concatenate(two_product(-2.0 * values, c)) for c in near]
-        best = 0
-        for other in range(1, len(choices)):
-            difference = [*squares[other], *products[other], *(-v for v in squares[best]), *(-products[best])]  # type: ignore[misc, union-attr]
-            if math.fsum(difference) < 0.0:
-                best = other
-        return int(choices[best])
+    def _distances(self, x: Any, row: NDArray[np.intp], center: NDArray[np.intp]) -> I64:
+        """|c|^2 - 2 x.c of pairs of a row of x and a center, exactly, (n_limbs, n_pairs): see `carried`."""
+        counts = np.diff(x.indptr)[row]
+        owner = np.repeat(np.arange(len(row)), counts)
+        entry = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts - x.indptr[row], counts)
+        values = x.data[entry].astype(np.float64)
+        near = self._centers[center[owner], x.indices[entry]].astype(np.float64)
+        products = products_by_owner(values, near, owner, len(row), self._form)
+        squares = self._squares_of(center)
+        return carried([s - 2.0 * p for p, s in zip(products, squares, strict=True)], self._form.bits)
 
 
 def settled_rows(
@@ -141,27 +138,3 @@ def settled_rows(
         if len(open_):
             best[open_] = last.nearest(some[open_], candidates[open_])
         yield part, alive[best].astype(np.int32), len(open_)
-
-
-def _in_range(values: F64) -> bool:
-    magnitudes = np.abs(values[values != 0.0])
-    lowest, highest = RANGE
-    return not magnitudes.size or (float(magnitudes.min()) > lowest and float(magnitudes.max()) < highest)
-
-
-def exact_parts(values: F64) -> list[float]:
-    """Floats whose sum is exactly that of `values`, each the rounded sum of what those before it leave.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from gpukmeans.backends.csr.exact import exact_parts
-    >>> exact_parts(np.array([1.0, 2.0**-60, 2.0**-60]))
-    [1.0, 1.734723475976807e-18]
-    """
-    left = values.tolist()
-    parts: list[float] = []
-    while (rounded := math.fsum(left)) != 0.0:
-        parts.append(rounded)
-        left.append(-rounded)
-    return parts

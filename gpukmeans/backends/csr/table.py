@@ -7,6 +7,7 @@ the dense rows.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from scipy import sparse
 
 from gpukmeans.arrays.types import F64, Index
 from gpukmeans.exact import batch_inertia
+from gpukmeans.exact.fixed_point import Range, range_of
 from gpukmeans.exact.sums import Grid
 from gpukmeans.exact.tie_break import largest_integer
 from gpukmeans.exact.warp_order import WARP
@@ -96,6 +98,11 @@ class SparseTable:
         """The largest magnitude if every value is a whole number, else infinity."""
         return largest_integer(self.X.data[:, None]) if self.size else 0.0
 
+    @cached_property
+    def value_range(self) -> Range | None:
+        """The exponents of the stored values."""
+        return range_of(self.X.data)
+
     def batch_inertia(self, centers: NDArray, labels: NDArray[np.int32], weights: F64) -> float:
         """What cheaper evaluations leave open: from the entries; over dense rows only for values of extreme size."""
         x = self.X
@@ -155,13 +162,13 @@ def own_square_distances(table: SparseTable, labels: NDArray[np.int32], centers:
     def measure(piece: tuple[int, NDArray[np.int64]]) -> None:
         j, rows = piece
         every = len(rows) == table.shape[0]
-        distances[rows] = _square_distances_to(table.rows(slice(0, len(rows)) if every else rows), wide[j])
+        distances[rows] = square_distances_to(table.rows(slice(0, len(rows)) if every else rows), wide[j])
 
     pool.map(measure, pieces)
     return distances
 
 
-def _square_distances_to(x: Any, center: F64) -> F64:
+def square_distances_to(x: Any, center: F64) -> F64:
     """|x - center|^2 of the rows of a csr_array, warp order."""
     n, d = x.shape
     place, height = _places(x.indices, center)

@@ -110,10 +110,14 @@ class CupyRows(ResidentRows):
             explained_memory_errors(table.device, f"{n} x {k} distances", n * k * dtype.itemsize),
             table.device.for_caller((n, k), dtype) as distances,
         ):
+            run = self.start(centers)
+            run.assign(move=False)
+            labels = run.labels_for_caller()
             on_device = table.device.upload(np.ascontiguousarray(centers, dtype))
             step = max(1, tuning.DISTANCE_TERMS // (k * self.n_features))
             for start in range(0, n, step):
                 X, part = table.X[start : start + step], distances[start : start + step]
-                args = (X, on_device, np.int64(len(X)), np.int32(self.n_features), np.int32(k), part)
+                sizes = np.int64(len(X)), np.int32(self.n_features), np.int32(k)
+                args = (X, on_device, labels[start : start + step], *sizes, part)
                 table.launch("center_distances", constants, tuning.stride_blocks(len(X), 8), 256, args)
         return distances

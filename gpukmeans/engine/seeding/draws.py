@@ -17,11 +17,35 @@ def probabilities(n_samples: int, sample_weight: F64 | None, dtype: np.dtype) ->
     Returns
     -------
     ndarray of shape (n_samples,), of `dtype`
+
+    Raises
+    ------
+    ValueError
+        If all weights are zero: those of some rows out of many may be.
     """
     weight = np.ones(n_samples, dtype) if sample_weight is None else sample_weight.astype(dtype)
-    return weight / weight.sum()
+    total = weight.sum()
+    if not total:
+        raise ValueError(
+            f"sample_weight is zero for all {n_samples} rows that the centers are drawn from. Leave out rows without "
+            "weight, or give MiniBatchKMeans, which starts from a random part of the rows, a larger init_size."
+        )
+    return weight / total
 
 
 def random_rows(rows: Rows, n_clusters: int, random_state: np.random.RandomState, p: NDArray) -> NDArray[np.int64]:
-    """Indices of `n_clusters` different rows drawn with probabilities `p`: scikit-learn's ``init="random"``."""
+    """Indices of `n_clusters` different rows drawn with probabilities `p`: scikit-learn's ``init="random"``.
+
+    Raises
+    ------
+    ValueError
+        If fewer rows can be drawn.
+    """
+    n_heavy = np.count_nonzero(p)
+    if n_heavy < n_clusters:
+        raise ValueError(
+            f"sample_weight is positive for {n_heavy} of the {len(p)} rows that init='random' draws from; it should be "
+            f"for n_clusters={n_clusters} at least. init='k-means++' can do with fewer; a larger init_size gives "
+            "MiniBatchKMeans more rows to draw from."
+        )
     return random_state.choice(rows.n_samples, size=n_clusters, replace=False, p=p).astype(np.int64)

@@ -104,7 +104,8 @@ def completed(drawn: Drawn, draws: F64, problem_of: Callable[[int], tuple[Rows, 
 def complete_run(rows: Rows, seeds: list[int], draws: F64, sample_weight: F64 | None) -> list[int]:
     """All seeds of a run, given the first of them.
 
-    One step is decided here, then the backend goes on for as long as it is certain, and so on.
+    One step is decided here, then the backend goes on for as long as it is certain, and so on.  A backend that got
+    nowhere is asked again after twice as many steps.
 
     Parameters
     ----------
@@ -117,16 +118,22 @@ def complete_run(rows: Rows, seeds: list[int], draws: F64, sample_weight: F64 | 
     exact = ExactPotentials(rows, sample_weight)
     seeding = rows.seeding()
     sums, errors = seeding.add(np.array(seeds))
-    while True:
+    pause, ask_at = 1, 0  # steps before the backend is asked again, and how many seeds there are then
+    while len(seeds) <= len(draws):
         located = locate(draws[len(seeds) - 1], sums, errors, seeding, exact, seeds)
         candidates = np.array(list(dict.fromkeys(located)))
         best = smallest(candidates, seeding, rows, exact, seeds)
         seeds.append(int(candidates[best]))
-        drawn = rows.plusplus(np.array([seeds]), draws[None, len(seeds) - 1 :])
-        further = drawn.rows[0, len(seeds) : drawn.n_certain[0]]
+        further = np.zeros(0, np.int64)
+        if len(seeds) >= ask_at:
+            drawn = rows.plusplus(np.array([seeds]), draws[None, len(seeds) - 1 :])
+            further = drawn.rows[0, len(seeds) : drawn.n_certain[0]]
+            pause = 1 if len(further) else 2 * pause
+            ask_at = len(seeds) + len(further) + pause
         if len(seeds) + len(further) > len(draws):
             return [*seeds, *further.tolist()]
         sums, errors = seeding.accept(best)
         if len(further):
             sums, errors = seeding.add(further)
             seeds += further.tolist()
+    return seeds

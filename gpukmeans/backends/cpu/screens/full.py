@@ -17,8 +17,9 @@ from gpukmeans.certificates.scores import score_radius
 from gpukmeans.certificates.verdicts import Screened, lowest_scores, verdict
 from gpukmeans.threads import Workers, parts_of, rows_of, rows_to_fetch
 
-#: Rows from which the common shift and the basis are taken, evenly spaced.
+#: Rows from which the common shift and the basis are taken, evenly spaced; fewer where they have many features.
 SAMPLE = 1024
+SAMPLE_VALUES, SMALLEST_SAMPLE = 1 << 20, 16
 
 
 #: Multiply-adds up to which OpenBLAS multiplies without packing first, where it can: twice as fast for a few columns.
@@ -52,7 +53,8 @@ class RowScreen:
     def __init__(self, X: NDArray, shift: NDArray | str | None = "sampled") -> None:
         self.X = X
         n = len(X)
-        self.sample = np.linspace(0, n - 1, min(n, SAMPLE)).astype(np.int64)
+        size = min(n, SAMPLE, max(SMALLEST_SAMPLE, SAMPLE_VALUES // X.shape[1]))
+        self.sample = np.linspace(0, n - 1, size).astype(np.int64)
         self.shift = self._common_shift() if isinstance(shift, str) else shift
         self.norms = np.empty(n)  # upper bounds of |x - shift|, infinite beyond float32's use
         self.measured = False
@@ -60,7 +62,7 @@ class RowScreen:
 
     def _common_shift(self) -> NDArray | None:
         """A vector near the mean, where it is worth subtracting: if it halves the norms of the sample at least."""
-        sample = self.X[self.sample].astype(np.float64)
+        sample = self.X[self.sample].astype(np.float64, copy=False)
         if not np.isfinite(sample).all():
             return None
         mean = sample.mean(axis=0)

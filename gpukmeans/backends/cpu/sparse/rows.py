@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.arrays.types import F64
+from gpukmeans.backends.cpu.distances import settle_open, sparse_distances
 from gpukmeans.backends.cpu.run import NumpyRun
 from gpukmeans.backends.cpu.seeding.steps import NumpySeeding
 from gpukmeans.backends.cpu.sparse.table import EntriesTable
@@ -17,6 +18,7 @@ from gpukmeans.backends.csr.table import entry_rows
 from gpukmeans.backends.defaults import RowsDefaults
 from gpukmeans.backends.protocol import BatchSums
 from gpukmeans.exact import batch_inertia
+from gpukmeans.threads import workers
 
 
 class SparseRows(RowsDefaults):
@@ -68,6 +70,14 @@ class SparseRows(RowsDefaults):
         if found is None:
             found = batch_inertia.from_distances(run.inertia(), self.n_features)
         return table.batch_inertia(centers, run.labels(), weights) if found is None else found
+
+    def center_distances(self, centers: NDArray) -> NDArray:
+        """See `gpukmeans.backends.protocol.DeviceRows`."""
+        distances = np.empty((self.n_samples, len(centers)), self.center_dtype)
+        with workers(self.table.size) as pool:
+            open_rows = sparse_distances(self.table.X, centers, distances, pool)
+        settle_open(self, open_rows, centers, distances)
+        return distances
 
     def unweighted(self) -> SparseRows:
         rows = SparseRows(self.table.switches, self.table.X)

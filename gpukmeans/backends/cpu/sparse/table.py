@@ -76,6 +76,9 @@ class EntriesTable:
     def anchors(self, before: NDArray, centers: NDArray) -> None:
         return None
 
+    def nearest_of_few(self, centers: NDArray) -> None:
+        return None
+
     def refuse_infinities(self, rows: Index) -> None:
         """The entries of sparse rows are checked before they are loaded."""
 

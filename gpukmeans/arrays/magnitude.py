@@ -1,0 +1,74 @@
+"""Values far from one, brought near it by a power of two, which rounds nothing.
+
+Squares of values below 1e-154 underflow, and float32 represents no square of values beyond 1e-23 to 1e19.  Clusters do
+not depend on the unit of the values, so rows of such magnitudes are fitted in another one.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpukmeans.arrays.limits import LARGEST_VALUE
+
+#: Magnitudes 2**lowest to 2**highest of the largest value that are left as they are.
+NEAR_ONE = (-40, 40)
+#: Rows that are looked at to see whether values are near one.
+SAMPLE = 64
+
+
+def unit_exponent(values: NDArray, *others: NDArray | None) -> int:
+    """The exponent e by which ``times_power(values, e)`` have a largest magnitude of 1/2 to 1; 0 if they are near one.
+
+    Also 0 if small values would vanish, if all are zero, and if a value is not allowed.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n, ...), floating or unsigned
+        A sample of them is looked at first.
+    *others : ndarray or None
+        Other values in the same unit, to be multiplied by the same power.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gpukmeans.arrays.magnitude import times_power, unit_exponent
+    >>> X = np.array([[1e-300], [3e-300]])
+    >>> times_power(X, unit_exponent(X)).ravel()
+    array([0.25114799, 0.75344396])
+    >>> unit_exponent(np.array([[1e-300], [3.0]]))
+    0
+    """
+    if values.dtype.kind != "f" or not len(values):
+        return 0
+    arrays = [values, *(other for other in others if other is not None)]
+    sample = values[:: max(1, len(values) // SAMPLE)]
+    if _near_one(_largest(sample)) or _near_one(largest := max(map(_largest, arrays))) or not largest <= LARGEST_VALUE:
+        return 0
+    exponent = -math.frexp(largest)[1]
+    return exponent if all(np.array_equal(times_power(times_power(a, exponent), -exponent), a) for a in arrays) else 0
+
+
+def _largest(values: NDArray) -> float:
+    return float(np.maximum(values.max(), -values.min()))  # NaN if there is one
+
+
+def _near_one(largest: float) -> bool:
+    return largest == 0.0 or NEAR_ONE[0] < math.frexp(largest)[1] < NEAR_ONE[1]
+
+
+def times_power(values: Any, exponent: int) -> Any:
+    """``values * 2**exponent``, rounded only where values become subnormal.
+
+    Parameters
+    ----------
+    values : float or array
+        Any array with a product: NumPy's, CuPy's, a torch tensor.
+    """
+    step = 100 if exponent > 0 else -100  # 2**100 is a float32 number
+    while abs(exponent) > 100:
+        values, exponent = values * 2.0**step, exponent - step
+    return values * 2.0**exponent

@@ -1,0 +1,147 @@
+"""What readers of arrays in files share: short errors that name the file, memory within a limit, parts still unread."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+MOST_CHARACTERS = 300
+"""Of a message, whatever a path or a file holds."""
+MOST_EXPANSION = 1032
+"""Bytes that one byte of deflate can stand for: 258 for every two bits."""
+CHUNK = 1 << 16
+"""Bytes read at a time."""
+
+_PATH_CHARACTERS = 120
+_UNTOLD = 1 << 32  # bytes taken as free where the system does not tell
+
+
+def shown(path: os.PathLike[str] | str) -> str:
+    """A path for a message: its end, if it is long."""
+    text = os.fspath(path)
+    return text if len(text) <= _PATH_CHARACTERS else "..." + text[3 - _PATH_CHARACTERS :]
+
+
+def clipped(message: str) -> str:
+    """A message of at most `MOST_CHARACTERS`."""
+    return message if len(message) <= MOST_CHARACTERS else message[: MOST_CHARACTERS - 3] + "..."
+
+
+def unreadable(where: str, why: str) -> ValueError:
+    """The error of a file that holds something else than it should."""
+    return ValueError(clipped(f"{where}: {why}"))
+
+
+def path_error(path: Path, error: OSError) -> OSError:
+    """The same error of the system, with the path shown in short."""
+    return OSError(error.errno, error.strerror or clipped(str(error)), shown(path))
+
+
+def open_binary(path: Path) -> IO[bytes]:
+    """Open a file for reading; an OSError names it in short."""
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise path_error(path, error) from None
+
+
+def take(stream: IO[bytes], n_bytes: int, path: Path, where: str) -> bytes:
+    """Read up to `n_bytes` of a file or of a compressed stream in it.
+
+    Raises
+    ------
+    ValueError
+        The stream is damaged or cut short.
+    OSError
+        The file cannot be read.
+    """
+    try:
+        return stream.read(n_bytes)
+    except (zlib.error, zipfile.BadZipFile, gzip.BadGzipFile, EOFError) as error:
+        raise unreadable(where, f"damaged or cut short ({error})") from None
+    except OSError as error:
+        raise path_error(path, error) from None
+
+
+@dataclass(frozen=True)
+class Part:
+    """One array of uint8 in a file: its header is read and checked, its elements come next in the stream.
+
+    Attributes
+    ----------
+    path : Path
+    where : str
+        The file, and which array in it; begins every message.
+    stream : binary file
+    shape : tuple of int
+    fortran_order : bool
+        Whether the first index varies fastest in the file.
+    """
+
+    path: Path
+    where: str
+    stream: IO[bytes]
+    shape: tuple[int, ...]
+    fortran_order: bool = False
+
+    def read(self, out: NDArray[np.uint8]) -> None:
+        """Read the elements into a C-contiguous array of this shape, and find the end of the stream behind them.
+
+        Raises
+        ------
+        ValueError
+            The stream is damaged, shorter or longer.
+        OSError
+            The file cannot be read.
+        """
+        flat = np.empty(out.size, np.uint8) if self.fortran_order else out.reshape(-1)
+        n_read = 0
+        while n_read < flat.size:
+            chunk = take(self.stream, min(CHUNK, flat.size - n_read), self.path, self.where)
+            if not chunk:
+                raise unreadable(
+                    self.where,
+                    f"{n_read} data bytes after the header, expected {flat.size} for shape {self.shape}; "
+                    "the file is cut short",
+                )
+            flat[n_read : n_read + len(chunk)] = np.frombuffer(chunk, np.uint8)
+            n_read += len(chunk)
+        if take(self.stream, 1, self.path, self.where):  # reading to the end checks the checksum, too
+            raise unreadable(
+                self.where,
+                f"more than {flat.size} data bytes after the header, expected {flat.size} for shape {self.shape}; "
+                "the file is too long",
+            )
+        if self.fortran_order:
+            out[:] = flat.reshape(self.shape[::-1]).T
+
+
+def free_memory() -> int:
+    """Bytes of memory that the system, or the container that the process is in, has left."""
+    left = [_UNTOLD]
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                left = [1024 * int(line.split()[1])]
+    except OSError:
+        names = getattr(os, "sysconf_names", {})
+        pages = next((name for name in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES") if name in names), None)
+        if pages:
+            left = [os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")]
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        try:
+            left.append(int(Path("/sys/fs/cgroup", limit).read_text()) - int(Path("/sys/fs/cgroup", used).read_text()))
+        except (OSError, ValueError):  # there is no such limit
+            continue
+    return max(min(left), 0)
