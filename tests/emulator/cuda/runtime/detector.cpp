@@ -19,14 +19,18 @@ size_t dynamic_shared_bytes;
 
 namespace {
 
-// One remembered access.  pc is relative to the module's statics: half the space, and one module runs at a time.
+// One remembered access.  Blocks are numbered on from launch to launch, so that traces of earlier launches are known
+// by their block, and memory need not be cleared.  pc is relative to the module's statics: half the space, and one module runs at a time.
 struct Trace {
   u32 block, epoch, syncwarps;
   int32_t pc;
   uint16_t thread;
-  u8 bytes;        // of the four, as bits
+  u8 bytes : 4;    // of the four, as bits
+  u8 latest : 4;   // those of them since the warp was last synchronised
   u8 relaxed;      // atomic or volatile
 };
+
+u32 launch_begins, launch_ends;  // a launch's blocks are numbered launch_begins + 1 to launch_ends
 
 // Per four bytes.  Two writers (the last, and the last by another thread) and two readers of the running epoch (of
 // two warps if there are two) are enough to find one partner for any conflict; `foreign` is a reader of another block.
@@ -40,6 +44,7 @@ struct Word {
 
 constexpr int kPageShift = 12;  // as kPage in memory.cpp
 constexpr size_t kWordsInPage = (size_t(1) << kPageShift) / 4;
+constexpr size_t kMostPages = 256;  // kept between launches: a page takes 27 times its 4 KiB
 
 // The words of 4 KiB.  Buffers are mapped in whole pages of that size, so a page is of one buffer or of none.
 struct Page {
@@ -51,7 +56,7 @@ std::unordered_map<uintptr_t, Page*> pages;  // by address >> kPageShift
 struct Recent {
   uintptr_t key;
   Page* page;
-} recent_pages[256];                         // by the key's last bits: most look-ups end here
+} recent_pages[1024];                        // by the key's last bits: most look-ups end here
 
 // What another block had done when it released: all before that epoch, and what that thread did itself.
 struct Release {
@@ -62,18 +67,20 @@ using Releases = std::unordered_map<u32, Release>;       // by block
 std::unordered_map<uintptr_t, Releases> released;        // by the atomic's address
 Releases acquired;                                       // by the running block
 
-Page* page_of(uintptr_t address) {
-  const uintptr_t key = address >> kPageShift;
-  Recent& recent_page = recent_pages[key % 256];
-  if (key != recent_page.key || !recent_page.page) {
-    Page*& page = pages[key];
-    if (!page) {
-      page = static_cast<Page*>(calloc(1, sizeof(Page)));
-      page->buffer = buffer_near(address);
-    }
-    recent_page = {key, page};
+__attribute__((noinline)) Page* look_up(uintptr_t key) {
+  Page*& page = pages[key];
+  if (!page) {
+    page = static_cast<Page*>(calloc(1, sizeof(Page)));
+    page->buffer = buffer_near(key << kPageShift);
   }
-  return recent_page.page;
+  recent_pages[key % 1024] = {key, page};
+  return page;
+}
+
+inline Page* page_of(uintptr_t address) {
+  const uintptr_t key = address >> kPageShift;
+  const Recent& recent_page = recent_pages[key % 1024];
+  return key == recent_page.key && recent_page.page ? recent_page.page : look_up(key);
 }
 
 bool is_shared(uintptr_t address) {
@@ -88,7 +95,8 @@ std::string place_before(uintptr_t pc) { return code_place(pc - 1); }
   std::string message = std::string(kind) + " on " + (shared ? "shared" : "global") + " memory at ";
   message += place_before(reinterpret_cast<uintptr_t>(pc));
   if (other) {
-    message += " against thread " + std::to_string(other->thread) + " of block " + std::to_string(other->block - 1);
+    const u32 block = other->block - launch_begins - 1;
+    message += " against thread " + std::to_string(other->thread) + " of block " + std::to_string(block);
     message += " at " + place_before(statics.begin + other->pc);
   }
   note(message, nullptr, 0);
@@ -96,6 +104,11 @@ std::string place_before(uintptr_t pc) { return code_place(pc - 1); }
 }
 
 bool same_thread(const Trace& a, const Trace& b) { return a.block == b.block && a.thread == b.thread; }
+
+void add_bytes(Trace& now, const Trace& earlier) {
+  now.bytes |= earlier.bytes;
+  if (now.syncwarps == earlier.syncwarps) now.latest |= earlier.latest;
+}
 
 bool ordered_before_now(const Trace& other, bool shared) {
   if (other.block != block_number) {
@@ -109,13 +122,13 @@ bool ordered_before_now(const Trace& other, bool shared) {
 }
 
 bool races(const Trace& other, const Trace& now, bool shared) {
-  if (!other.block || !(other.bytes & now.bytes) || (other.relaxed && now.relaxed)) return false;
+  if (other.block <= launch_begins || !(other.bytes & now.bytes) || (other.relaxed && now.relaxed)) return false;
   return !ordered_before_now(other, shared);
 }
 
 void remember_write(Word& word, Trace now) {
   if (same_thread(word.writer[0], now)) {
-    if (word.writer[0].epoch == now.epoch && word.writer[0].relaxed == now.relaxed) now.bytes |= word.writer[0].bytes;
+    if (word.writer[0].epoch == now.epoch && word.writer[0].relaxed == now.relaxed) add_bytes(now, word.writer[0]);
   } else {
     word.writer[1] = word.writer[0];
   }
@@ -131,17 +144,28 @@ void remember_read(Word& word, Trace now) {
   const auto mine = [&](const Trace& t) { return !stale(t) && t.thread == now.thread && t.relaxed == now.relaxed; };
   if (first->block && first->block != now.block) word.foreign = *first;
   if (mine(*first) || stale(*first)) {
-    if (mine(*first)) now.bytes |= first->bytes;
+    if (mine(*first)) add_bytes(now, *first);
     *first = now;
   } else if (mine(*second) || stale(*second) || second->thread / 32 == first->thread / 32) {
-    if (mine(*second)) now.bytes |= second->bytes;
+    if (mine(*second)) add_bytes(now, *second);
     *second = now;
   }
+}
+
+// Nothing new: the thread has done the same since it last waited for others, and what they did since was asked then.
+bool repeats(Trace& last, const Trace& now) {
+  if (!same_thread(last, now) || last.epoch != now.epoch || last.syncwarps != now.syncwarps ||
+      last.relaxed != now.relaxed || (now.bytes & ~last.latest)) {
+    return false;
+  }
+  last.pc = now.pc;
+  return true;
 }
 
 void watch_word(Word& word, const Trace& now, Access access, bool shared, const void* pc) {
   const bool reads = access == Access::Read || access == Access::VolatileRead || access == Access::Atomic;
   const bool writes = access == Access::Write || access == Access::VolatileWrite || access == Access::Atomic;
+  if (repeats(writes ? word.writer[0] : word.reader[0], now)) return;
   if (shared && reads) {
     const u8 written = word.written_by == block_number ? word.written : 0;
     if (now.bytes & ~written) report("use of uninitialised value", shared, pc, nullptr);
@@ -169,22 +193,33 @@ void release_to(uintptr_t address) {
 
 }  // namespace
 
-void detector_reset() {
-  for (auto& page : pages) free(page.second);
-  pages.clear();
-  for (Recent& recent_page : recent_pages) recent_page = Recent{};
+// Between launches.  Pages stay, for the next launch is mostly of the same buffers; but not many.
+void detector_reset(u32 n_blocks) {
+  launch_begins = launch_ends;
+  if (pages.size() > kMostPages || launch_begins + n_blocks < launch_begins) {
+    for (auto& page : pages) free(page.second);
+    pages.clear();
+    for (Recent& recent_page : recent_pages) recent_page = Recent{};
+    launch_begins = 0;
+  }
+  launch_ends = launch_begins + n_blocks;
+  for (auto& page : pages) page.second->buffer = buffer_near(page.first << kPageShift);
   released.clear();
-  detector_new_block();
 }
 
-void detector_new_block() { acquired.clear(); }
+void detector_new_block(u32 number) {
+  block_number = launch_begins + number + 1;
+  epoch = 0;
+  acquired.clear();
+}
 
 void watch(uintptr_t address, size_t bytes, Access access, const void* pc) {
   if (!running || !options.watch) return;
   if (address - reinterpret_cast<uintptr_t>(fiber_stacks()) < fiber_stacks_size()) return;
   const bool shared = is_shared(address);
+  Page* page = page_of(address);
   if (!shared) {
-    const Buffer* buffer = page_of(address)->buffer;
+    const Buffer* buffer = page->buffer;
     if (!buffer) return;  // constants and parameters
     const uintptr_t begin = reinterpret_cast<uintptr_t>(buffer->data);
     if (address < begin || address + bytes > begin + buffer->bytes) {
@@ -195,21 +230,21 @@ void watch(uintptr_t address, size_t bytes, Access access, const void* pc) {
     if (access == Access::Write) current->fenced = false;
   }
   ++statistics.accesses;
-  const bool relaxed = access != Access::Read && access != Access::Write;
+  Trace now;
+  now.block = block_number;
+  now.epoch = epoch;
+  now.syncwarps = current->syncwarps;
+  now.pc = int32_t(reinterpret_cast<uintptr_t>(pc) - statics.begin);
+  now.thread = uint16_t(current->index);
+  now.relaxed = access != Access::Read && access != Access::Write;
   const uintptr_t end = address + bytes;
   while (address < end) {
     const uintptr_t word_begin = address & ~uintptr_t(3);
     const unsigned from = address - word_begin, to = end - word_begin < 4 ? end - word_begin : 4;
-    Trace now;
-    now.block = block_number;
-    now.epoch = epoch;
-    now.syncwarps = current->syncwarps;
-    now.pc = int32_t(reinterpret_cast<uintptr_t>(pc) - statics.begin);
-    now.thread = uint16_t(current->index);
-    now.bytes = u8((0xf << from) & (0xf >> (4 - to)));
-    now.relaxed = relaxed;
-    watch_word(page_of(address)->words[word_begin / 4 % kWordsInPage], now, access, shared, pc);
+    now.bytes = now.latest = (0xf << from) & (0xf >> (4 - to));
+    watch_word(page->words[word_begin / 4 % kWordsInPage], now, access, shared, pc);
     address = word_begin + 4;
+    if (address < end && address % (1 << kPageShift) == 0) page = page_of(address);
   }
 }
 

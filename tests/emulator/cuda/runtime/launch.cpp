@@ -116,9 +116,7 @@ void note_fault() {
 
 void run_one_block(u64 number, const unsigned* grid) {
   blockIdx = uint3{unsigned(number % grid[0]), unsigned(number / grid[0] % grid[1]), unsigned(number / grid[0] / grid[1])};
-  block_number = u32(number) + 1;
-  epoch = 0;
-  detector_new_block();
+  detector_new_block(u32(number));
   memset(dynamic_shared, 0xff, dynamic_shared_bytes);
   memset(reinterpret_cast<void*>(statics.begin), 0xff, statics.end - statics.begin);
   start_block();
@@ -213,16 +211,16 @@ extern "C" int cuemu_launch(Run run, void** argument, const unsigned* grid, cons
   dynamic_shared_bytes = dynamic;
   dynamic_shared = static_cast<unsigned char*>(cuemu_malloc(dynamic));
   reserve_stacks();
-  detector_reset();
+  const u64 n_blocks = u64(grid[0]) * grid[1] * grid[2];
+  detector_reset(u32(n_blocks));
   {
     const FaultHandlers handlers;
     const Subnormals subnormals(options.flush_subnormals);
-    for (const u64 number : block_order(u64(grid[0]) * grid[1] * grid[2])) {
+    for (const u64 number : block_order(n_blocks)) {
       run_one_block(number, grid);
       if (error_noted()) break;
     }
   }
-  detector_reset();
   cuemu_free(dynamic_shared);
   dynamic_shared = nullptr;
   return error_noted();

@@ -17,7 +17,8 @@ Fiber* current;
 
 namespace {
 
-constexpr size_t kStackBytes = 128 << 10;
+// Not a power of two: the tops of the stacks, which all fibers touch, would share a few sets of every cache.
+constexpr size_t kStackBytes = (128 << 10) + 4096 + 5 * 64;
 
 std::vector<int> ready;   // indices of fibers that may go on, in order from `next`
 size_t next;
@@ -25,6 +26,7 @@ int n_live;               // fibers of the block that have not returned
 void* main_stack_pointer;
 char* stacks;
 size_t stack_count;
+size_t stacks_in_use;     // by fibers of the block
 
 struct Barrier {
   int arrived;
@@ -37,10 +39,17 @@ int vote_results[3];      // of the last barrier
 
 void wake(int index) { ready.push_back(index); }
 
+void fiber_main();
+
+void become(Fiber* fiber) {
+  current = fiber;
+  threadIdx = fiber->thread;
+}
+
 void enter(Fiber* to) {
   Fiber* from = current;
-  current = to;
-  threadIdx = to->thread;
+  if (!to->stack_pointer) to->stack_pointer = new_context(stacks + ++stacks_in_use * kStackBytes, fiber_main);
+  become(to);
   ++statistics.switches;
   cuemu_switch(from ? &from->stack_pointer : &main_stack_pointer, to->stack_pointer);
 }
@@ -62,8 +71,8 @@ void note_deadlock() {
   note(message, nullptr, 0);
 }
 
-// Leaves the current fiber for the next one; it comes back here once it is woken and its turn comes.
-void wait() {
+// The fiber whose turn it is.
+Fiber* take_next() {
   if (next == ready.size()) {
     if (n_live) note_deadlock();
     abandon();
@@ -77,7 +86,13 @@ void wait() {
     next = 0;
   }
   fibers[index].state = State::Ready;
-  if (&fibers[index] != current) enter(&fibers[index]);
+  return &fibers[index];
+}
+
+// Leaves the current fiber for the next one; it comes back here once it is woken and its turn comes.
+void wait() {
+  Fiber* const to = take_next();
+  if (to != current) enter(to);
 }
 
 void release_barrier() {
@@ -94,13 +109,17 @@ void release_barrier() {
   }
 }
 
+// A thread that has not begun gets the stack of one that is done: threads that never wait need no switch.
 void fiber_main() {
-  thread_main();
-  current->state = State::Done;
-  --n_live;
-  if (barrier.arrived && barrier.arrived >= n_live) release_barrier();  // barriers do not wait for exited threads
-  wait();
-  __builtin_unreachable();
+  for (;;) {
+    thread_main();
+    current->state = State::Done;
+    --n_live;
+    if (barrier.arrived && barrier.arrived >= n_live) release_barrier();  // barriers do not wait for exited threads
+    Fiber* const to = take_next();
+    if (to->stack_pointer) enter(to);
+    become(to);
+  }
 }
 
 }  // namespace
@@ -122,6 +141,7 @@ void start_block() {
   warps.assign((n_threads + 31) / 32, Warp{});
   ready.clear();
   next = 0;
+  stacks_in_use = 0;
   n_live = n_threads;
   barrier = Barrier{};
   votes[kVoteCount] = votes[kVoteOr] = 0;
@@ -132,7 +152,6 @@ void start_block() {
     fiber = Fiber{};
     fiber.index = i;
     fiber.thread = uint3{i % width, i / width % height, i / width / height};
-    fiber.stack_pointer = new_context(stacks + (i + 1) * kStackBytes, fiber_main);
     warps[i / 32].valid |= 1u << i % 32;
     wake(order() == Order::Reverse ? n_threads - 1 - i : i);
   }

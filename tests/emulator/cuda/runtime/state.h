@@ -41,7 +41,7 @@ struct AsyncCopy {
 };
 
 struct Fiber {
-  void* stack_pointer;
+  void* stack_pointer;    // null: has not begun
   uint3 thread;
   int index;              // linear thread index in the block
   State state;
@@ -74,7 +74,7 @@ extern std::vector<Warp> warps;
 extern Fiber* current;      // null outside kernels
 extern int n_threads;       // of a block
 extern bool running;        // a kernel's code is executing
-extern u32 block_number;    // of the running block, from 1: zero means "never" to the detector
+extern u32 block_number;    // of the running block, never zero
 extern u32 epoch;           // barriers passed by the running block
 
 inline Order order() { return Order(options.order); }
@@ -125,8 +125,8 @@ struct StaticRange {
 };
 extern StaticRange statics;                      // of the running module
 extern size_t dynamic_shared_bytes;
-void detector_reset();
-void detector_new_block();
+void detector_reset(u32 n_blocks);
+void detector_new_block(u32 number);
 
 enum class Access : u8 { Read, Write, VolatileRead, VolatileWrite, Atomic };
 void watch(uintptr_t address, size_t bytes, Access access, const void* pc);
