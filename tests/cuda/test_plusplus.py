@@ -274,14 +274,14 @@ def test_many_runs_come_a_few_at_a_time(monkeypatch):
 @ROW_DTYPES
 def test_memory_is_little_beside_the_rows(dtype, monkeypatch):
     monkeypatch.setattr(cupy_plusplus, "LITTLE", 0)
-    n, d, k = 6000, 64, 40
+    n, d, k = 6000, 64, 8  # memory does not depend on how many seeds are drawn, but for a few bytes of each
     X = rows_of(n, d, dtype)
     device = EmulatorDevice()
     rows = CupyBackend(device).load(X)
     before = device.bytes_in_use
     device.peak_bytes = before
     alone(rows, k, 1)
-    assert device.peak_bytes - before <= 14 * n + 8 * 2 * 5 * (n // 256 + 1) + 50 * k * 5 + 1000
+    assert device.peak_bytes - before <= 14 * n + 8 * 2 * 4 * (n // 256 + 1) + 50 * k * 4 + 1000
     device.peak_bytes = before
     engine = rows.seeding()
     engine.add(np.arange(300))
@@ -326,8 +326,8 @@ def test_radii_too_small_are_seen(monkeypatch, unit):
 
     def wrong():
         device, numpy = CupyBackend(EmulatorDevice()), NumpyBackend(lockstep=False)
-        return sum(not np.array_equal(drawn(device, X), drawn(numpy, X)) for X in map(rows, range(40)))
+        return any(not np.array_equal(drawn(device, X), drawn(numpy, X)) for X in map(rows, range(40)))
 
-    assert wrong() == 0
+    assert not wrong()
     monkeypatch.setattr(f"gpukmeans.certificates.seeds.{unit}", 0.0)
-    assert wrong() > 0
+    assert wrong()
