@@ -1,21 +1,29 @@
 """Write the README's tables from the result files: ``python -m bench.table`` (``--check`` only compares).
 
-Tables stand between ``<!-- bench:cpu -->`` and ``<!-- /bench:cpu -->``, and the same with ``gpu``.
+Tables stand between ``<!-- bench:cpu -->`` and ``<!-- /bench:cpu -->``, and the same with ``gpu`` and ``ties``.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from bench.machine import ROOT
 from bench.results import Measured, newest, paired_ratio
+from bench.ties import broken_bounds
 from bench.workloads import WORKLOADS
 
 OURS = {"cpu": "gpukmeans numpy", "gpu": "gpukmeans cupy"}
+TIES_HEAD = (
+    "| rows | works within all bounds | exact / fast, at most 2 | exact less 20 ms / scikit-learn, at most 3 "
+    "| growth / growth of n k, at most 1 |\n|---|---|---|---|---|"
+)
+TIES_NOTE = "The largest ratio of a group, and whose it is; three sizes of each work, the best of the rounds at each."
 NONE_YET = {
+    "ties": "_No run has been recorded yet: `python -m bench.ties --out bench/results/ties.json`._",
     "cpu": "_No run on a CPU has been recorded yet: `python -m bench.run cpu --out bench/results/cpu.json`._",
     "gpu": "_No run on a GPU has been recorded yet: `python -m bench.gpu_check --out DIR` on a machine with one._",
 }
@@ -42,11 +50,13 @@ def write_tables(text: str, results: Path) -> str:
     ValueError
         If a pair of markers is missing or doubled.
     """
-    for suite in ("cpu", "gpu"):
+    blocks = {suite: render(suite, newest(results, suite)) for suite in ("cpu", "gpu")}
+    blocks["ties"] = render_ties(results / "ties.json")
+    for suite, table in blocks.items():
         begin, end = f"<!-- bench:{suite} -->", f"<!-- /bench:{suite} -->"
         if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
             raise ValueError(f"The README needs one {begin} and, after it, one {end}.")
-        block = f"{begin}\n{render(suite, newest(results, suite))}\n{end}"
+        block = f"{begin}\n{table}\n{end}"
         text = text[: text.index(begin)] + block + text[text.index(end) + len(end) :]
     return text
 
@@ -71,6 +81,24 @@ def render(suite: str, measured: dict[str, Measured]) -> str:
         runs = [f"- {_command(source)} (every run: `bench/results/{file}`)" for file, source in files.items()]
         parts.append(f"{mark}{machine}.\n" + "\n".join(runs))
     return "\n\n".join(parts)
+
+
+def render_ties(file: Path) -> str:
+    """The table of `bench.ties`: the works of each group, and the largest of their ratios."""
+    if not file.exists():
+        return NONE_YET["ties"]
+    document = json.loads(file.read_text())
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for work in document["works"].values():
+        groups.setdefault(work["group"], []).append(work)
+    rows = []
+    for group, works in groups.items():
+        worst = {key: max(works, key=lambda work, key=key: work["ratios"][key]) for key in works[0]["ratios"]}
+        cells = [f"{worst[key]['ratios'][key]:.2f} ({worst[key]['title']})" for key in worst]
+        kept = sum(not broken_bounds(work["ratios"]) for work in works)
+        rows.append("| " + " | ".join([group, f"{kept} of {len(works)}", *cells]) + " |")
+    source = f"{_machine(document)}.\n- {_command(document)} (every run: `bench/results/{file.name}`)"
+    return "\n\n".join([TIES_HEAD + "\n" + "\n".join(rows), TIES_NOTE, source])
 
 
 def _row(m: Measured, suite: str, number: int) -> str:

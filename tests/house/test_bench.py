@@ -18,7 +18,10 @@ from bench.workloads import WORKLOADS, Problem, first_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 
-README = "# x\n<!-- bench:cpu -->\nold\n<!-- /bench:cpu -->\nbetween\n<!-- bench:gpu -->\n<!-- /bench:gpu -->\nend\n"
+README = (
+    "# x\n<!-- bench:cpu -->\nold\n<!-- /bench:cpu -->\nbetween\n<!-- bench:gpu -->\n<!-- /bench:gpu -->\n"
+    "<!-- bench:ties -->\n<!-- /bench:ties -->\nend\n"
+)
 
 
 def entry(workload, system, seconds, *, ours=False, **extra):
