@@ -10,7 +10,7 @@ import pytest
 from gpukmeans import KMeans
 from gpukmeans.backends import NumpyBackend
 from gpukmeans.backends.cpu import table
-from gpukmeans.backends.cpu.few import FEW, nearest_of_few, nearest_of_wide
+from gpukmeans.backends.cpu.few import FEW, FEW_ROWS, nearest_of_few, nearest_of_wide
 from gpukmeans.exact.tie_break import resolve
 from gpukmeans.intake import checks
 from gpukmeans.threads import _SingleThreadedBlas
@@ -79,11 +79,14 @@ def test_predict_of_a_row_takes_the_short_way(dtype, monkeypatch):
 
 
 def test_many_rows_are_screened():
-    X = np.random.default_rng(0).normal(size=(FEW // 8, 4))
-    run = NumpyBackend().load(X, sums=False).start(X[:2])
-    assert run.assign(move=False).n_resolved > 0  # exactly FEW differences of values
-    run = NumpyBackend().load(X, sums=False).start(X[:3])
-    assert run.assign(move=False).n_certified > 0
+    for n, d, k in ((FEW_ROWS, 4, 2), (FEW_ROWS, FEW // (2 * FEW_ROWS), 2), (1, FEW // 8, 8)):
+        X = np.random.default_rng(0).normal(size=(max(n, k), d))
+        run = NumpyBackend().load(X[:n], sums=False).start(X[:k])
+        assert run.assign(move=False).n_resolved == n
+    for n, d, k in ((FEW_ROWS + 1, 4, 2), (FEW_ROWS, FEW // (2 * FEW_ROWS) + 1, 2), (1, FEW // 8, 9)):
+        X = np.random.default_rng(0).normal(size=(max(n, k), d))
+        run = NumpyBackend().load(X[:n], sums=False).start(X[:k])
+        assert run.assign(move=False).n_certified > 0
 
 
 def test_names_and_numbers_of_features_are_checked_on_the_short_way():

@@ -9,8 +9,8 @@ from gpukmeans.certificates.rounding import SQUARE_UNDERFLOW, UNIT64, gamma
 from gpukmeans.certificates.scores import square_distance_radius
 from gpukmeans.exact.tie_break import first_of_equal_rows, resolve
 
-#: Differences of values up to which this takes less time than screens.
-FEW = 1 << 14
+#: Rows, and differences of values, up to which this takes less time than screens.
+FEW_ROWS, FEW = 16, 1 << 14
 
 
 def nearest_of_few(X: NDArray, centers: NDArray) -> tuple[NDArray[np.int32], int] | None:

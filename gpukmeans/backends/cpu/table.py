@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gpukmeans.arrays.limits import ALGORITHM
 from gpukmeans.arrays.on_device import center_dtype
 from gpukmeans.arrays.types import F64, I64, Index
-from gpukmeans.backends.cpu.few import FEW, nearest_of_few, nearest_of_wide
+from gpukmeans.backends.cpu.few import FEW, FEW_ROWS, nearest_of_few, nearest_of_wide
 from gpukmeans.backends.cpu.screens.components import Anchors, Components, choose_basis
 from gpukmeans.backends.cpu.screens.full import FullScreen, RowScreen
 from gpukmeans.backends.cpu.screens.grouping import group_components
@@ -242,7 +242,7 @@ class DenseTable:
         return None if self._components is None else Anchors(self._components, self.n_samples, len(centers))
 
     def nearest_of_few(self, centers: NDArray) -> tuple[NDArray[np.int32], int] | None:
-        if self.size * len(centers) > FEW or not self.switches.screen:
+        if self.n_samples > FEW_ROWS or self.size * len(centers) > FEW or not self.switches.screen:
             return None
         return nearest_of_few(self.X, centers)
 
