@@ -180,9 +180,9 @@ def nearest_exactly(rows: NDArray, centers: NDArray, candidates: NDArray[np.bool
     --------
     >>> import numpy as np
     >>> from gpukmeans.exact.tie_break import nearest_exactly
-    >>> rows, centers = np.array([[0.1], [0.1 + 2.0**-56]]), np.array([[0.2], [0.0]])
+    >>> rows, centers = np.array([[0.1], [np.nextafter(0.1, 0)]]), np.array([[0.2], [0.0]])
     >>> nearest_exactly(rows, centers, np.ones((2, 2), bool)).tolist()
-    [1, 0]
+    [0, 1]
     """
     row, center = np.nonzero(candidates)
     used, center_used = np.unique(center, return_inverse=True)
