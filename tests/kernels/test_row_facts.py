@@ -207,7 +207,7 @@ def test_what_is_not_finite_is_caught_wherever_it_sits(dtype, bad, n, d):
             for sums in (True, False):
                 with pytest.raises(ValueError, match="Input X contains") as caught:
                     CupyBackend(EmulatorDevice()).load(X, weight, sums=sums)
-                assert str(caught.value) == words
+                assert str(caught.value).splitlines()[0] == words  # advice follows
 
 
 def test_where_both_are_nan_comes_first():

@@ -160,6 +160,15 @@ except BaseException:  # as modules do that try one thing after another while th
 """
 
 
+@pytest.fixture
+def interruptible():
+    """Processes that are started here heed SIGINT, even if the tests run in the background of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(
     ("module", "arguments"), [("argparse", ["--help"]), ("threadpoolctl", ["info"]), ("sklearn", FAST)]
 )
