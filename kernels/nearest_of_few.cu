@@ -28,7 +28,7 @@
 // Groups of columns on their way at a time; elements that are read one by one take a register each.
 #define AHEAD (sizeof(ROW) == 8 ? 2 : VECTOR || sizeof(ROW) == 4 ? 4 : sizeof(ROW))
 // Blocks of a multiprocessor: as many as leave every sum its register.
-#define MIN_BLOCKS ((TILES <= 2 ? 5 : TILES == 4 ? 4 : 3) - (sizeof(ROW) == 1))
+#define MIN_BLOCKS ((TILES <= 2 ? 5 : TILES == 4 ? 4 : 3) - (sizeof(ROW) == 1 || (sizeof(ROW) == 2 && TILES == 8 && !VECTOR)))
 
 static_assert(TILES >= 1 && TILES <= 8, "more than 64 centers need more registers than a thread has: nearest_of_many.cu");
 

@@ -27,16 +27,17 @@ seed_reach(const __grid_constant__ Rows rows, const int* __restrict__ seeds, con
   if (s >= state[N_SEEDS]) return;
   const In<ROW> X = rows.X + problem_index() * rows.n * d;
   const In<ROW> seed = X + (long long)seeds[run * n_clusters + s] * d;
-  double smallest = 0.0;
+  double smallest = __longlong_as_double(0x7ff0000000000000LL);
   for (int t = 0; t < n_trials; ++t) {
     const In<ROW> candidate = X + (long long)own[t] * d;
     double sum = 0.0;
+#pragma unroll 2
     for (int f = lane_index(); f < d; f += WARP) {
       const double difference = widen(candidate[f]) - widen(seed[f]);
       sum = fma(difference, difference, sum);
     }
     sum = warp_order_sum(sum);
-    smallest = t == 0 ? sum : fmin(smallest, sum);
+    smallest = fmin(smallest, sum);
   }
   if (lane_index() == 0) reach[run * n_clusters + s] = smallest;
 }

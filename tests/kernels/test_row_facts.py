@@ -213,7 +213,7 @@ def test_what_is_not_finite_is_caught_wherever_it_sits(dtype, bad, n, d):
 def test_where_both_are_nan_comes_first():
     X = np.array([[np.inf, 0.0], [0.0, np.nan]])
     for rows in (X, X[::-1].copy()):
-        with pytest.raises(ValueError, match=r"^Input X contains NaN\.$"):
+        with pytest.raises(ValueError, match=r"^Input X contains NaN\.\n"):
             CupyBackend(EmulatorDevice()).load(rows)
 
 
