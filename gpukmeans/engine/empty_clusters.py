@@ -67,12 +67,12 @@ def fill_empty_clusters(rows: Rows, run: Run, sample_weight: F64 | None) -> tupl
 def _apart(values: NDArray, centers: NDArray, grid: Grid) -> NDArray[np.bool_]:
     """Which rows differ from their centers by more than the mean of rows equal to them may.
 
-    Such a mean is within two units of the grid, one rounding of the row's products with their weights, one of the
-    quotient and one to the dtype of the centers.
+    Such a mean is within two units of the grid (of which values that need one limb are multiples), one rounding of the
+    row's products with their weights, one of the quotient and one to the dtype of the centers.
     """
     rounding = np.finfo(centers.dtype).eps
     wide = values.astype(np.float64)
-    unit = 2.0 ** -(grid.bits * (grid.n_limbs - 1)) / grid.scale
+    unit = 0.0 if grid.n_limbs == 1 else 2.0**-grid.bits / grid.scale
     return (np.abs(wide - centers) > 2.0 * (rounding * np.abs(wide) + unit)).any(axis=1)
 
 

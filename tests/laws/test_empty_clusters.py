@@ -163,3 +163,14 @@ def test_rows_without_weight_fill_no_cluster():
     model = KMeans(2, init=np.array([[1.0], [1.0]]), n_init=1, backend="numpy").fit(X, sample_weight=weight)
     assert sorted(model.cluster_centers_.ravel()) == [0.0, 3.0]
     assert model.n_iter_ <= 4
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_rows_of_small_whole_numbers_fill_clusters(dtype):
+    """Bits are one apart, which is a unit of the grid of bytes, but no rounding."""
+    X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]] * 5, dtype)
+    init = np.array([[0.5, 0.5], [9.0, 9.0], [9.0, 9.0]])
+    ours = KMeans(3, init=init, n_init=1, tol=0, backend="numpy").fit(X)
+    theirs = SklearnKMeans(3, init=init, n_init=1, tol=0).fit(X.astype(np.float64))
+    assert np.bincount(ours.labels_, minlength=3).all()
+    assert ours.inertia_ <= theirs.inertia_ + 1e-12
