@@ -206,6 +206,13 @@ def _squares(limbs: F64) -> list[F64]:
     return sums
 
 
+def squares(vectors: NDArray, form: FixedPoint) -> I64:
+    """|v|^2 of dense vectors, (n_vectors, n_features), from their values that are not zero: limbs as of `carried`."""
+    owner, column = np.nonzero(vectors)
+    values = vectors[owner, column].astype(np.float64)
+    return carried(products_by_owner(values, values, owner, len(vectors), form), form.bits)
+
+
 def products_by_owner(a: F64, b: F64, owner: NDArray[np.intp], n_owners: int, form: FixedPoint) -> list[F64]:
     """The sum of a * b for each owner, exactly: the limbs for `carried`, the lowest first.
 

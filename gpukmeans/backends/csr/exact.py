@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.csr.scores import SparseFullScreen, SparseRowScreen
 from gpukmeans.backends.csr.table import SparseTable
-from gpukmeans.exact.fixed_point import FixedPoint, carried, first_smallest, products_by_owner, range_of
+from gpukmeans.exact.fixed_point import FixedPoint, carried, first_smallest, products_by_owner, range_of, squares
 from gpukmeans.exact.tie_break import exact_squares
 from gpukmeans.threads import parts_of, rows_to_screen
 
@@ -81,11 +81,7 @@ class ExactCenters:
         new = some[~self._squared[some]]
         if len(new):
             new = np.unique(new)
-            c = self._centers[new]
-            owner, column = np.nonzero(c)
-            values = c[owner, column].astype(np.float64)
-            sums = products_by_owner(values, values, owner, len(new), self._form)
-            self._squares[:, new] = carried(sums, self._form.bits)
+            self._squares[:, new] = squares(self._centers[new], self._form)
             self._squared[new] = True
         return self._squares[:, some]
 
@@ -97,8 +93,8 @@ class ExactCenters:
         values = x.data[entry].astype(np.float64)
         near = self._centers[center[owner], x.indices[entry]].astype(np.float64)
         products = products_by_owner(values, near, owner, len(row), self._form)
-        squares = self._squares_of(center)
-        return carried([s - 2.0 * p for p, s in zip(products, squares, strict=True)], self._form.bits)
+        own = self._squares_of(center)
+        return carried([s - 2.0 * p for p, s in zip(products, own, strict=True)], self._form.bits)
 
 
 def settled_rows(

@@ -19,6 +19,7 @@ from gpukmeans.exact.fixed_point import (
     products_by_owner,
     range_of,
     square_distances,
+    squares,
     union,
 )
 from gpukmeans.threads import parts_of
@@ -137,12 +138,10 @@ class ExactPotentials:
         owner, columns, values = entries
         x, form = values.astype(np.float64), self._form
         used, place = np.unique(nearest, return_inverse=True)
-        of_seed, there = np.nonzero(seeds[used])
-        s = seeds[used][of_seed, there]
-        squares = carried(products_by_owner(s, s, of_seed, len(used), form), form.bits)
+        of_seeds = squares(seeds[used], form)
         own = products_by_owner(x, x, owner, n_rows, form)
         mixed = products_by_owner(x, seeds[nearest[owner], columns], owner, n_rows, form)
-        return carried([q[place] + o - 2.0 * m for q, o, m in zip(squares, own, mixed, strict=True)], form.bits, MORE)
+        return carried([q[place] + o - 2.0 * m for q, o, m in zip(of_seeds, own, mixed, strict=True)], form.bits, MORE)
 
     @cached_property
     def _form(self) -> FixedPoint:

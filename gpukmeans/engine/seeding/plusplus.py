@@ -119,7 +119,7 @@ def complete_run(rows: Rows, seeds: list[int], draws: F64, sample_weight: F64 | 
     seeding = rows.seeding()
     sums, errors = seeding.add(np.array(seeds))
     pause, ask_at = 1, 0  # steps before the backend is asked again, and how many seeds there are then
-    while len(seeds) <= len(draws):
+    while True:
         located = locate(draws[len(seeds) - 1], sums, errors, seeding, exact, seeds)
         candidates = np.array(list(dict.fromkeys(located)))
         best = smallest(candidates, seeding, rows, exact, seeds)
@@ -136,4 +136,3 @@ def complete_run(rows: Rows, seeds: list[int], draws: F64, sample_weight: F64 | 
         if len(further):
             sums, errors = seeding.add(further)
             seeds += further.tolist()
-    return seeds
