@@ -85,3 +85,16 @@ def farthest_rows(distances: F64, count: int) -> I64:
     [1, 3, 2]
     """
     return np.argsort(-distances, kind="stable")[:count].astype(np.int64)
+
+
+def packed_columns(columns: NDArray[np.intp]) -> tuple[NDArray[np.intp], int]:
+    """Places of some columns, in rising order, without gaps in their lanes, and the steps that the fullest lane takes.
+
+    A column keeps its lane and stays behind those before it there, so that sums in warp order keep their bits.
+    """
+    lane = columns % WARP
+    order = np.argsort(lane, kind="stable")
+    counts = np.bincount(lane, minlength=WARP)
+    places = np.empty(len(columns), np.intp)
+    places[order] = (np.arange(len(columns)) - np.repeat(np.cumsum(counts) - counts, counts)) * WARP + lane[order]
+    return places, max(1, int(counts.max()))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.arrays.types import I64
-from gpukmeans.exact.warp_order import WARP
+from gpukmeans.exact.warp_order import WARP, packed_columns
 
 
 class Columns(NamedTuple):
@@ -61,14 +61,10 @@ def used_columns(X: Any, centers: NDArray | None) -> Columns | None:
         for center in centers:
             used |= center != 0.0
     kept = np.flatnonzero(used)
-    lane = kept % WARP
-    order = np.argsort(lane, kind="stable")
-    counts = np.bincount(lane, minlength=WARP)
-    width = WARP * max(1, int(counts.max()))
+    places, n_steps = packed_columns(kept)
+    width = WARP * n_steps
     if 2 * width >= n_features:
         return None
-    places = np.empty(len(kept), np.int64)
-    places[order] = (np.arange(len(kept)) - np.repeat(np.cumsum(counts) - counts, counts)) * WARP + lane[order]
     return Columns(n_features, width, kept, places)
 
 

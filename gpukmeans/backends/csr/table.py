@@ -19,7 +19,7 @@ from gpukmeans.exact import batch_inertia
 from gpukmeans.exact.fixed_point import Range, range_of
 from gpukmeans.exact.sums import Grid
 from gpukmeans.exact.tie_break import largest_integer
-from gpukmeans.exact.warp_order import WARP
+from gpukmeans.exact.warp_order import WARP, packed_columns
 from gpukmeans.threads import Workers, parts_of
 
 #: Values of a table of squares that are summed at a time: they should stay in a core's cache.
@@ -216,14 +216,10 @@ def _places(columns: NDArray[np.integer], center: F64) -> tuple[NDArray[np.int64
     used = center != 0.0
     used[columns] = True
     cols = np.flatnonzero(used)
-    lane = cols % WARP
-    order = np.argsort(lane, kind="stable")
-    counts = np.bincount(lane, minlength=WARP)
-    height = max(1, int(counts.max()))
+    places, height = packed_columns(cols)
     whole = -(-d // WARP)
     if 4 * height > 3 * whole:
         return None, whole
-    step = np.arange(len(cols)) - np.repeat(np.cumsum(counts) - counts, counts)
     place = np.full(d, -1, np.int64)
-    place[cols[order]] = step * WARP + lane[order]
+    place[cols] = places
     return place, height
