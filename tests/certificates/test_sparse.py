@@ -14,6 +14,7 @@ from gpukmeans.backends.csr import table as numpy_sparse_table
 from gpukmeans.backends.csr.scores import SparseFullScreen, SparseRowScreen
 from gpukmeans.backends.csr.table import SparseTable, own_square_distances
 from gpukmeans.certificates.rounding import UNIT32, UNIT64
+from gpukmeans.exact import warp_order
 from gpukmeans.exact.warp_order import row_square_distances
 from gpukmeans.threads import Workers
 from tests.support.assertions import assert_labels
@@ -97,5 +98,6 @@ def test_another_order_of_the_distances_is_caught(monkeypatch):
     labels, centers = np.zeros(300, np.int32), X[[1]].toarray()
     want = row_square_distances(X.toarray(), slice(None), centers[0]).tobytes()
     assert own_square_distances(SparseTable(X), labels, centers, Workers(1)).tobytes() == want
-    monkeypatch.setattr(numpy_sparse_table, "WARP", 8)
+    for module in (numpy_sparse_table, warp_order):
+        monkeypatch.setattr(module, "WARP", 8)
     assert own_square_distances(SparseTable(X), labels, centers, Workers(1)).tobytes() != want
