@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import sys
 from pathlib import Path
@@ -106,6 +107,22 @@ def mnist_sample(mnist):
 def mnist_unit(mnist):
     """All 70,000 images as float64, pixels / 255."""
     return mnist / 255.0
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out the weekly tests unless `-m` names them."""
+    if "weekly" in config.getoption("markexpr"):
+        return
+    weekly = [item for item in items if item.get_closest_marker("weekly")]
+    if weekly:
+        config.hook.pytest_deselected(items=weekly)
+        items[:] = [item for item in items if not item.get_closest_marker("weekly")]
+
+
+def pytest_collection_finish():
+    """Keep the garbage collector from walking through thousands of collected tests again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)
