@@ -35,7 +35,8 @@ def rational_parallel(X, k, seed, weight=None):
     for _ in range(5):
         terms = [v * min(int(row[j]) for j in chosen) for v, row in zip(fractions, distances, strict=True)]
         draws = [Fraction(u) for u in state.uniform(size=n).tolist()]
-        chosen += [i for i in range(n) if draws[i] * sum(terms) < 2 * k * terms[i]]
+        total = sum(terms)
+        chosen += [i for i in range(n) if draws[i] * total < 2 * k * terms[i]]
     owners = nearest(X, X[chosen].astype(np.float64))
     weights = np.bincount(owners, w, len(chosen))
     heavy = np.flatnonzero(weights)

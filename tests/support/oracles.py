@@ -7,6 +7,8 @@ squared distances, comparisons and sums are exact; the two roundings that the pa
 
 from __future__ import annotations
 
+import bisect
+import functools
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -158,6 +160,13 @@ def rational_lloyd(X, C, *, max_iter=300, tol=0.0, sample_weight=None):
     return Result(nearest(X, centers), centers, n_iter, n_relocated)
 
 
+@functools.lru_cache(maxsize=1)
+def _distances_to_row(content, shape, dtype):
+    """i -> |x - x[i]|^2 of all rows in whole numbers, each made once, and the rows themselves."""
+    x, _ = whole(np.frombuffer(content, dtype).reshape(shape))
+    return functools.cache(lambda i: ((x - x[i]) ** 2).sum(axis=1)), x
+
+
 def rational_plusplus(X, k, seed, sample_weight=None):
     """Indices drawn by greedy k-means++ with scikit-learn's draws, every decision in whole numbers.
 
@@ -165,14 +174,10 @@ def rational_plusplus(X, k, seed, sample_weight=None):
     """
     n = len(X)
     weight = np.ones(n) if sample_weight is None else np.asarray(sample_weight, np.float64)
-    x, _ = whole(X)
+    to, x = _distances_to_row(X.tobytes(), X.shape, X.dtype)
     w, _ = whole(weight)
     state = np.random.RandomState(seed)
     chosen = [int(state.choice(n, p=weight / weight.sum()))]
-
-    def to(i):
-        return ((x - x[i]) ** 2).sum(axis=1)
-
     closest, margin = to(chosen[0]), 1.0
     for _ in range(1, k):
         running = np.cumsum(w * closest)
@@ -181,7 +186,7 @@ def rational_plusplus(X, k, seed, sample_weight=None):
         for u in state.uniform(size=2 + int(np.log(k))):
             numerator, denominator = Fraction(u).as_integer_ratio()
             target = total * numerator
-            trial = next(i for i in range(n) if int(running[i]) * denominator >= target)
+            trial = bisect.bisect_left(running, target, key=lambda sum, times=denominator: sum * times)
             edges = [int(running[i]) * denominator for i in (trial - 1, trial) if i >= 0]
             margin = min([margin, *(abs(edge - target) / max(1, target) for edge in edges)])
             trials.append(trial)
