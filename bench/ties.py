@@ -7,7 +7,8 @@ Every work is a kind of rows and a way to cluster them, at three sizes.  All thr
 
 - exact takes at most 2 times fast;
 - exact takes at most 3 times scikit-learn, plus 20 ms;
-- from one size to the next the time grows no faster than n_samples * n_clusters * n_features, plus 20 ms.
+- from one size to the next the time grows no faster than n_samples * n_clusters * n_features, times the iterations
+  where the larger fit takes more, plus 20 ms.
 """
 
 from __future__ import annotations
@@ -65,7 +66,12 @@ class TieWork:
             weight = np.bincount(rng.integers(0, n, n), minlength=n).astype(np.float64)
         elif self.weights == "real":
             weight = rng.uniform(0.1, 2.0, n)
-        return X, weight, self.n_clusters(n)
+        return X, weight, self.k(size)
+
+    def k(self, size: int) -> int:
+        """Into how many clusters; at most 32 by bisecting."""
+        most = 32 if self.estimator == "BisectingKMeans" else self.n[size]
+        return min(self.n_clusters(self.n[size]), most)
 
 
 # ---- kinds of rows ---------------------------------------------------------------------------------------------------
@@ -189,8 +195,6 @@ def fits(work: TieWork, size: int) -> dict[str, Callable[[], Any]]:
     their_settings = {**settings, "init": "k-means++"} if settings.get("init") == "k-means||" else settings
     if work.estimator == "KMeans":
         settings, their_settings = settings | {"n_init": 1}, their_settings | {"n_init": 1}
-    if work.estimator == "BisectingKMeans":
-        k = min(k, 32)
     found = {
         precision: lambda precision=precision: ours(k, precision=precision, backend="numpy", **settings).fit(
             X, sample_weight=weight
@@ -203,7 +207,7 @@ def fits(work: TieWork, size: int) -> dict[str, Callable[[], Any]]:
 def measure(work: TieWork, size: int, rounds: int) -> dict[str, Any]:
     """The seconds of each round, of each system."""
     lanes = fits(work, size)
-    report: dict[str, Any] = {"n": work.n[size], "k": work.n_clusters(work.n[size]), "seconds": {n: [] for n in lanes}}
+    report: dict[str, Any] = {"n": work.n[size], "k": work.k(size), "seconds": {n: [] for n in lanes}}
     for turn in range(rounds + 1):  # the first turn warms up
         names = list(lanes)
         for name in names[turn % 3 :] + names[: turn % 3]:
@@ -216,16 +220,19 @@ def measure(work: TieWork, size: int, rounds: int) -> dict[str, Any]:
             if turn:
                 report["seconds"][name].append(spent)
             elif name == "exact":
+                report["n_iter"] = getattr(model, "n_iter_", 1)
                 records = model.fit_report_.iterations if work.estimator != "BisectingKMeans" else ()
                 report["n_uncertain"] = sum(record.n_uncertain for record in records)
     return report
 
 
 def judged(sizes: list[dict[str, Any]]) -> dict[str, float]:
-    """The largest ratios of a work: exact / fast, (exact - 20 ms) / scikit-learn, growth / growth of n k."""
+    """The largest ratios of a work: exact / fast, (exact - 20 ms) / scikit-learn, growth / growth of n k (and of the iterations)."""
     best = [{name: min(seconds) for name, seconds in size["seconds"].items()} for size in sizes]
     growth = [
-        max(0.0, b["exact"] - ROOM) / a["exact"] / (y["n"] * y["k"] / (x["n"] * x["k"]))
+        max(0.0, b["exact"] - ROOM)
+        / a["exact"]
+        / (y["n"] * y["k"] / (x["n"] * x["k"]) * max(1.0, y["n_iter"] / x["n_iter"]))
         for a, b, x, y in zip(best, best[1:], sizes, sizes[1:], strict=False)
     ]
     return {

@@ -28,16 +28,21 @@ def test_works_have_the_rows_they_state(name):
     assert set(ties.fits(work, 0)) == {"exact", "fast", "scikit-learn"}
 
 
-def sizes(**seconds):
+def sizes(n_iter=(4, 4, 4), **seconds):
     """Three sizes of a work whose n doubles and whose k stays; each system's best is given, its other round slower."""
     return [
-        {"n": 100 * 2**i, "k": 5, "seconds": {name: [2 * of[i], of[i]] for name, of in seconds.items()}}
+        {
+            "n": 100 * 2**i,
+            "k": 5,
+            "n_iter": n_iter[i],
+            "seconds": {name: [2 * of[i], of[i]] for name, of in seconds.items()},
+        }
         for i in range(3)
     ]
 
 
-def judged(exact, fast, theirs):
-    return ties.judged(sizes(**{"exact": exact, "fast": fast, "scikit-learn": theirs}))
+def judged(exact, fast, theirs, n_iter=(4, 4, 4)):
+    return ties.judged(sizes(n_iter, **{"exact": exact, "fast": fast, "scikit-learn": theirs}))
 
 
 def test_the_bounds_are_those_that_are_stated():
@@ -50,6 +55,8 @@ def test_the_bounds_are_those_that_are_stated():
     assert ties.broken_bounds(judged(linear, linear, [0.1, 0.059, 0.4])) == ["scikit-learn"]
     assert not ties.broken_bounds(judged(linear, linear, [0.1, 0.061, 0.4]))
     assert ties.broken_bounds(judged([0.1, 0.2, 0.43], linear, linear)) == ["growth"]
+    assert not ties.broken_bounds(judged([0.1, 0.2, 0.43], linear, linear, (4, 4, 5)))
+    assert ties.broken_bounds(judged([0.1, 0.2, 0.43], linear, linear, (4, 4, 2))) == ["growth"]
     assert not ties.broken_bounds(judged([0.001, 0.02, 0.04], linear, linear))  # within 20 ms of nothing
 
 
