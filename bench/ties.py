@@ -227,7 +227,7 @@ def measure(work: TieWork, size: int, rounds: int) -> dict[str, Any]:
 
 
 def judged(sizes: list[dict[str, Any]]) -> dict[str, float]:
-    """The largest ratios of a work: exact / fast, (exact - 20 ms) / scikit-learn, growth / growth of n k (and of the iterations)."""
+    """The largest ratios: exact / fast, (exact - 20 ms) / scikit-learn, growth / growth of n k and the iterations."""
     best = [{name: min(seconds) for name, seconds in size["seconds"].items()} for size in sizes]
     growth = [
         max(0.0, b["exact"] - ROOM)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple, cast
 
@@ -26,7 +27,7 @@ from gpukmeans.estimators.base import BaseKMeans
 from gpukmeans.estimators.watching import Callback, watching
 from gpukmeans.exact.sums import exact_total
 from gpukmeans.exact.unit_rows import unit_centers, unit_rows
-from gpukmeans.intake.checks import check_centers
+from gpukmeans.intake.checks import check_centers, lone_as_one
 from gpukmeans.intake.given import Given, receive
 from gpukmeans.intake.kinds import on_host
 
@@ -188,7 +189,11 @@ class SphericalKMeans(BaseKMeans):
     def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> SphericalKMeans:
         started = time.perf_counter()
         found = self._directions(self._receive(X, sample_weight, check_values=True, init=self.init), fitting=True)
-        given, heading, weight, lost = found.unit, found.heading, found.unit.sample_weight, 0.0
+        given, heading, lost = found.unit, found.heading, 0.0
+        weight = given.sample_weight
+        if weight is not None and self.callback is None and not self.verbose:  # see KMeans
+            weight = lone_as_one(weight if heading is None else np.where(found.largest > 0.0, weight, 0.0))
+            given = replace(given, sample_weight=weight)
         random_state = check_random_state(self.random_state)
         init, n_init = self._starts(given.n_features, given.center_dtype, default_n_init=10)
         if callable(self.init) or self._draws_starts():

@@ -91,8 +91,14 @@ def _unit_csr(X: Any) -> tuple[Any, F64]:
 
 
 def unit_centers(centers: NDArray, before: NDArray) -> NDArray:
-    """Centers scaled to unit length, in their dtype; for a center of length zero the one `before` is returned."""
+    """Centers scaled to unit length, in their dtype; for a center of length zero the one `before` is returned.
+
+    One whose length is one up to rounding stays as it is: the mean of equal rows is that row, and the fit ends there.
+    """
     unit, largest = unit_rows(centers)
     still = largest == 0.0
     unit[still] = before[still]
+    lengths = np.sqrt(warp_order_sum(centers.astype(np.float64) ** 2))
+    whole = np.abs(lengths - 1.0) <= 4.0 * np.finfo(centers.dtype).eps
+    unit[whole] = centers[whole]
     return unit

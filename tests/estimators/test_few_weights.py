@@ -100,6 +100,24 @@ def test_one_weighted_row_is_its_own_center(backend, form):
     assert all(model.inertia_ == 0.0 and model.n_iter_ == 1 for model in both)
 
 
+@pytest.mark.parametrize("zeros", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_one_weighted_direction_is_its_own_center(backend, dtype, zeros):
+    """Neither the weight nor scaling to unit length what has it already moves a center; rows of zeros have no say."""
+    local = np.random.default_rng(1)
+    for seed in range(12):
+        X, weight = local.normal(size=(20, 3)).astype(dtype), weights(20, 1, seed, local.uniform(0.1, 3))
+        if zeros:
+            X[weight == 0] *= local.integers(2, size=(19, 1)).astype(dtype)
+        model = SphericalKMeans(1, n_init=1, random_state=seed, backend=backend).fit(X, sample_weight=weight)
+        assert model.inertia_ == 0.0
+        assert model.n_iter_ == 1
+        copies = SphericalKMeans(1, n_init=1, random_state=seed, backend=backend).fit(X[weight > 0].repeat(7, axis=0))
+        assert copies.inertia_ == 0.0
+        assert copies.n_iter_ == 1
+        assert np.array_equal(copies.cluster_centers_, model.cluster_centers_)
+
+
 @pytest.mark.parametrize("cls", ESTIMATORS)
 def test_float32_rows_with_infinity_and_without_weight_are_refused_at_once(backend, cls):
     for value in (np.inf, -np.inf, np.nan):
