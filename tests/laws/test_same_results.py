@@ -40,6 +40,7 @@ def data(kind):
 
 
 KINDS = ["blobs", "noise", "far from zero", "one feature", "whole numbers", "wide"]
+WEIGHTS = ["none", "random", "some zero"]
 
 
 def weights(kind, n):
@@ -83,17 +84,24 @@ def assert_same_results(ours, theirs, X, sample_weight=None):
 
 
 @pytest.mark.parametrize("init", INITS)
-@pytest.mark.parametrize("weight", ["none", "random", "some zero"])
+@pytest.mark.parametrize("weight", WEIGHTS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_kmeans_is_scikit_learns(backend, kind, weight, init):
+def test_kmeans_is_scikit_learns(kind, weight, init):
     X = data(kind)
     sample_weight = weights(weight, len(X))
-    slow = not isinstance(backend, NumpyBackend)  # on the emulator; other tests compare its bits with NumPy's
-    for n_clusters, seed in [(7, 0)] if slow else itertools.product([1, 2, 7], SEEDS):
-        n_init = 2 if slow and init in ("random", "callable") else "auto"
-        start = INITS[init](X, n_clusters)
-        params = {"n_clusters": n_clusters, "init": start, "random_state": seed, "n_init": n_init}
-        assert_same_results(KMeans(**params, backend=backend), SklearnKMeans(**params), X, sample_weight)
+    for n_clusters, seed in itertools.product([1, 2, 7], SEEDS):
+        params = {"n_clusters": n_clusters, "init": INITS[init](X, n_clusters), "random_state": seed}
+        assert_same_results(KMeans(**params, backend="numpy"), SklearnKMeans(**params), X, sample_weight)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_so_it_is_on_a_device(cuda_backend, kind):
+    """Every start and every kind of weights; other tests compare all bits with NumPy's."""
+    X = data(kind)
+    for number, init in enumerate(INITS):
+        sample_weight = weights(WEIGHTS[(number + KINDS.index(kind)) % len(WEIGHTS)], len(X))
+        params = {"n_clusters": 7, "init": INITS[init](X, 7), "random_state": 0, "n_init": 1}
+        assert_same_results(KMeans(**params, backend=cuda_backend), SklearnKMeans(**params), X, sample_weight)
 
 
 @pytest.mark.parametrize("kind", KINDS)
