@@ -21,7 +21,7 @@ from tests.emulator import EmulatorDevice
 from tests.emulator.testing import skip_without_compiler
 from tests.support.assertions import story
 from tests.support.launches.common import DTYPES, ROW_DTYPES
-from tests.support.many_problems import assert_same, emulated, one_by_one, problems, weights_of
+from tests.support.many_problems import assert_same, emulated, one_by_one, problems, watched, weights_of
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,7 +43,7 @@ def _compiler():
 def test_every_problem_ends_in_the_bits_of_its_own_fit(dtype, weighted, params):
     X = problems(dtype)  # of more rows than a block takes: test_shapes
     weights = [*weights_of(3, 70)] if weighted else None
-    got = fit_many(X, 6, sample_weight=weights, backend=emulated(), random_state=5, **params)
+    got = fit_many(X, 6, sample_weight=weights, backend=watched(), random_state=5, **params)
     assert_same(got, one_by_one(X, 6, weights, random_state=5, **params))
     assert {model.backend_ for model in got} == {"cupy"}
 
@@ -51,12 +51,12 @@ def test_every_problem_ends_in_the_bits_of_its_own_fit(dtype, weighted, params):
 @pytest.mark.parametrize(("k", "d"), [(1, 3), (8, 1), (17, 33), (40, 9)])
 def test_shapes(k, d):
     X = problems(np.float32, 3, 130, d)
-    assert_same(fit_many(X, k, backend=emulated(), random_state=0), one_by_one(X, k, random_state=0))
+    assert_same(fit_many(X, k, backend=watched(), random_state=0), one_by_one(X, k, random_state=0))
 
 
 @pytest.mark.parametrize("dtype", [np.dtype(np.float16), BFLOAT16], ids=["float16", "bfloat16"])
 def test_rows_on_the_device_are_read_in_place(dtype):
-    backend = emulated()
+    backend = watched()
     X = problems(np.uint8, 3, 140, 5).astype(np.float32) / 7
     if dtype == BFLOAT16:
         stored = (X.view(np.uint32) >> 16).astype(np.uint16)
@@ -203,7 +203,7 @@ def test_what_is_found_out_of_problems_is_found_out_of_each(dtype, weighted):
     X, weights = problems(dtype, 3, 150, 7), weights_of(3, 150) if weighted else None
     if dtype != np.uint8:
         X[1] = np.rint(X[1] / X[1].max() * 100)  # one limb is enough, float64 exact
-    backend = emulated()
+    backend = watched()
     together = backend.load_many(X, weights)
     for number, x in enumerate(X):
         alone = backend.load(x, weights[number] if weighted else None).table
@@ -223,22 +223,23 @@ def test_what_is_found_out_of_problems_is_found_out_of_each(dtype, weighted):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "weighted", "k", "n"),
-    [(dtype, weighted, 3, 300) for dtype in DTYPES for weighted in (False, True)]
-    + [(np.uint8, False, 36, 140), (np.float32, True, 36, 140), (np.float64, False, 36, 140)],
+    ("dtype", "weighted", "k", "n", "n_problems"),
+    [(dtype, weighted, 3, 300, 3) for dtype in DTYPES for weighted in (False, True)]
+    + [(np.uint8, False, 36, 140, 2), (np.float32, True, 36, 140, 2), (np.float64, False, 36, 140, 2)],
 )
-def test_seeds_of_problems_are_those_of_each(dtype, weighted, k, n):
+def test_seeds_of_problems_are_those_of_each(dtype, weighted, k, n, n_problems):
     """From 32 seeds on rows are left out by their distances to seeds."""
-    X, weights = problems(dtype, 3, n, 6), weights_of(3, n) if weighted else None
+    X, weights = problems(dtype, n_problems, n, 6), weights_of(n_problems, n) if weighted else None
     local = np.random.default_rng(4)
-    seeds, draws = local.integers(n, size=(6, 1)), local.random((6, k - 1, 3))
-    backend = emulated()
+    n_runs = 2 if k < 32 else 1
+    seeds, draws = local.integers(n, size=(n_problems * n_runs, 1)), local.random((n_problems * n_runs, k - 1, 3))
+    backend = watched()
     together = backend.load_many(X, weights).plusplus(seeds, draws)
     assert together.n_certain.min() > k / 2
     for number, x in enumerate(X):
-        runs = slice(2 * number, 2 * number + 2)
+        runs = slice(n_runs * number, n_runs * (number + 1))
         alone = backend.load(x, weights[number] if weighted else None).plusplus(seeds[runs], draws[runs])
-        for run in range(2):
+        for run in range(n_runs):
             certain = min(alone.n_certain[run], together.n_certain[runs][run])
             assert np.array_equal(alone.rows[run, :certain], together.rows[runs][run, :certain])
 
@@ -247,8 +248,8 @@ def test_seeds_of_problems_are_those_of_each(dtype, weighted, k, n):
 def test_variances_are_those_of_each(dtype):
     X, weights = problems(dtype, 3), weights_of(3, 70)
     want = [mean_variance(NumpyBackend().load(x)) for x in X]
-    assert emulated().load_many(X).variances().tolist() == want
-    assert emulated().load_many(X, weights).variances().tolist() == want  # weights do not enter
+    assert watched().load_many(X).variances().tolist() == want
+    assert watched().load_many(X, weights).variances().tolist() == want  # weights do not enter
 
 
 @pytest.mark.parametrize("on_device", [False, True])

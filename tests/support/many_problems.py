@@ -11,6 +11,11 @@ from tests.support import assertions
 
 
 def emulated(order="random", seed=1):
+    return CupyBackend(EmulatorDevice(order=order, seed=seed))
+
+
+def watched(order="random", seed=1):
+    """Every access to memory is checked, which takes several times as long."""
     return CupyBackend(EmulatorDevice(mode="check", order=order, seed=seed))
 
 
