@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from .build import require_compiler
 from .memory import DeviceArray, allocate
-from .module import Launch, load, most_shared_bytes
+from .module import Launch, TensorCores, load, most_shared_bytes, tensor_cores_of
 
 DEFAULT_MEMORY = 16 << 30  # bytes that memory() reports; nothing is reserved
 
@@ -44,6 +44,8 @@ class EmulatorDevice:
         The __CUDA_ARCH__ that kernels are compiled for.
     flush_subnormals : bool, default=False
         Flush subnormal results and operands to zero, as CuPy's -ftz=true does for float (here for double too).
+    tensor_cores : TensorCores, optional
+        How they add; by default as those of `arch` do.
     index : int, default=0
         The device's number.
     source : callable, optional
@@ -67,12 +69,13 @@ class EmulatorDevice:
         memory_limit: int | None = None,
         arch: int = 900,
         flush_subnormals: bool = False,
+        tensor_cores: TensorCores | None = None,
         index: int = 0,
         source: Callable[[str, Mapping[str, int | str]], str] | None = None,
     ):
         require_compiler()
         self.mode, self.arch = mode, arch
-        self.launch = Launch(order, seed, flush_subnormals)
+        self.launch = Launch(order, seed, flush_subnormals, tensor_cores or tensor_cores_of(arch))
         self.memory_limit = memory_limit
         self.index = index
         self.bytes_in_use = 0

@@ -7,7 +7,7 @@ import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -116,13 +116,35 @@ def _extent(value: int | Sequence[int]) -> tuple[int, int, int]:
     return x, y, z
 
 
+class TensorCores(NamedTuple):
+    """How tensor cores add; see cuda/tensor.h."""
+
+    products: int  # at once; half as many of tf32
+    guard_bits: int  # kept below the last bit of float32
+
+
+#: First __CUDA_ARCH__ of each kind, up to the next (F. A. Khattak and M. Mikaitis, "Accurate Models of NVIDIA Tensor
+#: Cores", arXiv 2512.07004, from V100, A100, A2, Ada, L40S, H100, H200 and B200).  Those of sm_75 and from sm_103 on
+#: are not known, and are taken for the worst.
+WORST_TENSOR_CORES = TensorCores(4, 0)
+TENSOR_CORES = {700: WORST_TENSOR_CORES, 800: TensorCores(8, 1), 900: TensorCores(16, 2), 1030: WORST_TENSOR_CORES}
+#: As of sm_90 and sm_80, and worse than any that is known.
+KINDS_OF_TENSOR_CORES = (TENSOR_CORES[900], TENSOR_CORES[800], WORST_TENSOR_CORES)
+
+
+def tensor_cores_of(arch: int) -> TensorCores:
+    """The tensor cores of an architecture, given as __CUDA_ARCH__."""
+    return TENSOR_CORES[max(first for first in TENSOR_CORES if first <= arch)]
+
+
 @dataclass
 class Launch:
-    """How kernels run: thread order, detector and arithmetic."""
+    """How kernels run: thread order and arithmetic."""
 
     order: str = "forward"
     seed: int = 0
     flush_subnormals: bool = False
+    tensor_cores: TensorCores = WORST_TENSOR_CORES
 
 
 class Module:
@@ -214,6 +236,7 @@ class Kernel:
             self.module.mode == "check",
             launch.flush_subnormals,
             shared_limit,
+            *launch.tensor_cores,
         )
         library = runtime()
         with LOCK:

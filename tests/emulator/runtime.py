@@ -22,6 +22,8 @@ class Options(ctypes.Structure):
         ("watch", ctypes.c_int),
         ("flush_subnormals", ctypes.c_int),
         ("shared_limit", ctypes.c_uint32),
+        ("products", ctypes.c_int),
+        ("guard_bits", ctypes.c_int),
     )
 
 

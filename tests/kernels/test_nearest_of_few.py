@@ -7,7 +7,7 @@ import pytest
 
 from gpukmeans.backends.cuda.control import Control, Fact
 from gpukmeans.datasets import exact_ties, near_ties
-from tests.emulator import EmulatorDevice, EmulatorError
+from tests.emulator import KINDS_OF_TENSOR_CORES, EmulatorDevice, EmulatorError
 from tests.emulator.testing import skip_without_compiler
 from tests.support.assertions import assert_labels
 from tests.support.launches.common import IN_ORDER, watched
@@ -68,7 +68,8 @@ def check(kind, X, C, got, old=None):
 @pytest.mark.parametrize(("kind", "n", "k", "d", "tiles", "vector"), SHAPES)
 def test_labels_are_the_true_nearest(kind, n, k, d, tiles, vector):
     X, C = data(kind, n, k, d)
-    got = nearest_of_few(watched("random", 7), kind, X, C, tiles=tiles, vector=vector)
+    cores = KINDS_OF_TENSOR_CORES[(n + d + tiles) % 3]
+    got = nearest_of_few(watched("random", 7, tensor_cores=cores), kind, X, C, tiles=tiles, vector=vector)
     check(kind, X, C, got)
     assert not got.open_rows
     assert got.control[Control.N_UNDECIDED] <= max(2, n // 4)  # noise is easy

@@ -11,7 +11,7 @@ from gpukmeans.backends.cuda import screen_tiles
 from gpukmeans.backends.cuda.backend import CupyBackend
 from gpukmeans.backends.cuda.control import Control
 from gpukmeans.backends.cuda.device import nvrtc
-from tests.emulator import EmulatorDevice, EmulatorError
+from tests.emulator import KINDS_OF_TENSOR_CORES, EmulatorDevice, EmulatorError
 from tests.emulator.testing import skip_without_compiler
 from tests.support.assertions import assert_labels, assert_same
 from tests.support.launches.common import IN_ORDER, ORDERS, watched
@@ -34,7 +34,8 @@ def _compiler():
 @SMALL_TILES
 @pytest.mark.parametrize(("n", "k", "d"), SHAPES)
 def test_what_is_certified_is_nearest_and_the_rest_has_candidates(dtype, tile, n, k, d):
-    screen = problem(watched("random", n), n, k, d, dtype).upload()
+    cores = KINDS_OF_TENSOR_CORES[(n + d + (tile is RESIDENT)) % 3]
+    screen = problem(watched("random", n, tensor_cores=cores), n, k, d, dtype).upload()
     rows = np.random.default_rng(1).permutation(n)[: n - 3]
     screen.list_rows(rows)
     screen.screen(tile)

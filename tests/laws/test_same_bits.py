@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from gpukmeans.backends.cpu.backend import NumpyBackend
+from gpukmeans.backends.cuda.backend import CupyBackend
 from gpukmeans.datasets import exact_ties, near_ties
 from gpukmeans.exact.sums import Grid
+from tests.emulator import KINDS_OF_TENSOR_CORES, EmulatorDevice
+from tests.emulator.testing import skip_without_compiler
 from tests.support.assertions import assert_labels, assert_same
 from tests.support.law_cases import DTYPES, blobs, fit, uneven
 from tests.support.oracles import float64_nearest, long_double_nearest, rational_lloyd
@@ -83,6 +86,15 @@ CASES = [f"{kind} {np.dtype(dtype)}" for kind in KINDS for dtype in DTYPES] + [
 def test_every_backend_ends_in_numpys_bits(other_backend, name):
     X, k, params = case(name)
     assert_same(fit(X, k, other_backend, **params), fit(X, k, "numpy", **params))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_kind_of_tensor_cores_changes_a_bit(name):
+    """All other emulated fits run on those of sm_90."""
+    skip_without_compiler()
+    X, k, params = case(name)
+    device = EmulatorDevice(tensor_cores=KINDS_OF_TENSOR_CORES[1 + CASES.index(name) % 2])
+    assert_same(fit(X, k, CupyBackend(device), **params), fit(X, k, "numpy", **params))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

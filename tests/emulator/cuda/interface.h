@@ -29,6 +29,11 @@ using Combine = void (*)(Slot* lane, u32 mask, int arg);
 // How a collective treats lanes that the block does not have, and whether all lanes must come from one line.
 constexpr int kAligned = 1 << 30;  // added to arg: .aligned PTX (mma, ldmatrix) needs the whole warp at one line
 
+// How this launch's tensor cores add: products at once (half as many of tf32), and bits kept below float's last.
+struct TensorCores {
+  int products, guard_bits;
+};
+
 enum Vote { kVoteCount, kVoteAnd, kVoteOr };
 
 #pragma GCC visibility push(default)
@@ -45,6 +50,7 @@ void cuemu_collective(u32 mask, const void* tag, Combine combine, int arg, const
                       const char* file, int line);
 void cuemu_yield();
 int cuemu_lane();
+TensorCores cuemu_tensor_cores();
 u32 cuemu_active_mask();
 // Detector bookkeeping: an atomic access; a memory fence.
 void cuemu_atomic(const void* address, unsigned size, const void* pc);

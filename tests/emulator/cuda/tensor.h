@@ -1,7 +1,6 @@
 // mma.sync, ldmatrix and cp.async: what a kernel's PTX wrapper calls where `__CUDA_HOST_EMU__` is defined.
 //
-// Fragment layouts are those of the PTX ISA.  Products are summed in double and rounded once: real tensor cores
-// round (and truncate) differently inside, so a kernel must allow for its own accumulation bound, not for this one's.
+// Fragment layouts are those of the PTX ISA.  Sums have the bits of the launch's tensor cores (device.py: TENSOR_CORES).
 #pragma once
 
 #include "half.h"
@@ -9,13 +8,52 @@
 
 namespace cuemu {
 
+// What is not watched here reads the lanes' own registers only.
+#define CUEMU_UNWATCHED __attribute__((no_sanitize("thread", "undefined")))
+
 enum Operand { TF32, BF16, F16 };
 
 // Element `part` of one fragment register.  The hardware does not read a TF32 operand's low 13 bits.
-inline float operand_value(int type, u32 word, int part) {
+CUEMU_UNWATCHED inline float operand_value(int type, u32 word, int part) {
   if (type == TF32) return bits<float>(word & 0xffffe000u);
   const u16 element = u16(word >> 16 * part);
   return type == BF16 ? bfloat16_to_float(element) : half_to_float(element);
+}
+
+// Exponents are those of the operands: a product of mantissas that reaches 2 does not raise its exponent.
+constexpr int kNoExponent = -10000, kLowestExponent = -133;
+
+CUEMU_UNWATCHED inline int exponent_of(double value) { return value == 0.0 ? kNoExponent : ilogb(value); }
+
+CUEMU_UNWATCHED inline double cut_to_float(double value) {
+  const float near = float(value);
+  return fabs(double(near)) > fabs(value) ? nextafterf(near, 0.0f) : near;
+}
+
+// sum + a.b as tensor cores add (F. A. Khattak and M. Mikaitis, "Accurate Models of NVIDIA Tensor Cores", 2025): so many
+// products at once; each addend is cut, not rounded, to 23 + guard bits below the largest exponent; their exact sum is
+// cut to float.  Infinities and NaN go the way of real arithmetic.
+template <int TYPE, int K>
+CUEMU_UNWATCHED float tensor_sum(float start, const float* a, const int* a_exponent, const float (*b)[8], const int (*b_exponent)[8],
+                 int column) {
+  const TensorCores cores = cuemu_tensor_cores();
+  const int block = TYPE == TF32 ? cores.products / 2 : cores.products, bits = 23 + cores.guard_bits;
+  double product[K], plain = start, sum = start;
+  for (int k = 0; k < K; ++k) plain += product[k] = double(a[k]) * double(b[k][column]);
+  if (!isfinite(plain)) return float(plain);
+  for (int first = 0; first < K; first += block) {
+    const int end = first + block < K ? first + block : K;
+    int largest = exponent_of(sum) > kLowestExponent ? exponent_of(sum) : kLowestExponent;
+    for (int k = first; k < end; ++k) {
+      const int exponent = a_exponent[k] + b_exponent[k][column];
+      if (exponent > largest) largest = exponent;
+    }
+    const double scale = ldexp(1.0, bits - largest);
+    int64_t units = int64_t(sum * scale);
+    for (int k = first; k < end; ++k) units += int64_t(product[k] * scale);
+    sum = cut_to_float(double(units) * ldexp(1.0, largest - bits));
+  }
+  return float(sum);
 }
 
 struct MmaIn {
@@ -25,7 +63,7 @@ struct MmaIn {
 
 // m16n8kK, row.col, float accumulators.  Lane 4*group + member holds rows group and group+8 of A, column group of B.
 template <int TYPE, int K>
-void mma_combine(Slot* slot, u32, int) {
+CUEMU_UNWATCHED void mma_combine(Slot* slot, u32, int) {
   constexpr int packed = TYPE == TF32 ? 1 : 2;   // elements in a register
   constexpr int step = 4 * packed;               // k's covered by one register across a group
   float A[16][K], B[K][8];
@@ -41,15 +79,18 @@ void mma_combine(Slot* slot, u32, int) {
       }
     }
   }
+  int a_exponent[16][K], b_exponent[K][8];
+  for (int k = 0; k < K; ++k) {
+    for (int row = 0; row < 16; ++row) a_exponent[row][k] = exponent_of(A[row][k]);
+    for (int column = 0; column < 8; ++column) b_exponent[k][column] = exponent_of(B[k][column]);
+  }
   for (int lane = 0; lane < 32; ++lane) {
     const int group = lane >> 2, member = lane & 3;
     const float* c = static_cast<const MmaIn*>(slot[lane].in)->c;
     float* d = static_cast<float*>(slot[lane].out);
     for (int i = 0; i < 4; ++i) {
       const int row = group + 8 * (i >> 1), column = 2 * member + (i & 1);
-      double sum = c[i];
-      for (int k = 0; k < K; ++k) sum += double(A[row][k]) * double(B[k][column]);
-      d[i] = float(sum);
+      d[i] = tensor_sum<TYPE, K>(c[i], A[row], a_exponent[row], B, b_exponent, column);
     }
   }
 }

@@ -19,7 +19,7 @@ ROW_DTYPES = pytest.mark.parametrize("dtype", DTYPES, ids=lambda t: t.__name__)
 IN_ORDER = pytest.mark.parametrize(("order", "seed"), ORDERS)
 
 
-def watched(order="forward", seed=0, faults=()):
+def watched(order="forward", seed=0, faults=(), tensor_cores=None):
     """A device in check mode; `faults` are (text, replacement) pairs planted in the sources."""
 
     def source(file, constants):
@@ -29,7 +29,7 @@ def watched(order="forward", seed=0, faults=()):
                 text = text.replace(good, bad)
         return text
 
-    return EmulatorDevice(mode="check", order=order, seed=seed, source=source)
+    return EmulatorDevice(mode="check", order=order, seed=seed, tensor_cores=tensor_cores, source=source)
 
 
 def struct(device, name, types=None, **values):

@@ -16,6 +16,7 @@ from gpukmeans.certificates.rounding import SQUARE_UNDERFLOW
 from gpukmeans.certificates.scores import square_distance_radius
 from tests.support.assertions import half_screen
 from tests.support.launches.common import filled, launch, scale_words, struct
+from tests.support.tensor_cores import tensor_sums
 
 #: Small tiles: every part of them is ragged soon.
 SMALL = {"BM": 32, "BN": 32, "WARPS_M": 1, "WARPS_N": 2, "LANE_GROUPS": 2}
@@ -98,22 +99,19 @@ class Screen:
         return (self.rests * rest + self.norms * norm + constant) * (1 + 1e-6)
 
     def columns(self):
-        """(steps, 16) the column of each product of a step, in the order in which the emulator adds."""
+        """(steps, 16) the column of each product of a step, in the order in which tensor cores add."""
         run = tuning.run_length(self.dtype)
         order = [(t, e) for first in (0, 2) for t in range(4) for e in (first, first + 1)]
         per_run = run // 4
         return [[s // per_run * 4 * run + t * run + s % per_run * 4 + e for t, e in order] for s in range(self.steps)]
 
     def plain_scores(self):
-        """(n, k) float32: sums of products of halves, step by step, each rounded once."""
+        """(n, k) float32: sums of products of halves, step by step, as the device's tensor cores add."""
         width = 16 * self.steps
         h, g = (np.pad(a, ((0, 0), (0, width - self.d))) for a in (self.h, self.center_h))
         scores = np.broadcast_to(self.starts[: self.k], (self.n, self.k))
         for step in self.columns():
-            total = scores.astype(np.float64)
-            for f in step:
-                total = total + h[:, f, None] * g[None, :, f]
-            scores = total.astype(np.float32)
+            scores = tensor_sums(self.device.launch.tensor_cores, scores, h[:, step], g[:, step])
         return scores
 
     def half_centers(self):

@@ -185,6 +185,7 @@ void thread_main() {
   thread_done();
 }
 
+extern "C" TensorCores cuemu_tensor_cores() { return options.tensor_cores; }
 extern "C" const char* cuemu_error() { return message.c_str(); }
 extern "C" void cuemu_statistics(Statistics* out) { *out = statistics; }
 

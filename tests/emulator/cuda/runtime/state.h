@@ -31,6 +31,7 @@ struct Options {
   int watch;              // feed the detector (the kernel must be compiled for it)
   int flush_subnormals;   // as -ftz=true does for float; here for double too
   u32 shared_limit;       // bytes of static and dynamic shared memory that a block may have
+  TensorCores tensor_cores;
 };
 
 struct AsyncCopy {
