@@ -19,9 +19,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-SIGNED = "s16 s32 s64"
-INTEGERS = "s16 u16 s32 u32 s64 u64"
-BITS = "b16 b32 b64"
 LOADS = "u8 u16 s32 u32 u64 f32 f64"
 
 ROWS = (
@@ -65,7 +62,8 @@ ROWS = (
     ("min.ftz?.{T: f32 f64}", "T = T T", "least(a, b)"),
     ("max.ftz?.{T: f32 f64}", "T = T T", "largest(a, b)"),
     # ---- choices -----------------------------------------------------------------------------------------------------
-    ("setp.{C: eq ne lt le gt ge}.{T: s16 s32 u32 s64 u64 b32 b64}", "pred = T T", "C(a, b)"),
+    ("setp.{C: eq ne lt le gt ge}.{T: s16 s32 u32 s64 u64}", "pred = T T", "C(a, b)"),
+    ("setp.{C: eq ne}.{T: b32 b64}", "pred = T T", "C(a, b)"),
     ("setp.{C: eq lt le gt ge neu ltu leu gtu geu}.ftz?.{T: f32 f64}", "pred = T T", "C(a, b)"),
     ("selp.{T: b32 b64 u16 u32 u64 f32 f64}", "T = T T pred", "c ? a : b"),
     # ---- conversions -------------------------------------------------------------------------------------------------
@@ -87,14 +85,17 @@ ROWS = (
     ("cvta.shared.u64", "u64 = u64", "u64(shared_at<u8>(u32(a)))"),
     # ---- memory ------------------------------------------------------------------------------------------------------
     (f"ld.{{P: param global shared}}.{{T: {LOADS}}}", "T = P:T", "*a"),
-    ("ld.param.{N: v2}.{T: u32}", "T*N = param:T*N", "*a"),
+    ("ld.param.v2.u32", "u32*2 = param:u32*2", "*a"),
     (f"ld.global.nc.{{T: {LOADS}}}", "T = global:T", "*a"),
     ("ld.global.cg.{T: s32 f64}", "T = global:T", "*a"),
     ("ld.volatile.shared.{T: u32 f32}", "T = shared:T", "*(const volatile T*)a"),
-    ("ld.{P: global shared}.{N: v2 v4}.{T: u8 u16 u32 f32 f64}", "T*N = P:T*N", "*a"),
-    ("ld.global.nc.{N: v2 v4}.{T: u8 u16 f32 f64}", "T*N = global:T*N", "*a"),
+    ("ld.{P: global shared}.v2.{T: u32 f32 f64}", "T*2 = P:T*2", "*a"),
+    ("ld.{P: global shared}.v4.{T: u8 u16 u32 f32}", "T*4 = P:T*4", "*a"),
+    ("ld.global.nc.v2.f64", "f64*2 = global:f64*2", "*a"),
+    ("ld.global.nc.v4.{T: u8 u16 f32}", "T*4 = global:T*4", "*a"),
     ("ld.global.L1::no_allocate.v4.u32", "u32*4 = global:u32*4", "*a"),
-    ("st.{P: param global shared}.{T: u8 u16 u32 u64 f32 f64 b32 b64}", "= P:T T", "*a = b"),
+    ("st.param.{T: b32 b64 f64}", "= param:T T", "*a = b"),
+    ("st.{P: global shared}.{T: u8 u16 u32 u64 f32 f64}", "= P:T T", "*a = b"),
     ("st.volatile.shared.u32", "= shared:u32 u32", "*(volatile u32*)a = b"),
     ("st.shared.v4.u32", "= shared:u32*4 u32*4", "*a = b"),
     ("prefetch.global.L2", "= global:u8", "(void)a"),
@@ -159,8 +160,6 @@ def _filled(pattern: str, types: str, cpp: str) -> Iterator[Opcode]:
         if "T" in letters:
             own = letters["T"]
             letters |= {"U": f"u{own[1:]}", "W": _WIDER.get(own, ""), "H": _HALVES.get(own, "")}
-        if "N" in letters:
-            letters["N"] = letters["N"][1:]
 
         def fill(text: str, letters: dict[str, str] = letters) -> str:
             return re.sub(r"(?<![A-Za-z0-9])[A-Z](?![A-Za-z0-9])", lambda match: letters[match[0]], text)

@@ -196,6 +196,8 @@ def _shared_addresses(program: Program) -> tuple[dict[str, int], int]:
     """Where each variable in shared memory lies, and the bytes of those whose size is known."""
     addresses, end = {}, 0
     for variable in program.shared:
+        if variable.name in addresses:
+            raise PtxError(f"{variable.name} is declared twice")
         if variable.size is None:
             addresses[variable.name] = DYNAMIC
             continue
