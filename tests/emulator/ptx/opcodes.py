@@ -132,6 +132,7 @@ _HALVES = {"b32": "b16", "b64": "b32"}
 class Opcode:
     """A row for one name: its types and its C++ with T and the like filled in."""
 
+    row: tuple[str, str, str]
     name: str
     results: tuple[str, ...]
     sources: tuple[str, ...]
@@ -155,7 +156,8 @@ def _choices(pattern: str) -> Iterator[tuple[str, dict[str, str]]]:
         yield ".".join(text for text, _ in choice if text), letters
 
 
-def _filled(pattern: str, types: str, cpp: str) -> Iterator[Opcode]:
+def _opcodes(row: tuple[str, str, str]) -> Iterator[Opcode]:
+    pattern, types, cpp = row
     for name, letters in _choices(pattern):
         if "T" in letters:
             own = letters["T"]
@@ -165,7 +167,7 @@ def _filled(pattern: str, types: str, cpp: str) -> Iterator[Opcode]:
             return re.sub(r"(?<![A-Za-z0-9])[A-Z](?![A-Za-z0-9])", lambda match: letters[match[0]], text)
 
         results, sources = fill(types).split("=")
-        yield Opcode(name, tuple(results.split()), tuple(sources.split()), fill(cpp), ".ftz" in name)
+        yield Opcode(row, name, tuple(results.split()), tuple(sources.split()), fill(cpp), ".ftz" in name)
 
 
 @functools.cache
@@ -173,7 +175,7 @@ def table() -> dict[str, list[Opcode]]:
     """All opcodes by name; several with one name differ in the shapes of their operands."""
     by_name: dict[str, list[Opcode]] = {}
     for row in ROWS:
-        for opcode in _filled(*row):
+        for opcode in _opcodes(row):
             if not (opcode.flushes and "f32" not in opcode.name):
                 by_name.setdefault(opcode.name, []).append(opcode)
     return by_name

@@ -14,7 +14,7 @@ from tests.emulator.testing import skip_without_compiler
 
 OPCODES = [opcode for rows in table().values() for opcode in rows if is_plain(opcode)]
 #: Moves between one register and two of half its size.
-PAIRS = [opcode for opcode in OPCODES if "*2" in str(opcode)]
+PAIRS = [opcode for opcode in OPCODES if "*2" in str((opcode.results, opcode.sources))]
 PLAIN = {opcode.name: opcode for opcode in OPCODES if opcode not in PAIRS}
 
 MOST_CASES = 700

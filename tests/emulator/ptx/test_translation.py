@@ -1,0 +1,117 @@
+"""Every kernel translates, with every set of constants that the package uses; what is unknown is refused by its line.
+
+All variants, for both architectures:  python -m pytest -m weekly tests/emulator/ptx/test_translation.py
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from gpukmeans.backends.cuda.device import nvrtc
+from tests.emulator.ptx import PtxDevice, PtxError, translate
+from tests.emulator.ptx.opcodes import ROWS, table
+from tests.emulator.ptx.parse import Instruction, parse
+from tests.emulator.ptx.testing import HEAD
+from tests.emulator.testing import skip_without_compiler
+from tests.support import nvrtc_compiler
+from tests.support.nvrtc_compiler import NvrtcUnavailable, compile_ptx
+
+ARCHITECTURES = (80, 90)
+VARIANTS = nvrtc.variants()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _library():
+    try:
+        nvrtc_compiler.require_nvrtc()
+    except NvrtcUnavailable as error:
+        pytest.skip(str(error))
+
+
+def ptx_of(file, constants, arch):
+    return compile_ptx(nvrtc.source(file, constants), arch, nvrtc.OPTIONS, file=f"{file}.cu")
+
+
+def instructions(ptx):
+    """All instructions but those in braces of their own, whose registers are declared there."""
+    return [s for function in parse(ptx).functions for s in function.statements if isinstance(s, Instruction)]
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_a_variant_of_each_kernel_translates(arch):
+    """The last of each, and one statement an instruction."""
+    for file, constants in dict(VARIANTS).items():
+        ptx = ptx_of(file, constants, arch)
+        cpp = translate(ptx, f"{file}.ptx")
+        assert cpp.count(";") >= len(instructions(ptx)) > 20
+        assert f"void __launch_bounds__({most_threads(ptx)}) {file}(" in cpp
+
+
+def most_threads(ptx):
+    x, y, z = map(int, re.search(r"\.maxntid (\d+), (\d+), (\d+)", ptx).groups())
+    return x * y * z
+
+
+@pytest.mark.weekly
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_every_variant_translates(arch):
+    used = set()
+    for file, constants in VARIANTS:
+        ptx = ptx_of(file, constants, arch)
+        translate(ptx, f"{file}.ptx")
+        used |= {instruction.name for instruction in instructions(ptx)}
+    # No row for nothing: each is of some instruction that NVRTC makes.
+    rows = [{opcode.name for opcode in table_of(row)} for row in ROWS]
+    assert [row for row, names in zip(ROWS, rows, strict=True) if not names & used] == []
+
+
+def table_of(row):
+    return [opcode for opcodes in table().values() for opcode in opcodes if opcode.row == row]
+
+
+# ---- what is refused ----------------------------------------------------------------------------------------------
+
+
+def body(text):
+    registers = ".reg .b32 %r<9>; .reg .f32 %f<9>; .reg .pred %p<2>;"
+    return f"{HEAD}.visible .entry k(.param .u64 k_param_0)\n{{\n{registers}\n{text}\n}}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sqrt.approx.ftz.f32 %f1, %f2;", r"line 7: sqrt\.approx\.ftz\.f32 %f1, %f2: there is no such instruction"),
+        ("\nadd.s32 %r1, %r2;", r"line 8: add\.s32 %r1, %r2: there is no such instruction"),
+        ("add.s32 %r1, %r2, %r9;", r"line 7: .*%r9 is no register"),
+        ("add.s32 %r1, %r2, somewhere;", r"line 7: .*somewhere is not known"),
+        ("bar.sync 1;", r"line 7: bar\.sync 1: only 0 is known, not 1"),
+        ("mov.u32 %r1, %clock;", r"line 7: .*%clock is no register"),
+        ("and.pred %p0, %p1, %r1;", r"line 7: .*%r1 is of type u32, which is not pred"),
+        ("ld.global.u32 %r1, %r2;", r"line 7: .*%r2 is no address"),
+        (".local .b32 %r77;", r"line 7: '\.local \.b32 %r77' is not known"),
+        ("ret", r"line 7: a statement without end"),
+    ],
+)
+def test_what_is_not_known_is_refused_by_its_line(text, message):
+    with pytest.raises(PtxError, match=message):
+        translate(body(text), "k.ptx")
+
+
+def test_a_text_that_is_no_ptx_is_refused():
+    with pytest.raises(PtxError, match=r"line 4: '\.surprise' is not known"):
+        translate(f"{HEAD}.surprise\n", "k.ptx")
+
+
+def test_an_unknown_instruction_of_a_kernel_is_refused():
+    skip_without_compiler()
+    source = 'extern "C" __global__ void root(float* x) { *x = rsqrtf(*x); }'
+    with pytest.raises(PtxError, match=r"line \d+: rsqrt\.approx.*: there is no such instruction in opcodes\.py"):
+        PtxDevice(source=lambda file, constants: source).kernel("root", "root", {})
+
+
+def test_flushing_cannot_be_chosen():
+    skip_without_compiler()
+    with pytest.raises(TypeError, match=r"flush_subnormals is not for a PtxDevice: PTX says by \.ftz"):
+        PtxDevice(flush_subnormals=True)
