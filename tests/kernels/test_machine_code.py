@@ -29,7 +29,11 @@ def _tools():
 
 
 def variants(file):
-    return [constants for name, constants in nvrtc.variants() if name == file]
+    """Those of bytes and float32 read in vectors, and weekly all others: a disassembly takes half a second."""
+    for name, constants in nvrtc.variants():
+        if name == file:
+            often = constants["VECTOR"] and constants["ROW"] in ("unsigned char", "float")
+            yield pytest.param(constants, id=name_of(constants), marks=() if often else pytest.mark.weekly)
 
 
 def name_of(constants):
@@ -66,7 +70,7 @@ FEW = {
 }
 
 
-@pytest.mark.parametrize("constants", variants("nearest_of_few"), ids=name_of)
+@pytest.mark.parametrize("constants", variants("nearest_of_few"))
 def test_the_loop_and_the_waves_of_few_centers(constants):
     instructions, moves, waves = FEW[constants["ROW"], constants["VECTOR"]][
         tuning.FEW_TILES.index(int(constants["TILES"]))
@@ -95,7 +99,7 @@ STREAMED = {
 }
 
 
-@pytest.mark.parametrize("constants", variants("nearest_of_many"), ids=name_of)
+@pytest.mark.parametrize("constants", variants("nearest_of_many"))
 def test_the_loop_and_the_blocks_of_many_centers(constants):
     if constants["PANEL_STEPS"]:
         instructions, moves = STREAMED[constants["ROW"], constants["VECTOR"]]
