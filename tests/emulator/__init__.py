@@ -6,7 +6,7 @@ bounds end the launch with the kernel's own line, under any order.
 
 What it does not model: bank conflicts, occupancy, speed, the inner rounding of tensor cores, and memory-order faults
 beyond release and acquire.  It accepts intrinsics that NVRTC rejects on old architectures: the compile matrix
-(test_compile_matrix.py) is the other half of the proof.
+(test_compile_matrix.py) is the other half of the proof.  ptx/ runs what NVRTC makes of a kernel in place of its source.
 
     device = EmulatorDevice(mode="check", order="random", seed=7)
     x = device.upload(np.arange(5, dtype=np.float32))

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+from gpukmeans.backends.cuda.device.nvrtc import OPTIONS
 from tests.support.nvrtc_compiler import compile_ptx, require_nvrtc
 
 from ..device import EmulatorDevice
@@ -47,7 +48,5 @@ class PtxDevice(EmulatorDevice):
 @functools.cache
 def translated(file: str, text: str, arch: int, options: tuple[str, ...] = ()) -> str:
     """C++ of the PTX that NVRTC makes of a source; `arch` is given as __CUDA_ARCH__."""
-    from gpukmeans.backends.cuda.device.nvrtc import OPTIONS
-
     ptx = compile_ptx(text, arch // 10, (*OPTIONS, *options), file=f"{file}.cu")
     return translate(ptx, f"{file}.ptx")

@@ -29,11 +29,6 @@ class Instruction:
     name: str
     operands: tuple[str, ...]
 
-    @property
-    def parts(self) -> list[str]:
-        """The name at its dots: "add", "ftz", "f32"."""
-        return self.name.split(".")
-
 
 @dataclass(frozen=True)
 class Label:

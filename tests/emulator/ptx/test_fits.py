@@ -9,6 +9,8 @@ Any test of the suite that uses the emulator runs from PTX as well with `-p test
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -28,6 +30,12 @@ from tests.support.nvrtc_compiler import NvrtcUnavailable
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 DTYPES = ["uint8", "float16", "bfloat16", "float32", "float64"]
+
+
+def crossed(*parameters):
+    """All combinations, each with one of two architectures: each value of each parameter with both."""
+    indexed = itertools.product(*(list(enumerate(values)) for values in parameters))
+    return [(*(v for _, v in case), (800, 900)[sum(i for i, _ in case) % 2]) for case in indexed]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -111,16 +119,13 @@ def test_a_fit_of_dense_rows(shape, dtype, arch):
 
 
 @pytest.mark.weekly
-@pytest.mark.parametrize("arch", [800, 900])
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("shape", "dtype", "arch"), crossed(SHAPES, DTYPES))
 def test_every_fit_of_dense_rows(shape, dtype, arch):
     assert_same(*fit_both(PtxDevice(arch=arch), shape, dtype))
 
 
 @pytest.mark.weekly
-@pytest.mark.parametrize("arch", [800, 900])
-@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
+@pytest.mark.parametrize(("dtype", "arch"), crossed(["uint8", "float32", "float64"]))
 def test_images(mnist_sample, dtype, arch):
     X = mnist_sample if dtype == "uint8" else (mnist_sample / 255).astype(dtype)
     params = {"random_state": 0, "n_init": 1, "max_iter": 4}
@@ -150,9 +155,7 @@ def test_a_fit_of_sparse_rows():
 
 
 @pytest.mark.weekly
-@pytest.mark.parametrize("arch", [800, 900])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("shape", SPARSE)
+@pytest.mark.parametrize(("shape", "dtype", "arch"), crossed(SPARSE, [np.float32, np.float64]))
 def test_every_fit_of_sparse_rows(shape, dtype, arch):
     assert_same(*fit_sparse(PtxDevice(arch=arch), shape, dtype))
 
@@ -164,9 +167,7 @@ def fit_batches(device, dtype, is_sparse):
 
 
 @pytest.mark.weekly
-@pytest.mark.parametrize("arch", [800, 900])
-@pytest.mark.parametrize("is_sparse", [False, True])
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+@pytest.mark.parametrize(("dtype", "is_sparse", "arch"), crossed([np.uint8, np.float32, np.float64], [False, True]))
 def test_batches(dtype, is_sparse, arch):
     got, want = fit_batches(PtxDevice(arch=arch), dtype, is_sparse)
     assert got.cluster_centers_.tobytes() == want.cluster_centers_.tobytes()
@@ -181,8 +182,7 @@ def fit_problems(device, dtype):
 
 
 @pytest.mark.weekly
-@pytest.mark.parametrize("arch", [800, 900])
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+@pytest.mark.parametrize(("dtype", "arch"), crossed([np.uint8, np.float32, np.float64]))
 def test_many_problems(dtype, arch):
     many_problems.assert_same(*fit_problems(PtxDevice(arch=arch), dtype))
 
@@ -194,8 +194,7 @@ def fit_directions(device, dtype):
 
 
 @pytest.mark.weekly
-@pytest.mark.parametrize("arch", [800, 900])
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+@pytest.mark.parametrize(("dtype", "arch"), crossed([np.uint8, np.float32, np.float64]))
 def test_unit_vectors(dtype, arch):
     assert_same(*fit_directions(PtxDevice(arch=arch), dtype))
 

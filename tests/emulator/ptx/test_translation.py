@@ -6,6 +6,9 @@ All variants, for both architectures:  python -m pytest -m weekly tests/emulator
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +21,7 @@ from tests.emulator.testing import skip_without_compiler
 from tests.support import nvrtc_compiler
 from tests.support.nvrtc_compiler import NvrtcUnavailable, compile_ptx
 
+ROOT = Path(__file__).resolve().parents[3]
 ARCHITECTURES = (80, 90)
 VARIANTS = nvrtc.variants()
 
@@ -115,3 +119,16 @@ def test_flushing_cannot_be_chosen():
     skip_without_compiler()
     with pytest.raises(TypeError, match=r"flush_subnormals is not for a PtxDevice: PTX says by \.ftz"):
         PtxDevice(flush_subnormals=True)
+
+
+def test_the_plugin_turns_every_device_to_ptx():
+    skip_without_compiler()
+    code = """
+import tests.emulator.ptx.everywhere
+from tests.emulator import EmulatorDevice
+text = 'extern "C" __global__ void one(int* x) { *x = 1; }'
+for device in (EmulatorDevice(), EmulatorDevice(flush_subnormals=True)):
+    print(device._load('one', text).file, device.launch.flush_subnormals)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert found.split() == ["one.ptx", "False"] * 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 from .opcodes import Opcode, table
 from .parse import Brace, Function, Instruction, Label, Local, Program, PtxError, Registers, Statement, parse
@@ -23,8 +22,6 @@ _INTEGER = re.compile(r"(-?(?:0[xX][0-9a-fA-F]+|\d+))U?")
 _FLOAT = re.compile(r"0([fd])([0-9a-fA-F]{8}|[0-9a-fA-F]{16})")
 _ADDRESS = re.compile(r"\[(%?[\w$]+)(?:\+(-?\d+))?\]")
 
-DYNAMIC = 1 << 24  # kDynamic of ../cuda/ptx.h
-
 
 def _name(text: str) -> str:
     """A register as an identifier: g++ takes $ in names, and so $f32 is not the type f32."""
@@ -43,10 +40,19 @@ def _count(token: str) -> int:
     return int(token.partition("*")[2] or 1)
 
 
+def _converted(value: str, own: str, wanted: str) -> str:
+    """A value in a register of another type: the same bits, extended or cut; floats only to registers of their size."""
+    if own == wanted:
+        return value
+    if own in _BITS:
+        value = f"bits<{_BITS[own]}>({value})"
+    return f"bits<{wanted}>({value})" if wanted in _BITS else f"{wanted}({value})"
+
+
 class _Body:
     """Writes the statements of one function."""
 
-    def __init__(self, function: Function, shared: dict[str, int]):
+    def __init__(self, function: Function, shared: dict[str, str]):
         self.shared = shared
         self.scopes: list[dict[str, str]] = [{}]  # registers' types by name
         self.parameters = {variable.name for variable in function.parameters}
@@ -95,10 +101,7 @@ class _Body:
             name = ("!" if text[0] == "!" else "") + _name(text.lstrip("!"))
             if (own == "pred") != (type_ == "pred") or (text[0] == "!" and own != "pred"):
                 raise PtxError(f"{text} is of type {own}, which is not {type_}")
-            if own in _BITS or type_ in _BITS:
-                source = name if own not in _BITS or own == type_ else f"bits<{_BITS[own]}>({name})"
-                return name if own == type_ else f"bits<{type_}>({source})" if type_ in _BITS else f"{type_}({source})"
-            return name if own == type_ else f"{type_}({name})"
+            return _converted(name, own, type_)
         if number := _FLOAT.fullmatch(text):
             bits = f"0x{number[2]}{'u' if number[1] == 'f' else 'ull'}"
             return f"bits<f{32 if number[1] == 'f' else 64}>({bits})"
@@ -144,25 +147,21 @@ class _Body:
 
     def _assign(self, register: str, type_: str, value: str) -> str:
         if register == "_":
-            return ""
+            return f"(void)({value});"
         own = self._type(register)
-        if own in _BITS and own != type_:
-            value = f"bits<{own}>({value})"
-        elif type_ in _BITS and own != type_:
-            value = f"{own}(bits<{_BITS[type_]}>({value}))"
-        elif own != type_:
-            value = f"{own}({type_}({value}))"
-        return f"{_name(register)} = {value};"
+        if own != type_ and type_ not in _BITS:
+            value = f"{type_}({value})"  # signed results are extended by their sign
+        return f"{_name(register)} = {_converted(value, type_, own)};"
 
     # ---- instructions --------------------------------------------------------------------------------------------
 
     @staticmethod
-    def _fits(opcode: Opcode, texts: Iterable[str]) -> bool:
-        tokens, given = [*opcode.results, *opcode.sources], list(texts)
-        return len(tokens) == len(given) and all(
-            _count(token) == (1 if token.count(":") or text[0] != "{" else len(_listed(text)))
-            or (":" in token and text[0] == "[")
-            for token, text in zip(tokens, given, strict=True)
+    def _fits(opcode: Opcode, texts: tuple[str, ...]) -> bool:
+        """Whether there are as many operands as the opcode has, with as many in braces; addresses are read later."""
+        tokens = [*opcode.results, *opcode.sources]
+        return len(tokens) == len(texts) and all(
+            ":" in token or _count(token) == (len(_listed(text)) if text[0] == "{" else 1)
+            for token, text in zip(tokens, texts, strict=True)
         )
 
     def _instruction(self, instruction: Instruction) -> str:
@@ -192,18 +191,18 @@ class _Body:
         return guard + self._assign(result, type_, cpp)
 
 
-def _shared_addresses(program: Program) -> tuple[dict[str, int], int]:
-    """Where each variable in shared memory lies, and the bytes of those whose size is known."""
-    addresses, end = {}, 0
+def _shared_addresses(program: Program) -> tuple[dict[str, str], int]:
+    """The address of each variable in shared memory, and the bytes of those whose size is known."""
+    addresses: dict[str, str] = {}
+    end = 0
     for variable in program.shared:
         if variable.name in addresses:
             raise PtxError(f"{variable.name} is declared twice")
         if variable.size is None:
-            addresses[variable.name] = DYNAMIC
+            addresses[variable.name] = "kDynamic"
             continue
-        align = max(variable.align, 16)
-        addresses[variable.name] = -(-end // align) * align
-        end = addresses[variable.name] + variable.size
+        begin = -(-end // variable.align) * variable.align
+        addresses[variable.name], end = str(begin), begin + variable.size
     return addresses, end
 
 
@@ -214,7 +213,7 @@ def _signature(function: Function) -> str:
     return f'extern "C" __global__ void __launch_bounds__({function.most_threads}) {function.name}({listed})'
 
 
-def _function(file: str, function: Function, shared: dict[str, int]) -> list[str]:
+def _function(file: str, function: Function, shared: dict[str, str]) -> list[str]:
     body, at = _Body(function, shared), 0
     lines = [_signature(function) + " {"]
     for statement in function.statements:
