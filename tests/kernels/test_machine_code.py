@@ -30,10 +30,12 @@ def _tools():
 
 def variants(file):
     """Those of bytes and float32 read in vectors, and weekly all others: a disassembly takes half a second."""
+    found = []
     for name, constants in nvrtc.variants():
         if name == file:
             often = constants["VECTOR"] and constants["ROW"] in ("unsigned char", "float")
-            yield pytest.param(constants, id=name_of(constants), marks=() if often else pytest.mark.weekly)
+            found.append(pytest.param(constants, id=name_of(constants), marks=() if often else pytest.mark.weekly))
+    return found
 
 
 def name_of(constants):

@@ -15,6 +15,7 @@ using s8 = int8_t;
 using s16 = int16_t;
 using s32 = int32_t;
 using s64 = int64_t;
+using b8 = u8;
 using b16 = u16;
 using b32 = u32;
 using b64 = u64;
@@ -110,11 +111,12 @@ __noinline__ T largest(T a, T b) {
     return expression;                   \
   }
 PTX_COMPARISON(eq, a == b)
-PTX_COMPARISON(ne, a != b)
+PTX_COMPARISON(ne, a < b || a > b)
 PTX_COMPARISON(lt, a < b)
 PTX_COMPARISON(le, a <= b)
 PTX_COMPARISON(gt, a > b)
 PTX_COMPARISON(ge, a >= b)
+PTX_COMPARISON(equ, !(a < b || a > b))
 PTX_COMPARISON(neu, a != b)
 PTX_COMPARISON(ltu, !(a >= b))
 PTX_COMPARISON(leu, !(a > b))

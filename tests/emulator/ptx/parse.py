@@ -92,7 +92,7 @@ class Program:
 
 _SIZES = {"8": 1, "16": 2, "32": 4, "64": 8}
 _VARIABLE = r"(?:\.align (?P<align>\d+) )?\.[busf](?P<bits>8|16|32|64)\s+(?P<name>[\w$]+)(?:\[(?P<count>\d*)\])?"
-_PARAMETER = re.compile(rf"\.param {_VARIABLE}")
+_PARAMETER = re.compile(rf"\.param {_VARIABLE}".replace(r"\s+", r"(?: \.ptr(?: \.align \d+)?)?\s+"))
 _SHARED = re.compile(rf"(?:\.extern )?\.shared {_VARIABLE}")
 _REGISTERS = re.compile(r"\.reg \.(\w+)\s+(%?\w+)(?:<(\d+)>)?")
 _INSTRUCTION = re.compile(r"(?:@(!?%\w+)\s+)?([a-z][\w.:]*)\s*(.*)", re.DOTALL)

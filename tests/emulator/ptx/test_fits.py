@@ -29,13 +29,14 @@ from tests.support.nvrtc_compiler import NvrtcUnavailable
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
+ARCHITECTURES = (750, 800, 900, 1000)  # of four kinds of PTX
 DTYPES = ["uint8", "float16", "bfloat16", "float32", "float64"]
 
 
 def crossed(*parameters):
-    """All combinations, each with one of two architectures: each value of each parameter with both."""
+    """All combinations, each with one of the architectures: each value of a parameter with several of them."""
     indexed = itertools.product(*(list(enumerate(values)) for values in parameters))
-    return [(*(v for _, v in case), (800, 900)[sum(i for i, _ in case) % 2]) for case in indexed]
+    return [(*(v for _, v in case), ARCHITECTURES[sum(i for i, _ in case) % 4]) for case in indexed]
 
 
 @pytest.fixture(scope="module", autouse=True)

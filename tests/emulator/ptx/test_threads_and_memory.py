@@ -31,7 +31,7 @@ def launch(program, name, *args, threads=32, shared=0):
     device = EmulatorDevice()
     given = [device.upload(arg) if arg.dtype.kind != "V" else arg for arg in args]
     kernel = (module(program) if isinstance(program, str) else program).get_function(name)
-    kernel(1, threads, given, shared_mem=shared)
+    kernel(1, threads, given, shared_mem=shared, shared_limit=1 << 20)  # names of all kernels' parameters count, too
     return [device.download(arg) if hasattr(arg, "address") else arg for arg in given]
 
 
@@ -169,7 +169,7 @@ ATOMIC = {
 
 def atomic_shape(name):
     """Space, operation, dtype, letter of the registers and bytes."""
-    _, space, operation, type_ = name.split(".")
+    space, operation, type_ = name.split(".")[-3:]
     letter, width = ("d", 8) if "64" in type_ else ("r", 4)
     return space, operation, f"{type_[0].replace('b', 'u').replace('s', 'i')}{width}", letter, width
 
@@ -251,19 +251,21 @@ def test_votes_of_a_warp_and_of_its_halves(name):
     assert np.ravel(got).tolist() == [answer(pattern, mask) for pattern, _, mask in given]
 
 
-def test_a_matrix_product_reads_its_fragments():
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_matrix_product_reads_its_fragments(depth):
     """Lane 4 g + t holds of A the rows g and g + 8, of B and the sums as the ISA's figures show."""
     rng = np.random.default_rng(3)
-    A, B, C = rng.integers(-30, 30, (16, 16)), rng.integers(-30, 30, (16, 8)), rng.integers(-99, 99, (16, 8))
+    A, B, C = rng.integers(-30, 30, (16, depth)), rng.integers(-30, 30, (depth, 8)), rng.integers(-99, 99, (16, 8))
     halves = [M.astype(np.float16).view(np.uint16).astype(np.uint32) for M in (A, B)]
     sums = C.astype(np.float32).view(np.uint32)
     a, b, c = [], [], []
     for lane in range(32):
         g, t = divmod(lane, 4)
-        a.append([halves[0][r, k] | halves[0][r, k + 1] << 16 for k in (2 * t, 2 * t + 8) for r in (g, g + 8)])
-        b.append([halves[1][k, g] | halves[1][k + 1, g] << 16 for k in (2 * t, 2 * t + 8)])
+        columns = range(2 * t, depth, 8)
+        a.append([halves[0][r, k] | halves[0][r, k + 1] << 16 for k in columns for r in (g, g + 8)])
+        b.append([halves[1][k, g] | halves[1][k + 1, g] << 16 for k in columns])
         c.append([sums[r, 2 * t + i] for r in (g, g + 8) for i in (0, 1)])
-    opcode = next(o for rows in table().values() for o in rows if o.name.startswith("mma."))
+    opcode = only(f"mma.sync.aligned.m16n8k{depth}.row.col.f32.f16.f16.f32")
     (got,) = run(module(kernel_around("k", opcode)), "k", opcode, [a, b, c])
     want = (A @ B + C).astype(np.float32).view(np.uint32)
     assert got == [

@@ -23,7 +23,7 @@ def module(text: str, mode: str = "check") -> Module:
 
 def bits_of(type_: str) -> int:
     """Of a type's register; a predicate's number and what has fewer than 16 bits have 32."""
-    return 32 if type_ in ("pred", "s8", "u8") else int(type_[1:])
+    return 32 if type_ in ("pred", "s8", "u8", "b8") else int(type_[1:])
 
 
 def _split(token: str) -> tuple[str, int]:
@@ -101,7 +101,8 @@ def kernel_around(name: str, opcode: Opcode) -> str:
         else:
             address = writer.address(parameter, name, size * count)
             groups.append([writer.load(type_, address, size * i) for i in range(count)])
-    shown = [f"{{{', '.join(group)}}}" if len(group) > 1 else group[0] for group in groups]
+    listed = opcode.name.startswith("mma.")  # the only one that has lists of one
+    shown = [f"{{{', '.join(group)}}}" if listed or len(group) > 1 else group[0] for group in groups]
     shown[:n_results] = ["|".join(shown[:n_results])]
     writer.lines.append(f"{opcode.name} {', '.join(shown)};")
     for parameter, (type_, count) in enumerate(_tokens(opcode)[:n_results]):

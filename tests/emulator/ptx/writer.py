@@ -142,7 +142,7 @@ class _Body:
             return self._address(text, space, whole)
         if count > 1:
             return f"{whole}{{{{{', '.join(self._read(part, type_) for part in _listed(text))}}}}}"
-        read = self._read(text, type_)
+        read = self._read(text.strip("{}"), type_)
         return f"flush({read})" if flushes and type_ == "f32" else read
 
     def _assign(self, register: str, type_: str, value: str) -> str:
