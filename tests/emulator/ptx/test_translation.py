@@ -5,6 +5,7 @@ All variants, for all architectures:  python -m pytest -m weekly tests/emulator/
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 import sys
@@ -54,8 +55,7 @@ def test_a_variant_of_each_kernel_translates():
 
 
 def most_threads(ptx):
-    x, y, z = map(int, re.search(r"\.maxntid (\d+), (\d+), (\d+)", ptx).groups())
-    return x * y * z
+    return math.prod(map(int, re.search(r"\.maxntid ([\d, ]+)", ptx)[1].split(",")))
 
 
 @pytest.mark.weekly
