@@ -8,7 +8,7 @@ Tensor cores add as those of the architecture do, bit by bit where that is known
 
 What it does not model: bank conflicts, occupancy, speed, and memory-order faults beyond release and acquire.  It
 accepts intrinsics that NVRTC rejects on old architectures: the compile matrix (test_compile_matrix.py) is the other
-half of the proof.
+half of the proof.  ptx/ runs what NVRTC makes of a kernel in place of its source.
 
     device = EmulatorDevice(mode="check", order="random", seed=7)
     x = device.upload(np.arange(5, dtype=np.float32))

@@ -225,10 +225,10 @@ def _find_kernels(text: str) -> dict[str, str]:
     return kernels
 
 
-def _unit(file: str, text: str, mode: str, flags: list[str]) -> str:
+def _unit(file: str, text: str, flags: list[str], header: str) -> str:
     """Plain C++: the preprocessed text without CUDA's marks, and the exports of its kernels."""
     source = f'#line 1 "{file}"\n{text}\n'
-    command = [compiler(), *flags, "-include", str(CUDA / "kernel.h"), "-E", "-x", "c++", "-"]
+    command = [compiler(), *flags, "-include", str(CUDA / header), "-E", "-x", "c++", "-"]
     done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
     if done.returncode:
         raise EmulatorError(f"{file} does not pass the emulator's preprocessor:\n{done.stderr}")
@@ -243,7 +243,7 @@ def _unit(file: str, text: str, mode: str, flags: list[str]) -> str:
     return "\n".join([body, '# 1 "exports"', *exports, f'CUEMU_MODULE("{names}")', ""])
 
 
-def build_kernels(file: str, text: str, mode: str, arch: int) -> Path:
+def build_kernels(file: str, text: str, mode: str, arch: int, header: str = "kernel.h") -> Path:
     """The shared object with all extern "C" kernels of one source text.
 
     Parameters
@@ -256,17 +256,19 @@ def build_kernels(file: str, text: str, mode: str, arch: int) -> Path:
         Optimised, or watched.
     arch : int
         Compute capability times ten, e.g. 900: the kernel's __CUDA_ARCH__.
+    header : str
+        Of the folder cuda: what the text includes.
     """
     if mode not in MODE_FLAGS:
         raise ValueError(f"mode={mode!r} should be one of {', '.join(MODE_FLAGS)}")
     flags = [*KERNEL_FLAGS, *MODE_FLAGS[mode], *_native_flags(), f"-D__CUDA_ARCH__={arch}"]
     own = Path(__file__).read_text()
-    key = content_hash(file, text, _headers(), own, _compiler_identity(), _processor(), flags)
+    key = content_hash(file, text, header, _headers(), own, _compiler_identity(), _processor(), flags)
     stem = cache_folder() / f"{Path(file).stem}-{mode}-{key}"
     output, unit, compiled = (stem.with_suffix(suffix) for suffix in (".so", ".cpp", ".o"))
 
     def write_unit() -> None:
-        unit.write_text(_unit(file, text, mode, flags))
+        unit.write_text(_unit(file, text, flags, header))
 
     # No -fsanitize at the link: the run time answers the instrumentation's calls.
     make = [

@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from .build import require_compiler
 from .memory import DeviceArray, allocate
-from .module import Launch, TensorCores, load, most_shared_bytes, tensor_cores_of
+from .module import Launch, Module, TensorCores, load, most_shared_bytes, tensor_cores_of
 
 DEFAULT_MEMORY = 16 << 30  # bytes that memory() reports; nothing is reserved
 
@@ -167,8 +167,7 @@ class EmulatorDevice:
 
     def kernel(self, file: str, name: str, constants: Mapping[str, int | str]) -> Callable[..., None]:
         """The kernel `name` of kernels/<file>.cu, compiled with the constants; call it with (grid, block, args)."""
-        text = self._source(file, constants)
-        function = load(f"{file}.cu", text, self.mode, self.arch).get_function(name)
+        function = self._load(file, self._source(file, constants)).get_function(name)
 
         def call(grid: Any, block: Any, args: Sequence[Any], shared_mem: int = 0) -> None:
             self.n_launches += 1
@@ -176,6 +175,10 @@ class EmulatorDevice:
             function(grid, block, args, shared_mem=shared_mem, launch=self.launch, shared_limit=limit)
 
         return call
+
+    def _load(self, file: str, text: str) -> Module:
+        """The compiled source of a kernel."""
+        return load(f"{file}.cu", text, self.mode, self.arch)
 
     def record(self, launches: Callable[[], None]) -> Callable[[], None]:
         """The launches themselves."""

@@ -90,7 +90,27 @@ class StructParameter:
         return cell
 
 
-_SIGNATURE = re.compile(r"S(\d+)\{(.*?)\}|([PV])(\w)(\w)")
+@dataclass(frozen=True)
+class BytesParameter:
+    """A parameter of which the compiler saw its size only: one of PTX."""
+
+    size: int
+    pointer = False
+
+    def __str__(self) -> str:
+        return f"{self.size} bytes"
+
+    def cell(self, argument: Any) -> np.ndarray[Any, Any] | str:
+        """The argument's bytes, or why it is none.  Its type is not known here; the source's compilation checks it."""
+        packed = getattr(argument, "packed", argument)
+        if packed is None or isinstance(packed, DeviceArray):
+            packed = np.uint64(packed.address if packed is not None else 0)
+        if not isinstance(packed, (np.generic, np.ndarray)) or packed.size != 1 or packed.nbytes != self.size:
+            return f"pass something of {self.size} bytes"
+        return np.asarray(packed).reshape(1).view(np.uint8).copy()
+
+
+_SIGNATURE = re.compile(r"S(\d+)\{(.*?)\}|([PV])(\w)(\w)|B(\d+);")
 _FIELD = re.compile(r"(\d+)([PV])(\w)(\w),")
 
 
@@ -98,14 +118,18 @@ def _parameter(role: str, kind: str, size: str, offset: int = 0) -> Parameter:
     return Parameter(role == "P", None if kind == "v" else np.dtype(f"{kind}{ord(size) - ord('a')}"), offset)
 
 
-def _parameters(signature: str) -> tuple[Parameter | StructParameter, ...]:
+def _parameters(signature: str) -> tuple[Parameter | StructParameter | BytesParameter, ...]:
     """Decode what cuda/export.h writes of the parameters."""
-    return tuple(
-        StructParameter(int(size), tuple(_parameter(*f[1:], int(f[0])) for f in _FIELD.findall(inner)))
-        if size
-        else _parameter(*plain)
-        for size, inner, *plain in _SIGNATURE.findall(signature)
-    )
+    parameters: list[Parameter | StructParameter | BytesParameter] = []
+    for size, inner, role, kind, letter, n_bytes in _SIGNATURE.findall(signature):
+        if n_bytes:
+            parameters.append(BytesParameter(int(n_bytes)))
+        elif size:
+            inner_fields = tuple(_parameter(*f[1:], int(f[0])) for f in _FIELD.findall(inner))
+            parameters.append(StructParameter(int(size), inner_fields))
+        else:
+            parameters.append(_parameter(role, kind, letter))
+    return tuple(parameters)
 
 
 def _extent(value: int | Sequence[int]) -> tuple[int, int, int]:
@@ -160,12 +184,14 @@ class Module:
         Optimised, or every memory access watched.
     arch : int
         The __CUDA_ARCH__ to compile for.
+    header : str
+        Of the folder cuda: what the text includes.
     """
 
-    def __init__(self, file: str, text: str, *, mode: str = "fast", arch: int = 900):
+    def __init__(self, file: str, text: str, *, mode: str = "fast", arch: int = 900, header: str = "kernel.h"):
         self.file, self.mode, self.arch = file, mode, arch
         runtime()  # first: it answers the object's undefined symbols
-        self.library = ctypes.CDLL(str(build_kernels(file, text, mode, arch)))
+        self.library = ctypes.CDLL(str(build_kernels(file, text, mode, arch, header)))
         self.library.cuemu_kernels.restype = ctypes.c_char_p
         self.names = self.library.cuemu_kernels().decode().split()
 
@@ -196,7 +222,9 @@ class Kernel:
     def _fail(self, message: str) -> EmulatorError:
         return EmulatorError(f"{self.name} ({self.module.file}): {message}")
 
-    def _cell(self, index: int, parameter: Parameter | StructParameter, argument: Any) -> np.ndarray[Any, Any]:
+    def _cell(
+        self, index: int, parameter: Parameter | StructParameter | BytesParameter, argument: Any
+    ) -> np.ndarray[Any, Any]:
         """The argument's bytes."""
         cell = parameter.cell(argument)
         if isinstance(cell, str):
@@ -258,6 +286,6 @@ class Kernel:
 
 
 @functools.cache
-def load(file: str, text: str, mode: str, arch: int) -> Module:
+def load(file: str, text: str, mode: str, arch: int, header: str = "kernel.h") -> Module:
     """The module of this content, loaded once per process."""
-    return Module(file, text, mode=mode, arch=arch)
+    return Module(file, text, mode=mode, arch=arch, header=header)

@@ -99,10 +99,15 @@ def _program_log(program: ctypes.c_void_p) -> str:
 
 @dataclass(frozen=True)
 class Compiled:
-    """Machine code, and what ptxas said."""
+    """What NVRTC makes (machine code or PTX), and what it and ptxas said."""
 
-    cubin: bytes
+    output: bytes
     log: str
+
+    @property
+    def cubin(self) -> bytes:
+        """The machine code."""
+        return self.output
 
 
 def compile_cubin(source: str, arch: int, options: Sequence[str] = (), *, file: str = "kernel.cu") -> Compiled:
@@ -124,21 +129,32 @@ def compile_cubin(source: str, arch: int, options: Sequence[str] = (), *, file: 
     NvrtcError
         With NVRTC's log, which names file and line.
     """
-    every = [*options, *CUPY_OPTIONS, f"-arch=sm_{arch}", "--ptxas-options=-v"]
-    stem = cache_folder() / f"nvrtc-{content_hash(version(), _library()._name, file, source, *every)}"
-    machine_code, log = stem.with_suffix(".cubin"), stem.with_suffix(".log")
+    options = [*options, *CUPY_OPTIONS, f"-arch=sm_{arch}", "--ptxas-options=-v"]
+    return _compiled(source, file, "CUBIN", options)
+
+
+def compile_ptx(source: str, arch: int, options: Sequence[str] = (), *, file: str = "kernel.cu") -> str:
+    """Compile to PTX for compute_`arch`, as `compile_cubin` does to machine code."""
+    options = [*options, *CUPY_OPTIONS, f"-arch=compute_{arch}"]
+    return _compiled(source, file, "PTX", options).output.rstrip(b"\0").decode()
+
+
+def _compiled(source: str, file: str, kind: str, options: Sequence[str]) -> Compiled:
+    """What NVRTC makes of a source, from the cache if it is there; `kind` is CUBIN or PTX."""
+    stem = cache_folder() / f"nvrtc-{content_hash(version(), _library()._name, file, source, *options)}"
+    output, log = stem.with_suffix(f".{kind.lower()}"), stem.with_suffix(".log")
     if not log.exists():  # it is written last
         with locked(stem.with_suffix(".lock")):
             if not log.exists():
-                compiled = _compile(source, file, every)
-                for path, content in ((machine_code, compiled.cubin), (log, compiled.log.encode())):
+                compiled = _compile(source, file, kind, options)
+                for path, content in ((output, compiled.output), (log, compiled.log.encode())):
                     temporary = path.with_name(f"{path.name}.{os.getpid()}")
                     temporary.write_bytes(content)
                     os.replace(temporary, path)
-    return Compiled(machine_code.read_bytes(), log.read_text())
+    return Compiled(output.read_bytes(), log.read_text())
 
 
-def _compile(source: str, file: str, options: Sequence[str]) -> Compiled:
+def _compile(source: str, file: str, kind: str, options: Sequence[str]) -> Compiled:
     library = _library()
     program = ctypes.c_void_p()
     _check(library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), file.encode(), 0, None, None))
@@ -149,10 +165,10 @@ def _compile(source: str, file: str, options: Sequence[str]) -> Compiled:
         if code:
             raise NvrtcError(f"{file} does not compile with {' '.join(options)}:\n{log}")
         size = ctypes.c_size_t()
-        _check(library.nvrtcGetCUBINSize(program, ctypes.byref(size)))
-        cubin = ctypes.create_string_buffer(size.value)
-        _check(library.nvrtcGetCUBIN(program, cubin))
-        return Compiled(cubin.raw, log)
+        _check(getattr(library, f"nvrtcGet{kind}Size")(program, ctypes.byref(size)))
+        output = ctypes.create_string_buffer(size.value)
+        _check(getattr(library, f"nvrtcGet{kind}")(program, output))
+        return Compiled(output.raw, log)
     finally:
         library.nvrtcDestroyProgram(ctypes.byref(program))
 

@@ -30,6 +30,16 @@ struct Describe {
   }
 };
 
+// A parameter of which only the size is known, as in PTX: B8;
+template <size_t N>
+struct alignas(8) Bytes {
+  u8 at[N];
+};
+template <class T>
+constexpr size_t size_of_bytes = 0;
+template <size_t N>
+constexpr size_t size_of_bytes<Bytes<N>> = N;
+
 template <size_t... I>
 struct Indices {};
 
@@ -95,7 +105,11 @@ void write_fields(char*& at, const T& whole, const F&... field) {
   }
 template <class T>
 void write_parameter(char*& at) {
-  if constexpr (std::is_class<T>::value) {
+  if constexpr (size_of_bytes<T> != 0) {
+    *at++ = 'B';
+    write_number(at, size_of_bytes<T>);
+    *at++ = ';';
+  } else if constexpr (std::is_class<T>::value) {
     constexpr size_t count = count_fields<T>();
     static_assert(0 < count && count <= kMostFields, "a struct parameter must be an aggregate of 1 to 12 fields");
     alignas(T) static char bytes[sizeof(T)];

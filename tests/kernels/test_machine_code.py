@@ -1,0 +1,142 @@
+"""Instructions of the loops that multiply matrices, by sm_90's machine code: no change may add to them unseen.
+
+Bounds are those of today's kernels, rounded up; whoever makes a loop shorter lowers its bound.  How long an instruction
+takes is not known here, nor what a loop waits for.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from gpukmeans.backends.cuda import tuning
+from gpukmeans.backends.cuda.device import nvrtc
+from tests.support import nvrtc_compiler, sass
+from tests.support.nvrtc_compiler import NvrtcUnavailable, compile_cubin, resources
+
+ARCH = 90
+#: Of an H100 or H200 (CUDA C++ programming guide, technical specifications): multiprocessors, and of each of them.
+MULTIPROCESSORS, REGISTERS, REGISTER_UNIT, MOST_WARPS = 132, 65536, 256, 64
+ROWS = 70_000  # of MNIST
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tools():
+    try:
+        nvrtc_compiler.require_nvrtc()
+        sass.nvdisasm()
+    except NvrtcUnavailable as error:
+        pytest.skip(str(error))
+
+
+def variants(file):
+    """Those of bytes and float32 read in vectors, and weekly all others: a disassembly takes half a second."""
+    found = []
+    for name, constants in nvrtc.variants():
+        if name == file:
+            often = constants["VECTOR"] and constants["ROW"] in ("unsigned char", "float")
+            found.append(pytest.param(constants, id=name_of(constants), marks=() if often else pytest.mark.weekly))
+    return found
+
+
+def name_of(constants):
+    return "-".join(f"{key}={value}".replace(" ", "_") for key, value in constants.items() if key != "CENTER")
+
+
+def the_loop(file, constants):
+    """The one innermost loop with matrix products."""
+    cubin = compile_cubin(nvrtc.source(file, constants), ARCH, nvrtc.OPTIONS, file=f"{file}.cu").cubin
+    (loop,) = sass.matrix_loops(sass.disassembly(cubin))
+    return loop
+
+
+def blocks_at_a_time(file, constants, threads):
+    """Blocks that a multiprocessor holds by their registers; a warp takes whole units of them."""
+    (row,) = resources(nvrtc.source(file, constants), ARCH, nvrtc.OPTIONS, file=f"{file}.cu")
+    warps = threads // 32
+    of_warp = -(-row.registers * 32 // REGISTER_UNIT) * REGISTER_UNIT
+    return min(REGISTERS // of_warp // warps, MOST_WARPS // warps)
+
+
+#: By the type of rows and VECTOR: for 2, 4 and 8 tiles, (instructions, moves) for each product and waves of the grid.
+FEW = {
+    ("unsigned char", 1): [(32.5, 3.2, 2), (17, 1.5, 2), (11.4, 0.8, 2)],
+    ("Half", 1): [(24.2, 0.1, 1), (13.5, 0.1, 2), (9, 0.1, 2)],
+    ("BFloat16", 1): [(26.3, 0.2, 1), (14.6, 0.2, 2), (9.5, 0.1, 2)],
+    ("float", 1): [(28.5, 0.2, 1), (11.7, 0.1, 2), (8.3, 0.1, 2)],
+    ("double", 1): [(40.8, 0, 1), (19.9, 0, 2), (12.8, 0.7, 2)],
+    ("unsigned char", 0): [(40.5, 2.5, 2), (23.1, 1.4, 2), (11.7, 0.7, 2)],
+    ("Half", 0): [(37.2, 0, 1), (17.8, 0, 2), (12.5, 1, 2)],
+    ("BFloat16", 0): [(37.2, 0, 1), (17.8, 0, 2), (12.5, 1, 2)],
+    ("float", 0): [(33, 0.5, 1), (14.9, 0.4, 2), (10.6, 1, 2)],
+    ("double", 0): [(66.5, 3.8, 1), (22, 0, 2), (13, 0.5, 2)],
+}
+
+
+@pytest.mark.parametrize("constants", variants("nearest_of_few"))
+def test_the_loop_and_the_waves_of_few_centers(constants):
+    instructions, moves, waves = FEW[constants["ROW"], constants["VECTOR"]][
+        tuning.FEW_TILES.index(int(constants["TILES"]))
+    ]
+    loop = the_loop("nearest_of_few", constants)
+    assert loop.instructions <= instructions
+    assert loop.moves <= moves
+    n_blocks, at_a_time = -(-ROWS // tuning.FEW_ROWS), blocks_at_a_time("nearest_of_few", constants, tuning.FEW_ROWS)
+    assert -(-n_blocks // (MULTIPROCESSORS * at_a_time)) <= waves
+
+
+#: By BM, BN and CHUNK of tiles whose rows stay in shared memory: (instructions, moves) for each product.
+RESIDENT = {(256, 64, 1): (9.2, 5.9), (128, 128, 2): (8.4, 5.1), (128, 256, 1): (9.4, 5.9)}
+#: By the type of rows and VECTOR of tiles that read the rows again.
+STREAMED = {
+    ("unsigned char", 1): (13.7, 6.8),
+    ("Half", 1): (11.2, 6.1),
+    ("BFloat16", 1): (11.3, 6.1),
+    ("float", 1): (11.5, 6.2),
+    ("double", 1): (10.8, 6.3),
+    ("unsigned char", 0): (19.6, 6.9),
+    ("Half", 0): (15, 6.5),
+    ("BFloat16", 0): (15, 6.5),
+    ("float", 0): (15.1, 6.6),
+    ("double", 0): (13.4, 6.5),
+}
+
+
+@pytest.mark.parametrize("constants", variants("nearest_of_many"))
+def test_the_loop_and_the_blocks_of_many_centers(constants):
+    if constants["PANEL_STEPS"]:
+        instructions, moves = STREAMED[constants["ROW"], constants["VECTOR"]]
+    else:
+        instructions, moves = RESIDENT[constants["BM"], constants["BN"], constants["CHUNK"]]
+    loop = the_loop("nearest_of_many", constants)
+    assert loop.instructions <= instructions
+    assert loop.moves <= moves
+    threads = 32 * int(constants["WARPS_M"]) * int(constants["WARPS_N"])
+    assert blocks_at_a_time("nearest_of_many", constants, threads) >= 256 // threads  # ScoreTile.blocks
+
+
+# ---- the counts can fail --------------------------------------------------------------------------------------------
+
+LOOPS = """
+.text.k:
+        /*0000*/                   MOV R1, c[0x0][0x28] ;
+.L_x_1:
+        /*0010*/                   IADD3 R2, R2, 0x1, RZ ;
+.L_x_2:
+        /*0020*/                   HMMA.16816.F32 R4, R8, R12, R4 ;
+        /*0030*/                   IMAD.MOV.U32 R5, RZ, RZ, R6 ;
+        /*0040*/                   IMAD R5, R5, R5, R6 ;
+        /*0050*/              @!P0 MOV R9, R10 ;
+        /*0060*/                   HMMA.16816.F32 R4, R8, R12, R4 ;
+        /*0070*/               @P0 BRA `(.L_x_2) ;
+        /*0080*/               @P1 BRA `(.L_x_1) ;
+.L_x_3:
+        /*0090*/                   FADD R1, R1, R2 ;
+        /*00a0*/               @P0 BRA `(.L_x_3) ;
+        /*00b0*/                   EXIT ;
+"""
+
+
+def test_the_innermost_loop_with_matrix_products_is_counted():
+    (loop,) = sass.matrix_loops(LOOPS)
+    assert (loop.multiplications, loop.instructions, loop.moves) == (2, 3.0, 1.0)
+    assert sass.matrix_loops(LOOPS.replace("HMMA", "FFMA")) == []

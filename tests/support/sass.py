@@ -1,0 +1,85 @@
+"""Machine code as nvdisasm shows it: the loops that multiply matrices, and what instructions they have.
+
+nvdisasm is in the PyPI wheel `nvidia-cuda-nvdisasm`; it needs no GPU.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import re
+import subprocess
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.nvrtc_compiler import NvrtcUnavailable
+
+_LABEL = re.compile(r"^\.(L_x_\d+|L_\w+):")
+_INSTRUCTION = re.compile(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?\s*([A-Z][\w.]*)([^;]*);")
+_TARGET = re.compile(r"`\(\.(L_\w+)\)")
+
+
+@dataclass(frozen=True)
+class Loop:
+    """The instructions of an innermost loop that multiplies matrices, by the first part of their names."""
+
+    counts: Counter[str]
+
+    @property
+    def multiplications(self) -> int:
+        """Matrix products of one pass."""
+        return self.counts["HMMA"]
+
+    @property
+    def instructions(self) -> float:
+        """Instructions of all kinds for each matrix product."""
+        return self.counts.total() / self.multiplications
+
+    @property
+    def moves(self) -> float:
+        """Copies between registers for each matrix product."""
+        return self.counts["MOV"] / self.multiplications
+
+
+@functools.cache
+def nvdisasm() -> Path:
+    """The program.  Raises NvrtcUnavailable where it is not installed."""
+    spec = importlib.util.find_spec("nvidia")
+    folders = [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec else []
+    found = sorted(file for folder in folders for file in folder.glob("*/bin/nvdisasm"))
+    if not found:
+        raise NvrtcUnavailable("nvdisasm is not installed; `pip install nvidia-cuda-nvdisasm` (5 MB, no GPU needed)")
+    return found[-1]
+
+
+def disassembly(cubin: bytes) -> str:
+    """The machine code of a cubin, with labels."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        program = nvdisasm()
+        if not os.access(program, os.X_OK):  # a wheel's data may have lost the permission
+            program.chmod(0o755)
+        return subprocess.run([program, "-c", file.name], capture_output=True, text=True, check=True).stdout
+
+
+def matrix_loops(text: str) -> list[Loop]:
+    """The innermost loops with matrix products: from a jump's target to the jump back, none such loop within."""
+    labels: dict[str, int] = {}
+    names: list[str] = []
+    spans = []
+    for line in text.splitlines():
+        if label := _LABEL.match(line):
+            labels[label[1]] = len(names)
+        elif instruction := _INSTRUCTION.match(line):
+            target = _TARGET.search(instruction[2])
+            name = instruction[1]  # a move takes the unit of multiplications where that is idle
+            names.append("MOV" if name.startswith("IMAD.MOV") else name.split(".")[0])
+            if names[-1] == "BRA" and target and target[1] in labels:
+                spans.append((labels[target[1]], len(names)))
+    multiplying = [(a, b) for a, b in set(spans) if "HMMA" in names[a:b]]
+    inner = [(a, b) for a, b in multiplying if not any((c, d) != (a, b) and a <= c and d <= b for c, d in multiplying)]
+    return [Loop(Counter(names[a:b])) for a, b in sorted(inner)]
