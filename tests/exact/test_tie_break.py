@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from gpukmeans import threads
 from gpukmeans.datasets import exact_ties, near_ties
 from gpukmeans.exact import sums, tie_break
 from gpukmeans.exact.tie_break import (
@@ -14,6 +15,7 @@ from gpukmeans.exact.tie_break import (
     distinct_rows,
     exact_squares,
     first_of_equal_rows,
+    largest_integer,
     nearest_exactly,
     resolve,
 )
@@ -128,6 +130,25 @@ def test_resolve_leaves_dead_centers_alone_and_spans_blocks():
     assert_labels(resolve(far, C, alive, exact=False)[0], far, C)
 
 
+@pytest.mark.parametrize("wide", [1 << 13, 1])
+@pytest.mark.parametrize("share", [0.1, 0.7])
+def test_resolve_compares_the_candidates_of_each_row_in_every_block(monkeypatch, share, wide):
+    """Few or many candidates a row, by pairs or center by center, in blocks of a few rows."""
+    monkeypatch.setattr(threads, "BLOCK_BYTES", 2000)
+    monkeypatch.setattr(tie_break, "WIDE", wide)
+    monkeypatch.setattr(tie_break, "PAIRED", 50)
+    local = np.random.default_rng(43)
+    X, C = near_ties(90, 20, 5, seed=4, dtype=np.float64)
+    candidates = local.random((90, 20)) < share
+    candidates[np.arange(90), local.integers(0, 20, 90)] = True
+    distances, _ = square_distances(X, C)
+    want = [min(np.flatnonzero(of), key=row.__getitem__) for of, row in zip(candidates, distances, strict=True)]
+    labels, n_exact = resolve(X, C, np.arange(20), False, candidates)
+    assert labels.tolist() == want
+    assert n_exact < 90
+    assert resolve(X, C, np.arange(20), False)[0].tolist() == nearest(X, C).tolist()
+
+
 @pytest.mark.parametrize("scale", [2.0**-480, 2.0**-505, 2.0**-530, 2.0**-600, 2.0**470])
 def test_resolve_where_squares_underflow_or_nearly_overflow(scale):
     X, C = mirrored(scale)
@@ -196,6 +217,13 @@ def test_equal_rows_are_settled_once_whatever_their_candidates(monkeypatch, exac
     assert settled == [2000]
 
 
+def test_the_largest_whole_number():
+    assert largest_integer(np.array([[3, 7]], np.uint8)) == 255.0
+    assert largest_integer(np.array([[3.0, 7.0]])) == 7.0
+    assert largest_integer(np.array([[-9.0, 7.0]], np.float32)) == 9.0
+    assert largest_integer(np.array([[0.5, 7.0]])) == float("inf")
+
+
 def test_all_integers():
     assert all_integers(np.zeros((3, 2), np.uint8))
     assert all_integers(np.array([[-3.0, 0.0], [2.0**60, -0.0]]))
@@ -203,6 +231,9 @@ def test_all_integers():
     assert all_integers(late)
     late[-1, -1] = 1.5
     assert not all_integers(late)
+    early = np.ones((3_000_000, 1))
+    early[0] = 1.5
+    assert not all_integers(early)
     assert not all_integers(np.array([[5e-324]]))
 
 
