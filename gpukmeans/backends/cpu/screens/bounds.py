@@ -56,6 +56,7 @@ class DriftBounds:
         self._drift = np.zeros(n_centers)  # D
         self._drift_rest = np.zeros(n_centers)  # R
         self._known: tuple[NDArray | None, NDArray | None, F64] = (None, None, self._drift)
+        self._n_steps = 0
         self._last_step = 0.0
         self._watched_from = self._drift_rest
         self._watched_for = 0.0
