@@ -191,6 +191,27 @@ def test_rows_that_are_rearranged_or_swap_bits_are_not_equal(dtype):
     assert [of.tolist() for of in distinct_rows(bits.view(dtype))] == [list(range(400))] * 2
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_ordinary_rows_are_told_apart_by_a_sum_each(monkeypatch, dtype):
+    """Whole numbers have zeros in their low bits, columns may be rearranged: the slower keys are not needed."""
+    kinds, inner = [], np.unique
+    monkeypatch.setattr(np, "unique", lambda a, **options: kinds.append(a.dtype.kind) or inner(a, **options))
+    local = np.random.default_rng(44)
+    tables = [
+        np.stack(np.meshgrid(*[np.arange(8)] * 4), axis=-1).reshape(-1, 4),
+        np.arange(60_000).reshape(-1, 6) % 251,
+        local.integers(0, 256, (5000, 2)),
+        np.eye(200),
+        np.repeat(local.integers(0, 256, (500, 9)), 3, axis=0),
+    ]
+    if dtype != np.uint8:
+        tables += [local.standard_normal((5000, 3)), 1e6 * np.eye(500), np.ldexp(1.0, np.arange(-100, 100))[:, None]]
+    for table in tables:
+        distinct_rows(table.astype(dtype))
+    assert "V" not in kinds
+    assert len(kinds) == len(tables)
+
+
 @pytest.mark.parametrize("exact", [False, True])
 def test_equal_rows_are_settled_once_whatever_their_candidates(monkeypatch, exact):
     """Each row has candidates of its own, the nearest center among them, and gets the label of its equals."""
