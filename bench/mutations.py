@@ -179,7 +179,7 @@ def passes(module: str, source: str, tests: list[str], seconds: float) -> bool:
         import pytest
 
         os.chdir(ROOT)
-        os._exit(int(pytest.main(["-q", "-x", "-p", "no:cacheprovider", "-p", "no:randomly", *tests])))
+        os._exit(int(pytest.main(["-q", "-x", "-p", "no:cacheprovider", *tests])))
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         pid, status = os.waitpid(child, os.WNOHANG)

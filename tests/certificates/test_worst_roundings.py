@@ -187,6 +187,8 @@ def test_gains(d, wide):
     assert Fraction(total.relative) + error <= Fraction(gain.per_near) <= Fraction(total.relative) + 2 * error
     # Each of the marked rows is off by the absolute errors of both distances, times its weight.
     assert 1000 * 3 * (margin + absolute) <= Fraction(gain.floor) <= 1000 * 9 * (margin + absolute)
+    plain = SeedRadii(1000, d, 8, np.inf, np.inf).of_gain(40.0, wide=wide)
+    assert 1000 * (margin + absolute) <= Fraction(plain.floor) <= 1000 * 4 * (margin + absolute)
     assert gain.zero_floor == 0.0
 
 

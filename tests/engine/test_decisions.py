@@ -100,7 +100,7 @@ def test_draws_at_the_very_edge_of_a_row_hit_it_or_are_left_open(n, block_size):
     """Values within some units of the last place of a running sum, above and below it."""
     local = np.random.default_rng(n)
     n_open, n_all, far = 0, 0, 3 * n + 30
-    for _ in range(1200 // n):
+    for _ in range(600 // n):
         terms = local.random(n) * 2.0 ** local.integers(-3, 3, n) * (local.random(n) < 0.9)
         terms[0] = 1.0
         seeding = Terms(terms, block_size)

@@ -106,6 +106,12 @@ def test_resolve_takes_exact_arithmetic_only_where_float64_ends(dtype):
     assert (n_exact > 20) if dtype == np.float64 else (n_exact < 60)
 
 
+@pytest.mark.parametrize("exponent", [-40, 40])
+def test_resolve_of_near_ties_does_not_depend_on_their_size(exponent):
+    X, C = (np.ldexp(values, exponent) for values in near_ties(400, 6, 17, seed=8, dtype=np.float64))
+    assert_labels(resolve(X, C, np.arange(6), exact=False)[0], X, C)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 def test_resolve_of_whole_numbers_needs_no_exact_arithmetic(dtype):
     X, C = exact_ties(200, 7, 11, seed=1, dtype=dtype)
@@ -212,6 +218,33 @@ def test_ordinary_rows_are_told_apart_by_a_sum_each(monkeypatch, dtype):
     assert len(kinds) == len(tables)
 
 
+def test_different_rows_with_equal_sums_stay_different():
+    """Second values whose difference makes up for that of the first ones, modulo 2**64."""
+    factor, size = 0x9E3779B97F4A7C15, 2**64
+
+    def mixed(value):
+        bits = int(np.float64(value).view(np.uint64))
+        return bits ^ bits >> 29
+
+    def unmixed(target):
+        bits = target
+        for _ in range(3):
+            bits = target ^ bits >> 29
+        return float(np.uint64(bits).view(np.float64))
+
+    rows = []
+    for first in np.random.default_rng(45).random(40):
+        second = unmixed((mixed(3.0) - (mixed(first) - mixed(7.0)) * pow(factor, -1, size)) % size)
+        if np.isfinite(second):
+            rows.append([first, second])
+    table = np.array([[7.0, 3.0], *rows, [7.0, 3.0]])
+    assert len(rows) > 20
+    assert len({(mixed(a) * factor + mixed(b) * factor**2) % size for a, b in table.tolist()}) == 1
+    first, inverse = distinct_rows(table)
+    assert np.array_equal(table[first][inverse], table)
+    assert len(first) == len(rows) + 1
+
+
 @pytest.mark.parametrize("exact", [False, True])
 def test_equal_rows_are_settled_once_whatever_their_candidates(monkeypatch, exact):
     """Each row has candidates of its own, the nearest center among them, and gets the label of its equals."""
@@ -265,3 +298,4 @@ def test_squares_are_exact_only_of_whole_numbers_small_enough_on_both_sides():
     assert not exact_squares(float("inf"), centers)
     assert not exact_squares(2.0**26, centers)
     assert not exact_squares(255.0, centers * 2.0**26)
+    assert not exact_squares(255.0, np.array([[1.0, 2.0**30]]))
