@@ -46,8 +46,8 @@ def distinct_rows(values: NDArray) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     values = np.ascontiguousarray(values) + 0  # -0.0 becomes 0.0
     bits = values.view(np.dtype(f"u{values.dtype.itemsize}")).astype(np.uint64)
     bits ^= bits >> np.uint64(29)  # the low bits of whole numbers are zero
-    odd = 2 * np.arange(values.shape[1], dtype=np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-    sums = (bits * odd).sum(axis=1)  # they wrap around; equal rows have equal ones
+    # Powers of an odd number, which wrap around: in steps they would give small numbers equal sums in many ways.
+    sums = (bits * np.full(values.shape[1], 0x9E3779B97F4A7C15, np.uint64).cumprod()).sum(axis=1)
     _, first, inverse = np.unique(sums, return_index=True, return_inverse=True)
     if len(first) < len(values) and not np.array_equal(values[first[inverse]], values):
         keys = values.view(np.dtype((np.void, values.dtype.itemsize * values.shape[1]))).ravel()

@@ -127,7 +127,19 @@ def test_squares_that_differ_by_more_than_the_radius_are_ordered_alike(scale):
     assert decided > (500 if scale >= 1 else -1)  # tiny squares may all stay open
 
 
-@pytest.mark.parametrize(("d", "largest"), [(1, 2.0**25), (784, 255.0), (784, 65535.0), (3, 2.0**24), (64, 2.0**22)])
+@pytest.mark.parametrize(
+    ("d", "largest"),
+    [
+        (1, 2.0**25),
+        (2, 2.0**25),
+        (1, 47453132.0),
+        (1, 47453133.0),
+        (784, 255.0),
+        (784, 65535.0),
+        (3, 2.0**24),
+        (64, 2.0**22),
+    ],
+)
 def test_whole_numbers_that_are_called_exact_are(d, largest):
     assert exact_in_float64(d, largest) == (4 * int(largest) ** 2 * d <= 2**53)
     if exact_in_float64(d, largest):

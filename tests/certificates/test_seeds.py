@@ -46,6 +46,16 @@ def test_a_row_that_is_left_out_has_no_nearer_candidate(scale):
         assert all(claimed for claimed, _, far in found if far)
 
 
+@pytest.mark.parametrize("scale", [1.0, 2.0**-400, 2.0**400])
+def test_a_candidate_a_little_less_than_twice_as_far_is_not_left_out(scale):
+    """The row lies on the way, a little nearer to the candidate; distances are as wrong as they may be."""
+    s, x, c = np.array([0.0]), np.array([scale]), np.array([scale * (2 - 2.0**-20)])
+    assert square(x, c) < square(x, s)
+    absolute = Fraction(SQUARE_UNDERFLOW)
+    assert not separated(off_by(square(c, s), 1, absolute), off_by(square(x, s), -1, absolute))
+    assert separated(float(square(c, s)) * (1 + 2.0**-7), float(square(x, s)))
+
+
 def test_a_factor_below_four_is_seen(monkeypatch):
     monkeypatch.setattr(seeds, "SKIP_FACTOR", 3.9)
     assert not all(true for claimed, true, _ in claims(1.0, 0) if claimed)

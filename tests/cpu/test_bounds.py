@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ import gpukmeans.backends.cpu.screens.bounds as numpy_bounds
 from gpukmeans.backends.cpu.screens.bounds import DriftBounds
 from gpukmeans.backends.cpu.screens.full import FullScreen, RowScreen
 from gpukmeans.certificates.drift import gap_after_move
+from gpukmeans.certificates.scores import square_distance_radius
 from gpukmeans.threads import Workers
 from tests.support.assertions import assert_labels
 from tests.support.oracles import nearest
@@ -134,14 +136,25 @@ def test_all_rows_are_looked_at_anew_after_so_many_steps(monkeypatch):
     assert n_wrong(follow(rows(), creeping(rows(), 7), faulty=True)) > 0
 
 
-def test_drift_far_larger_than_the_gaps_swallows_no_small_step(monkeypatch):
+@pytest.mark.parametrize("k", [2, 7])  # two centers: only the second best tells
+def test_drift_far_larger_than_the_gaps_swallows_no_small_step(monkeypatch, k):
     """Centers go 2**45 away and come back: sums of drift no longer tell steps of 0.001, which ROUNDING is for."""
     X = rows(np.float64)
-    path = creeping(X, 7)
+    path = creeping(X, k)
     path[1:1] = [path[0] + 2.0**45, path[0]]
     assert n_wrong(follow(X, path)) == 0
     monkeypatch.setattr(numpy_bounds, "ROUNDING", 0.0)
     assert n_wrong(follow(X, path, faulty=True)) > 0
+
+
+@pytest.mark.parametrize("path_of", [creeping, restless])
+def test_rows_in_many_parts_are_looked_at_as_in_one(monkeypatch, path_of):
+    whole = follow(rows(), path_of(rows(), 7))
+    monkeypatch.setattr(numpy_bounds, "SCAN_ROWS", 100)
+    for step, want in zip(follow(rows(), path_of(rows(), 7)), whole, strict=True):
+        assert np.array_equal(step.opened, want.opened)
+        assert (step.watched is None) == (want.watched is None)
+        assert step.watched is None or np.array_equal(step.watched, want.watched)
 
 
 # ---- single rows, single centers -----------------------------------------------------------------------------------
@@ -204,7 +217,34 @@ def test_rows_settled_on_a_watch_list_stay_settled_beyond_it():
     assert opened(bounds, moved(now, 0, 1e-9)) == []
 
 
+def test_a_watch_list_serves_until_the_thresholds_have_grown_by_its_share():
+    """As computed, so with room for rounding; other centers that move in turns add to the growth."""
+    X = rows()
+    bounds, _, now = watching(X)
+    before, last = bounds._watched, bounds._watched_from
+    bounds.advance(moved(moved(now, 0, 1e-5), 1, 2e-5))
+    bounds.advance(moved(bounds._centers, 2, 1e-5))
+    near, rest = (bounds._drift - bounds._drift.min(), bounds._drift_rest - last)
+    assert bounds._grown() == rest.max() >= np.sort(near)[-2:].sum()
+    for room, served in ((1.01, True), (0.75, False)):
+        bounds._watched_for = bounds._grown() * (1 + room * 2.0**-20)
+        bounds.open_rows(POOL)
+        assert (bounds._watched is before) == served
+
+
 LINE = np.array([[0.0], [10.0], [100.0], [1000.0]])
+
+
+def test_no_center_drifts_farther_than_is_said():
+    """Not if its square was rounded down as far as it may be; of so many features, by more than any other slack."""
+    before, after = np.random.default_rng(6).random((2, 3, 30_000))
+    squares = [sum(Fraction(v) ** 2 for v in center) for center in (after - before).tolist()]
+    error = Fraction(square_distance_radius(30_000))
+    bounds, _ = settled(before, before)
+    bounds.shifted(before, after, np.array([float(square * (1 - error)) for square in squares]))
+    bounds.advance(after)
+    for square, told in zip(squares, bounds._drift.tolist(), strict=True):
+        assert square < Fraction(told) ** 2 < square * (1 + 4 * error)
 
 
 def test_a_center_that_stays_does_not_drift():

@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from gpukmeans import threads
 from gpukmeans.datasets import exact_ties, near_ties
 from gpukmeans.exact import sums, tie_break
 from gpukmeans.exact.tie_break import (
@@ -14,6 +15,7 @@ from gpukmeans.exact.tie_break import (
     distinct_rows,
     exact_squares,
     first_of_equal_rows,
+    largest_integer,
     nearest_exactly,
     resolve,
 )
@@ -104,6 +106,12 @@ def test_resolve_takes_exact_arithmetic_only_where_float64_ends(dtype):
     assert (n_exact > 20) if dtype == np.float64 else (n_exact < 60)
 
 
+@pytest.mark.parametrize("exponent", [-40, 40])
+def test_resolve_of_near_ties_does_not_depend_on_their_size(exponent):
+    X, C = (np.ldexp(values, exponent) for values in near_ties(400, 6, 17, seed=8, dtype=np.float64))
+    assert_labels(resolve(X, C, np.arange(6), exact=False)[0], X, C)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 def test_resolve_of_whole_numbers_needs_no_exact_arithmetic(dtype):
     X, C = exact_ties(200, 7, 11, seed=1, dtype=dtype)
@@ -126,6 +134,25 @@ def test_resolve_leaves_dead_centers_alone_and_spans_blocks():
     assert set(labels.tolist()) <= set(alive.tolist()) < set(range(12))
     far = np.random.default_rng(41).uniform(0, 9, (500, 3))  # none of them near a tie
     assert_labels(resolve(far, C, alive, exact=False)[0], far, C)
+
+
+@pytest.mark.parametrize("wide", [1 << 13, 1])
+@pytest.mark.parametrize("share", [0.1, 0.7])
+def test_resolve_compares_the_candidates_of_each_row_in_every_block(monkeypatch, share, wide):
+    """Few or many candidates a row, by pairs or center by center, in blocks of a few rows."""
+    monkeypatch.setattr(threads, "BLOCK_BYTES", 2000)
+    monkeypatch.setattr(tie_break, "WIDE", wide)
+    monkeypatch.setattr(tie_break, "PAIRED", 50)
+    local = np.random.default_rng(43)
+    X, C = near_ties(90, 20, 5, seed=4, dtype=np.float64)
+    candidates = local.random((90, 20)) < share
+    candidates[np.arange(90), local.integers(0, 20, 90)] = True
+    distances, _ = square_distances(X, C)
+    want = [min(np.flatnonzero(of), key=row.__getitem__) for of, row in zip(candidates, distances, strict=True)]
+    labels, n_exact = resolve(X, C, np.arange(20), False, candidates)
+    assert labels.tolist() == want
+    assert n_exact < 90
+    assert resolve(X, C, np.arange(20), False)[0].tolist() == nearest(X, C).tolist()
 
 
 @pytest.mark.parametrize("scale", [2.0**-480, 2.0**-505, 2.0**-530, 2.0**-600, 2.0**470])
@@ -170,6 +197,54 @@ def test_rows_that_are_rearranged_or_swap_bits_are_not_equal(dtype):
     assert [of.tolist() for of in distinct_rows(bits.view(dtype))] == [list(range(400))] * 2
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_ordinary_rows_are_told_apart_by_a_sum_each(monkeypatch, dtype):
+    """Whole numbers have zeros in their low bits, columns may be rearranged: the slower keys are not needed."""
+    kinds, inner = [], np.unique
+    monkeypatch.setattr(np, "unique", lambda a, **options: kinds.append(a.dtype.kind) or inner(a, **options))
+    local = np.random.default_rng(44)
+    tables = [
+        np.stack(np.meshgrid(*[np.arange(8)] * 4), axis=-1).reshape(-1, 4),
+        np.arange(60_000).reshape(-1, 6) % 251,
+        local.integers(0, 256, (5000, 2)),
+        np.eye(200),
+        np.repeat(local.integers(0, 256, (500, 9)), 3, axis=0),
+    ]
+    if dtype != np.uint8:
+        tables += [local.standard_normal((5000, 3)), 1e6 * np.eye(500), np.ldexp(1.0, np.arange(-100, 100))[:, None]]
+    for table in tables:
+        distinct_rows(table.astype(dtype))
+    assert "V" not in kinds
+    assert len(kinds) == len(tables)
+
+
+def test_different_rows_with_equal_sums_stay_different():
+    """Second values whose difference makes up for that of the first ones, modulo 2**64."""
+    factor, size = 0x9E3779B97F4A7C15, 2**64
+
+    def mixed(value):
+        bits = int(np.float64(value).view(np.uint64))
+        return bits ^ bits >> 29
+
+    def unmixed(target):
+        bits = target
+        for _ in range(3):
+            bits = target ^ bits >> 29
+        return float(np.uint64(bits).view(np.float64))
+
+    rows = []
+    for first in np.random.default_rng(45).random(40):
+        second = unmixed((mixed(3.0) - (mixed(first) - mixed(7.0)) * pow(factor, -1, size)) % size)
+        if np.isfinite(second):
+            rows.append([first, second])
+    table = np.array([[7.0, 3.0], *rows, [7.0, 3.0]])
+    assert len(rows) > 20
+    assert len({(mixed(a) * factor + mixed(b) * factor**2) % size for a, b in table.tolist()}) == 1
+    first, inverse = distinct_rows(table)
+    assert np.array_equal(table[first][inverse], table)
+    assert len(first) == len(rows) + 1
+
+
 @pytest.mark.parametrize("exact", [False, True])
 def test_equal_rows_are_settled_once_whatever_their_candidates(monkeypatch, exact):
     """Each row has candidates of its own, the nearest center among them, and gets the label of its equals."""
@@ -196,6 +271,13 @@ def test_equal_rows_are_settled_once_whatever_their_candidates(monkeypatch, exac
     assert settled == [2000]
 
 
+def test_the_largest_whole_number():
+    assert largest_integer(np.array([[3, 7]], np.uint8)) == 255.0
+    assert largest_integer(np.array([[3.0, 7.0]])) == 7.0
+    assert largest_integer(np.array([[-9.0, 7.0]], np.float32)) == 9.0
+    assert largest_integer(np.array([[0.5, 7.0]])) == float("inf")
+
+
 def test_all_integers():
     assert all_integers(np.zeros((3, 2), np.uint8))
     assert all_integers(np.array([[-3.0, 0.0], [2.0**60, -0.0]]))
@@ -203,6 +285,9 @@ def test_all_integers():
     assert all_integers(late)
     late[-1, -1] = 1.5
     assert not all_integers(late)
+    early = np.ones((3_000_000, 1))
+    early[0] = 1.5
+    assert not all_integers(early)
     assert not all_integers(np.array([[5e-324]]))
 
 
@@ -213,3 +298,4 @@ def test_squares_are_exact_only_of_whole_numbers_small_enough_on_both_sides():
     assert not exact_squares(float("inf"), centers)
     assert not exact_squares(2.0**26, centers)
     assert not exact_squares(255.0, centers * 2.0**26)
+    assert not exact_squares(255.0, np.array([[1.0, 2.0**30]]))

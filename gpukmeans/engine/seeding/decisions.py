@@ -35,6 +35,7 @@ def locate(
     """
     running, running_error = running_sums(sums, errors)
     values = draws * running[-1]
+    # The product rounds once, and the two sums of `first_reaching` do: four units of the last place.
     value_errors = draws * running_error[-1] + 4.0 * UNIT64 * values
     found, open_ = first_reaching(running, running_error, values, value_errors)
     rows = []
@@ -60,11 +61,11 @@ def _locate_within(
 def running_sums(terms: F64, errors: F64) -> tuple[F64, F64]:
     """Running sums of non-negative terms, and bounds of their errors.
 
-    Adding n terms one after another rounds the sum by gamma(n + 1) of itself at most; the errors of the terms add up,
-    and 2**-20 of their sum pays for its own rounding.
+    Adding n terms one after another rounds n - 1 times, so by gamma(n) of the computed sum at most; the errors of the
+    terms add up, and 2**-20 of their sum pays for its own rounding.
     """
     running = terms.cumsum()
-    slack = gamma(len(terms) + 1.0, UNIT64) * running
+    slack = gamma(len(terms), UNIT64) * running
     if errors.any():
         slack += errors.cumsum() * (1.0 + 2.0**-20)
     return running, slack

@@ -58,7 +58,7 @@ class DriftBounds:
         self._known: tuple[NDArray | None, NDArray | None, F64] = (None, None, self._drift)
         self._n_steps = 0
         self._last_step = 0.0
-        self._watched_from = (self._drift, self._drift_rest)
+        self._watched_from = self._drift_rest
         self._watched_for = 0.0
 
     def advance(self, centers: NDArray) -> None:
@@ -111,7 +111,7 @@ class DriftBounds:
             watched = np.concatenate(close)
             if len(watched) < WATCHED_SHARE * n:
                 self._watched, self._watched_for = watched, tau
-                self._watched_from = (self._drift, self._drift_rest)
+                self._watched_from = self._drift_rest
                 self._keys = self._all.take(watched)
                 self._place[watched] = np.arange(len(watched), dtype=np.int32)
         return rows
@@ -120,9 +120,8 @@ class DriftBounds:
         return self._drift * (1.0 + ROUNDING), self._drift_rest * (1.0 + ROUNDING)
 
     def _grown(self) -> float:
-        """By how much a threshold has grown at most since the watch list was made."""
-        drift, rest = self._watched_from
-        return max(2.0 * float((self._drift - drift).max()), float((self._drift_rest - rest).max()))
+        """By how much a threshold has grown at most since the watch list was made: R_a grows by more than D_a + D_s."""
+        return float((self._drift_rest - self._watched_from).max())
 
     def settle(self, rows: Index, best: NDArray[np.int32], second: NDArray[np.int32], found: Screened) -> None:
         """Rows (see `void`) have these nearest and second nearest centers, and the gaps that a screen found."""
