@@ -39,15 +39,18 @@ static __device__ __forceinline__ void write_facts(const double* measures, int k
   largest = of_block(largest, part, Larger());
   if (tid == 0) {
     const bool sound = norm < 0x1p60;  // beyond it nothing is certified
-    const double both = __dadd_rn(__dmul_rn(accumulation, norm), rest);
-    facts[PER_REST] = sound ? above(norm) : INFINITE;
-    facts[PER_NORM] = sound ? above(both) : INFINITE;
 #if SPARSE
-    const double per_square = accumulation;  // half squares are not rounded to float32
+    const double subnormal = 0.0;  // nothing is rounded to halves, and half squares not to float32
+    const double per_square = accumulation;
 #else
+    const double subnormal = accumulation * 0x1p-14;
     const double per_square = accumulation + 0x1p-24;
 #endif
-    facts[CONSTANT] = sound ? above(fma(__dmul_rn(per_square, 0.5 * norm), norm, 0x1p-100)) : INFINITE;
+    const double both = __dadd_rn(__dmul_rn(accumulation, norm), __dadd_rn(rest, subnormal));
+    facts[PER_REST] = sound ? above(norm) : INFINITE;
+    facts[PER_NORM] = sound ? above(both) : INFINITE;
+    const double of_square = fma(__dmul_rn(per_square, 0.5 * norm), norm, 0x1p-100);
+    facts[CONSTANT] = sound ? above(fma(subnormal, norm, of_square)) : INFINITE;
     // certificates/scores.py: exact_in_float64
     facts[WHOLE] = __dmul_rn(__dmul_rn(4.0 * largest, largest), double(d)) <= 0x1p53 ? 1.0f : 0.0f;
   }

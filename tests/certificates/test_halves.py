@@ -8,8 +8,17 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from gpukmeans.certificates import halves
 from gpukmeans.certificates.drift import drift_limit
-from gpukmeans.certificates.halves import LARGEST_HALF_NORM, half_score_radius, tensor_accumulation
+from gpukmeans.certificates.halves import (
+    LARGEST_HALF_NORM,
+    TENSOR_CORES,
+    WORST_TENSOR_CORES,
+    TensorCores,
+    half_score_radius,
+    tensor_accumulation,
+    tensor_cores_of,
+)
 from tests.emulator import EmulatorDevice
 from tests.emulator.testing import skip_without_compiler
 from tests.support.launches.common import watched
@@ -35,18 +44,27 @@ def _compiler():
 # ---- tensor cores in plain Python ------------------------------------------------------------------------------------
 
 
-def truncated(values, bits=24):
-    """Each value cut off at `bits` bits of the largest."""
-    largest = max((exponent(v) for v in values if v), default=0)
-    unit = Fraction(2) ** (largest - bits + 1)
-    return [unit * math.trunc(v / unit) for v in values]
+def truncated(value, unit):
+    return unit * math.trunc(value / unit)
 
 
-def tensor_chain(start, products, together):
-    """A running sum to which so many exact products are added at a time, every addend and the result truncated."""
+def factor_exponent(half):
+    """Of a half as tensor cores may align its products: subnormal ones as the smallest that is normal."""
+    return max(exponent(half), -14)
+
+
+def tensor_chain(start, pairs, cores):
+    """A running sum to which so many products of halves are added at a time, every addend and the result truncated.
+
+    The unit is set by the largest addend, a product standing for the product of its factors' powers of two.
+    """
     total = start
-    for first in range(0, len(products), together):
-        total = sum(truncated([total, *products[first : first + together]]), Fraction(0))
+    for first in range(0, len(pairs), cores.products):
+        some = [(a, b) for a, b in pairs[first : first + cores.products] if a and b]
+        exponents = [factor_exponent(a) + factor_exponent(b) for a, b in some]
+        largest = max([*exponents, *([exponent(total)] if total else [])], default=0)
+        unit = Fraction(2) ** (largest - 23 - cores.guard_bits)
+        total = truncated(total, unit) + sum((truncated(a * b, unit) for a, b in some), Fraction(0))
         total = rounded(total, 24, -126, down=True)
     return total
 
@@ -59,6 +77,7 @@ def dot(a, b):
     return sum((x * y for x, y in zip(a, b, strict=True)), Fraction(0))
 
 
+CORES = sorted({*TENSOR_CORES.values(), WORST_TENSOR_CORES})
 CASES = ["noise", "one sign", "just below a power of two", "cancelling", "rising", "falling", "tiny", "zeros", "ragged"]
 
 
@@ -85,7 +104,7 @@ def vectors(case, d, seed=0):
     return z[:3], z[3:]
 
 
-def errors(rows, centers, together):
+def errors(rows, centers, cores):
     """|computed score - true score| of each pair, and what the radius is made of: (norm, rest) of rows and centers."""
     parts = []
     for vector in (*rows, *centers):
@@ -98,29 +117,28 @@ def errors(rows, centers, together):
     for j, (z_j, h_j, _, _) in enumerate(parts[n:]):
         half_square = -dot(z_j, z_j) / 2
         for i, (z_i, h_i, _, _) in enumerate(parts[:n]):
-            products = [a * b for a, b in zip(h_i, h_j, strict=True)]
-            computed = tensor_chain(to_float32(half_square), products, together)
+            computed = tensor_chain(to_float32(half_square), list(zip(h_i, h_j, strict=True)), cores)
             found[i, j] = abs(computed - (dot(z_i, z_j) + half_square))
     return found, [part[2:] for part in parts[:n]], [part[2:] for part in parts[n:]]
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("together", [4, 8, 16])
+@pytest.mark.parametrize("cores", CORES, ids=str)
 @pytest.mark.parametrize("d", [16, 96])
-def test_no_score_is_farther_off_than_its_radius(case, d, together):
+def test_no_score_is_farther_off_than_its_radius(case, d, cores):
     rows, centers = vectors(case, d)
-    found, of_rows, of_centers = errors(rows, centers, together)
+    found, of_rows, of_centers = errors(rows, centers, cores)
     largest = [float(max(part[i] for part in of_centers)) * (1 + 2.0**-50) for i in range(2)]
-    radius = half_score_radius(tensor_accumulation(d), *largest)
+    radius = half_score_radius(tensor_accumulation(d, cores), *largest)
     for (i, _), error in found.items():
         size, rest = of_rows[i]
         bound = Fraction(radius.per_rest) * rest + Fraction(radius.per_norm) * size + Fraction(radius.constant)
         assert error <= bound
 
 
-def widest_share(rows, centers, *, accumulation, with_rests):
+def widest_share(rows, centers, cores, *, accumulation, with_rests):
     """The largest error as a share of its radius, or of that without some part."""
-    found, of_rows, of_centers = errors(rows, centers, 4)
+    found, of_rows, of_centers = errors(rows, centers, cores)
     norms, rests = ([float(part[i]) for part in of_centers] for i in range(2))
     radius = half_score_radius(accumulation, max(norms), max(rests) * with_rests)
     bounds = [
@@ -129,18 +147,19 @@ def widest_share(rows, centers, *, accumulation, with_rests):
     return max(float(error / Fraction(bounds[i])) for (i, _), error in found.items())
 
 
-def test_both_parts_of_the_radius_are_needed_and_neither_is_much_too_wide():
+@pytest.mark.parametrize("cores", CORES, ids=str)
+def test_both_parts_of_the_radius_are_needed_and_neither_is_much_too_wide(cores):
     noise = vectors("noise", 96)
-    assert widest_share(*noise, accumulation=tensor_accumulation(96), with_rests=False) > 1
+    assert widest_share(*noise, cores, accumulation=tensor_accumulation(96, cores), with_rests=False) > 1
     whole = [np.float64(np.float16(part)) for part in vectors("one sign", 96)]  # halves lose nothing
-    assert widest_share(*whole, accumulation=0.0, with_rests=True) > 1
-    assert 0.02 < widest_share(*whole, accumulation=tensor_accumulation(96), with_rests=True) <= 1
+    assert widest_share(*whole, cores, accumulation=0.0, with_rests=True) > 1
+    assert 0.01 < widest_share(*whole, cores, accumulation=tensor_accumulation(96, cores), with_rests=True) <= 1
     few = vectors("noise", 2)  # where there is little to cancel
-    assert 0.05 < widest_share(*few, accumulation=tensor_accumulation(16), with_rests=True) <= 1
+    assert 0.05 < widest_share(*few, cores, accumulation=tensor_accumulation(16, cores), with_rests=True) <= 1
 
 
 #: Every product of 16 columns ends as far off as `tensor_accumulation` lets it, neighbouring centers to other sides.
-WORST_TENSOR_CORES = (
+OFF_BY_THE_BOUND = (
     "cuemu::mma<cuemu::F16, 16>(sum, a, column, sum);",
     """float out[4];
   cuemu::mma<cuemu::F16, 16>(out, a, column, sum);
@@ -157,7 +176,7 @@ def test_no_label_is_wrongly_certified_on_the_worst_tensor_cores():
     share = local.uniform(0.3, 0.7, (60, 1))
     X = np.round(2 * (C[::2].repeat(15, axis=0) * share + C[1::2].repeat(15, axis=0) * (1 - share))) / 2
     X, scaled = X.astype(np.float32), Scaling(1.0, np.zeros(64, np.float32))
-    want, device = nearest(X, C), watched(faults=[WORST_TENSOR_CORES])
+    want, device = nearest(X, C), watched(faults=[OFF_BY_THE_BOUND])
     certified = {}
     for name, facts in (("enough", facts_of(FLOAT, C, scaled)), ("nothing", np.zeros(4, np.float32))):
         got = nearest_of_few(device, FLOAT, X, C, scaled=scaled, facts=facts)
@@ -168,21 +187,61 @@ def test_no_label_is_wrongly_certified_on_the_worst_tensor_cores():
     assert certified["enough"][0] > 0
 
 
-@pytest.mark.parametrize("together", [4, 8, 16])
-def test_long_chains_stay_within_their_bound(together):
-    """Every addition loses almost a unit: products of one sign whose low bits are all cut off."""
-    d = 800
-    products = [Fraction(1) + Fraction(2**20 - 1, 2**22)] * d
+def share_of_the_bound(pairs, starts, cores):
+    """The largest error of a chain from one of the starts, as a share of what is allowed."""
+    shares = []
+    for start in starts:
+        sums = [start]
+        for a, b in pairs:
+            sums.append(sums[-1] + a * b)
+        most = max(*(abs(v) for v in sums), *(abs(a * b) for a, b in pairs))
+        error = abs(tensor_chain(start, pairs, cores) - sums[-1])
+        shares.append(error / (Fraction(tensor_accumulation(len(pairs), cores)) * most))
+    return max(shares)
+
+
+@pytest.mark.parametrize("cores", CORES, ids=str)
+def test_chains_come_within_a_factor_of_two_of_their_bound(cores):
+    """Beside a sum of one, products just below a unit of the last bit kept are cut off whole."""
+    half = Fraction(2047, 2048)
+    small = half * Fraction(2) ** -11, half * Fraction(2) ** -(12 + cores.guard_bits)
+    share = share_of_the_bound([small] * 800, [Fraction(1), Fraction(-1)], cores)
+    units = Fraction(cores.products + 1, 2**cores.guard_bits) + 1  # of which the sum's own two are not lost here
+    assert Fraction(95, 100) * Fraction(cores.products, 2**cores.guard_bits) / units < share <= 1
+    assert share > Fraction(1, 2)
+
+
+@pytest.mark.parametrize("cores", CORES, ids=str)
+def test_long_chains_stay_within_their_bound(cores):
+    """The running sum loses low bits, too; and its growth raises the unit of every product."""
+    pairs = [(Fraction(2047, 1024), Fraction(2047, 1024))] * 800
     start = Fraction(-(2**12))
-    for first in (start, -start, Fraction(0)):
-        error = abs(tensor_chain(first, products, together) - first - sum(products))
-        most = max(abs(first), sum(products) + abs(first))
-        assert error <= Fraction(tensor_accumulation(d)) * most
+    assert 0 < share_of_the_bound(pairs, [start, -start, Fraction(0)], cores) <= 1
+
+
+def test_subnormal_halves_may_be_aligned_as_if_they_were_normal(monkeypatch):
+    """Of small centers, nearly halves: the low bits of the first summand are cut off beside a product that is tiny."""
+    local, row = np.random.default_rng(0), np.zeros((1, 16))
+    row[0, 0] = 2.0**-24
+    centers = 2.0**-19 + 2.0**-32 * local.uniform(-1, 1, (8, 16))
+    alpha = tensor_accumulation(16, WORST_TENSOR_CORES)
+    assert widest_share(row, centers, WORST_TENSOR_CORES, accumulation=alpha, with_rests=True) <= 1
+    monkeypatch.setattr(halves, "SMALLEST_NORMAL_HALF", 0.0)
+    assert widest_share(row, centers, WORST_TENSOR_CORES, accumulation=alpha, with_rests=True) > 1
+
+
+def test_capabilities_that_were_not_measured_get_the_worst():
+    assert tensor_cores_of((9, 0)) == TensorCores(16, 2)
+    assert tensor_cores_of((8, 6)) == TensorCores(8, 1)
+    for capability in ((7, 5), (10, 3), (11, 0), (12, 0)):
+        assert tensor_cores_of(capability) == WORST_TENSOR_CORES
+    bounds = [tensor_accumulation(784, cores) for cores in (TensorCores(16, 2), TensorCores(8, 1), WORST_TENSOR_CORES)]
+    assert 4 * bounds[0] < 2 * bounds[1] < bounds[2]
 
 
 def test_endless_chains_are_certain_of_nothing():
-    assert tensor_accumulation(2**21) < 1
-    assert tensor_accumulation(2**22) == math.inf
+    assert tensor_accumulation(2**21, WORST_TENSOR_CORES) < 1
+    assert tensor_accumulation(2**22, WORST_TENSOR_CORES) == math.inf
     assert half_score_radius(math.inf, 1.0, 0.0).per_norm == math.inf
     for norm_ in (LARGEST_HALF_NORM, math.inf, math.nan):
         assert set(vars(half_score_radius(1e-6, norm_, 1.0)).values()) == {math.inf}

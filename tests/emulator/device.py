@@ -88,6 +88,11 @@ class EmulatorDevice:
         """What a block can have on this architecture."""
         return most_shared_bytes(self.arch)
 
+    @property
+    def tensor_cores(self) -> TensorCores:
+        """How its tensor cores add."""
+        return self.launch.tensor_cores
+
     # ---- memory ----------------------------------------------------------------------------------------------
 
     def empty(self, shape: int | Sequence[int], dtype: DTypeLike) -> DeviceArray:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gpukmeans.backends.cuda.control import HISTORY, Control, Fact, Measure, Reason
-from gpukmeans.certificates.halves import half_score_radius, tensor_accumulation
+from gpukmeans.certificates.halves import WORST_TENSOR_CORES, half_score_radius, tensor_accumulation
 from tests.emulator.testing import skip_without_compiler
 from tests.support.launches.centers import fractions, sums_of
 from tests.support.launches.common import watched
@@ -66,7 +66,9 @@ def check_facts(kind, C, state):
     assert measures[Measure.LARGEST].tolist() == whole
     facts = state.get("facts")
     bound = half_score_radius(
-        tensor_accumulation(len(scaled.offsets)), measures[Measure.NORM].max(), measures[Measure.REST].max()
+        tensor_accumulation(len(scaled.offsets), WORST_TENSOR_CORES),
+        measures[Measure.NORM].max(),
+        measures[Measure.REST].max(),
     )
     for word, value in zip((Fact.PER_REST, Fact.PER_NORM, Fact.CONSTANT), vars(bound).values(), strict=True):
         assert facts[word] == pytest.approx(value, rel=2.0**-23)

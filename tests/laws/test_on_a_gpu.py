@@ -70,6 +70,7 @@ def chained(request, monkeypatch):
         kernel(1, 32, (*halves, np.int32(A.shape[1]), sums))
         return device.download(sums)
 
+    run.cores = device.tensor_cores
     return run
 
 
@@ -95,10 +96,24 @@ def test_tensor_cores_round_no_worse_than_their_certificate_says(chained, d, kin
     # Within a step of 16 products the order is the hardware's: partial sums reach the sum of magnitudes there.
     within = np.abs(products).reshape(16, d // 16, 16, 8).sum(axis=2).max(axis=1)
     wrong = np.abs(chained(A, B, starts) - running[:, -1])
-    assert (wrong <= tensor_accumulation(d) * (largest + within)).all()
+    assert (wrong <= tensor_accumulation(d, chained.cores) * (largest + within)).all()
     if kind == "cancelling":
         return
-    assert (wrong <= tensor_accumulation(d) * np.abs(products).sum(axis=1).max() + 1e-30).all()
+    assert (wrong <= tensor_accumulation(d, chained.cores) * np.abs(products).sum(axis=1).max() + 1e-30).all()
+
+
+def test_tensor_cores_are_those_of_their_table(chained):
+    """How many products they add at once, and how many bits they keep behind the last one of float32.
+
+    Beside a sum of one, some products of 2**-(23 + g), all in the first addition: each is kept if there are g guard
+    bits, and 2**g of them raise the sum by a unit if they are added at once.
+    """
+    products, guard_bits = chained.cores
+    counts = products - np.arange(16) % products
+    A = np.where(np.arange(16) < counts[:, None], 2.0**-12, 0.0)
+    B = np.full((16, 8), 2.0 ** -(11 + guard_bits))
+    raised = (chained(A, B, np.ones((16, 8))) - 1.0) * 2.0**23
+    assert (raised == (counts // 2**guard_bits)[:, None]).all()
 
 
 # ---- arrays of CuPy and torch ---------------------------------------------------------------------------------------

@@ -212,7 +212,7 @@ class Workspace:
 
     def _accumulation(self) -> float:
         """The factor of |c|^2 / 2 in the radius of a score."""
-        return tensor_accumulation(tuning.STEP_COLUMNS * self._n_steps)
+        return tensor_accumulation(tuning.STEP_COLUMNS * self._n_steps, self._device.tensor_cores)
 
     def launch_some(self, most: int, replays: int) -> None:
         """Launch some iterations; those beyond `most`, or beyond a stop, have no effect."""

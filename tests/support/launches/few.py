@@ -9,7 +9,7 @@ import numpy as np
 
 from gpukmeans.backends.cuda import tuning
 from gpukmeans.backends.cuda.control import HISTORY, Control, Fact, History, Measure, Reason
-from gpukmeans.certificates.halves import half_score_radius, tensor_accumulation
+from gpukmeans.certificates.halves import WORST_TENSOR_CORES, half_score_radius, tensor_accumulation
 from gpukmeans.certificates.rounding import SQUARE_UNDERFLOW
 from gpukmeans.certificates.scores import square_distance_radius
 from gpukmeans.exact.sums import Grid
@@ -135,7 +135,9 @@ def facts_of(kind, C, scaled, *, whole=False):
     rest = np.sqrt(((z - halves_of(z).astype(np.float64)) ** 2).sum(axis=1))
     norm = np.sqrt((z**2).sum(axis=1)) + rest
     bound = half_score_radius(
-        tensor_accumulation(16 * kind.n_steps(C.shape[1])), norm.max() * (1 + 1e-12), rest.max() * (1 + 1e-12)
+        tensor_accumulation(16 * kind.n_steps(C.shape[1]), WORST_TENSOR_CORES),
+        norm.max() * (1 + 1e-12),
+        rest.max() * (1 + 1e-12),
     )
     facts = np.zeros(len(Fact), np.float32)
     facts[[Fact.PER_REST, Fact.PER_NORM, Fact.CONSTANT]] = bound.per_rest, bound.per_norm, bound.constant
@@ -305,7 +307,7 @@ class Centers:
                 measures=self.measures,
                 facts=self.facts,
                 drift_so_far=self.drift,
-                accumulation=tensor_accumulation(columns),
+                accumulation=tensor_accumulation(columns, WORST_TENSOR_CORES),
                 n_groups=0,
             ),
             struct(device, "HashTable", words=self.table, n_slots=self.table.size),

@@ -15,6 +15,7 @@ from gpukmeans.backends.cuda.device.seam import Shape, error_sentence
 from gpukmeans.backends.cuda.device.stage import CupyStage
 from gpukmeans.backends.cuda.device.structs import Struct
 from gpukmeans.callers import warn_caller
+from gpukmeans.certificates.halves import TensorCores, tensor_cores_of
 
 #: Host arrays up to this size are copied by the driver before a copy to the device returns (CUDA's API synchronization
 #: behaviour for pageable memory).
@@ -52,6 +53,11 @@ class CupyDevice:
     @functools.cached_property
     def multiprocessors(self) -> int:
         return int(self._device.attributes["MultiProcessorCount"])
+
+    @functools.cached_property
+    def tensor_cores(self) -> TensorCores:
+        major, minor = divmod(int(self._device.compute_capability), 10)
+        return tensor_cores_of((major, minor))
 
     def empty(self, shape: Shape, dtype: DTypeLike) -> Any:
         with self._device, self._stream:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from gpukmeans.backends.cuda.device.stage import Stage
+from gpukmeans.certificates.halves import TensorCores
 
 Shape = int | tuple[int, ...]
 
@@ -34,6 +35,10 @@ class Device(Protocol):
     @property
     def multiprocessors(self) -> int:
         """How many blocks can run at the same time at least."""
+
+    @property
+    def tensor_cores(self) -> TensorCores:
+        """How its tensor cores add."""
 
     def empty(self, shape: Shape, dtype: DTypeLike) -> Any:
         """A new device array; its contents are not defined.  Raises MemoryError."""
