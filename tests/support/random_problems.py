@@ -130,9 +130,11 @@ def problem_for(cls, seed):
         return replace(made, init=named if named in ("k-means++", "random") else ["k-means++", "random"][seed % 2])
     if cls is MiniBatchKMeans:
         params = made.params | {"batch_size": [2, 5, 1024][seed % 3]}
-        weighs = made.sample_weight is None or made.sample_weight.all()  # "random" draws from a sample of the rows
-        other = named == "k-means||" or (named == "random" and not weighs)
-        return replace(made, init="k-means++" if other else made.init, params=params)
+        if named and made.sample_weight is not None and not made.sample_weight.all():
+            init = made.X[: made.n_clusters].astype(np.float64)  # the sample to draw from might weigh nothing
+        else:
+            init = "k-means++" if named == "k-means||" else made.init
+        return replace(made, init=init, params=params)
     if cls is SphericalKMeans:  # rows of zeros have no direction: as many as the clusters must have one
         X = made.X + ((made.X == 0).all(axis=1) * (np.arange(len(made.X)) % 4 < 3))[:, None].astype(made.X.dtype)
         heads = X.any(axis=1)
