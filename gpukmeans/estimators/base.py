@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from gpukmeans.arrays.magnitude import times_power
 from gpukmeans.arrays.on_device import center_dtype, dtype_of
 from gpukmeans.backends.choice import NAMES
-from gpukmeans.backends.protocol import Backend, DeviceRows, members
+from gpukmeans.backends.protocol import Backend, DeviceRows, Run, members
 from gpukmeans.callers import warn_caller
 from gpukmeans.engine.records import FitReport
 from gpukmeans.engine.restarts import Init
@@ -123,9 +123,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
             Or a torch tensor or CuPy array, as X is.
         """
         check_is_fitted(self)
-        given, centers, _ = self._beside_centers(self._receive_again(X))
-        run = given.load(sums=False).start(centers, precision=self.precision)
-        run.assign(move=False)
+        run, given, _ = self._at_centers(self._receive_again(X))
         return given.give(run.labels_for_caller())
 
     def score(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> float:
@@ -143,9 +141,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
             Not above 0, in the squared units of X.
         """
         check_is_fitted(self)
-        given, centers, exponent = self._beside_centers(self._receive_again(X, sample_weight))
-        run = given.load(sums=False).start(centers, precision=self.precision)
-        run.assign(move=False)
+        run, _, exponent = self._at_centers(self._receive_again(X, sample_weight))
         return -times_power(run.inertia(), -2 * exponent)
 
     def transform(self, X: ArrayLike) -> Any:
@@ -239,6 +235,19 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         given, centers = given.narrowed(self._host_centers(given.n_features))
         exponent = given.exponent(centers)
         return given.in_unit(exponent), times_power(centers, exponent) if exponent else centers, exponent
+
+    def _at_centers(self, given: Given) -> tuple[Run, Given, int]:
+        """Rows at the nearest of the fitted centers; they, and the exponent, are as `_beside_centers` returns them."""
+        given, centers, exponent = self._beside_centers(given)
+        run = given.load(sums=False).start(centers, precision=self.precision)
+        run.assign(move=False)
+        return run, given, exponent
+
+    def _label_as_stored(self, given: Given) -> None:
+        """Set the labels and the inertia of the rows of a fit by the centers as they are stored."""
+        run, given, exponent = self._at_centers(given)
+        self.labels_ = given.give(run.labels_for_caller())
+        self.inertia_ = times_power(run.inertia(), -2 * exponent)
 
     def _fitted_dtype(self) -> np.dtype:
         """Of the fitted centers."""

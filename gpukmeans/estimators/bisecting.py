@@ -31,6 +31,7 @@ from gpukmeans.estimators.units import fit_in_range
 from gpukmeans.exact.sums import exact_total
 from gpukmeans.intake.checks import WEIGHT_RANGE, check_centers
 from gpukmeans.intake.given import Given
+from gpukmeans.intake.kinds import on_host
 from gpukmeans.threads import workers
 
 #: A further run of a bisection replaces the best one if its inertia is below this multiple, as in scikit-learn, whose
@@ -260,10 +261,27 @@ class BisectingKMeans(BaseKMeans):
             Or a torch tensor or CuPy array, as X is.
         """
         check_is_fitted(self)
+        return self._labels_of(self._receive_again(X))
+
+    def _label_as_stored(self, given: Given) -> None:
+        self.labels_ = labels = self._labels_of(given)
+        given, centers, exponent = self._beside_centers(given)
+        rows, inertias = given.load(sums=False), []
+        for label, center in enumerate(centers):
+            own = np.flatnonzero(on_host(labels) == label)
+            if len(own):
+                weight = None if given.sample_weight is None else given.sample_weight[own]
+                run = rows.subset(own, weight, sums=False).start(center[None])
+                run.assign(move=False)
+                inertias.append(run.inertia())
+        self.inertia_ = times_power(exact_total(np.array(inertias)), -2 * exponent)
+
+    def _labels_of(self, given: Given) -> Any:
         centers, first_child, label = (self._tree[name] for name in ("centers", "first_child", "label"))
         if len(label) == 1:
-            return super().predict(X)
-        given, centers = self._receive_again(X).narrowed(centers)
+            run, given, _ = self._at_centers(given)
+            return given.give(run.labels_for_caller())
+        given, centers = given.narrowed(centers)
         exponent = given.exponent(centers)
         given, centers = given.in_unit(exponent), times_power(centers, exponent)
         rows = given.load(sums=False)

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.arrays.magnitude import times_power
 from gpukmeans.engine.records import FitReport, Iteration
 from gpukmeans.intake.checks import check_centers
+from gpukmeans.intake.kinds import on_host
 
 if TYPE_CHECKING:
     from gpukmeans.estimators.base import BaseKMeans
@@ -48,6 +50,9 @@ def fit_in_range(model: BaseKMeans, given: Given, fit: Callable[[Any, Given], ob
     for name, value in vars(twin).items():
         if name not in parameters:
             setattr(model, name, _from_unit(name, value, exponent))
+    stored, found = on_host(model.cluster_centers_), on_host(twin.cluster_centers_)
+    if "labels_" in vars(twin) and not np.array_equal(times_power(stored, exponent), found):
+        model._label_as_stored(given)  # subnormal numbers were rounded
 
 
 def _in_unit(model: BaseKMeans, near: NDArray | None, exponent: int) -> Any:

@@ -174,3 +174,25 @@ def test_the_power_is_left_out_where_it_would_round():
     assert times_power(1.0, -1074) == 5e-324
     assert times_power(5e-324, 1074) == 1.0
     assert times_power(np.float32([1.0]), 120).dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("cls", [KMeans, MiniBatchKMeans, BisectingKMeans])
+def test_labels_and_inertia_belong_to_the_centers_as_stored(backend, cls, dtype):
+    """Centers of rows that small are subnormal, and lose digits on the way back from the unit of the fit."""
+    rounded = 0
+    for seed in range(8 if backend.name == "numpy" else 2):
+        local = np.random.default_rng(seed)
+        X = local.integers(-9, 10, (9, 3)).astype(dtype)
+        power = -141 if dtype == np.float32 else -1066
+        tiny, weight = times_power(X, power), local.random(9) if seed % 2 else None
+        model = cls(2, random_state=seed, backend=backend).fit(tiny, sample_weight=weight)
+        assert np.array_equal(model.labels_, model.predict(tiny))
+        want = -model.score(tiny, sample_weight=weight)
+        if cls is BisectingKMeans:  # whose score uses all centers; the sum of its clusters' inertias rounds by itself
+            assert model.inertia_ >= want * (1 - 2.0**-50)
+        else:
+            assert model.inertia_ == want
+        plain = cls(2, random_state=seed, backend=backend).fit(X, sample_weight=weight).cluster_centers_
+        rounded += not np.array_equal(times_power(times_power(plain, power), -power), plain)
+    assert rounded
