@@ -45,6 +45,7 @@ ROWS = (
     ("bfi.{T: b32 b64}", "T = T T u32 u32", "with_field(a, b, c, d)"),
     ("bfind.shiftamt.u32", "u32 = u32", "a ? u32(__clz(s32(a))) : ~0u"),
     ("brev.b32", "b32 = b32", "__brev(a)"),
+    ("prmt.b32", "b32 = b32 b32 b32", "__byte_perm(a, b, c)"),
     ("clz.b32", "u32 = b32", "u32(__clz(s32(a)))"),
     ("clz.b64", "u32 = b64", "u32(__clzll(s64(a)))"),
     ("popc.b32", "u32 = b32", "u32(__popc(a))"),

@@ -211,6 +211,13 @@ def _shift_right(type_: str, a: int, n: int) -> int:
     return number(type_, a) >> min(n, int(type_[1:]))
 
 
+def _permuted(a: int, b: int, selector: int) -> int:
+    """Each byte is chosen by four bits; the fourth spreads the sign of the byte chosen over it."""
+    pool = a.to_bytes(4, "little") + b.to_bytes(4, "little")
+    chosen = [(pool[selector >> 4 * i & 7], selector >> 4 * i & 8) for i in range(4)]
+    return int.from_bytes(bytes((255 * (byte >> 7)) if spread else byte for byte, spread in chosen), "little")
+
+
 _WHOLE: dict[str, Callable[..., int]] = {
     "add": lambda t, a, b: a + b,
     "sub": lambda t, a, b: a - b,
@@ -232,6 +239,7 @@ _WHOLE: dict[str, Callable[..., int]] = {
     "shr": _shift_right,
     "bfi": lambda t, *given: _field(int(t[1:]), *given),
     "bfind.shiftamt": lambda t, a: 32 - a.bit_length() if a else -1,
+    "prmt": lambda t, *given: _permuted(*given),
     "brev": lambda t, a: int(f"{a:032b}"[::-1], 2),
     "clz": lambda t, a: int(t[1:]) - a.bit_length(),
     "popc": lambda t, a: a.bit_count(),

@@ -19,6 +19,7 @@ from gpukmeans.arrays.on_device import bfloat16_values
 from gpukmeans.backends.cuda.backend import CupyBackend
 from gpukmeans.backends.cuda.device import nvrtc
 from gpukmeans.datasets import exact_ties, near_ties
+from tests.emulator import EmulatorDevice
 from tests.emulator.ptx import PtxDevice
 from tests.emulator.testing import skip_without_compiler
 from tests.support import many_problems, nvrtc_compiler, sparse_cases
@@ -189,9 +190,11 @@ def test_many_problems(dtype, arch):
 
 
 def fit_directions(device, dtype):
+    """Rows on the device are scaled there."""
     X = blobs(dtype, 200, 30)
     params = {"random_state": 0, "n_init": 1}
-    return [SphericalKMeans(6, backend=backend, **params).fit(X) for backend in (CupyBackend(device), "numpy")]
+    models = [SphericalKMeans(6, backend=backend, **params) for backend in (CupyBackend(device), "numpy")]
+    return [model.fit(rows) for model, rows in zip(models, (device.upload(X), X), strict=True)]
 
 
 @pytest.mark.weekly
@@ -200,15 +203,33 @@ def test_unit_vectors(dtype, arch):
     assert_same(*fit_directions(PtxDevice(arch=arch), dtype))
 
 
+def distances(device, dtype):
+    """Distances to the centers of rows on the device."""
+    X = blobs(dtype, 100, 30)
+    model = KMeans(6, init=X[:6].astype(np.float64), n_init=1, max_iter=2, backend=CupyBackend(device))
+    return model.fit(X).transform(device.upload(X)).get()
+
+
+@pytest.mark.weekly
+@pytest.mark.parametrize(("dtype", "arch"), crossed([np.uint8, np.float32, np.float64]))
+def test_distances(dtype, arch):
+    """NumPy's are right to rounding only (tests/laws/test_transform.py): the bits are those of the sources."""
+    got, want = distances(PtxDevice(arch=arch), dtype), distances(EmulatorDevice(), dtype)
+    assert got.dtype == want.dtype
+    assert np.array_equal(got, want)
+
+
 @pytest.mark.weekly
 def test_the_fits_run_every_kernel():
     device = NotedDevice()
     for shape in SHAPES:
         fit_both(device, shape, "float32")
+    fit_both(device, "near ties", "float64")  # the host decides some
     for shape in SPARSE:
         fit_sparse(device, shape, np.float32)
     for is_sparse in (False, True):
         fit_batches(device, np.float32, is_sparse)
     fit_problems(device, np.float32)
     fit_directions(device, np.float32)
+    distances(device, np.float32)
     assert {file for file, _ in nvrtc.variants()} - device.files == set()
