@@ -260,10 +260,14 @@ class BisectingKMeans(BaseKMeans):
             Or a torch tensor or CuPy array, as X is.
         """
         check_is_fitted(self)
-        centers, first_child, label = (self._tree[name] for name in ("centers", "first_child", "label"))
-        if len(label) == 1:
+        if len(self._tree["label"]) == 1:
             return super().predict(X)
-        given, centers = self._receive_again(X).narrowed(centers)
+        given = self._receive_again(X)
+        return given.give(self._by_splits(given))
+
+    def _by_splits(self, given: Given) -> NDArray[np.int32]:
+        centers, first_child, label = (self._tree[name] for name in ("centers", "first_child", "label"))
+        given, centers = given.narrowed(centers)
         exponent = given.exponent(centers)
         given, centers = given.in_unit(exponent), times_power(centers, exponent)
         rows = given.load(sums=False)
@@ -280,7 +284,20 @@ class BisectingKMeans(BaseKMeans):
                 run.assign(move=False)
                 side = run.labels()
                 waiting += [(first + i, some[side == i]) for i in (0, 1)]
-        return given.give(labels)
+        return labels
+
+    def _label_again(self, given: Given) -> None:
+        labels = self._by_splits(given)
+        self.labels_ = given.give(labels)
+        given, centers, exponent = self._beside_centers(given)
+        weight = np.ones(given.n_samples) if given.sample_weight is None else given.sample_weight
+        rows, inertias = given.load(sums=False), [0.0]
+        for cluster in np.unique(labels[weight > 0.0]):
+            some = np.flatnonzero(labels == cluster)
+            run = rows.subset(some, weight[some], sums=False).start(centers[cluster : cluster + 1])
+            run.assign(move=False)
+            inertias.append(run.inertia())
+        self.inertia_ = times_power(exact_total(np.array(inertias)), -2 * exponent)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

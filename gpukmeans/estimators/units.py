@@ -7,11 +7,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.arrays.magnitude import times_power
 from gpukmeans.engine.records import FitReport, Iteration
 from gpukmeans.intake.checks import check_centers
+from gpukmeans.intake.kinds import on_host
 
 if TYPE_CHECKING:
     from gpukmeans.estimators.base import BaseKMeans
@@ -48,6 +50,10 @@ def fit_in_range(model: BaseKMeans, given: Given, fit: Callable[[Any, Given], ob
     for name, value in vars(twin).items():
         if name not in parameters:
             setattr(model, name, _from_unit(name, value, exponent))
+    stored = times_power(model.cluster_centers_, exponent)
+    rounded = not np.array_equal(on_host(stored), on_host(twin.cluster_centers_))  # subnormal centers
+    if rounded and getattr(model, "compute_labels", True):
+        model._label_again(given)
 
 
 def _in_unit(model: BaseKMeans, near: NDArray | None, exponent: int) -> Any:
