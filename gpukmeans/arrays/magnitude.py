@@ -16,6 +16,8 @@ from gpukmeans.arrays.limits import LARGEST_VALUE
 
 #: Magnitudes 2**lowest to 2**highest of the largest value that are left as they are.
 NEAR_ONE = (-40, 40)
+#: Values are not made smaller than 2**LEAST: squares of differences in their last digits would lose digits.
+LEAST = -390
 #: Rows that are looked at to see whether values are near one.
 SAMPLE = 64
 
@@ -23,7 +25,7 @@ SAMPLE = 64
 def unit_exponent(values: NDArray, *others: NDArray | None) -> int:
     """The exponent e by which ``times_power(values, e)`` have a largest magnitude of 1/2 to 1; 0 if they are near one.
 
-    Also 0 if small values would vanish, if all are zero, and if a value is not allowed.
+    Also 0 if small values would lose digits, or their squares, if all are zero, and if a value is not allowed.
 
     Parameters
     ----------
@@ -42,22 +44,33 @@ def unit_exponent(values: NDArray, *others: NDArray | None) -> int:
     >>> unit_exponent(np.array([[1e-300], [3.0]]))
     0
     """
-    if values.dtype.kind != "f" or not len(values):
+    if values.dtype.kind != "f":
         return 0
-    arrays = [values, *(other for other in others if other is not None)]
-    sample = values[:: max(1, len(values) // SAMPLE)]
-    if _near_one(_largest(sample)) or _near_one(largest := max(map(_largest, arrays))) or not largest <= LARGEST_VALUE:
+    arrays = [array for array in (values, *others) if array is not None]
+    seen = _largest(values[:: max(1, len(values) // SAMPLE)])
+    if seen and _near_one(seen):
+        return 0
+    largest = max(map(_largest, arrays))
+    if _near_one(largest) or not largest <= LARGEST_VALUE:
         return 0
     exponent = -math.frexp(largest)[1]
+    if exponent < 0 and min(map(_smallest, arrays)) < 2.0 ** (LEAST - exponent):
+        return 0
     return exponent if all(np.array_equal(times_power(times_power(a, exponent), -exponent), a) for a in arrays) else 0
 
 
 def _largest(values: NDArray) -> float:
-    return float(np.maximum(values.max(), -values.min()))  # NaN if there is one
+    return float(np.maximum(values.max(), -values.min())) if values.size else 0.0  # NaN if there is one
+
+
+def _smallest(values: NDArray) -> float:
+    """Of the magnitudes other than zero."""
+    return float(np.abs(values).min(where=values != 0, initial=np.inf))
 
 
 def _near_one(largest: float) -> bool:
-    return largest == 0.0 or NEAR_ONE[0] < math.frexp(largest)[1] < NEAR_ONE[1]
+    """Whether the largest magnitude is left as it is: also 0 and NaN."""
+    return NEAR_ONE[0] < math.frexp(largest)[1] < NEAR_ONE[1]
 
 
 def times_power(values: Any, exponent: int) -> Any:

@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from gpukmeans.arrays.magnitude import times_power
 from gpukmeans.arrays.on_device import center_dtype, dtype_of
 from gpukmeans.backends.choice import NAMES
+from gpukmeans.backends.cpu.distances import times_power_in_order
 from gpukmeans.backends.protocol import Backend, DeviceRows, Run, members
 from gpukmeans.callers import warn_caller
 from gpukmeans.engine.records import FitReport
@@ -105,6 +106,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
     precision: str
     cluster_centers_: Any
     labels_: Any
+    inertia_: float
     backend_: str
     fit_report_: FitReport
     _sums_records: ClassVar[bool] = False  # whether pickles keep one record in `fit_report_`, not one an iteration
@@ -169,7 +171,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         given = receive(self, X, backend=backend, reset=False, fitted_dtype=self._fitted_dtype())
         given, centers, exponent = self._beside_centers(given)
         distances = cast(DeviceRows, given.load(sums=False)).center_distances(centers)
-        return self._given_back(X, times_power(distances, -exponent) if exponent else distances)
+        return self._given_back(X, times_power_in_order(distances, -exponent) if exponent else distances)
 
     def _given_back(self, X: ArrayLike, transformed: Any) -> Any:
         """The result of `transform` for X: an array of the same kind, unless `set_output` requests data frames."""
@@ -243,8 +245,8 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         run.assign(move=False)
         return run, given, exponent
 
-    def _label_as_stored(self, given: Given) -> None:
-        """Set the labels and the inertia of the rows of a fit by the centers as they are stored."""
+    def _label_again(self, given: Given) -> None:
+        """Set the labels and the inertia of the fitted rows anew, where the centers were rounded after the fit."""
         run, given, exponent = self._at_centers(given)
         self.labels_ = given.give(run.labels_for_caller())
         self.inertia_ = times_power(run.inertia(), -2 * exponent)

@@ -31,7 +31,6 @@ from gpukmeans.estimators.units import fit_in_range
 from gpukmeans.exact.sums import exact_total
 from gpukmeans.intake.checks import WEIGHT_RANGE, check_centers
 from gpukmeans.intake.given import Given
-from gpukmeans.intake.kinds import on_host
 from gpukmeans.threads import workers
 
 #: A further run of a bisection replaces the best one if its inertia is below this multiple, as in scikit-learn, whose
@@ -261,26 +260,13 @@ class BisectingKMeans(BaseKMeans):
             Or a torch tensor or CuPy array, as X is.
         """
         check_is_fitted(self)
-        return self._labels_of(self._receive_again(X))
+        if len(self._tree["label"]) == 1:
+            return super().predict(X)
+        given = self._receive_again(X)
+        return given.give(self._by_splits(given))
 
-    def _label_as_stored(self, given: Given) -> None:
-        self.labels_ = labels = self._labels_of(given)
-        given, centers, exponent = self._beside_centers(given)
-        rows, inertias = given.load(sums=False), []
-        for label, center in enumerate(centers):
-            own = np.flatnonzero(on_host(labels) == label)
-            if len(own):
-                weight = None if given.sample_weight is None else given.sample_weight[own]
-                run = rows.subset(own, weight, sums=False).start(center[None])
-                run.assign(move=False)
-                inertias.append(run.inertia())
-        self.inertia_ = times_power(exact_total(np.array(inertias)), -2 * exponent)
-
-    def _labels_of(self, given: Given) -> Any:
+    def _by_splits(self, given: Given) -> NDArray[np.int32]:
         centers, first_child, label = (self._tree[name] for name in ("centers", "first_child", "label"))
-        if len(label) == 1:
-            run, given, _ = self._at_centers(given)
-            return given.give(run.labels_for_caller())
         given, centers = given.narrowed(centers)
         exponent = given.exponent(centers)
         given, centers = given.in_unit(exponent), times_power(centers, exponent)
@@ -298,7 +284,20 @@ class BisectingKMeans(BaseKMeans):
                 run.assign(move=False)
                 side = run.labels()
                 waiting += [(first + i, some[side == i]) for i in (0, 1)]
-        return given.give(labels)
+        return labels
+
+    def _label_again(self, given: Given) -> None:
+        labels = self._by_splits(given)
+        self.labels_ = given.give(labels)
+        given, centers, exponent = self._beside_centers(given)
+        weight = np.ones(given.n_samples) if given.sample_weight is None else given.sample_weight
+        rows, inertias = given.load(sums=False), [0.0]
+        for cluster in np.unique(labels[weight > 0.0]):
+            some = np.flatnonzero(labels == cluster)
+            run = rows.subset(some, weight[some], sums=False).start(centers[cluster : cluster + 1])
+            run.assign(move=False)
+            inertias.append(run.inertia())
+        self.inertia_ = times_power(exact_total(np.array(inertias)), -2 * exponent)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

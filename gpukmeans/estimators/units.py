@@ -50,9 +50,10 @@ def fit_in_range(model: BaseKMeans, given: Given, fit: Callable[[Any, Given], ob
     for name, value in vars(twin).items():
         if name not in parameters:
             setattr(model, name, _from_unit(name, value, exponent))
-    stored, found = on_host(model.cluster_centers_), on_host(twin.cluster_centers_)
-    if "labels_" in vars(twin) and not np.array_equal(times_power(stored, exponent), found):
-        model._label_as_stored(given)  # subnormal numbers were rounded
+    stored = times_power(model.cluster_centers_, exponent)
+    rounded = not np.array_equal(on_host(stored), on_host(twin.cluster_centers_))  # subnormal centers
+    if rounded and getattr(model, "compute_labels", True):
+        model._label_again(given)
 
 
 def _in_unit(model: BaseKMeans, near: NDArray | None, exponent: int) -> Any:

@@ -164,7 +164,10 @@ def test_the_power_is_left_out_where_it_would_round():
     assert unit_exponent(tiny) == 0
     assert unit_exponent(np.array([[2.0**-1000], [2.0**-1074]])) == 999
     assert unit_exponent(np.array([[2.0**400], [2.0**-900]])) == 0  # 2**-1301 is no float
-    assert unit_exponent(np.array([[2.0**400], [2.0**-600]])) == -401
+    assert unit_exponent(np.array([[2.0**400], [2.0**-600]])) == 0  # whose squares would lose digits
+    assert unit_exponent(np.array([[2.0**400], [2.0**11], [0.0]])) == -401
+    assert unit_exponent(np.array([[0.0]]), np.array([[2.0**-450]])) == 449
+    assert unit_exponent(np.zeros((0, 2)), np.array([[2.0**-450]])) == 449
     assert unit_exponent(np.array([[2.0**-500]]), np.array([[1.0]])) == 0
     assert unit_exponent(np.array([[2.0**-500]]), np.array([[2.0**-450]])) == 449
     for values in (np.zeros((3, 2)), np.zeros((0, 2)), np.array([[np.nan, 1e-300]]), np.array([[np.inf]])):
@@ -176,23 +179,59 @@ def test_the_power_is_left_out_where_it_would_round():
     assert times_power(np.float32([1.0]), 120).dtype == np.float32
 
 
+@pytest.mark.parametrize("small", [1e-20, 1.88349057])
+def test_small_rows_beside_large_ones_keep_their_digits(small):
+    X = np.array([[small], [-1e143]])
+    fitted = KMeans(2, init=np.array([[0.0], [-1e143]]), n_init=1, max_iter=1, backend="numpy").fit(X)
+    fitted.cluster_centers_ = np.array([[0.0], [-1e143]])
+    assert fitted.score(X) == -(small * small)
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_array])
+def test_rows_of_zeros_in_the_unit_of_the_centers(form):
+    fitted = model(KMeans).fit(rows())
+    fitted.cluster_centers_ = np.array([[3e-280, 0.0, 4e-280], [0.0, 1e-280, 0.0]])
+    found = fitted.transform(form(np.zeros((2, 3))))
+    assert np.allclose(found, [[5e-280, 1e-280]] * 2, rtol=1e-15, atol=0.0)
+
+
+def fitted_with(centers):
+    fitted = KMeans(len(centers), init=centers, n_init=1, backend="numpy").fit(centers)
+    fitted.cluster_centers_ = centers
+    return fitted
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_array])
+@pytest.mark.parametrize("others", [[], [[1e-45]]], ids=["another unit", "the unit as it is"])
+def test_distances_beyond_float32_are_infinite_and_leave_the_nearest_first(form, others):
+    fitted = fitted_with(np.array([[3e38], [2e38]], np.float32))
+    X = np.array([[-3e38], [2e38], *others], np.float32)
+    found = fitted.transform(form(X))
+    assert found[0].tolist() == [np.inf, np.finfo(np.float32).max]
+    assert np.array_equal(found.argmin(axis=1), fitted.predict(X))
+
+
+def test_distances_that_round_to_one_leave_the_nearest_first():
+    fitted = fitted_with(np.array([[1e-45, 1e-45], [0.0, 1e-45]], np.float32))
+    X = np.array([[0.0, 0.0], [3e-45, 0.0]], np.float32)
+    assert fitted.transform(X).argmin(axis=1).tolist() == fitted.predict(X).tolist() == [1, 0]
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("cls", [KMeans, MiniBatchKMeans, BisectingKMeans])
-def test_labels_and_inertia_belong_to_the_centers_as_stored(backend, cls, dtype):
-    """Centers of rows that small are subnormal, and lose digits on the way back from the unit of the fit."""
-    rounded = 0
-    for seed in range(8 if backend.name == "numpy" else 2):
-        local = np.random.default_rng(seed)
-        X = local.integers(-9, 10, (9, 3)).astype(dtype)
-        power = -141 if dtype == np.float32 else -1066
-        tiny, weight = times_power(X, power), local.random(9) if seed % 2 else None
-        model = cls(2, random_state=seed, backend=backend).fit(tiny, sample_weight=weight)
-        assert np.array_equal(model.labels_, model.predict(tiny))
-        want = -model.score(tiny, sample_weight=weight)
-        if cls is BisectingKMeans:  # whose score uses all centers; the sum of its clusters' inertias rounds by itself
-            assert model.inertia_ >= want * (1 - 2.0**-50)
-        else:
-            assert model.inertia_ == want
-        plain = cls(2, random_state=seed, backend=backend).fit(X, sample_weight=weight).cluster_centers_
-        rounded += not np.array_equal(times_power(times_power(plain, power), -power), plain)
-    assert rounded
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("cls", CLASSES)
+def test_subnormal_centers_are_labelled_as_stored(cls, weighted, dtype):
+    """They are rounded on the way back from the unit of the fit."""
+    local = np.random.default_rng(0)
+    for seed in range(10):
+        X = (local.integers(-3, 4, (20, 2)) * np.finfo(dtype).smallest_subnormal).astype(dtype)
+        weight = local.integers(1, 4, 20) if weighted else None
+        fitted = model(cls, random_state=seed).fit(X, sample_weight=weight)
+        assert np.array_equal(fitted.predict(X), fitted.labels_)
+        if cls is not BisectingKMeans:
+            assert_labels(fitted.labels_, X, fitted.cluster_centers_)
+            assert fitted.inertia_ == -fitted.score(X, sample_weight=weight)
+        difference = X.astype(np.float64) - fitted.cluster_centers_[fitted.labels_]
+        square = float(((difference * 2.0**500) ** 2).sum(axis=1) @ (np.ones(20) if weight is None else weight))
+        assert fitted.inertia_ * 2.0**500 == pytest.approx(square * 2.0**-500, rel=1e-14)

@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from gpukmeans.arrays.magnitude import times_power
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.csr.scores import block_squares, square_roundings
 from gpukmeans.backends.csr.table import SparseTable, square_distances_to
@@ -115,9 +116,11 @@ def _finish(
     reach += lowest + 4.0 * SQUARE_UNDERFLOW
     open_rows = np.flatnonzero((scores <= reach).sum(axis=0) > 1)
     np.sqrt(scores, out=scores)
-    out[:] = scores.T
+    with np.errstate(over="ignore"):
+        out[:] = scores.T
+        nearest = np.sqrt(lowest).astype(out.dtype)
     if out.dtype != np.float64:  # distances that are apart may round to one
-        equal = np.flatnonzero((np.sqrt(lowest).astype(out.dtype) >= out.T).sum(axis=0) > 1)
+        equal = np.flatnonzero((nearest >= out.T).sum(axis=0) > 1)
         some_out = out[equal]
         order_by_labels(some_out, scores[:, equal].argmin(axis=0))
         out[equal] = some_out
@@ -162,6 +165,17 @@ def order_by_labels(distances: NDArray, labels: NDArray[np.integer]) -> None:
     if not len(wrong):
         return
     rows, label = distances[wrong], labels[wrong, None]
-    own = np.take_along_axis(rows, label, axis=1)
-    above = np.where(np.arange(rows.shape[1]) < label, np.nextafter(own, own.dtype.type(np.inf)), own)
-    distances[wrong] = np.maximum(rows, above)
+    own = np.minimum(np.take_along_axis(rows, label, axis=1), np.finfo(rows.dtype).max)  # where all are infinite
+    with np.errstate(over="ignore"):
+        above = np.where(np.arange(rows.shape[1]) < label, np.nextafter(own, own.dtype.type(np.inf)), own)
+    rows = np.maximum(rows, above)
+    np.put_along_axis(rows, label, own, axis=1)
+    distances[wrong] = rows
+
+
+def times_power_in_order(distances: NDArray, exponent: int) -> NDArray:
+    """`times_power` of distances, whose first lowest stay so where values become subnormal, equal or infinite."""
+    with np.errstate(over="ignore"):  # of float32
+        scaled = times_power(distances, exponent)
+    order_by_labels(scaled, distances.argmin(axis=1))
+    return scaled
