@@ -32,6 +32,7 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, wrong=Fa
         def __init__(self, index=None):
             self.id = index or 0
             self.attributes = {"MaxSharedMemoryPerBlockOptin": device.shared_bytes, "MultiProcessorCount": 3}
+            self.compute_capability = str(device.arch // 10)
 
         def __enter__(self):
             return self
