@@ -16,6 +16,7 @@ from gpukmeans.backends.cuda.screen_tiles import ScoreTile
 from tests.emulator import EmulatorDevice, EmulatorError
 from tests.emulator.testing import skip_without_compiler
 from tests.support.launches.common import ORDERS, watched
+from tests.support.launches.faults import some_weekly
 from tests.support.launches.many import SMALL, Screen, group_members, problem
 from tests.support.oracles import nearest, square_distances
 from tests.support.rational_points import fractions, length
@@ -328,7 +329,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", some_weekly(FAULTS))
 def test_planted_faults_are_caught(name):
     run, good, bad = FAULTS[name]
     for order, seed in ORDERS:

@@ -21,7 +21,7 @@ from tests.support.launches.common import (
     rows_and_centers,
     watched,
 )
-from tests.support.launches.faults import assert_fault_is_seen
+from tests.support.launches.faults import assert_fault_is_seen, some_weekly
 
 DTYPES = [np.uint8, np.float16, np.float32, np.float64]
 
@@ -134,7 +134,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", some_weekly(FAULTS))
 def test_planted_faults_are_caught(name):
     skip_without_compiler()
     assert_fault_is_seen(name, lambda device: check(device, np.float64), *FAULTS[name])

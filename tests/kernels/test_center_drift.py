@@ -10,7 +10,7 @@ import pytest
 from tests.emulator.testing import skip_without_compiler
 from tests.support.launches.centers import fractions, towards
 from tests.support.launches.common import watched
-from tests.support.launches.faults import assert_fault_is_seen, assert_planted, own_test
+from tests.support.launches.faults import assert_fault_is_seen, assert_planted, own_test, some_weekly
 from tests.support.launches.few import BYTE, DOUBLE, FLOAT, KINDS, Centers, Scaling
 from tests.support.rational_floats import norm
 
@@ -76,7 +76,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", some_weekly(FAULTS))
 def test_planted_faults_are_caught(name, monkeypatch):
     run, good, bad = FAULTS[name]
     assert_fault_is_seen(name, lambda device: run(device, monkeypatch), good, bad)

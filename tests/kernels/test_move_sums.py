@@ -8,7 +8,7 @@ import pytest
 from gpukmeans.exact.sums import Grid, weight_grid
 from tests.emulator.testing import skip_without_compiler
 from tests.support.launches.common import IN_ORDER, ROW_DTYPES, move, moves, rational_sums, rows_and_centers, watched
-from tests.support.launches.faults import assert_fault_is_seen, assert_planted, own_test
+from tests.support.launches.faults import assert_fault_is_seen, assert_planted, own_test, some_weekly
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -170,7 +170,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", some_weekly(FAULTS))
 def test_planted_faults_are_caught(name, monkeypatch):
     run, good, bad = FAULTS[name]
     assert_fault_is_seen(name, lambda device: run(device, monkeypatch), good, bad)

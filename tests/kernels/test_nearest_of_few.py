@@ -11,7 +11,7 @@ from tests.emulator import KINDS_OF_TENSOR_CORES, EmulatorDevice, EmulatorError
 from tests.emulator.testing import skip_without_compiler
 from tests.support.assertions import assert_labels
 from tests.support.launches.common import IN_ORDER, watched
-from tests.support.launches.faults import assert_fault_is_seen, assert_planted, own_test
+from tests.support.launches.faults import assert_fault_is_seen, assert_planted, own_test, some_weekly
 from tests.support.launches.few import BYTE, DOUBLE, FLOAT, KINDS, Scaling, data, nearest_of_few, screen_of
 from tests.support.oracles import nearest
 
@@ -387,7 +387,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", some_weekly(FAULTS))
 def test_planted_faults_are_caught(name, monkeypatch):
     run, good, bad = FAULTS[name]
     assert_fault_is_seen(name, lambda device: run(device, monkeypatch), good, bad)

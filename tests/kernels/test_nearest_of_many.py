@@ -15,6 +15,7 @@ from tests.emulator import KINDS_OF_TENSOR_CORES, EmulatorDevice, EmulatorError
 from tests.emulator.testing import skip_without_compiler
 from tests.support.assertions import assert_labels, assert_same
 from tests.support.launches.common import IN_ORDER, ORDERS, watched
+from tests.support.launches.faults import some_weekly
 from tests.support.launches.many import Screen, problem, values_of
 from tests.support.launches.many_checks import RESIDENT, STREAMED, check_candidates, check_screen
 
@@ -308,7 +309,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", some_weekly(FAULTS))
 def test_planted_faults_are_caught(name):
     run, good, bad = FAULTS[name]
     caught = 0

@@ -22,7 +22,7 @@ from tests.support.launches.common import (
     rows_and_centers,
     watched,
 )
-from tests.support.launches.faults import assert_fault_is_seen
+from tests.support.launches.faults import assert_fault_is_seen, some_weekly
 from tests.support.oracles import nearest
 
 
@@ -131,7 +131,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", some_weekly(FAULTS))
 def test_planted_faults_are_caught(name):
     run, good, bad = FAULTS[name]
     assert_fault_is_seen(name, run, good, bad)

@@ -16,6 +16,7 @@ from gpukmeans.exact.sums import Grid, weight_grid
 from tests.emulator import EmulatorDevice
 from tests.emulator.testing import skip_without_compiler
 from tests.support.launches.common import column_largest, limbs, move, moves, row_distance, row_facts, watched
+from tests.support.launches.faults import some_weekly
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -251,7 +252,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", some_weekly(FAULTS))
 def test_planted_faults_are_caught(name):
     def check(*faults):
         device = watched("random", 1, faults)

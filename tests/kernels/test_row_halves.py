@@ -21,7 +21,7 @@ from tests.support.launches.common import (
     struct,
     watched,
 )
-from tests.support.launches.faults import assert_fault_is_seen, assert_planted, own_test
+from tests.support.launches.faults import assert_fault_is_seen, assert_planted, own_test, some_weekly
 from tests.support.launches.few import (
     BYTE,
     DOUBLE,
@@ -235,7 +235,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", some_weekly(FAULTS))
 def test_planted_faults_are_caught(name, monkeypatch):
     run, good, bad = FAULTS[name]
     assert_fault_is_seen(name, lambda device: run(device, monkeypatch), good, bad)

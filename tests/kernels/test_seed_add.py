@@ -10,7 +10,7 @@ import pytest
 from gpukmeans.certificates.rounding import SQUARE_UNDERFLOW
 from tests.emulator.testing import skip_without_compiler
 from tests.support.launches.common import ROW_DTYPES, launch, rows_and_centers, rows_struct, struct, watched
-from tests.support.launches.faults import assert_fault_is_seen, assert_planted
+from tests.support.launches.faults import assert_fault_is_seen, assert_planted, some_weekly
 from tests.support.launches.seeding import (
     BLOCK,
     SIZES,
@@ -147,7 +147,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", some_weekly(FAULTS))
 def test_planted_faults_are_caught(name):
     run, good, bad = FAULTS[name]
     assert_fault_is_seen(name, run, good, bad)

@@ -11,7 +11,7 @@ from gpukmeans.backends.cuda import tuning
 from gpukmeans.backends.cuda.device import nvrtc
 from tests.emulator.testing import skip_without_compiler
 from tests.support.launches.common import launch, rows_struct, struct, watched
-from tests.support.launches.faults import assert_fault_is_seen, assert_planted
+from tests.support.launches.faults import assert_fault_is_seen, assert_planted, some_weekly
 from tests.support.launches.seeding import trials
 
 
@@ -124,7 +124,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", some_weekly(FAULTS))
 def test_planted_faults_are_caught(name):
     run, good, bad = FAULTS[name]
     assert_fault_is_seen(name, run, good, bad)

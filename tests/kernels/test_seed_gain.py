@@ -11,7 +11,7 @@ from gpukmeans.backends.cuda import tuning
 from gpukmeans.certificates.seeds import SeedRadii
 from tests.emulator.testing import skip_without_compiler
 from tests.support.launches.common import ROW_DTYPES, filled, launch, rows_and_centers, rows_struct, struct, watched
-from tests.support.launches.faults import assert_fault_is_seen, assert_planted
+from tests.support.launches.faults import assert_fault_is_seen, assert_planted, some_weekly
 from tests.support.launches.seeding import SIZES, add, awkward_rows, blocks_of, gain, trials, weights_of
 from tests.support.oracles import square_distances
 
@@ -138,7 +138,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", some_weekly(FAULTS))
 def test_planted_faults_are_caught(name):
     run, good, bad = FAULTS[name]
     assert_fault_is_seen(name, run, good, bad)

@@ -15,7 +15,7 @@ from tests.support.launches.common import (
     rational_sums,
     watched,
 )
-from tests.support.launches.faults import assert_fault_is_seen, assert_planted
+from tests.support.launches.faults import assert_fault_is_seen, assert_planted, some_weekly
 from tests.support.launches.sparse import (
     lookup,
     move,
@@ -133,7 +133,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", some_weekly(FAULTS))
 def test_planted_faults_are_caught(name):
     run, good, bad = FAULTS[name]
     assert_fault_is_seen(name, run, good, bad)

@@ -12,7 +12,7 @@ from gpukmeans.exact.sums import Grid, cluster_means, exact_total
 from tests.emulator.testing import skip_without_compiler
 from tests.support.launches.centers import PLAIN, fractions, sums_of, towards
 from tests.support.launches.common import IN_ORDER, plain_square_distance, watched
-from tests.support.launches.faults import assert_fault_is_seen, assert_planted, own_test
+from tests.support.launches.faults import assert_fault_is_seen, assert_planted, own_test, some_weekly
 from tests.support.launches.few import BYTE, DOUBLE, FLOAT, KINDS, Centers, Scaling, data, scaling
 
 NUMPY_KINDS = pytest.mark.parametrize("kind", [BYTE, FLOAT, DOUBLE], ids=lambda kind: kind.name.replace(" ", "_"))
@@ -222,7 +222,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", some_weekly(FAULTS))
 def test_planted_faults_are_caught(name, monkeypatch):
     run, good, bad = FAULTS[name]
     assert_fault_is_seen(name, lambda device: run(device, monkeypatch), good, bad)

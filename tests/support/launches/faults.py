@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
+
+import pytest
 
 from gpukmeans.backends.cuda.device import nvrtc
 from tests.emulator import EmulatorError
 from tests.support.launches.common import ORDERS, watched
+
+
+def some_weekly(names: Iterable[str]) -> list:
+    """Parameters of a test: every third fault at any time, the others weekly.  Each has its kernel compiled for it."""
+    return [name if i % 3 == 0 else pytest.param(name, marks=pytest.mark.weekly) for i, name in enumerate(names)]
 
 
 def assert_fault_is_seen(name, run, good, bad):
