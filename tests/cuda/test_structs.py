@@ -15,7 +15,7 @@ from tests.emulator.testing import skip_without_compiler
 from tests.support import nvrtc_compiler
 from tests.support.cupy_stand_in import stand_in
 from tests.support.kernel_sources import KERNELS, parameters
-from tests.support.nvrtc_compiler import NvrtcError, NvrtcUnavailable, compile_cubin
+from tests.support.nvrtc_compiler import NvrtcError, compile_cubin
 
 TAKING_STRUCTS = [path for path in KERNELS if any(parameter.struct for parameter in parameters(path))]
 
@@ -44,10 +44,7 @@ def compile_assertions(file, text):
 
 @pytest.mark.parametrize("path", TAKING_STRUCTS, ids=lambda path: path.stem)
 def test_nvrtc_lays_structs_out_alike(path):
-    try:
-        nvrtc_compiler.require_nvrtc()
-    except NvrtcUnavailable as error:
-        pytest.skip(str(error))
+    nvrtc_compiler.skip_without_nvrtc()
     names = {parameter.struct for parameter in parameters(path)} - {None}
     text = "".join(assertions(name, layout(name)) for name in sorted(names))
     compile_assertions(path.stem, text)

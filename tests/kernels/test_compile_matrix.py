@@ -15,7 +15,6 @@ from tests.support.nvrtc_compiler import (
     ARCHITECTURES,
     KernelResources,
     NvrtcError,
-    NvrtcUnavailable,
     compile_cubin,
     resources,
 )
@@ -25,10 +24,7 @@ VARIANTS = nvrtc.variants()
 
 @pytest.fixture(scope="module", autouse=True)
 def _library():
-    try:
-        nvrtc_compiler.require_nvrtc()
-    except NvrtcUnavailable as error:
-        pytest.skip(str(error))
+    nvrtc_compiler.skip_without_nvrtc()
 
 
 def name_of(variant) -> str:

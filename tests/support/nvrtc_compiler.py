@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from tests.emulator.build import cache_folder, content_hash, locked
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
@@ -81,6 +83,14 @@ def version() -> tuple[int, int]:
 def require_nvrtc() -> None:
     """Raise NvrtcUnavailable, with the reason, unless kernels can be compiled here."""
     version()
+
+
+def skip_without_nvrtc() -> None:
+    """Skip the running test (or module), with the reason, where there is no NVRTC."""
+    try:
+        require_nvrtc()
+    except NvrtcUnavailable as error:
+        pytest.skip(str(error))
 
 
 def _check(code: int) -> None:

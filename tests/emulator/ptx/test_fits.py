@@ -26,7 +26,6 @@ from tests.support import many_problems, nvrtc_compiler, sparse_cases
 from tests.support.assertions import assert_same
 from tests.support.bfloat16_array import BFloat16Array
 from tests.support.law_cases import blobs, uneven
-from tests.support.nvrtc_compiler import NvrtcUnavailable
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -43,10 +42,7 @@ def crossed(*parameters):
 @pytest.fixture(scope="module", autouse=True)
 def _library():
     skip_without_compiler()
-    try:
-        nvrtc_compiler.require_nvrtc()
-    except NvrtcUnavailable as error:
-        pytest.skip(str(error))
+    nvrtc_compiler.skip_without_nvrtc()
 
 
 class NotedDevice(PtxDevice):

@@ -16,16 +16,12 @@ from tests.support import nvrtc_compiler
 from tests.support.assertions import assert_same
 from tests.support.launches import common
 from tests.support.law_cases import blobs
-from tests.support.nvrtc_compiler import NvrtcUnavailable
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _library():
     skip_without_compiler()
-    try:
-        nvrtc_compiler.require_nvrtc()
-    except NvrtcUnavailable as error:
-        pytest.skip(str(error))
+    nvrtc_compiler.skip_without_nvrtc()
 
 
 def distances(device, dtype, scale):

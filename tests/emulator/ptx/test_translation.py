@@ -20,7 +20,7 @@ from tests.emulator.ptx.parse import Instruction, parse
 from tests.emulator.ptx.testing import HEAD
 from tests.emulator.testing import skip_without_compiler
 from tests.support import nvrtc_compiler
-from tests.support.nvrtc_compiler import NvrtcUnavailable, compile_ptx
+from tests.support.nvrtc_compiler import compile_ptx
 
 ROOT = Path(__file__).resolve().parents[3]
 #: NVRTC has another front end from sm_100 on, and sm_75 another matrix product.
@@ -30,10 +30,7 @@ VARIANTS = nvrtc.variants()
 
 @pytest.fixture(scope="module", autouse=True)
 def _library():
-    try:
-        nvrtc_compiler.require_nvrtc()
-    except NvrtcUnavailable as error:
-        pytest.skip(str(error))
+    nvrtc_compiler.skip_without_nvrtc()
 
 
 def ptx_of(file, constants, arch):
