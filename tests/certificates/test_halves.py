@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
@@ -33,7 +34,8 @@ from tests.support.launches.few import (
     nearest_of_few,
 )
 from tests.support.oracles import nearest
-from tests.support.rational_floats import exponent, norm, rounded, to_float32, to_half
+from tests.support.rational_floats import norm, to_float32, to_half
+from tests.support.tensor_cores import tensor_chain
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,29 +46,7 @@ def _compiler():
 # ---- tensor cores in plain Python ------------------------------------------------------------------------------------
 
 
-def truncated(value, unit):
-    return unit * math.trunc(value / unit)
-
-
-def factor_exponent(half):
-    """Of a half as tensor cores may align its products: subnormal ones as the smallest that is normal."""
-    return max(exponent(half), -14)
-
-
-def tensor_chain(start, pairs, cores):
-    """A running sum to which so many products of halves are added at a time, every addend and the result truncated.
-
-    The unit is set by the largest addend, a product standing for the product of its factors' powers of two.
-    """
-    total = start
-    for first in range(0, len(pairs), cores.products):
-        some = [(a, b) for a, b in pairs[first : first + cores.products] if a and b]
-        exponents = [factor_exponent(a) + factor_exponent(b) for a, b in some]
-        largest = max([*exponents, *([exponent(total)] if total else [])], default=0)
-        unit = Fraction(2) ** (largest - 23 - cores.guard_bits)
-        total = truncated(total, unit) + sum((truncated(a * b, unit) for a, b in some), Fraction(0))
-        total = rounded(total, 24, -126, down=True)
-    return total
+chain = partial(tensor_chain, least=-14)  # the worse of both ways to align subnormal halves
 
 
 def fractions(vector):
@@ -117,7 +97,7 @@ def errors(rows, centers, cores):
     for j, (z_j, h_j, _, _) in enumerate(parts[n:]):
         half_square = -dot(z_j, z_j) / 2
         for i, (z_i, h_i, _, _) in enumerate(parts[:n]):
-            computed = tensor_chain(to_float32(half_square), list(zip(h_i, h_j, strict=True)), cores)
+            computed = chain(to_float32(half_square), list(zip(h_i, h_j, strict=True)), cores)
             found[i, j] = abs(computed - (dot(z_i, z_j) + half_square))
     return found, [part[2:] for part in parts[:n]], [part[2:] for part in parts[n:]]
 
@@ -195,7 +175,7 @@ def share_of_the_bound(pairs, starts, cores):
         for a, b in pairs:
             sums.append(sums[-1] + a * b)
         most = max(*(abs(v) for v in sums), *(abs(a * b) for a, b in pairs))
-        error = abs(tensor_chain(start, pairs, cores) - sums[-1])
+        error = abs(chain(start, pairs, cores) - sums[-1])
         shares.append(error / (Fraction(tensor_accumulation(len(pairs), cores)) * most))
     return max(shares)
 

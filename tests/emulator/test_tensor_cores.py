@@ -14,6 +14,7 @@ import pytest
 
 from tests.emulator import WORST_TENSOR_CORES, EmulatorDevice, TensorCores, tensor_cores_of
 from tests.emulator.testing import own_source, skip_without_compiler
+from tests.support.tensor_cores import tensor_chain
 
 KNOWN = {"V100": 700, "A100": 800, "A2": 860, "Ada": 890, "L40S": 890, "H100": 900, "H200": 900, "B200": 1000}
 KINDS = {"multiply_f16": 16, "multiply_f16_k8": 8, "multiply_bf16": 16, "multiply_tf32": 8}
@@ -54,39 +55,14 @@ def rows_of_sums(cores, kernel, a, b, c):
     return multiplied(cores, kernel, A, B, C)[:, np.arange(8), np.arange(8)].reshape(-1)[: len(a)]
 
 
-# ---- the model, in fractions -----------------------------------------------------------------------------------------
-
-
-def exponent(value):
-    """Of a nonzero fraction that is a float."""
-    return int(np.frexp(float(value))[1]) - 1
-
-
-def cut(value, unit):
-    """Towards zero to a multiple of the unit."""
-    units = abs(value) // unit * unit
-    return units if value >= 0 else -units
-
-
-def cut_to_float32(value):
-    if value == 0:
-        return value
-    e = value.numerator.bit_length() - value.denominator.bit_length()
-    e -= abs(value) < Fraction(2) ** e  # now 2**e <= |value| < 2**(e + 1)
-    return cut(value, Fraction(2) ** max(e - 23, -149))
+# ---- the model -------------------------------------------------------------------------------------------------------
 
 
 def model(cores, tf32, start, a, b):
-    """start + a.b, a block of products after the other; each addend is cut at a bit that the largest sets."""
-    total, block = Fraction(float(start)), cores.products // 2 if tf32 else cores.products
+    """start + a.b of float32 numbers; tensor cores add half as many products of tf32 at once."""
     pairs = [(Fraction(float(x)), Fraction(float(y))) for x, y in zip(a, b, strict=True)]
-    for first in range(0, len(pairs), block):
-        some = pairs[first : first + block]
-        exponents = [exponent(x) + exponent(y) for x, y in some if x and y]
-        largest = max([-133, *exponents, *([exponent(total)] if total else [])])
-        unit = Fraction(2) ** (largest - 23 - cores.guard_bits)
-        total = cut_to_float32(cut(total, unit) + sum((cut(x * y, unit) for x, y in some), Fraction(0)))
-    return np.float32(float(total))
+    at_once = cores._replace(products=cores.products // 2) if tf32 else cores
+    return np.float32(float(tensor_chain(Fraction(float(start)), pairs, at_once)))
 
 
 def operands(kernel, kind, n, seed):
