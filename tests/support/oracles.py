@@ -42,8 +42,8 @@ def square_distances(X, C):
 def nearest(X, C):
     """The index of the nearest center of each row; the lowest of equal ones.
 
-    Only centers within one part in 10**9 of the nearest by float64 distances, whose relative error is a millionth of
-    that, are compared exactly; all of them where squares could overflow or underflow.
+    Only centers within one part in 10**9 of the nearest by float64 distances, whose relative error is far below that,
+    are compared exactly; all of them where squares could overflow or underflow.
     """
     X, C = np.asarray(X, np.float64), np.asarray(C, np.float64)
     magnitudes = np.abs(np.concatenate([X.ravel(), C.ravel()]))

@@ -7,10 +7,10 @@
 
 namespace ptx {
 
-using u8 = uint8_t;
-using u16 = uint16_t;
-using u32 = uint32_t;
-using u64 = uint64_t;
+using cuemu::u8;
+using cuemu::u16;
+using cuemu::u32;
+using cuemu::u64;
 using s8 = int8_t;
 using s16 = int16_t;
 using s32 = int32_t;

@@ -1,6 +1,6 @@
 // mma.sync, ldmatrix and cp.async: what a kernel's PTX wrapper calls where `__CUDA_HOST_EMU__` is defined.
 //
-// Fragment layouts are those of the PTX ISA.  Sums have the bits of the launch's tensor cores (device.py: TENSOR_CORES).
+// Fragment layouts are those of the PTX ISA.  Sums have the bits of the launch's tensor cores (module.py: TENSOR_CORES).
 #pragma once
 
 #include "half.h"
