@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gpukmeans.backends.choice import BackendUnavailable, explain, get_backend
-from gpukmeans.backends.defaults import BackendDefaults, RowsDefaults, RunDefaults
+from gpukmeans.backends.defaults import BackendDefaults, RowsDefaults, RunDefaults, SeedingDefaults
 from gpukmeans.backends.protocol import (
     Assigned,
     Backend,
@@ -44,6 +44,7 @@ __all__ = [
     "RunDefaults",
     "Runs",
     "Seeding",
+    "SeedingDefaults",
     "Step",
     "Updated",
     "explain",

@@ -32,6 +32,13 @@ class RunDefaults:
         return inertia, inertia
 
 
+class SeedingDefaults:
+    """Defaults of `gpukmeans.backends.Seeding`: which rows a candidate is nearer to is not told."""
+
+    def nearer(self, indices: NDArray[np.int64]) -> I64 | None:
+        return None
+
+
 class RowsDefaults:
     """Defaults of `gpukmeans.backends.Rows`: dense rows whose runs advance one by one."""
 

@@ -14,9 +14,9 @@ and sums are exact.
 | `Runs` | group of runs that advance together | `Rows.start_many` |
 
 Each protocol lists first what a backend must implement, then what it may implement.  The latter have defaults in
-defaults.py: `BackendDefaults`, `RowsDefaults` and `RunDefaults`, base classes without state.  A whole backend made of
-them is tests/support/toy_backend.py.  `Runs` is needed only if `Rows.runs_at_a_time` returns more than 0,
-`DeviceRows` only if the backend `reads_device`, and problems.py only if it `fits_many`.
+defaults.py: `BackendDefaults`, `RowsDefaults`, `RunDefaults` and `SeedingDefaults`, base classes without state.  A
+whole backend made of them is tests/support/toy_backend.py.  `Runs` is needed only if `Rows.runs_at_a_time` returns more
+than 0, `DeviceRows` only if the backend `reads_device`, and problems.py only if it `fits_many`.
 """
 
 from __future__ import annotations
@@ -215,6 +215,14 @@ class Seeding(Protocol):
 
     def terms(self) -> tuple[F64, F64]:
         """The same of all rows."""
+
+    # ---- `SeedingDefaults` has this ----
+
+    def nearer(self, indices: NDArray[np.int64]) -> I64 | None:
+        """Rows, rising, to which one of some candidates of the last proposal may be nearer than their closest seed.
+
+        All such rows, and perhaps others.  Default: None, not known.
+        """
 
 
 class Rows(Protocol):

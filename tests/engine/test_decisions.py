@@ -35,6 +35,9 @@ class Terms:
         self.asked = contenders.tolist()
         return self.refined
 
+    def nearer(self, contenders):
+        return 10 * contenders
+
 
 class Exact:
     """`ExactPotentials` that answers with a row and counts how often it is asked."""
@@ -46,7 +49,9 @@ class Exact:
         self.asked.append((u, chosen))
         return self.answer
 
-    smallest = locate
+    def smallest(self, ids, chosen, nearer):
+        self.asked.append((ids.tolist(), nearer.tolist()))
+        return self.answer
 
 
 def true_rows(terms, draws):
@@ -192,7 +197,9 @@ def test_contenders_are_refined_and_the_exact_potential_decides_what_is_open_the
     assert exact.asked == []
     seeding, exact = Terms([], **close, refined=(np.array([4.0, 3.0, 3.5]), np.array([0.0, 0.0, 0.5]))), Exact(1)
     assert chosen(seeding, exact) == 3
-    assert [ids.tolist() for ids, _ in exact.asked] == [[3, 4]]
+    assert exact.asked == [
+        ([3, 4], [20, 30])
+    ]  # rows, and those that the positions 2 and 3 of the proposal are nearer to
     seeding, exact = Terms([], **close, refined=(np.array([3.0, 3.0, 3.5]), np.zeros(3))), Exact()
     assert chosen(seeding, exact) == 1  # equal, without any error: the first
     assert exact.asked == []

@@ -79,7 +79,14 @@ def test_the_smallest_potential_wins_and_of_equal_ones_the_first(form, seed):
     ids = local.permutation(N)[:6]
     ids[3] = ids[1]
     left = [sum(terms_of(X, weight, [*chosen, i])) for i in ids.tolist()]
-    assert potentials.smallest(ids, chosen) == left.index(min(left))
+    before = terms_of(X, weight, chosen)
+    gaining = [
+        any(t > min(t, u) for u in terms)
+        for t, *terms in zip(before, *(terms_of(X, weight, [i]) for i in ids.tolist()), strict=True)
+    ]
+    with_others = np.flatnonzero(np.array(gaining) | (local.random(N) < 0.2))
+    for nearer in (None, np.flatnonzero(gaining), with_others, np.arange(N)):
+        assert potentials.smallest(ids, chosen, nearer) == left.index(min(left))
 
 
 def test_a_draw_at_the_very_edge_of_a_row_hits_it(form):

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from gpukmeans.backends import Assigned, Updated
-from gpukmeans.backends.defaults import BackendDefaults, RowsDefaults, RunDefaults
+from gpukmeans.backends.defaults import BackendDefaults, RowsDefaults, RunDefaults, SeedingDefaults
 from gpukmeans.certificates.rounding import SLACK, SQUARE_UNDERFLOW, UNIT64, gamma
 from gpukmeans.exact.sums import Grid, cluster_means, exact_total, exact_totals_by_label, weight_grid, weighted_rows
 from gpukmeans.exact.tie_break import exact_squares, first_of_equal_rows, largest_integer, resolve
@@ -111,7 +111,7 @@ class ToyRun(RunDefaults):
         return row_square_distances(self._rows.X, slice(None), centers[self._labels].astype(np.float64))
 
 
-class ToySeeding:
+class ToySeeding(SeedingDefaults):
     block_size = 1
 
     def __init__(self, rows):

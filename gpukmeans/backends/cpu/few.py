@@ -39,7 +39,7 @@ def nearest_of_few(X: NDArray, centers: NDArray) -> tuple[NDArray[np.int32], int
     if not len(open_rows):
         return labels, 0
     alive = np.flatnonzero(first_of_equal_rows(centers) == np.arange(len(centers)))
-    labels[open_rows], n_exact = resolve(X[open_rows], centers, alive, False)
+    labels[open_rows], n_exact = resolve(X[open_rows], centers, alive, False, within[np.ix_(open_rows, alive)])
     return labels, n_exact
 
 

@@ -99,7 +99,8 @@ def smallest(
         potentials, errors = seeding.refine(contenders)
         among = _contenders(potentials, errors)
         if len(among) > 1 and errors[among].any():
-            return int(contenders[among[exact.smallest(candidates[contenders[among]], chosen)]])
+            open_ = contenders[among]
+            return int(open_[exact.smallest(candidates[open_], chosen, seeding.nearer(open_))])
         return int(contenders[among[0]])
     return int(contenders[0])
 

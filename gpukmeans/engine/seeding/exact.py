@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from fractions import Fraction
 from functools import cached_property
 
@@ -70,25 +69,43 @@ class ExactPotentials:
         terms = self._terms(ids, seeds, nearest[ids])
         return [r.numerator * total < factor * t * r.denominator for r, t in zip(ratios, terms, strict=True)]
 
-    def smallest(self, ids: NDArray[np.int64], chosen: list[int]) -> int:
+    def smallest(self, ids: NDArray[np.int64], chosen: list[int], nearer: I64 | None = None) -> int:
         """The position in `ids` of the row that leaves the smallest potential beside the seeds `chosen`.
 
-        Of equal ones the first.
+        Of equal ones the first.  `nearer`, in rising order, has every row that one of `ids` is nearer to than its seed
+        is, and may have others; without it a run finds them.
         """
-        before = self._nearest(chosen)
-        gains = []
-        for candidate in ids.tolist():
-            with_it = [*chosen, candidate]
-            nearer = np.flatnonzero(self._nearest(with_it) == len(chosen))  # of equally near seeds the first is nearest
-            seeds = self._rows.take(np.array(with_it))
-            gains.append(
-                self._sum(nearer, seeds, before[nearer]) - self._sum(nearer, seeds, np.full(len(nearer), len(chosen)))
-            )
+        if nearer is None:  # of equally near seeds the first is nearest
+            nearer = np.flatnonzero(self._nearest([*chosen, *ids.tolist()]) >= len(chosen))
+        few = 2 * len(nearer) < self._rows.n_samples
+        if few and len(nearer):
+            own = self._nearest(chosen, self._rows.subset(nearer, sums=False))
+        else:
+            own = self._nearest(chosen)[nearer]
+        gains = self._gains(nearer, own, self._rows.take(np.array(chosen)), self._rows.take(ids))
         return max(range(len(ids)), key=lambda t: (gains[t], -t))
 
-    def _nearest(self, chosen: list[int]) -> NDArray[np.intp]:
-        """The position of the seed nearest to every row, of equally near ones the first."""
-        run = self._rows.start(self._rows.take(np.array(chosen)).astype(self._rows.center_dtype))
+    def _gains(self, index: I64, own: NDArray[np.intp], seeds: NDArray, candidates: NDArray) -> list[int]:
+        """For each candidate the sum of weight * max(0, |x - seed|^2 - |x - candidate|^2) over some rows."""
+        used, own = np.unique(own, return_inverse=True)
+        with_candidates = np.concatenate([seeds[used], candidates])
+        n_candidates = len(candidates)
+        gains = [0] * n_candidates
+        for part in parts_of(len(index), max(1, BLOCK // (1 + n_candidates))):
+            some = index[part]
+            which = np.empty((len(some), 1 + n_candidates), np.intp)
+            which[:, 0], which[:, 1:] = own[part], len(used) + np.arange(n_candidates)
+            limbs = self._distances(some.repeat(1 + n_candidates), with_candidates, which.reshape(-1))
+            limbs = limbs.reshape(len(limbs), *which.shape)
+            for t in range(n_candidates):
+                gain = carried(list((limbs[:, :, 0] - limbs[:, :, 1 + t]).astype(np.float64)), self._form.bits)
+                gain[:, gain[-1] < 0] = 0  # the highest limb has the sign
+                gains[t] += self._weighted_sum(some, gain)
+        return gains
+
+    def _nearest(self, chosen: list[int], rows: Rows | None = None) -> NDArray[np.intp]:
+        """The position of the seed nearest to every row, or to each of some `rows`; of equally near ones the first."""
+        run = (rows or self._rows).start(self._rows.take(np.array(chosen)).astype(self._rows.center_dtype))
         run.assign(move=False)
         return run.labels().astype(np.intp)
 
@@ -96,21 +113,23 @@ class ExactPotentials:
 
     def _sum(self, index: I64, seeds: NDArray, nearest: NDArray[np.intp]) -> int:
         """The sum of weight * |x - seed|^2 over some rows and a seed for each, as a Python integer on one grid."""
-        total = 0
-        for part, limbs in self._distances(index, seeds, nearest):
-            if self._weight is None:
-                total += number_of(limbs.sum(axis=1).tolist(), self._form.bits)
-            else:
-                form = self._weight_form
-                weights = form.limbs(self._weight[index[part]]).astype(np.int64)
-                for i, of_limb in enumerate((limbs @ weights.T).T.tolist()):
-                    total += number_of(of_limb, self._form.bits) << form.bits * i
-        return total
+        parts = parts_of(len(index), BLOCK)
+        return sum(self._weighted_sum(index[p], self._distances(index[p], seeds, nearest[p])) for p in parts)
+
+    def _weighted_sum(self, index: I64, limbs: I64) -> int:
+        """The sum of weight * number over at most `BLOCK` rows, each with a number given by its limbs."""
+        if self._weight is None:
+            return number_of(limbs.sum(axis=1).tolist(), self._form.bits)
+        form = self._weight_form
+        weights = form.limbs(self._weight[index]).astype(np.int64)
+        sums = [number_of(of_limb, self._form.bits) for of_limb in (weights @ limbs.T).tolist()]
+        return number_of(sums, form.bits)
 
     def _terms(self, index: I64, seeds: NDArray, nearest: NDArray[np.intp]) -> list[int]:
         """The terms of `_sum`."""
         terms: list[int] = []
-        for part, limbs in self._distances(index, seeds, nearest):
+        for part in parts_of(len(index), BLOCK):
+            limbs = self._distances(index[part], seeds, nearest[part])
             some = [number_of(of_row, self._form.bits) for of_row in limbs.T.tolist()]
             if self._weight is not None:
                 form = self._weight_form
@@ -119,17 +138,14 @@ class ExactPotentials:
             terms += some
         return terms
 
-    def _distances(self, index: I64, seeds: NDArray, nearest: NDArray[np.intp]) -> Iterator[tuple[slice, I64]]:
-        """Parts of `index`, and |x - seed|^2 of their rows: see `carried`."""
+    def _distances(self, index: I64, seeds: NDArray, nearest: NDArray[np.intp]) -> I64:
+        """|x - seed|^2 of at most `BLOCK` rows: limbs as of `carried`."""
         seeds = seeds.astype(np.float64)
-        for part in parts_of(len(index), BLOCK):
-            some, of_some = index[part], nearest[part]
-            entries = self._rows.entries(some)
-            if entries is None:
-                x = self._rows.take(some).astype(np.float64)
-                yield part, square_distances(x, seeds, np.arange(len(some)), of_some, self._form, MORE)
-            else:
-                yield part, self._of_entries(len(some), entries, seeds, of_some)
+        entries = self._rows.entries(index)
+        if entries is not None:
+            return self._of_entries(len(index), entries, seeds, nearest)
+        x = self._rows.take(index).astype(np.float64)
+        return square_distances(x, seeds, np.arange(len(index)), nearest, self._form, MORE)
 
     def _of_entries(
         self, n_rows: int, entries: tuple[NDArray, NDArray, NDArray], seeds: F64, nearest: NDArray[np.intp]

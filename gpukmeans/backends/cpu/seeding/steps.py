@@ -272,6 +272,10 @@ class NumpySeeding:
                 error[place] += slack.sum()
         return self._potentials(change, error)
 
+    def nearer(self, indices: NDArray[np.int64]) -> I64:
+        every = np.arange(self._n)
+        return np.unique(np.concatenate([every[found.rows] for i in indices.tolist() for found in self._refined(i)]))
+
     def _refined(self, index: int) -> list[_Closer]:
         if index not in self._closer:
             with self._workers() as pool:

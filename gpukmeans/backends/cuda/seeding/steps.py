@@ -11,6 +11,7 @@ from gpukmeans.arrays.types import F64
 from gpukmeans.backends.cuda import tuning
 from gpukmeans.backends.cuda.seeding.potentials import Potentials
 from gpukmeans.backends.cuda.table import CupyDenseTable
+from gpukmeans.backends.defaults import SeedingDefaults
 from gpukmeans.certificates.rounding import SLACK, UNIT64, gamma
 from gpukmeans.certificates.seeds import SumRadius
 from gpukmeans.threads import parts_of
@@ -19,7 +20,7 @@ from gpukmeans.threads import parts_of
 BLOCK_ROUNDINGS = 14.0
 
 
-class DeviceSeeding:
+class DeviceSeeding(SeedingDefaults):
     """What seeding on a device has in common for dense rows and rows in CSR: see `gpukmeans.backends.Seeding`.
 
     A subclass has `add`, `propose` (which sets `_candidates` and `_proposal`) and `_terms`.
