@@ -47,11 +47,6 @@ def many_clusters(device):
 
 #: (what sees it, the good text, the bad one).
 FAULTS = {
-    "a sum and a product become one rounding": (
-        lambda device: distances(device, np.float64, 1.0),
-        "distance = __dadd_rn(distance, square_difference(widen(x[f]), widen(c[f])));",
-        "{ const double e = widen(x[f]) - widen(c[f]); distance = distance + e * e; }",
-    ),
     "subnormal floats are flushed": (
         lambda device: distances(device, np.float32, 1e-40),
         'asm("cvt.f64.f32 %0, %1;"',
@@ -104,7 +99,11 @@ def test_a_fault_of_a_whole_fit_is_seen_from_ptx_alone(fault):
     assert_seen_from_ptx_alone(*FAULTS_OF_FITS[fault])
 
 
-def test_a_contraction_is_the_compilers():
-    """Without it the planted distance has the right bits from PTX, too: the test above sees the contraction alone."""
-    sees, good, bad = FAULTS["a sum and a product become one rounding"]
-    sees(PtxDevice(source=planted(good, bad), options=("-fmad=false",)))
+def test_the_compiler_is_told_not_to_contract():
+    """A distance that leaves it free has NumPy's bits by the option alone, and from its source in either case."""
+    good = "distance = __dadd_rn(distance, square_difference(widen(x[f]), widen(c[f])));"
+    free = planted(good, "{ const double e = widen(x[f]) - widen(c[f]); distance = distance + e * e; }")
+    for device in (EmulatorDevice(source=free), PtxDevice(source=free)):
+        distances(device, np.float64, 1.0)
+    with pytest.raises(AssertionError):
+        distances(PtxDevice(source=free, options=("-fmad=true",)), np.float64, 1.0)

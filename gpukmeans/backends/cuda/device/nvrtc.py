@@ -13,7 +13,8 @@ from pathlib import Path
 from gpukmeans.backends.cuda import screen_tiles, tuning
 
 #: CuPy adds -ftz=true, which no option here can revert: kernels/ptx.cuh keeps subnormals where they matter.
-OPTIONS = ("--std=c++17",)
+#: -fmad=false: x * y + z rounds twice, as in NumPy; where one rounding is meant, fma is written.
+OPTIONS = ("--std=c++17", "-fmad=false")
 
 _INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"\s*$')
 _ONCE = re.compile(r"^\s*#\s*pragma\s+once\s*$")
