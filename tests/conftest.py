@@ -14,6 +14,8 @@ import pytest
 # Before scikit-learn loads OpenMP: test workers share the cores, and threads that wait for each other by spinning would
 # take them from those they wait for (tests beside scikit-learn take up to eight times as long then).
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+if "PYTEST_XDIST_WORKER" in os.environ:  # likewise OpenBLAS; tests of several threads ask for them
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:

@@ -13,7 +13,7 @@ from gpukmeans.backends.cuda.backend import CupyBackend
 from tests.emulator import EmulatorDevice, EmulatorError
 from tests.emulator.testing import skip_without_compiler
 from tests.support.launches.common import DTYPES, watched
-from tests.support.launches.faults import assert_planted
+from tests.support.launches.faults import assert_planted, some_weekly
 from tests.support.many_problems import assert_same, differs, one_by_one, problems, weights_of
 
 
@@ -90,17 +90,19 @@ def test_which_problems_go_together():
 
 @pytest.mark.parametrize(
     ("good", "bad"),
-    [
-        ("operands.offsets + (long long)problem * n_steps * (4 * QUAD);", "operands.offsets;"),
-        ("list_open_rows(place < n, problem * n + int(place),", "list_open_rows(place < n, int(place),"),
-        ("grid.scale + (long long)problem * d;", "grid.scale;"),
-        ("means.unit + (long long)problem_index() * d;", "means.unit;"),
-        ("weights[first + i] : 1.0", "weights[i] : 1.0"),
-        ("int(blockIdx.z * gridDim.y + blockIdx.y)", "int(blockIdx.z + gridDim.z * blockIdx.y)"),
-        ("rows.X + problem * n * d;\n  if (weights) weights += problem * n;\n  C += run", "rows.X;\n  C += run"),
-        ("moves.labels + (long long)(run - problem) * n,", "moves.labels + (long long)run * n,"),
-        ("record.tolerance[run]", "record.tolerance[0]"),
-    ],
+    some_weekly(
+        [
+            ("operands.offsets + (long long)problem * n_steps * (4 * QUAD);", "operands.offsets;"),
+            ("list_open_rows(place < n, problem * n + int(place),", "list_open_rows(place < n, int(place),"),
+            ("grid.scale + (long long)problem * d;", "grid.scale;"),
+            ("means.unit + (long long)problem_index() * d;", "means.unit;"),
+            ("weights[first + i] : 1.0", "weights[i] : 1.0"),
+            ("int(blockIdx.z * gridDim.y + blockIdx.y)", "int(blockIdx.z + gridDim.z * blockIdx.y)"),
+            ("rows.X + problem * n * d;\n  if (weights) weights += problem * n;\n  C += run", "rows.X;\n  C += run"),
+            ("moves.labels + (long long)(run - problem) * n,", "moves.labels + (long long)run * n,"),
+            ("record.tolerance[run]", "record.tolerance[0]"),
+        ]
+    ),
 )
 def test_a_wrong_stride_is_seen(good, bad):
     assert_planted({"a wrong stride": (None, good, bad)})
