@@ -1,7 +1,8 @@
 /* center_distances.cu -- the distance of every row to every center, as `transform` gives it.
  *
  *   distances[i,j] = sqrt(sum_f (x_if - c_jf)^2)     float64, warp order, rounded to CENTER at the end
- *                    but at least distances[i,label] where j > label, and more than that where j < label
+ *                    but at least distances[i,label] where j > label, and more than that where j < label;
+ *                    distances[i,label] is finite where label > 0
  *
  * X (n,d) ROW IN | C (k,d) CENTER IN | labels (n) i32 IN | distances (n,k) CENTER OUT      all C-contiguous
  * A warp owns a row, its lanes the columns, and takes TOGETHER centers per reading of the row; grid-stride over the rows.
@@ -15,6 +16,9 @@
 
 #define THREADS 256
 #define TOGETHER 4
+
+__device__ __forceinline__ float largest(float) { return __int_as_float(0x7f7fffff); }
+__device__ __forceinline__ double largest(double) { return __longlong_as_double(0x7fefffffffffffffLL); }
 
 /* The next number above one that is not negative. */
 __device__ __forceinline__ float next_above(float value) { return __int_as_float(__float_as_int(value) + 1); }
@@ -51,9 +55,9 @@ center_distances(const ROW* __restrict__ X, const CENTER* __restrict__ C, const 
     __syncwarp();  // the distances of other lanes
     const int label = labels[i];
     CENTER* row = distances + i * k;
-    const CENTER own = row[label];
-    for (int j = lane; j < k; j += WARP) {
-      if (j != label) row[j] = max(row[j], j < label ? next_above(own) : own);
-    }
+    // Where all are beyond CENTER, that to the label is not: it would be behind the first.
+    const CENTER own = label == 0 ? row[0] : min(row[label], largest(row[label]));
+    __syncwarp();
+    for (int j = lane; j < k; j += WARP) row[j] = j == label ? own : max(row[j], j < label ? next_above(own) : own);
   }
 }

@@ -62,6 +62,20 @@ def test_distances_to_every_center_are_the_plain_ones(dtype, k, d):
         check_distances(watched("random", 1), dtype, their_dtype, k, d)
 
 
+def test_the_label_comes_first_where_distances_are_beyond_float32():
+    X = (3e38 * np.random.default_rng(0).uniform(-1, 1, (60, 7))).astype(np.float32)
+    C = np.ascontiguousarray(X[:5] * np.float32(0.99))
+    labels = nearest(X, C).astype(np.int32)
+    with np.errstate(over="ignore"):
+        want = euclidean_distances(X.astype(np.float64), C.astype(np.float64)).astype(np.float32)
+    assert np.count_nonzero(np.isinf(want).all(axis=1) & (labels > 0)) > 20
+    order_by_labels(want, labels)
+    got = center_distances(watched(), X, C, labels)
+    assert np.array_equal(got.argmin(axis=1), labels)
+    assert np.array_equal(np.isinf(got), np.isinf(want))
+    assert np.allclose(got, want, rtol=1e-6)
+
+
 def test_close_rows_far_from_the_origin_keep_their_distances():
     """Where |x|^2 - 2 x.c + |c|^2 cancels to nothing: rational arithmetic knows."""
     rng = np.random.default_rng(0)
