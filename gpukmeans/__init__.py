@@ -7,6 +7,7 @@ MiniBatchKMeans         from batches of rows, with partial_fit
 BisectingKMeans         by splitting clusters in two
 SphericalKMeans         by direction: cosine similarity
 k_means, kmeans_plusplus            scikit-learn's functions of these names
+load_model              read a model that its method `save` has written
 load_mnist, load_digits             images of handwritten digits
 patch_sklearn, unpatch_sklearn      put these classes in the place of scikit-learn's
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from gpukmeans.estimators.kmeans import KMeans, fit
     from gpukmeans.estimators.many import fit_many
     from gpukmeans.estimators.minibatch import MiniBatchKMeans
+    from gpukmeans.estimators.saved import load_model
     from gpukmeans.estimators.spherical import SphericalKMeans
     from gpukmeans.patching import patch_sklearn, unpatch_sklearn
 
@@ -52,6 +54,7 @@ __all__ = [
     "kmeans_plusplus",
     "load_digits",
     "load_mnist",
+    "load_model",
     "patch_sklearn",
     "unpatch_sklearn",
 ]
@@ -67,6 +70,7 @@ _HOME = {
     "kmeans_plusplus": "gpukmeans.estimators.functions",
     "load_digits": "gpukmeans.datasets",
     "load_mnist": "gpukmeans.datasets",
+    "load_model": "gpukmeans.estimators.saved",
     "patch_sklearn": "gpukmeans.patching",
     "unpatch_sklearn": "gpukmeans.patching",
 }

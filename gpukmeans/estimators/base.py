@@ -26,9 +26,10 @@ from gpukmeans.callers import warn_caller
 from gpukmeans.engine.records import FitReport
 from gpukmeans.engine.restarts import Init
 from gpukmeans.engine.seeding.starts import draw_rows
+from gpukmeans.estimators.keeping import Kept
 from gpukmeans.intake.checks import check_centers, check_fitted_centers
 from gpukmeans.intake.given import Given, give_back, lies_on_device, receive
-from gpukmeans.intake.kinds import arrays_on_host, on_host
+from gpukmeans.intake.kinds import on_host
 
 
 class BackendObject(HasMethods):
@@ -74,7 +75,7 @@ NEVER_CALLED = (
 )
 
 
-class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
+class BaseKMeans(Kept, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
     """Parameters and methods that `KMeans` and its relatives have in common; not an estimator by itself.
 
     A subclass has a `fit` that sets `cluster_centers_`, `labels_` and `_n_features_out`, and names its parameters,
@@ -109,7 +110,6 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
     inertia_: float
     backend_: str
     fit_report_: FitReport
-    _sums_records: ClassVar[bool] = False  # whether pickles keep one record in `fit_report_`, not one an iteration
 
     def predict(self, X: ArrayLike) -> Any:
         """The index of the nearest center of each row (ties: the lowest index).
@@ -322,34 +322,6 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
             )
             self._n_init = 1
         return init, self._n_init
-
-    def __getstate__(self) -> dict[str, Any]:
-        """For pickles: NumPy arrays, so that they can be read on machines without a GPU or torch, and no times.
-
-        The counts of `fit_report_` are kept, its seconds are not: equal fits have equal pickles.
-        """
-        state = arrays_on_host(super().__getstate__())
-        report = state.get("fit_report_")
-        return state if report is None else state | {"fit_report_": report.kept(summed=self._sums_records)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """From a pickle."""
-        super().__setstate__(state)
-        if "fit_report_" in state:
-            self.fit_report_ = FitReport.of_kept(state["fit_report_"])
-
-    def __copy__(self) -> Self:
-        """A copy that shares the arrays."""
-        return self._with(self.__dict__.copy())
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """A copy with copies of the arrays, made where they lie."""
-        return self._with(copy.deepcopy(self.__dict__, memo))
-
-    def _with(self, attributes: dict[str, Any]) -> Self:
-        twin = type(self).__new__(type(self))
-        twin.__dict__ = attributes
-        return twin
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
