@@ -54,6 +54,36 @@ class Kept(BaseEstimator):
 
         return save_model(self, path, labels=labels)
 
+    def to_sklearn(self) -> Any:
+        """The same fitted model as scikit-learn's, for tools that know its classes only (skl2onnx, for one).
+
+        Its `predict`, `transform` and, of mini-batches, `partial_fit` use the same centers; its labels are those of
+        rounded distances, so they may differ where two centers are equally near but for rounding.
+
+        Returns
+        -------
+        sklearn.cluster.KMeans, MiniBatchKMeans or BisectingKMeans
+            Of a `SphericalKMeans`, which scikit-learn does not have, a Pipeline of a Normalizer and a KMeans.  Its
+            inertia is twice ours, and its label of a row of zeros is that of rounding.
+
+        Notes
+        -----
+        As everywhere in scikit-learn, a model of float32 centers predicts float32 rows only.
+
+        ``skl2onnx.to_onnx(model.to_sklearn(), X[:1].astype("float32"))`` converts all but a `BisectingKMeans`, for
+        which skl2onnx has no converter; it computes in float32 (``pip install 'gpukmeans[onnx]'``).
+
+        Examples
+        --------
+        >>> import gpukmeans
+        >>> model = gpukmeans.fit([[0.0], [1.0], [9.0], [10.0]], 2, random_state=0)
+        >>> model.to_sklearn().predict([[2.0]]) == model.predict([[2.0]])
+        array([ True])
+        """
+        from gpukmeans.estimators.in_sklearn import sklearn_model
+
+        return sklearn_model(self)
+
     def __getstate__(self) -> dict[str, Any]:
         """For pickles: NumPy arrays, so that they can be read on machines without a GPU or torch, and no times.
 
