@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self, cast
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,6 +31,7 @@ from gpukmeans.estimators.keeping import Kept
 from gpukmeans.intake.checks import check_centers, check_fitted_centers
 from gpukmeans.intake.given import Given, give_back, lies_on_device, receive
 from gpukmeans.intake.kinds import on_host
+from gpukmeans.intake.ranges import Range, another_range, value_range
 
 
 class BackendObject(HasMethods):
@@ -75,6 +77,10 @@ NEVER_CALLED = (
 )
 
 
+#: The models that have warned of rows of another range, and the range that they were fitted to.
+_warned: WeakKeyDictionary[BaseEstimator, Range] = WeakKeyDictionary()
+
+
 class BaseKMeans(Kept, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
     """Parameters and methods that `KMeans` and its relatives have in common; not an estimator by itself.
 
@@ -109,6 +115,7 @@ class BaseKMeans(Kept, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
     labels_: Any
     inertia_: float
     backend_: str
+    data_range_: Range | None
     fit_report_: FitReport
 
     def predict(self, X: ArrayLike) -> Any:
@@ -125,7 +132,7 @@ class BaseKMeans(Kept, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
             Or a torch tensor or CuPy array, as X is.
         """
         check_is_fitted(self)
-        run, given, _ = self._at_centers(self._receive_again(X))
+        run, given, _ = self._at_centers(self._in_range(self._receive_again(X)))
         return given.give(run.labels_for_caller())
 
     def score(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> float:
@@ -217,12 +224,28 @@ class BaseKMeans(Kept, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
                     f"{type(self).__name__} has a method {name}, which scikit-learn's class calls and gpukmeans' does "
                     "not: override a public method or `_init_centroids` instead, or give it another name."
                 )
-        return receive(self, X, sample_weight, backend=self.backend, reset=True, n_clusters=self.n_clusters, **options)
+        given = receive(self, X, sample_weight, backend=self.backend, reset=True, n_clusters=self.n_clusters, **options)
+        self.data_range_ = value_range(given)
+        return given
 
     def _receive_again(self, X: ArrayLike, sample_weight: ArrayLike | None = None, **options: Any) -> Given:
         """Rows for the fitted centers; their weights are rounded as those of a fit of X."""
         fitted = self._fitted_dtype()
         return receive(self, X, sample_weight, backend=self.backend, reset=False, fitted_dtype=fitted, **options)
+
+    def _in_range(self, given: Given) -> Given:
+        """The same rows; warns, once for a fit, if they have nothing to do with the range of the fitted ones."""
+        fitted = getattr(self, "data_range_", None)
+        found = another_range(given, fitted)
+        if found is not None and fitted is not None and _warned.get(self) != fitted:
+            _warned[self] = fitted
+            warn_caller(
+                f"X ranges from {found[0]:.6g} to {found[1]:.6g}, the rows of the fit from {fitted[0]:.6g} to "
+                f"{fitted[1]:.6g}: if it is in another unit, such as pixels / 255, its labels mean nothing. Scale X as "
+                "the fitted rows were.",
+                UserWarning,
+            )
+        return given
 
     def _beside_centers(self, given: Given) -> tuple[Given, NDArray, int]:
         """Rows and the fitted centers without unused columns, times a power of two that brings them into range.

@@ -342,6 +342,9 @@ _FITS: dict[str, Callable[[Any], bool]] = {
     "_tree": lambda value: _centers(value["centers"]) and _whole(value["first_child"]) and _whole(value["label"]),
     "backend_": _text,
     "cluster_centers_": _centers,
+    "data_range_": lambda value: (
+        value is None or (isinstance(value, list) and len(value) == 2 and all(map(_number, value)))
+    ),
     "feature_names_in_": _texts,
     "fit_report_": _dict,
     "inertia_": _number,
@@ -355,6 +358,7 @@ _FITS: dict[str, Callable[[Any], bool]] = {
 #: How the model has it, where not as the file has it.
 _OF_PLAIN: dict[str, Callable[[Any], Any]] = {
     "_random_state": lambda value: _random_state(*(value[name] for name in _DRAWS)),
+    "data_range_": lambda value: None if value is None else tuple(value),
     "feature_names_in_": lambda value: np.array(value, dtype=object),
     "fit_report_": _report_of,
 }
