@@ -6,6 +6,7 @@ KMeans                  the estimator, a drop-in for sklearn.cluster.KMeans
 MiniBatchKMeans         from batches of rows, with partial_fit
 BisectingKMeans         by splitting clusters in two
 SphericalKMeans         by direction: cosine similarity
+evaluate                the metrics of a model or of labels, with classes where they are known
 k_means, kmeans_plusplus            scikit-learn's functions of these names
 load_model              read a model that its method `save` has written
 load_mnist, load_digits             images of handwritten digits
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from gpukmeans.estimators.minibatch import MiniBatchKMeans
     from gpukmeans.estimators.saved import load_model
     from gpukmeans.estimators.spherical import SphericalKMeans
+    from gpukmeans.evaluation.table import evaluate
     from gpukmeans.patching import patch_sklearn, unpatch_sklearn
 
 __version__ = "0.1.0"
@@ -48,6 +50,7 @@ __all__ = [
     "MiniBatchKMeans",
     "SphericalKMeans",
     "__version__",
+    "evaluate",
     "fit",
     "fit_many",
     "k_means",
@@ -64,6 +67,7 @@ _HOME = {
     "KMeans": "gpukmeans.estimators.kmeans",
     "MiniBatchKMeans": "gpukmeans.estimators.minibatch",
     "SphericalKMeans": "gpukmeans.estimators.spherical",
+    "evaluate": "gpukmeans.evaluation.table",
     "fit": "gpukmeans.estimators.kmeans",
     "fit_many": "gpukmeans.estimators.many",
     "k_means": "gpukmeans.estimators.functions",

@@ -85,7 +85,7 @@ FOLDERS = [
     "backends",
     "exact",
     "certificates",
-    "arrays callers threads writing",
+    "arrays callers tables threads writing",
 ]
 DEPTH = {folder: depth for depth, line in enumerate(FOLDERS) for folder in line.split()}
 
