@@ -7,6 +7,7 @@ MiniBatchKMeans         from batches of rows, with partial_fit
 BisectingKMeans         by splitting clusters in two
 SphericalKMeans         by direction: cosine similarity
 evaluate                the metrics of a model or of labels, with classes where they are known
+name_clusters           name clusters after known classes, and predict classes
 k_means, kmeans_plusplus            scikit-learn's functions of these names
 load_model              read a model that its method `save` has written
 load_mnist, load_digits             images of handwritten digits
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from gpukmeans.estimators.minibatch import MiniBatchKMeans
     from gpukmeans.estimators.saved import load_model
     from gpukmeans.estimators.spherical import SphericalKMeans
+    from gpukmeans.evaluation.naming import name_clusters
     from gpukmeans.evaluation.table import evaluate
     from gpukmeans.patching import patch_sklearn, unpatch_sklearn
 
@@ -58,6 +60,7 @@ __all__ = [
     "load_digits",
     "load_mnist",
     "load_model",
+    "name_clusters",
     "patch_sklearn",
     "unpatch_sklearn",
 ]
@@ -75,6 +78,7 @@ _HOME = {
     "load_digits": "gpukmeans.datasets",
     "load_mnist": "gpukmeans.datasets",
     "load_model": "gpukmeans.estimators.saved",
+    "name_clusters": "gpukmeans.evaluation.naming",
     "patch_sklearn": "gpukmeans.patching",
     "unpatch_sklearn": "gpukmeans.patching",
 }
