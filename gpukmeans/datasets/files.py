@@ -21,6 +21,7 @@ CHUNK = 1 << 16
 """Bytes read at a time."""
 
 _PATH_CHARACTERS = 120
+_UINT8 = np.dtype(np.uint8)
 _UNTOLD = 1 << 32  # bytes taken as free where the system does not tell
 
 
@@ -73,7 +74,7 @@ def take(stream: IO[bytes], n_bytes: int, path: Path, where: str) -> bytes:
 
 @dataclass(frozen=True)
 class Part:
-    """One array of uint8 in a file: its header is read and checked, its elements come next in the stream.
+    """One array in a file: its header is read and checked, its elements come next in the stream.
 
     Attributes
     ----------
@@ -84,6 +85,8 @@ class Part:
     shape : tuple of int
     fortran_order : bool
         Whether the first index varies fastest in the file.
+    dtype : dtype
+        Of the elements.
     """
 
     path: Path
@@ -91,9 +94,10 @@ class Part:
     stream: IO[bytes]
     shape: tuple[int, ...]
     fortran_order: bool = False
+    dtype: np.dtype = _UINT8
 
-    def read(self, out: NDArray[np.uint8]) -> None:
-        """Read the elements into a C-contiguous array of this shape, and find the end of the stream behind them.
+    def read(self, out: NDArray) -> None:
+        """Read the elements into a C-contiguous array of this shape and dtype, and find the end of the stream behind.
 
         Raises
         ------
@@ -102,8 +106,8 @@ class Part:
         OSError
             The file cannot be read.
         """
-        flat = np.empty(out.size, np.uint8) if self.fortran_order else out.reshape(-1)
-        n_read = 0
+        elements = np.empty(out.size, self.dtype) if self.fortran_order else out.reshape(-1)
+        flat, n_read = elements.view(np.uint8), 0
         while n_read < flat.size:
             chunk = take(self.stream, min(CHUNK, flat.size - n_read), self.path, self.where)
             if not chunk:
@@ -121,7 +125,7 @@ class Part:
                 "the file is too long",
             )
         if self.fortran_order:
-            out[:] = flat.reshape(self.shape[::-1]).T
+            out[:] = elements.reshape(self.shape[::-1]).T
 
 
 def free_memory() -> int:

@@ -1,4 +1,4 @@
-"""NumPy's npz format as far as arrays of uint8 need it: zip archives of npy members, stored or deflated.
+"""NumPy's npz format as far as arrays of numbers need it: zip archives of npy members, stored or deflated.
 
 ``numpy.load`` is not used: it allocates what a header claims before it looks at the data, and raises a dozen kinds of
 exceptions, which its documentation does not list, for damaged files.
@@ -10,10 +10,12 @@ import io
 import math
 import re
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
+
+import numpy as np
 
 from gpukmeans.datasets.files import MOST_EXPANSION, Part, path_error, shown, take, unreadable
 
@@ -21,7 +23,8 @@ _MOST_AT_ONCE = 1 << 17  # bytes that zipfile may read at once: an archive's tab
 _MOST_HEADER = 10_000  # bytes, NumPy's own limit
 _ENCRYPTED_OR_PATCHED = 0x1 | 0x20 | 0x40  # bits of a member's flags
 _NPY = b"\x93NUMPY"
-_UINT8 = {b"|u1", b"<u1", b">u1", b"=u1", b"u1"}
+_NUMBER = re.compile("[<>|=]?(b1|[iu][1248]|f[248])")
+UINT8 = (np.dtype(np.uint8),)
 _NOT_A_ZIP = (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError)  # the last two: a later version, a name
 
 # White space is removed before; Python 2 wrote whole numbers as 28L.
@@ -45,16 +48,20 @@ class _LimitedReader(io.BufferedReader):
         return super().read(size)
 
 
-def open_npz(path: Path, names: Collection[str], files: ExitStack) -> dict[str, Part]:
-    """Open arrays of uint8 in an npz file.
+def open_npz(
+    path: Path, names: Collection[str] | None, files: ExitStack, dtypes: Sequence[np.dtype] = UINT8
+) -> dict[str, Part]:
+    """Open arrays in an npz file.
 
     Parameters
     ----------
     path : Path
-    names : collection of str
-        The arrays.
+    names : collection of str or None
+        The arrays; None: all.
     files : ExitStack
         Closes the file.
+    dtypes : sequence of dtype, default=(uint8,)
+        Those allowed, of numbers or bool.
 
     Returns
     -------
@@ -72,23 +79,34 @@ def open_npz(path: Path, names: Collection[str], files: ExitStack) -> dict[str, 
     try:
         file = files.enter_context(_LimitedReader(path))
         if file.read(6) == _NPY:
-            raise unreadable(where, f"a single array, not an npz file with the arrays {', '.join(names)}")
+            wanted = f" with the arrays {', '.join(names)}" if names else ""
+            raise unreadable(where, f"a single array, not an npz file{wanted}")
         archive = files.enter_context(zipfile.ZipFile(file))
     except _NOT_A_ZIP as error:
         raise unreadable(where, f"not a readable npz file ({error}); it may be cut short or no npz at all") from None
     except OSError as error:
         raise path_error(path, error) from None
     held = [member.filename.removesuffix(".npy") for member in archive.infolist()]
+    names = list(dict.fromkeys(held)) if names is None else names
     if missing := [name for name in names if name not in held]:
         listed = ", ".join(held[:9]) + ", ..." * (len(held) > 9) or "nothing"
         raise unreadable(where, f"no array {', '.join(missing)}; it holds {listed}, expected {', '.join(names)}")
     if twice := [name for name in names if held.count(name) > 1]:
         raise unreadable(where, f"more than one array {', '.join(twice)}")
     members = {name: archive.infolist()[held.index(name)] for name in names}
-    return {name: _open_npy(archive, member, path, f"{where}: {name}", files) for name, member in members.items()}
+    return {
+        name: _open_npy(archive, member, path, f"{where}: {name}", files, dtypes) for name, member in members.items()
+    }
 
 
-def _open_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, where: str, files: ExitStack) -> Part:
+def _open_npy(
+    archive: zipfile.ZipFile,
+    member: zipfile.ZipInfo,
+    path: Path,
+    where: str,
+    files: ExitStack,
+    dtypes: Sequence[np.dtype],
+) -> Part:
     """Open a member; all that the archive says of it is checked before the first byte is decompressed."""
     length = path.stat().st_size
     if member.flag_bits & _ENCRYPTED_OR_PATCHED:
@@ -113,15 +131,17 @@ def _open_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, whe
         raise unreadable(where, f"damaged or cut short ({error})") from None
     except OSError as error:
         raise path_error(path, error) from None
-    shape, fortran_order, n_header = _read_header(stream, path, where)
-    n_found, n_expected = member.file_size - n_header, math.prod(shape)
+    shape, fortran_order, dtype, n_header = _read_header(stream, path, where, dtypes)
+    n_found, n_expected = member.file_size - n_header, math.prod(shape) * dtype.itemsize
     if n_found != n_expected:
         raise unreadable(where, f"{n_found} data bytes after the header, expected {n_expected} for shape {shape}")
-    return Part(path, where, stream, shape, fortran_order)
+    return Part(path, where, stream, shape, fortran_order, dtype)
 
 
-def _read_header(stream: IO[bytes], path: Path, where: str) -> tuple[tuple[int, ...], bool, int]:
-    """Read the header of an npy file: shape, whether in Fortran order, and bytes until the data."""
+def _read_header(
+    stream: IO[bytes], path: Path, where: str, dtypes: Sequence[np.dtype]
+) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """Read the header of an npy file: shape, whether in Fortran order, dtype, and bytes until the data."""
     start = take(stream, 8, path, where)
     if start[:6] != _NPY or start[6:] not in (b"\1\0", b"\2\0", b"\3\0"):
         raise unreadable(
@@ -135,13 +155,15 @@ def _read_header(stream: IO[bytes], path: Path, where: str) -> tuple[tuple[int, 
     found = _HEADER.fullmatch(b"".join(text.split())) if len(text) == n_text else None
     fields = dict(zip(found.groups()[::2], found.groups()[1::2], strict=True)) if found else {}
     kind, order, shape = (fields.get(name, b"") for name in (b"descr", b"fortran_order", b"shape"))
-    if kind[:1] == b"'" and kind[1:-1] not in _UINT8:
-        raise unreadable(where, f"dtype {kind.decode('latin1'):.120}, expected uint8, which is '|u1'")
-    if not kind or order not in (b"True", b"False") or not shape:
+    descr = kind.decode("latin1")
+    dtype = np.dtype(descr[1:-1]) if _NUMBER.fullmatch(descr[1:-1]) else None
+    if descr[:1] == "'" and (dtype is None or dtype not in dtypes):  # None equals float64
+        raise unreadable(where, f"dtype {descr:.120}, expected {', '.join(each.name for each in dtypes)}")
+    if dtype is None or order not in (b"True", b"False") or not shape:
         raise unreadable(
             where,
             f"its header is {text!r:.100}, expected a dtype, an order and a shape of whole numbers: "
             "{'descr': '|u1', 'fortran_order': False, 'shape': (60000,), }",
         )
     sizes = tuple(int(size.rstrip(b"L")) for size in shape[1:-1].split(b",") if size)
-    return sizes, order == b"True", len(start) + len(size) + n_text
+    return sizes, order == b"True", dtype, len(start) + len(size) + n_text

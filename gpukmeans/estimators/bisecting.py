@@ -7,11 +7,10 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -27,6 +26,7 @@ from gpukmeans.engine.records import LloydResult
 from gpukmeans.engine.seeding.starts import draw_rows
 from gpukmeans.estimators.base import BaseKMeans
 from gpukmeans.estimators.splits import Cluster, Tree
+from gpukmeans.estimators.typed import Labels, validates_parameters
 from gpukmeans.estimators.units import fit_in_range
 from gpukmeans.exact.sums import exact_total
 from gpukmeans.intake.checks import WEIGHT_RANGE, check_centers
@@ -87,6 +87,9 @@ class BisectingKMeans(BaseKMeans):
         Features of the fitted rows; other methods accept rows with as many only.
     feature_names_in_ : ndarray of str of shape (n_features_in_,)
         The column names of X; set only if X is a data frame whose names are all strings.
+    data_range_ : tuple of two floats, or None
+        The smallest and largest value of the fitted rows (of more than 2**22: of evenly spaced rows).  `predict`
+        warns of rows that have nothing to do with it.
     backend_ : str
         The name of the backend that ran: "numpy", "cupy", or that of the Backend object given.
 
@@ -168,8 +171,8 @@ class BisectingKMeans(BaseKMeans):
         self.backend = backend
         self.precision = precision
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> BisectingKMeans:
+    @validates_parameters
+    def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Find the clusters of X.
 
         Parameters
@@ -247,7 +250,7 @@ class BisectingKMeans(BaseKMeans):
             clusters[0].inertia = splitter.one_cluster(tree)
         return tree, clusters
 
-    def predict(self, X: ArrayLike) -> Any:
+    def predict(self, X: ArrayLike) -> Labels:
         """The cluster of each row, found by following the splits: at each, the nearer center (ties: the first).
 
         Parameters
@@ -262,7 +265,7 @@ class BisectingKMeans(BaseKMeans):
         check_is_fitted(self)
         if len(self._tree["label"]) == 1:
             return super().predict(X)
-        given = self._receive_again(X)
+        given = self._in_range(self._receive_again(X))
         return given.give(self._by_splits(given))
 
     def _by_splits(self, given: Given) -> NDArray[np.int32]:

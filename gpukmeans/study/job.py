@@ -101,7 +101,7 @@ def run_job(options: Options, progress: Progress) -> dict[str, Any]:
 
     with _timed(seconds, "evaluation"):
         table = evaluate(
-            X, model.labels_, data.target, n_clusters=options.clusters, inertia=model.inertia_,
+            model.labels_, X, data.target, n_clusters=options.clusters, inertia=model.inertia_,
             random_state=options.seed,
         )  # fmt: skip
         counts, classes = cluster_class_counts(model.labels_, data.target, options.clusters)
