@@ -8,6 +8,7 @@ BisectingKMeans         by splitting clusters in two
 SphericalKMeans         by direction: cosine similarity
 evaluate                the metrics of a model or of labels, with classes where they are known
 name_clusters           name clusters after known classes, and predict classes
+silhouette              of every row: how much nearer its cluster is than the next
 k_means, kmeans_plusplus            scikit-learn's functions of these names
 load_model              read a model that its method `save` has written
 load_mnist, load_digits             images of handwritten digits
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from gpukmeans.estimators.saved import load_model
     from gpukmeans.estimators.spherical import SphericalKMeans
     from gpukmeans.evaluation.naming import name_clusters
+    from gpukmeans.evaluation.silhouettes import silhouette
     from gpukmeans.evaluation.table import evaluate
     from gpukmeans.patching import patch_sklearn, unpatch_sklearn
 
@@ -62,6 +64,7 @@ __all__ = [
     "load_model",
     "name_clusters",
     "patch_sklearn",
+    "silhouette",
     "unpatch_sklearn",
 ]
 
@@ -80,6 +83,7 @@ _HOME = {
     "load_model": "gpukmeans.estimators.saved",
     "name_clusters": "gpukmeans.evaluation.naming",
     "patch_sklearn": "gpukmeans.patching",
+    "silhouette": "gpukmeans.evaluation.silhouettes",
     "unpatch_sklearn": "gpukmeans.patching",
 }
 
