@@ -6,6 +6,7 @@ All is computed on the host: torch tensors and arrays on a device are copied the
 from gpukmeans.evaluation.classes import cluster_class_counts, cluster_names, majority_classes, matched_classes
 from gpukmeans.evaluation.naming import Accuracy, ClusterNames, name_clusters
 from gpukmeans.evaluation.silhouettes import Silhouette, silhouette
+from gpukmeans.evaluation.sweeps import Sweep, sweep
 from gpukmeans.evaluation.table import Evaluation, evaluate
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "ClusterNames",
     "Evaluation",
     "Silhouette",
+    "Sweep",
     "cluster_class_counts",
     "cluster_names",
     "evaluate",
@@ -20,4 +22,5 @@ __all__ = [
     "matched_classes",
     "name_clusters",
     "silhouette",
+    "sweep",
 ]

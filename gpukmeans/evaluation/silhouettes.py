@@ -8,7 +8,7 @@ clusters in gene-expression data", Information Sciences 176:1898-1927, 2006.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -159,8 +159,7 @@ def silhouette(
             a, b = _mean_distances(rows, place, sizes, report)
     else:
         a, b = _center_distances(rows, X, place, sizes, clusters, model)
-    larger = np.maximum(a, b)
-    samples = np.divide(b - a, larger, out=np.zeros(n_samples), where=(larger > 0.0) & (sizes[place] > 1))
+    samples = _values(a, b, sizes[place])
     return Silhouette(samples, clusters, np.bincount(place, samples) / sizes, kind)
 
 
@@ -285,13 +284,78 @@ def _mean_distances(
                     sums[other, of_part] += from_other.T
             height = part.stop - part.start
             report(height * (height + 1) // 2 + height * (len(place) - part.stop))
-    of_row = np.arange(len(place))
-    a = sums[of_row, ordered.place] / np.maximum(sizes[ordered.place] - 1, 1)
-    sums /= sizes
-    sums[of_row, ordered.place] = np.inf
+    a, b = _own_and_next(sums, ordered.place, sizes)
     back = np.empty_like(ordered.order)
-    back[ordered.order] = of_row
-    return a[back], sums.min(axis=1)[back]
+    back[ordered.order] = np.arange(len(place))
+    return a[back], b[back]
+
+
+def _own_and_next(sums: F64, place: NDArray[np.intp], sizes: NDArray[np.intp]) -> tuple[F64, F64]:
+    """Mean distances from the sums of those to each cluster, which are overwritten: see `_mean_distances`."""
+    of_row = np.arange(len(place))
+    a = sums[of_row, place] / np.maximum(sizes[place] - 1, 1)
+    sums /= sizes
+    sums[of_row, place] = np.inf
+    return a, sums.min(axis=1)
+
+
+def mean_silhouettes(X: Any, labelings: Sequence[NDArray[np.integer]]) -> list[float]:
+    """The mean silhouettes of several clusterings of the same rows, whose distances are computed once for all.
+
+    Parameters
+    ----------
+    X : ndarray or CSR of shape (n_samples, n_features)
+        Finite.
+    labelings : sequence of ndarrays of shape (n_samples,), int
+        Each with two clusters at least, and a cluster of two rows.
+
+    Notes
+    -----
+    The sums of the distances to all clusters of all clusterings are products with a table that marks them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gpukmeans.evaluation.silhouettes import mean_silhouettes
+    >>> X = np.array([[0.0], [1.0], [8.0], [9.0]])
+    >>> [round(m, 3) for m in mean_silhouettes(X, [np.array([0, 0, 1, 1]), np.array([0, 1, 1, 2])])]
+    [0.875, -0.429]
+    """
+    exponent = unit_exponent(X.data if sparse.issparse(X) else X)
+    if exponent:
+        X = _in_unit(X, exponent)
+    used = [np.unique(labels, return_inverse=True, return_counts=True)[1:] for labels in labelings]
+    ends = np.cumsum([len(sizes) for _, sizes in used], dtype=np.intp).tolist()
+    n = X.shape[0]
+    marks = np.zeros((n, sum(len(sizes) for _, sizes in used)))
+    for (place, sizes), end in zip(used, ends, strict=True):
+        marks[np.arange(n), end - len(sizes) + place] = 1.0
+    sums = np.zeros_like(marks)
+    ordered = _Ordered(X, np.zeros(n, np.intp))  # in the given order
+    parts = ordered.parts
+    with workers(n * max(n, ordered.shape[1])) as pool:
+        for i, part in enumerate(parts):
+            x = ordered.block(part)
+
+            def compare(other: slice, x: Any = x, part: slice = part) -> tuple[F64, F64]:
+                distances = ordered.distances(x, part, other)
+                return distances @ marks[other], distances.T @ marks[part]
+
+            for other, (to_other, from_other) in zip(parts[i:], pool.map(compare, parts[i:]), strict=True):
+                sums[part] += to_other
+                if other != part:
+                    sums[other] += from_other
+    found = []
+    for (place, sizes), end in zip(used, ends, strict=True):
+        a, b = _own_and_next(sums[:, end - len(sizes) : end], place, sizes)
+        found.append(float(_values(a, b, sizes[place]).mean()))
+    return found
+
+
+def _values(a: F64, b: F64, size: NDArray[np.intp]) -> F64:
+    """The silhouettes of rows from their mean distances, and the sizes of their clusters."""
+    larger = np.maximum(a, b)
+    return np.divide(b - a, larger, out=np.zeros(len(a)), where=(larger > 0.0) & (size > 1))
 
 
 def _sums_of_runs(table: F64, starts: NDArray[np.intp]) -> F64:
