@@ -5,16 +5,22 @@ All is computed on the host: torch tensors and arrays on a device are copied the
 
 from gpukmeans.evaluation.classes import cluster_class_counts, cluster_names, majority_classes, matched_classes
 from gpukmeans.evaluation.naming import Accuracy, ClusterNames, name_clusters
+from gpukmeans.evaluation.silhouettes import Silhouette, silhouette
+from gpukmeans.evaluation.sweeps import Sweep, sweep
 from gpukmeans.evaluation.table import Evaluation, evaluate
 
 __all__ = [
     "Accuracy",
     "ClusterNames",
     "Evaluation",
+    "Silhouette",
+    "Sweep",
     "cluster_class_counts",
     "cluster_names",
     "evaluate",
     "majority_classes",
     "matched_classes",
     "name_clusters",
+    "silhouette",
+    "sweep",
 ]

@@ -21,6 +21,7 @@ from sklearn.utils import check_random_state
 
 from gpukmeans.backends.csr.table import SparseTable, own_square_distances
 from gpukmeans.evaluation.classes import cluster_class_counts, matched_classes
+from gpukmeans.evaluation.silhouettes import silhouette
 from gpukmeans.threads import workers
 
 #: Bytes of float64 rows in one block of the inertia.
@@ -158,7 +159,7 @@ def _silhouette(c: Clustering) -> float | None:
         X, labels = X[sample], labels[sample]
     if not has_contrast(labels):
         return None
-    return float(metrics.silhouette_score(X.astype(np.float64), labels))
+    return silhouette(labels, X).mean
 
 
 def _inertia_about(

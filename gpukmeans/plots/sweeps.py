@@ -1,0 +1,85 @@
+"""The metrics of several numbers of clusters, as lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gpukmeans.plots.figure import FRAME, HEAD, INK, MUTED, RULE, add_title, new_picture, require_matplotlib
+
+if TYPE_CHECKING:
+    from gpukmeans.evaluation.sweeps import Sweep
+    from gpukmeans.plots.picture import Picture
+
+#: What each metric is called in the picture, and which way is better.
+_TITLES = {
+    "inertia": "inertia (elbow)",
+    "silhouette": "silhouette (high is good)",
+    "calinski_harabasz": "Calinski-Harabasz (high is good)",
+    "davies_bouldin": "Davies-Bouldin (low is good)",
+    "gap": "gap statistic",
+    "stability": "stability between seeds (high is good)",
+}
+_COLUMNS = 3
+_WIDTH, _HEIGHT = 3.3, 2.5  # of a panel, in inches
+
+
+def sweep_figure(sweep: Sweep, *, title: str | None = None) -> Picture:
+    """Draw every metric of a sweep against the number of clusters.
+
+    Bands are one standard deviation between seeds to either side, for the gap a standard error; a vertical line marks
+    the recommended number.
+
+    Parameters
+    ----------
+    sweep : Sweep
+        From :func:`gpukmeans.sweep`.
+    title : str, optional
+        Above the panels.
+
+    Returns
+    -------
+    gpukmeans.plots.picture.Picture
+        A figure of matplotlib that notebooks show and that has a method `save` for PNG, SVG and PDF.
+
+    Raises
+    ------
+    ImportError
+        matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import gpukmeans
+    >>> from gpukmeans.plots import sweep_figure
+    >>> found = gpukmeans.sweep([[0], [1], [9], [10]], [2, 3])
+    >>> len(sweep_figure(found).axes)
+    4
+    """
+    require_matplotlib()
+    names = list(sweep.values)
+    n_columns = min(_COLUMNS, len(names))
+    n_rows = -(-len(names) // n_columns)
+    width, height = n_columns * _WIDTH, n_rows * _HEIGHT + HEAD
+    figure = new_picture(width, height)
+    for i, name in enumerate(names):
+        row, column = divmod(i, n_columns)
+        left = (column * _WIDTH + 0.75) / width
+        bottom = ((n_rows - 1 - row) * _HEIGHT + 0.5) / height
+        axes = figure.add_axes((left, bottom, (_WIDTH - 0.95) / width, (_HEIGHT - 0.95) / height))
+        values, spread = sweep.values[name], sweep.spread[name]
+        axes.axvline(sweep.recommended, color=FRAME, linewidth=1.2)
+        axes.fill_between(sweep.n_clusters, values - spread, values + spread, color=RULE, linewidth=0)
+        axes.plot(sweep.n_clusters, values, color=INK, linewidth=1.2, marker="o", markersize=3)
+        axes.set_title(_TITLES[name], fontsize=9, color=INK, loc="left")
+        axes.tick_params(labelsize=8, colors=INK, length=2)
+        axes.locator_params(axis="x", integer=True)
+        axes.ticklabel_format(axis="y", style="plain" if abs(values).max() < 1e5 else "sci", scilimits=(0, 0))
+        axes.yaxis.get_offset_text().set_fontsize(8)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+        for side in ("left", "bottom"):
+            axes.spines[side].set_color(RULE)
+        if row == n_rows - 1 or i + n_columns >= len(names):
+            axes.set_xlabel("number of clusters", fontsize=8.5, color=MUTED)
+    note = f"recommended by {sweep.rule}: {sweep.recommended}; {sweep.n_seeds} seed{'s' * (sweep.n_seeds > 1)}"
+    add_title(figure, 0.2, title or "How many clusters?", note)
+    return figure
