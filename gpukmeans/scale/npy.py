@@ -1,4 +1,4 @@
-"""NumPy's npz format as far as arrays of uint8 need it: zip archives of npy members, stored or deflated.
+"""NumPy's npy and npz formats as far as numbers and texts need them: npz is a zip of npy members, stored or deflated.
 
 ``numpy.load`` is not used: it allocates what a header claims before it looks at the data, and raises a dozen kinds of
 exceptions, which its documentation does not list, for damaged files.
@@ -15,17 +15,20 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
-from gpukmeans.datasets.files import MOST_EXPANSION, Part, path_error, shown, take, unreadable
+import numpy as np
+
+from gpukmeans.scale.files import MOST_EXPANSION, Part, open_binary, path_error, shown, take, unreadable
 
 _MOST_AT_ONCE = 1 << 17  # bytes that zipfile may read at once: an archive's table of contents, its comment
 _MOST_HEADER = 10_000  # bytes, NumPy's own limit
 _ENCRYPTED_OR_PATCHED = 0x1 | 0x20 | 0x40  # bits of a member's flags
 _NPY = b"\x93NUMPY"
-_UINT8 = {b"|u1", b"<u1", b">u1", b"=u1", b"u1"}
+_UINT8 = re.compile(rb"[|<>=]?u1")
+_NUMBERS_AND_TEXTS = re.compile(rb"[|<>=]?(?:b1|[iu][1248]|f[248])|[<>=]?U[1-9]\d{0,3}")
 _NOT_A_ZIP = (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError)  # the last two: a later version, a name
 
 # White space is removed before; Python 2 wrote whole numbers as 28L.
-_ITEM = rb"'(descr|fortran_order|shape)':('[^'\\]*'|True|False|\((?:\d{1,19}L?,)+(?:\d{1,19}L?)?\))"
+_ITEM = rb"'(descr|fortran_order|shape)':('[^'\\]*'|\[[^{}]*\]|True|False|\((?:\d{1,19}L?,)+(?:\d{1,19}L?)?\))"
 _HEADER = re.compile(rb"\{%s,%s,%s,?\}" % (_ITEM, _ITEM, _ITEM))
 
 
@@ -45,14 +48,21 @@ class _LimitedReader(io.BufferedReader):
         return super().read(size)
 
 
-def open_npz(path: Path, names: Collection[str], files: ExitStack) -> dict[str, Part]:
-    """Open arrays of uint8 in an npz file.
+def open_npy(path: Path, files: ExitStack) -> Part:
+    """Open an npy file of numbers or texts; parameters, result and errors are those of `open_npz`."""
+    where = shown(path)
+    stream = files.enter_context(open_binary(path))
+    return _part(stream, path, where, path.stat().st_size, _NUMBERS_AND_TEXTS)
+
+
+def open_npz(path: Path, names: Collection[str] | None, files: ExitStack) -> dict[str, Part]:
+    """Open arrays in an npz file.
 
     Parameters
     ----------
     path : Path
-    names : collection of str
-        The arrays.
+    names : collection of str or None
+        The arrays, which should be of uint8; None: all that the file holds, of numbers or texts.
     files : ExitStack
         Closes the file.
 
@@ -72,23 +82,37 @@ def open_npz(path: Path, names: Collection[str], files: ExitStack) -> dict[str, 
     try:
         file = files.enter_context(_LimitedReader(path))
         if file.read(6) == _NPY:
-            raise unreadable(where, f"a single array, not an npz file with the arrays {', '.join(names)}")
+            wanted = f" with the arrays {', '.join(names)}" if names is not None else ""
+            raise unreadable(where, f"a single array, not an npz file{wanted}")
         archive = files.enter_context(zipfile.ZipFile(file))
     except _NOT_A_ZIP as error:
         raise unreadable(where, f"not a readable npz file ({error}); it may be cut short or no npz at all") from None
     except OSError as error:
         raise path_error(path, error) from None
     held = [member.filename.removesuffix(".npy") for member in archive.infolist()]
+    allowed = _UINT8
+    if names is None:
+        names, allowed = dict.fromkeys(held), _NUMBERS_AND_TEXTS
     if missing := [name for name in names if name not in held]:
         listed = ", ".join(held[:9]) + ", ..." * (len(held) > 9) or "nothing"
         raise unreadable(where, f"no array {', '.join(missing)}; it holds {listed}, expected {', '.join(names)}")
     if twice := [name for name in names if held.count(name) > 1]:
         raise unreadable(where, f"more than one array {', '.join(twice)}")
     members = {name: archive.infolist()[held.index(name)] for name in names}
-    return {name: _open_npy(archive, member, path, f"{where}: {name}", files) for name, member in members.items()}
+    return {
+        name: _open_member(archive, member, path, f"{where}: {name}", allowed, files)
+        for name, member in members.items()
+    }
 
 
-def _open_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, where: str, files: ExitStack) -> Part:
+def _open_member(
+    archive: zipfile.ZipFile,
+    member: zipfile.ZipInfo,
+    path: Path,
+    where: str,
+    allowed: re.Pattern[bytes],
+    files: ExitStack,
+) -> Part:
     """Open a member; all that the archive says of it is checked before the first byte is decompressed."""
     length = path.stat().st_size
     if member.flag_bits & _ENCRYPTED_OR_PATCHED:
@@ -113,15 +137,22 @@ def _open_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, whe
         raise unreadable(where, f"damaged or cut short ({error})") from None
     except OSError as error:
         raise path_error(path, error) from None
-    shape, fortran_order, n_header = _read_header(stream, path, where)
-    n_found, n_expected = member.file_size - n_header, math.prod(shape)
+    return _part(stream, path, where, member.file_size, allowed)
+
+
+def _part(stream: IO[bytes], path: Path, where: str, length: int, allowed: re.Pattern[bytes]) -> Part:
+    """The array whose header and data, `length` bytes, come next in the stream."""
+    shape, dtype, fortran_order, n_header = _read_header(stream, path, where, allowed)
+    n_found, n_expected = length - n_header, math.prod(shape) * dtype.itemsize
     if n_found != n_expected:
         raise unreadable(where, f"{n_found} data bytes after the header, expected {n_expected} for shape {shape}")
-    return Part(path, where, stream, shape, fortran_order)
+    return Part(path, where, stream, shape, dtype, fortran_order)
 
 
-def _read_header(stream: IO[bytes], path: Path, where: str) -> tuple[tuple[int, ...], bool, int]:
-    """Read the header of an npy file: shape, whether in Fortran order, and bytes until the data."""
+def _read_header(
+    stream: IO[bytes], path: Path, where: str, allowed: re.Pattern[bytes]
+) -> tuple[tuple[int, ...], np.dtype, bool, int]:
+    """Read the header of an npy file: shape, dtype, whether in Fortran order, and bytes until the data."""
     start = take(stream, 8, path, where)
     if start[:6] != _NPY or start[6:] not in (b"\1\0", b"\2\0", b"\3\0"):
         raise unreadable(
@@ -135,8 +166,10 @@ def _read_header(stream: IO[bytes], path: Path, where: str) -> tuple[tuple[int, 
     found = _HEADER.fullmatch(b"".join(text.split())) if len(text) == n_text else None
     fields = dict(zip(found.groups()[::2], found.groups()[1::2], strict=True)) if found else {}
     kind, order, shape = (fields.get(name, b"") for name in (b"descr", b"fortran_order", b"shape"))
-    if kind[:1] == b"'" and kind[1:-1] not in _UINT8:
-        raise unreadable(where, f"dtype {kind.decode('latin1'):.120}, expected uint8, which is '|u1'")
+    if kind[:1] in (b"'", b"[") and not allowed.fullmatch(kind[1:-1]):
+        expected = "uint8, which is '|u1'" if allowed is _UINT8 else "whole numbers, floats or texts"
+        why = "; objects come in pickles, which can run code and are never read" if kind[-2:-1] == b"O" else ""
+        raise unreadable(where, f"dtype {kind.decode('latin1'):.120}, expected {expected}{why}")
     if not kind or order not in (b"True", b"False") or not shape:
         raise unreadable(
             where,
@@ -144,4 +177,5 @@ def _read_header(stream: IO[bytes], path: Path, where: str) -> tuple[tuple[int, 
             "{'descr': '|u1', 'fortran_order': False, 'shape': (60000,), }",
         )
     sizes = tuple(int(size.rstrip(b"L")) for size in shape[1:-1].split(b",") if size)
-    return sizes, order == b"True", len(start) + len(size) + n_text
+    dtype = np.dtype(kind[1:-1].decode().replace("b1", "u1"))  # a byte that is neither 0 nor 1 is no bool
+    return sizes, dtype, order == b"True", len(start) + len(size) + n_text
