@@ -8,6 +8,7 @@ BisectingKMeans         by splitting clusters in two
 SphericalKMeans         by direction: cosine similarity
 k_means, kmeans_plusplus            scikit-learn's functions of these names
 load_mnist, load_digits             images of handwritten digits
+read_table              rows of your own: CSV, Parquet, npy, a folder of pictures, ...
 patch_sklearn, unpatch_sklearn      put these classes in the place of scikit-learn's
 
 Packages: gpukmeans.evaluation (metrics), gpukmeans.plots (pictures), gpukmeans.datasets, gpukmeans.backends.
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from gpukmeans.estimators.minibatch import MiniBatchKMeans
     from gpukmeans.estimators.spherical import SphericalKMeans
     from gpukmeans.patching import patch_sklearn, unpatch_sklearn
+    from gpukmeans.scale.table import read_table
 
 __version__ = "0.1.0"
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "load_digits",
     "load_mnist",
     "patch_sklearn",
+    "read_table",
     "unpatch_sklearn",
 ]
 
@@ -68,6 +71,7 @@ _HOME = {
     "load_digits": "gpukmeans.datasets",
     "load_mnist": "gpukmeans.datasets",
     "patch_sklearn": "gpukmeans.patching",
+    "read_table": "gpukmeans.scale.table",
     "unpatch_sklearn": "gpukmeans.patching",
 }
 

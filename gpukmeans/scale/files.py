@@ -100,18 +100,18 @@ class Part:
         The file, and which array in it; begins every message.
     stream : binary file
     shape : tuple of int
-    dtype : dtype
-        As stored, in either byte order.
     fortran_order : bool
         Whether the first index varies fastest in the file.
+    dtype : dtype
+        As stored, in either byte order.
     """
 
     path: Path
     where: str
     stream: IO[bytes]
     shape: tuple[int, ...]
-    dtype: np.dtype = UINT8
     fortran_order: bool = False
+    dtype: np.dtype = UINT8
 
     @property
     def n_bytes(self) -> int:

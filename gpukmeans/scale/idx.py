@@ -86,4 +86,4 @@ def open_idx(path: Path, n_dimensions: int | None, files: ExitStack) -> Part:
             f"{n_found} data bytes after the header, expected {n_expected} for shape {shape}; "
             f"the file is {'cut short' if n_found < n_expected else 'too long'}",
         )
-    return Part(path, where, stream, shape, dtype)
+    return Part(path, where, stream, shape, dtype=dtype)

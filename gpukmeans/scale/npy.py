@@ -10,7 +10,7 @@ import io
 import math
 import re
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
@@ -23,8 +23,10 @@ _MOST_AT_ONCE = 1 << 17  # bytes that zipfile may read at once: an archive's tab
 _MOST_HEADER = 10_000  # bytes, NumPy's own limit
 _ENCRYPTED_OR_PATCHED = 0x1 | 0x20 | 0x40  # bits of a member's flags
 _NPY = b"\x93NUMPY"
-_UINT8 = re.compile(rb"[|<>=]?u1")
-_NUMBERS_AND_TEXTS = re.compile(rb"[|<>=]?(?:b1|[iu][1248]|f[248])|[<>=]?U[1-9]\d{0,3}")
+_NUMBER = re.compile("[<>|=]?(b1|[iu][1248]|f[248])")
+_TEXT = re.compile(r"[<>=]?U[1-9]\d{0,3}")
+UINT8 = (np.dtype(np.uint8),)
+NUMBERS = tuple(np.dtype(order + kind) for kind in "?bBhHiIqQefd" for order in "<>")
 _NOT_A_ZIP = (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError)  # the last two: a later version, a name
 
 # White space is removed before; Python 2 wrote whole numbers as 28L.
@@ -49,22 +51,33 @@ class _LimitedReader(io.BufferedReader):
 
 
 def open_npy(path: Path, files: ExitStack) -> Part:
-    """Open an npy file of numbers or texts; parameters, result and errors are those of `open_npz`."""
+    """Open an npy file of numbers; parameters, result and errors are those of `open_npz`."""
     where = shown(path)
     stream = files.enter_context(open_binary(path))
-    return _part(stream, path, where, path.stat().st_size, _NUMBERS_AND_TEXTS)
+    return _part(stream, path, where, path.stat().st_size, NUMBERS, False)
 
 
-def open_npz(path: Path, names: Collection[str] | None, files: ExitStack) -> dict[str, Part]:
+def open_npz(
+    path: Path,
+    names: Collection[str] | None,
+    files: ExitStack,
+    dtypes: Sequence[np.dtype] = UINT8,
+    *,
+    texts: bool = False,
+) -> dict[str, Part]:
     """Open arrays in an npz file.
 
     Parameters
     ----------
     path : Path
     names : collection of str or None
-        The arrays, which should be of uint8; None: all that the file holds, of numbers or texts.
+        The arrays; None: all.
     files : ExitStack
         Closes the file.
+    dtypes : sequence of dtype, default=(uint8,)
+        Those allowed, of numbers or bool.
+    texts : bool, default=False
+        Whether texts are allowed, too.
 
     Returns
     -------
@@ -90,9 +103,7 @@ def open_npz(path: Path, names: Collection[str] | None, files: ExitStack) -> dic
     except OSError as error:
         raise path_error(path, error) from None
     held = [member.filename.removesuffix(".npy") for member in archive.infolist()]
-    allowed = _UINT8
-    if names is None:
-        names, allowed = dict.fromkeys(held), _NUMBERS_AND_TEXTS
+    names = list(dict.fromkeys(held)) if names is None else names
     if missing := [name for name in names if name not in held]:
         listed = ", ".join(held[:9]) + ", ..." * (len(held) > 9) or "nothing"
         raise unreadable(where, f"no array {', '.join(missing)}; it holds {listed}, expected {', '.join(names)}")
@@ -100,7 +111,7 @@ def open_npz(path: Path, names: Collection[str] | None, files: ExitStack) -> dic
         raise unreadable(where, f"more than one array {', '.join(twice)}")
     members = {name: archive.infolist()[held.index(name)] for name in names}
     return {
-        name: _open_member(archive, member, path, f"{where}: {name}", allowed, files)
+        name: _open_member(archive, member, path, f"{where}: {name}", files, dtypes, texts)
         for name, member in members.items()
     }
 
@@ -110,8 +121,9 @@ def _open_member(
     member: zipfile.ZipInfo,
     path: Path,
     where: str,
-    allowed: re.Pattern[bytes],
     files: ExitStack,
+    dtypes: Sequence[np.dtype],
+    texts: bool,
 ) -> Part:
     """Open a member; all that the archive says of it is checked before the first byte is decompressed."""
     length = path.stat().st_size
@@ -137,22 +149,22 @@ def _open_member(
         raise unreadable(where, f"damaged or cut short ({error})") from None
     except OSError as error:
         raise path_error(path, error) from None
-    return _part(stream, path, where, member.file_size, allowed)
+    return _part(stream, path, where, member.file_size, dtypes, texts)
 
 
-def _part(stream: IO[bytes], path: Path, where: str, length: int, allowed: re.Pattern[bytes]) -> Part:
+def _part(stream: IO[bytes], path: Path, where: str, length: int, dtypes: Sequence[np.dtype], texts: bool) -> Part:
     """The array whose header and data, `length` bytes, come next in the stream."""
-    shape, dtype, fortran_order, n_header = _read_header(stream, path, where, allowed)
+    shape, fortran_order, dtype, n_header = _read_header(stream, path, where, dtypes, texts)
     n_found, n_expected = length - n_header, math.prod(shape) * dtype.itemsize
     if n_found != n_expected:
         raise unreadable(where, f"{n_found} data bytes after the header, expected {n_expected} for shape {shape}")
-    return Part(path, where, stream, shape, dtype, fortran_order)
+    return Part(path, where, stream, shape, fortran_order, dtype)
 
 
 def _read_header(
-    stream: IO[bytes], path: Path, where: str, allowed: re.Pattern[bytes]
-) -> tuple[tuple[int, ...], np.dtype, bool, int]:
-    """Read the header of an npy file: shape, dtype, whether in Fortran order, and bytes until the data."""
+    stream: IO[bytes], path: Path, where: str, dtypes: Sequence[np.dtype], texts: bool
+) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """Read the header of an npy file: shape, whether in Fortran order, dtype, and bytes until the data."""
     start = take(stream, 8, path, where)
     if start[:6] != _NPY or start[6:] not in (b"\1\0", b"\2\0", b"\3\0"):
         raise unreadable(
@@ -166,16 +178,19 @@ def _read_header(
     found = _HEADER.fullmatch(b"".join(text.split())) if len(text) == n_text else None
     fields = dict(zip(found.groups()[::2], found.groups()[1::2], strict=True)) if found else {}
     kind, order, shape = (fields.get(name, b"") for name in (b"descr", b"fortran_order", b"shape"))
-    if kind[:1] in (b"'", b"[") and not allowed.fullmatch(kind[1:-1]):
-        expected = "uint8, which is '|u1'" if allowed is _UINT8 else "whole numbers, floats or texts"
-        why = "; objects come in pickles, which can run code and are never read" if kind[-2:-1] == b"O" else ""
-        raise unreadable(where, f"dtype {kind.decode('latin1'):.120}, expected {expected}{why}")
-    if not kind or order not in (b"True", b"False") or not shape:
+    descr = kind.decode("latin1")
+    dtype = np.dtype(descr[1:-1]) if _NUMBER.fullmatch(descr[1:-1]) else None
+    if texts and _TEXT.fullmatch(descr[1:-1]):
+        dtype = np.dtype(descr[1:-1])
+    elif descr[:1] in ("'", "[") and (dtype is None or dtype not in dtypes):  # None equals float64
+        expected = dtypes[0].name if len(dtypes) == 1 else "numbers" + " or texts" * texts
+        why = "; objects come in pickles, which can run code and are never read" if descr[-2:-1] == "O" else ""
+        raise unreadable(where, f"dtype {descr:.120}, expected {expected}{why}")
+    if dtype is None or order not in (b"True", b"False") or not shape:
         raise unreadable(
             where,
             f"its header is {text!r:.100}, expected a dtype, an order and a shape of whole numbers: "
             "{'descr': '|u1', 'fortran_order': False, 'shape': (60000,), }",
         )
     sizes = tuple(int(size.rstrip(b"L")) for size in shape[1:-1].split(b",") if size)
-    dtype = np.dtype(kind[1:-1].decode().replace("b1", "u1"))  # a byte that is neither 0 nor 1 is no bool
-    return sizes, dtype, order == b"True", len(start) + len(size) + n_text
+    return sizes, order == b"True", dtype, len(start) + len(size) + n_text

@@ -1,0 +1,55 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+
+@contextmanager
+def whole_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """A new file that takes the place of `path` once it is complete.
+
+    It is written beside `path` under a name of its own, synced and renamed, so that a reader, or a machine that loses
+    power, sees the old file or the new one.  Where `path` is a link, the link is replaced and its target is left alone.
+
+    Parameters
+    ----------
+    path : path
+
+    Yields
+    ------
+    file : binary file, open for writing
+        If the body raises, it is deleted, and what `path` was is untouched.
+
+    Raises
+    ------
+    OSError
+        The folder does not exist or cannot be written to, the disk is full, or `path` is a folder.
+    """
+    path = Path(path)
+    if path.is_dir() and not path.is_symlink():
+        raise IsADirectoryError(f"{path} is a folder; the path of a file is needed")
+    partial = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}.part")
+    with open(partial, "xb") as file:  # "x" neither follows a link nor opens what is there
+        try:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
+            os.replace(partial, path)
+        except BaseException:  # Ctrl-C included
+            file.close()
+            partial.unlink(missing_ok=True)
+            raise
+    with contextlib.suppress(OSError):  # Windows opens no folders
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
