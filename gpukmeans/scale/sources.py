@@ -235,6 +235,7 @@ def row_dtype_of(dtype: np.dtype) -> np.dtype:
     >>> [row_dtype_of(np.dtype(t)).name for t in ("?", "u1", ">f4", "f2", "i2")]
     ['uint8', 'uint8', 'float32', 'float64', 'float64']
     """
+    dtype = dtype.newbyteorder("=")
     if dtype.kind == "b" or dtype == np.uint8:
         return np.dtype(np.uint8)
     return np.dtype(np.float32 if dtype == np.float32 else np.float64)
