@@ -7,6 +7,7 @@ MiniBatchKMeans         from batches of rows, with partial_fit
 BisectingKMeans         by splitting clusters in two
 SphericalKMeans         by direction: cosine similarity
 k_means, kmeans_plusplus            scikit-learn's functions of these names
+load_model              read a model that its method `save` has written
 load_mnist, load_digits             images of handwritten digits
 read_table              rows of your own: CSV, Parquet, npy, a folder of pictures, ...
 patch_sklearn, unpatch_sklearn      put these classes in the place of scikit-learn's
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from gpukmeans.estimators.kmeans import KMeans, fit
     from gpukmeans.estimators.many import fit_many
     from gpukmeans.estimators.minibatch import MiniBatchKMeans
+    from gpukmeans.estimators.saved import load_model
     from gpukmeans.estimators.spherical import SphericalKMeans
     from gpukmeans.patching import patch_sklearn, unpatch_sklearn
     from gpukmeans.scale.table import read_table
@@ -54,6 +56,7 @@ __all__ = [
     "kmeans_plusplus",
     "load_digits",
     "load_mnist",
+    "load_model",
     "patch_sklearn",
     "read_table",
     "unpatch_sklearn",
@@ -70,6 +73,7 @@ _HOME = {
     "kmeans_plusplus": "gpukmeans.estimators.functions",
     "load_digits": "gpukmeans.datasets",
     "load_mnist": "gpukmeans.datasets",
+    "load_model": "gpukmeans.estimators.saved",
     "patch_sklearn": "gpukmeans.patching",
     "read_table": "gpukmeans.scale.table",
     "unpatch_sklearn": "gpukmeans.patching",

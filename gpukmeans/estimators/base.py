@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self, cast
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,9 +27,11 @@ from gpukmeans.callers import warn_caller
 from gpukmeans.engine.records import FitReport
 from gpukmeans.engine.restarts import Init
 from gpukmeans.engine.seeding.starts import draw_rows
+from gpukmeans.estimators.keeping import Kept
 from gpukmeans.intake.checks import check_centers, check_fitted_centers
 from gpukmeans.intake.given import Given, give_back, lies_on_device, receive
-from gpukmeans.intake.kinds import arrays_on_host, on_host
+from gpukmeans.intake.kinds import on_host
+from gpukmeans.intake.ranges import Range, another_range, value_range
 
 
 class BackendObject(HasMethods):
@@ -74,7 +77,11 @@ NEVER_CALLED = (
 )
 
 
-class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
+#: The models that have warned of rows of another range, and the range that they were fitted to.
+_warned: WeakKeyDictionary[BaseEstimator, Range] = WeakKeyDictionary()
+
+
+class BaseKMeans(Kept, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
     """Parameters and methods that `KMeans` and its relatives have in common; not an estimator by itself.
 
     A subclass has a `fit` that sets `cluster_centers_`, `labels_` and `_n_features_out`, and names its parameters,
@@ -108,8 +115,8 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
     labels_: Any
     inertia_: float
     backend_: str
+    data_range_: Range | None
     fit_report_: FitReport
-    _sums_records: ClassVar[bool] = False  # whether pickles keep one record in `fit_report_`, not one an iteration
 
     def predict(self, X: ArrayLike) -> Any:
         """The index of the nearest center of each row (ties: the lowest index).
@@ -125,7 +132,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
             Or a torch tensor or CuPy array, as X is.
         """
         check_is_fitted(self)
-        run, given, _ = self._at_centers(self._receive_again(X))
+        run, given, _ = self._at_centers(self._in_range(self._receive_again(X)))
         return given.give(run.labels_for_caller())
 
     def score(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> float:
@@ -217,12 +224,28 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
                     f"{type(self).__name__} has a method {name}, which scikit-learn's class calls and gpukmeans' does "
                     "not: override a public method or `_init_centroids` instead, or give it another name."
                 )
-        return receive(self, X, sample_weight, backend=self.backend, reset=True, n_clusters=self.n_clusters, **options)
+        given = receive(self, X, sample_weight, backend=self.backend, reset=True, n_clusters=self.n_clusters, **options)
+        self.data_range_ = value_range(given)
+        return given
 
     def _receive_again(self, X: ArrayLike, sample_weight: ArrayLike | None = None, **options: Any) -> Given:
         """Rows for the fitted centers; their weights are rounded as those of a fit of X."""
         fitted = self._fitted_dtype()
         return receive(self, X, sample_weight, backend=self.backend, reset=False, fitted_dtype=fitted, **options)
+
+    def _in_range(self, given: Given) -> Given:
+        """The same rows; warns, once for a fit, if they have nothing to do with the range of the fitted ones."""
+        fitted = getattr(self, "data_range_", None)
+        found = another_range(given, fitted)
+        if found is not None and fitted is not None and _warned.get(self) != fitted:
+            _warned[self] = fitted
+            warn_caller(
+                f"X ranges from {found[0]:.6g} to {found[1]:.6g}, the rows of the fit from {fitted[0]:.6g} to "
+                f"{fitted[1]:.6g}: if it is in another unit, such as pixels / 255, its labels mean nothing. Scale X as "
+                "the fitted rows were.",
+                UserWarning,
+            )
+        return given
 
     def _beside_centers(self, given: Given) -> tuple[Given, NDArray, int]:
         """Rows and the fitted centers without unused columns, times a power of two that brings them into range.
@@ -322,34 +345,6 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
             )
             self._n_init = 1
         return init, self._n_init
-
-    def __getstate__(self) -> dict[str, Any]:
-        """For pickles: NumPy arrays, so that they can be read on machines without a GPU or torch, and no times.
-
-        The counts of `fit_report_` are kept, its seconds are not: equal fits have equal pickles.
-        """
-        state = arrays_on_host(super().__getstate__())
-        report = state.get("fit_report_")
-        return state if report is None else state | {"fit_report_": report.kept(summed=self._sums_records)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """From a pickle."""
-        super().__setstate__(state)
-        if "fit_report_" in state:
-            self.fit_report_ = FitReport.of_kept(state["fit_report_"])
-
-    def __copy__(self) -> Self:
-        """A copy that shares the arrays."""
-        return self._with(self.__dict__.copy())
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """A copy with copies of the arrays, made where they lie."""
-        return self._with(copy.deepcopy(self.__dict__, memo))
-
-    def _with(self, attributes: dict[str, Any]) -> Self:
-        twin = type(self).__new__(type(self))
-        twin.__dict__ = attributes
-        return twin
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -87,6 +87,9 @@ class BisectingKMeans(BaseKMeans):
         Features of the fitted rows; other methods accept rows with as many only.
     feature_names_in_ : ndarray of str of shape (n_features_in_,)
         The column names of X; set only if X is a data frame whose names are all strings.
+    data_range_ : tuple of two floats, or None
+        The smallest and largest value of the fitted rows (of more than 2**22: of evenly spaced rows).  `predict`
+        warns of rows that have nothing to do with it.
     backend_ : str
         The name of the backend that ran: "numpy", "cupy", or that of the Backend object given.
 
@@ -262,7 +265,7 @@ class BisectingKMeans(BaseKMeans):
         check_is_fitted(self)
         if len(self._tree["label"]) == 1:
             return super().predict(X)
-        given = self._receive_again(X)
+        given = self._in_range(self._receive_again(X))
         return given.give(self._by_splits(given))
 
     def _by_splits(self, given: Given) -> NDArray[np.int32]:

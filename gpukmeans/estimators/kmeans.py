@@ -88,6 +88,9 @@ class KMeans(BaseKMeans):
         Features of the fitted rows; other methods accept rows with as many only.
     feature_names_in_ : ndarray of str of shape (n_features_in_,)
         The column names of X; set only if X is a data frame whose names are all strings.
+    data_range_ : tuple of two floats, or None
+        The smallest and largest value of the fitted rows (of more than 2**22: of evenly spaced rows).  `predict`
+        warns of rows that have nothing to do with it.
     backend_ : str
         The name of the backend that ran: "numpy", "cupy", or that of the Backend object given.
     fit_report_ : gpukmeans.engine.records.FitReport

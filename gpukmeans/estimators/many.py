@@ -21,6 +21,7 @@ from gpukmeans.engine.problems import Job
 from gpukmeans.engine.restarts import Init
 from gpukmeans.estimators.kmeans import KMeans
 from gpukmeans.intake.problems import GivenProblem, GivenProblems, receive_problems, starts_of_each
+from gpukmeans.intake.ranges import range_of
 
 
 def fit_many(
@@ -171,6 +172,8 @@ def _fit_together(backend: BatchBackend, given: GivenProblems, entries: list[_En
     for entry, outcome in zip(entries, outcomes, strict=True):
         n_distinct = partial(given.n_distinct, entry.problem)
         entry.model._take(outcome.best, outcome.n_used, n_distinct, entry.problem.kind, backend, outcome.report)
+        rows = given.host_rows(entry.problem)
+        entry.model.data_range_ = None if rows is None else range_of(rows)
 
 
 @contextmanager

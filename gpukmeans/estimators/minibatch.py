@@ -28,6 +28,7 @@ from gpukmeans.estimators.base import BaseKMeans
 from gpukmeans.estimators.units import fit_in_range
 from gpukmeans.estimators.watching import Callback, watching
 from gpukmeans.intake.given import Given
+from gpukmeans.intake.ranges import union, value_range
 from gpukmeans.threads import workers
 
 
@@ -101,6 +102,9 @@ class MiniBatchKMeans(BaseKMeans):
         Features of the fitted rows; other methods accept rows with as many only.
     feature_names_in_ : ndarray of str of shape (n_features_in_,)
         The column names of X; set only if X is a data frame whose names are all strings.
+    data_range_ : tuple of two floats, or None
+        The smallest and largest value of the fitted rows (of more than 2**22: of evenly spaced rows).  `predict`
+        warns of rows that have nothing to do with it.
     backend_ : str
         The name of the backend that ran: "numpy", "cupy", or that of the Backend object given.
     fit_report_ : gpukmeans.engine.records.FitReport
@@ -303,6 +307,7 @@ class MiniBatchKMeans(BaseKMeans):
                 if go_on:
                     dtype = self._fitted_dtype()
                     given = self._receive_again(X, sample_weight, weight_dtype=dtype, init=self.init)
+                    self.data_range_ = union(getattr(self, "data_range_", None), value_range(given))
                 else:
                     given = self._receive(X, sample_weight, init=self.init)
                 fit_in_range(self, given, MiniBatchKMeans._partial_fit, go_on=go_on)

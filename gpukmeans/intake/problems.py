@@ -120,6 +120,10 @@ class GivenProblems:
         kind = ArrayKind.of(self.table(number))
         return GivenProblem(number, rows, (shape[0], shape[1]), dtype, centers, weight, kind)
 
+    def host_rows(self, problem: GivenProblem) -> NDArray | None:
+        """The rows of a problem; None if they lie on a device."""
+        return self.stack[problem.number] if problem.X is None and isinstance(self.stack, np.ndarray) else problem.X
+
     def n_distinct(self, problem: GivenProblem) -> int:
         """How many distinct rows of positive weight a problem has."""
         rows = problem.X if problem.X is not None else host_copy(self.table(problem.number))

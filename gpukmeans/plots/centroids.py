@@ -13,7 +13,7 @@ from gpukmeans.evaluation.classes import majority_classes
 from gpukmeans.intake.kinds import on_host
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from gpukmeans.plots.picture import Picture
 from gpukmeans.plots.figure import (
     HEAD,
     INK,
@@ -23,7 +23,7 @@ from gpukmeans.plots.figure import (
     add_title,
     by_majority,
     checked_counts,
-    new_figure,
+    new_picture,
     require_matplotlib,
 )
 
@@ -39,7 +39,7 @@ def centroid_grid(
     classes: ArrayLike | None = None,
     class_name: str = "digit",
     title: str | None = None,
-) -> Figure:
+) -> Picture:
     """Draw the centroids as images, dark where their pixels are large, all on one scale.
 
     Of more than 100 clusters, the 100 largest are drawn, and the picture says so.
@@ -63,8 +63,8 @@ def centroid_grid(
 
     Returns
     -------
-    matplotlib.figure.Figure
-        With an Agg canvas; see :func:`save_png`.
+    gpukmeans.plots.picture.Picture
+        A figure of matplotlib that notebooks show and that has a method `save` for PNG, SVG and PDF.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def centroid_grid(
     label = 0.48 if sizes is not None or counts is not None else 0.08
     figure_width, figure_height = n_columns * (cell + 0.14) + bar + 0.14, n_rows * (cell + label) + head + foot
     figure_width = max(figure_width, 5.0 if title else 0.0)
-    figure = new_figure(figure_width, figure_height)
+    figure = new_picture(figure_width, figure_height)
 
     lowest, highest = min(0.0, float(centers.min())), float(centers.max())
     image = None

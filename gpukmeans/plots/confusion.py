@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from gpukmeans.plots.picture import Picture
 from gpukmeans.plots.figure import (
     FRAME,
     HEAD,
@@ -19,7 +19,7 @@ from gpukmeans.plots.figure import (
     add_title,
     by_majority,
     checked_counts,
-    new_figure,
+    new_picture,
     require_matplotlib,
 )
 
@@ -32,7 +32,7 @@ def confusion_heatmap(
     classes: ArrayLike | None = None,
     class_name: str = "digit",
     title: str | None = None,
-) -> Figure:
+) -> Picture:
     """Draw how the rows of each class spread over the clusters.
 
     A column is a cluster, named after its most frequent class and sorted by it; with more than 30 clusters, a column
@@ -52,8 +52,8 @@ def confusion_heatmap(
 
     Returns
     -------
-    matplotlib.figure.Figure
-        With an Agg canvas; see :func:`save_png`.
+    gpukmeans.plots.picture.Picture
+        A figure of matplotlib that notebooks show and that has a method `save` for PNG, SVG and PDF.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def confusion_heatmap(
     cell_width, cell_height, left, right, top, bottom = 0.56, 0.46, 0.75, 1.15, HEAD if title else 0.2, 0.7
     figure_width, figure_height = n_columns * cell_width + left + right, n_rows * cell_height + top + bottom
     figure_width = max(figure_width, 4.6)
-    figure = new_figure(figure_width, figure_height)
+    figure = new_picture(figure_width, figure_height)
     map_width, map_height = n_columns * cell_width, n_rows * cell_height
     axes = figure.add_axes(
         (left / figure_width, bottom / figure_height, map_width / figure_width, map_height / figure_height)

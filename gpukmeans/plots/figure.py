@@ -15,9 +15,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gpukmeans.intake.kinds import on_host
+from gpukmeans.writing import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from gpukmeans.plots.picture import Picture
 
 
 INK, MUTED, RULE, FRAME = "#1a1a1a", "#6b6b6b", "#c8c8c8", "#e07b00"
@@ -41,7 +44,7 @@ def require_matplotlib() -> None:
 
 
 def save_png(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 150) -> Path:
-    """Write a figure as a PNG, whole or not at all.
+    """Write any figure of matplotlib as a PNG, whole or not at all; pictures of this package have a method `save`.
 
     Parameters
     ----------
@@ -65,27 +68,18 @@ def save_png(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 150) ->
     ...     path.read_bytes()[:4]
     b'\\x89PNG'
     """
-    path = Path(path)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_bytes(buffer.getvalue())
-        os.replace(partial, path)
-    except BaseException:  # Ctrl-C included
-        partial.unlink(missing_ok=True)
-        raise
-    return path
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
+    with whole_file(path) as file:
+        file.write(content.getvalue())
+    return Path(path)
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """A white figure of this size in inches, which pyplot does not manage."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+def new_picture(width: float, height: float) -> Picture:
+    """A white picture of this size in inches."""
+    from gpukmeans.plots.picture import Picture
 
-    figure = Figure(figsize=(width, height), facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
+    return Picture(width, height)
 
 
 def add_title(figure: Figure, left: float, title: str, note: str) -> None:

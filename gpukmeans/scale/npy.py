@@ -183,7 +183,7 @@ def _read_header(
     if texts and _TEXT.fullmatch(descr[1:-1]):
         dtype = np.dtype(descr[1:-1])
     elif descr[:1] in ("'", "[") and (dtype is None or dtype not in dtypes):  # None equals float64
-        expected = dtypes[0].name if len(dtypes) == 1 else "numbers" + " or texts" * texts
+        expected = "numbers" + " or texts" * texts if dtypes is NUMBERS else ", ".join(each.name for each in dtypes)
         why = "; objects come in pickles, which can run code and are never read" if descr[-2:-1] == "O" else ""
         raise unreadable(where, f"dtype {descr:.120}, expected {expected}{why}")
     if dtype is None or order not in (b"True", b"False") or not shape:

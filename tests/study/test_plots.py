@@ -158,3 +158,28 @@ def test_shapes_that_do_not_fit_are_explained():
         confusion_heatmap(COUNTS, classes=[7])
     with pytest.raises(ValueError, match=r"counts has shape \(3,\), expected \(n_clusters, n_classes\)"):
         confusion_heatmap([1, 2, 3])
+
+
+def test_a_picture_shows_itself_and_saves_itself(tmp_path):
+    picture = confusion_heatmap(COUNTS, title="Where they went")
+    assert picture._repr_png_().startswith(b"\x89PNG")
+    for suffix, start in ((".png", b"\x89PNG"), (".svg", b"<?xml"), (".PDF", b"%PDF")):
+        path = picture.save(tmp_path / f"map{suffix}")
+        first = path.read_bytes()
+        assert first.startswith(start)
+        assert len(first) > 3000
+        assert picture.save(path).read_bytes() == first
+    with pytest.raises(ValueError, match=r"'map.jpg' ends in '.jpg'; pictures are written as .png, .svg or .pdf"):
+        picture.save(tmp_path / "map.jpg")
+    assert sorted(os.listdir(tmp_path)) == ["map.PDF", "map.png", "map.svg"]
+
+
+@pytest.mark.weekly
+def test_a_notebook_shows_the_last_value_of_a_cell_as_a_picture():
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    source = "from gpukmeans.plots import confusion_heatmap\nconfusion_heatmap([[5, 1], [0, 4]])"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    (output,) = notebook.cells[0].outputs
+    assert len(output["data"]["image/png"]) > 1000
