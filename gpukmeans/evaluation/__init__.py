@@ -4,6 +4,15 @@ All is computed on the host: torch tensors and arrays on a device are copied the
 """
 
 from gpukmeans.evaluation.classes import cluster_class_counts, majority_classes, matched_classes
+from gpukmeans.evaluation.margins import Margins, margins
 from gpukmeans.evaluation.table import Evaluation, evaluate
 
-__all__ = ["Evaluation", "cluster_class_counts", "evaluate", "majority_classes", "matched_classes"]
+__all__ = [
+    "Evaluation",
+    "Margins",
+    "cluster_class_counts",
+    "evaluate",
+    "majority_classes",
+    "margins",
+    "matched_classes",
+]

@@ -121,7 +121,7 @@ def open_pictures(path: Path, options: ReadingOptions) -> Pictures:
     columns += [Column("file", "beside", "names", "id"), Column("folder", "beside", "names of folders")]
     notes = [f"{len(files):,} pictures, {'grey' if mode == 'L' else 'in colour'}, {height} x {width} pixels"]
     if n_others:
-        notes.append(f"{n_others:,} other files left out")
+        notes.append(f"other files left out: {n_others:,}")
     if len({os.path.dirname(file) for file in files}) > 1:
         notes.append("in several folders: label='folder' compares the clusters with them")
     return Pictures(

@@ -101,7 +101,7 @@ def planned(
             )
             kept_apart[index] = guess
             if guess is not None:
-                notes.append(f"{what}s: {guess!r:.80} ({what}=False reads none)")
+                notes.append(f"{what}s: column {guess!r:.80}")
     own_label, own_id = kept_apart
     plan = Plan([], label=own_label, id=own_id, dropped=dropped, notes=notes)
     if recipe is not None:

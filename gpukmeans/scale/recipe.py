@@ -30,6 +30,33 @@ SCALES = ("standard", "minmax")
 _BYTES_AT_ONCE = 1 << 22
 
 
+def made(
+    *,
+    columns: list[str],
+    one_hot: dict[str, list[str]] | None = None,
+    label: str | None = None,
+    id: str | None = None,
+    drop: list[str] | None = None,
+    missing: str = "error",
+    means: list[float] | None = None,
+    scale: dict[str, Any] | None = None,
+    shape: tuple[int, ...] | None = None,
+) -> dict[str, Any]:
+    """A recipe of these."""
+    return {
+        "version": VERSION,
+        "columns": columns,
+        "one_hot": one_hot or {},
+        "label": label,
+        "id": id,
+        "drop": drop or [],
+        "missing": missing,
+        "means": means,
+        "scale": scale,
+        "image": None if shape is None else {"shape": list(shape), "mode": "L" if len(shape) == 2 else "RGB"},
+    }
+
+
 def checked(recipe: Any) -> dict[str, Any]:
     """The recipe of a `Table`, of a model's `preprocessing_`, or itself, as a dict of this form.
 

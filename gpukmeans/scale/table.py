@@ -211,18 +211,10 @@ def read_table(
     if steps:
         X = recipes.scaled(X, steps)
     shape = _image_shape(source, plan, X, size, image_mode, notes) if recipe is None else _shape_of(recipe)
-    made = recipe or {
-        "version": recipes.VERSION,
-        "columns": plan.numbers,
-        "one_hot": plan.categories,
-        "label": plan.label,
-        "id": plan.id,
-        "drop": plan.dropped,
-        "missing": missing,
-        "means": means,
-        "scale": steps,
-        "image": None if shape is None else {"shape": list(shape), "mode": "L" if len(shape) == 2 else "RGB"},
-    }
+    made = recipe or recipes.made(
+        columns=plan.numbers, one_hot=plan.categories, label=plan.label, id=plan.id, drop=plan.dropped,
+        missing=missing, means=means, scale=steps, shape=shape,
+    )  # fmt: skip
     return Table(
         X, _labels(found.y), found.ids, recipes.feature_names(made), shape, made, found.n_read, found.missing, notes,
         os.fspath(path), found.rows,
