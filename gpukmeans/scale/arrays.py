@@ -34,7 +34,7 @@ class ArrayRows:
     where: str
     columns: list[Column]
     n_rows: int
-    row_dtype: np.dtype
+    dtype: np.dtype
     image_shape: tuple[int, ...] | None
     notes: list[str]
     n_features: int
@@ -43,6 +43,9 @@ class ArrayRows:
     @property
     def n_expected(self) -> int:
         return self.n_rows
+
+    def row_dtype(self, numbers: Sequence[str]) -> np.dtype:
+        return self.dtype
 
     def blocks(self, numbers: Sequence[str], others: Sequence[str]) -> Iterator[Block]:
         place = {column.name: index for index, column in enumerate(self.columns)}
@@ -56,7 +59,7 @@ class ArrayRows:
                 flat = rows.reshape(len(rows), self.n_features)
                 stop = start + len(flat)
                 yield Block(
-                    (flat if whole else flat[:, chosen]).astype(self.row_dtype, copy=False),
+                    (flat if whole else flat[:, chosen]).astype(self.dtype, copy=False),
                     [arrays[name][start:stop] if name in arrays else flat[:, place[name]] for name in others],
                 )
                 start = stop

@@ -32,11 +32,15 @@ class ColumnarRows:
     columns: list[Column]
     places: dict[str, tuple[str, int]]
     n_rows: int | None
-    row_dtype: np.dtype
+    dtypes: dict[str, np.dtype]
     batches: Batches
     n_expected: int
     notes: tuple[str, ...] = ()
     image_shape: None = None
+
+    def row_dtype(self, numbers: Sequence[str]) -> np.dtype:
+        found = {self.dtypes[self.places[name][0]] for name in numbers}
+        return found.pop() if len(found) == 1 else np.dtype(np.float64)
 
     def blocks(self, numbers: Sequence[str], others: Sequence[str]) -> Iterator[Block]:
         needed = list(dict.fromkeys(self.places[name][0] for name in [*numbers, *others]))
@@ -46,7 +50,8 @@ class ColumnarRows:
                 yield Block(self._matrix(held, numbers, batch.num_rows), [_plain(held[name]) for name in others])
 
     def _matrix(self, held: dict[str, Any], numbers: Sequence[str], n_rows: int) -> NDArray[Any]:
-        out = np.empty((n_rows, len(numbers)), self.row_dtype if self.row_dtype != np.uint8 else np.float64)
+        dtype = self.row_dtype(numbers)
+        out = np.empty((n_rows, len(numbers)), np.float64 if dtype == np.uint8 else dtype)
         lists: dict[str, NDArray[Any]] = {}
         for place, number in enumerate(numbers):
             name, index = self.places[number]
@@ -153,7 +158,7 @@ def _source(path: Path, where: str, batches: Batches, describe: Callable[[], tup
         raise unreadable(where, f"two columns have the name {twice!r:.80}; rename one")
     start = next(batches(None), None)
     start = pa.RecordBatch.from_pylist([], schema) if start is None else start.slice(0, _ROWS_LOOKED_AT)
-    columns, places, dtypes = list[Column](), dict[str, tuple[str, int]](), set[np.dtype]()
+    columns, places, dtypes = list[Column](), dict[str, tuple[str, int]](), dict[str, np.dtype]()
     for field in schema:
         values = start.column(field.name)
         width = _list_width(values)
@@ -161,9 +166,9 @@ def _source(path: Path, where: str, batches: Batches, describe: Callable[[], tup
             columns.append(column_of(field.name, values))
             places[field.name] = field.name, -1
             if columns[-1].kind == "number":
-                dtypes.add(_row_dtype(field.type))
+                dtypes[field.name] = _row_dtype(field.type)
             continue
-        dtypes.add(_row_dtype(field.type.value_type))
+        dtypes[field.name] = _row_dtype(field.type.value_type)
         for index in range(width):
             name = f"{field.name}_{index}"
             if name in schema.names:
@@ -172,11 +177,10 @@ def _source(path: Path, where: str, batches: Batches, describe: Callable[[], tup
                 )
             columns.append(Column(name))
             places[name] = field.name, index
-    row_dtype = dtypes.pop() if len(dtypes) == 1 else np.dtype(np.float64)
     expected = (
         n_rows if n_rows is not None else max(1, path.stat().st_size // max(1, start.nbytes // max(1, len(start))))
     )
-    return ColumnarRows(path, where, columns, places, n_rows, row_dtype, batches, expected)
+    return ColumnarRows(path, where, columns, places, n_rows, dtypes, batches, expected)
 
 
 def _row_dtype(kind: Any) -> np.dtype:

@@ -63,7 +63,9 @@ class TextRows:
     block_bytes: int
     n_rows: None = None
     image_shape: None = None
-    row_dtype: np.dtype = UINT8  # whose blocks are float64: the rows decide whether they fit
+
+    def row_dtype(self, numbers: Sequence[str]) -> np.dtype:
+        return UINT8  # whose blocks are float64
 
     def blocks(self, numbers: Sequence[str], others: Sequence[str]) -> Iterator[Block]:
         import pyarrow as pa

@@ -38,7 +38,6 @@ class Pictures:
     resized: bool
     mode_given: bool
     notes: list[str]
-    row_dtype: np.dtype = UINT8
 
     @property
     def n_rows(self) -> int:
@@ -47,6 +46,9 @@ class Pictures:
     @property
     def n_expected(self) -> int:
         return len(self.files)
+
+    def row_dtype(self, numbers: Sequence[str]) -> np.dtype:
+        return UINT8
 
     def blocks(self, numbers: Sequence[str], others: Sequence[str]) -> Iterator[Block]:
         n_features = int(np.prod(self.image_shape))

@@ -208,7 +208,7 @@ def read_rows(source: Source, plan: Plan, missing: str, sample: int | None, rand
     others = [*plan.categories, *beside]
     names = [*plan.numbers, *plan.categories]
     counts, n_infinite = np.zeros(len(names), np.int64), np.zeros(len(plan.numbers), np.int64)
-    dtype = source.row_dtype
+    dtype = source.row_dtype(plan.read) if plan.read else np.dtype(np.uint8)
     n_expected = source.n_expected if sample is None else min(2 * sample, source.n_expected)
     least = plan.n_features * dtype.itemsize * (source.n_rows or 0)
     if sample is None and least > max_bytes:
@@ -252,8 +252,8 @@ def read_rows(source: Source, plan: Plan, missing: str, sample: int | None, rand
     all_kept = X.n_rows == n_read
     return Found(
         X.finished(),
-        collected[plan.label].finished() if plan.label else None,
-        collected[plan.id].finished() if plan.id else None,
+        collected[plan.label].finished() if plan.label is not None else None,
+        collected[plan.id].finished() if plan.id is not None else None,
         None if all_kept else kept.finished().astype(np.int64),
         n_read,
         there,

@@ -72,8 +72,6 @@ class Source(Protocol):
         None: not known before all have been read.
     n_expected : int
         A guess where `n_rows` is not known.
-    row_dtype : dtype
-        uint8, float32 or float64: that of the numbers in blocks, or a wider one.
     image_shape : tuple of int or None
         (height, width) or (height, width, 3), where each row is a picture.
     notes : sequence of str
@@ -89,11 +87,15 @@ class Source(Protocol):
     @property
     def n_expected(self) -> int: ...
     @property
-    def row_dtype(self) -> np.dtype: ...
-    @property
     def image_shape(self) -> tuple[int, ...] | None: ...
     @property
     def notes(self) -> Sequence[str]: ...
+
+    def row_dtype(self, numbers: Sequence[str]) -> np.dtype:
+        """uint8, float32 or float64: what holds these columns.
+
+        uint8 may come in blocks of float64, which then tell whether every value fits.
+        """
 
     def blocks(self, numbers: Sequence[str], others: Sequence[str]) -> Iterator[Block]:
         """All rows from the first on: some columns as numbers, others as they are.
