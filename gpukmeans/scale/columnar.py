@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gpukmeans.scale.delimited import column_of, is_number, texts
 from gpukmeans.scale.files import clipped, path_error, shown, unreadable
-from gpukmeans.scale.sources import BLOCK_BYTES, Block, Column, ReadingOptions, require, row_dtype_of
+from gpukmeans.scale.sources import BLOCK_BYTES, Block, Column, ReadingOptions, require, require_names, row_dtype_of
 
 _ROWS_LOOKED_AT = 1000
 _TEXTS = ("string", "large_string", "string_view")
@@ -105,7 +105,7 @@ def open_parquet(path: Path, options: ReadingOptions) -> ColumnarRows:
                 yield from _checked(found, names)
 
     with _named_errors(path):
-        return _source(path, where, batches, lambda: _rows_and_schema(opened))
+        return _source(path, where, options, batches, lambda: _rows_and_schema(opened))
 
 
 def _rows_and_schema(opened: Callable[[], Any]) -> tuple[int, Any]:
@@ -136,7 +136,7 @@ def open_arrow(path: Path, options: ReadingOptions) -> ColumnarRows:
             return None, (pa.ipc.open_file(file) if is_file else pa.ipc.open_stream(file)).schema
 
     with _named_errors(path):
-        return _source(path, where, batches, rows_and_schema)
+        return _source(path, where, options, batches, rows_and_schema)
 
 
 def _checked(batches: Any, names: list[str] | None) -> Iterator[Any]:
@@ -149,7 +149,13 @@ def _checked(batches: Any, names: list[str] | None) -> Iterator[Any]:
             yield some.slice(start, n_rows)
 
 
-def _source(path: Path, where: str, batches: Batches, describe: Callable[[], tuple[int | None, Any]]) -> ColumnarRows:
+def _source(
+    path: Path,
+    where: str,
+    options: ReadingOptions,
+    batches: Batches,
+    describe: Callable[[], tuple[int | None, Any]],
+) -> ColumnarRows:
     import pyarrow as pa
 
     n_rows, schema = describe()
@@ -169,6 +175,7 @@ def _source(path: Path, where: str, batches: Batches, describe: Callable[[], tup
                 dtypes[field.name] = _row_dtype(field.type)
             continue
         dtypes[field.name] = _row_dtype(field.type.value_type)
+        require_names(where, width, options.max_bytes)
         for index in range(width):
             name = f"{field.name}_{index}"
             if name in schema.names:

@@ -23,6 +23,8 @@ from gpukmeans.scale.sources import Block, Column, ReadingOptions, require
 #: Bytes at the start from which separators, names and types are found out; more if a line is longer.
 START, LONGEST_LINE = 1 << 16, 1 << 26
 DELIMITERS = (",", ";", "\t", "|", " ")
+#: Of a table in text; wider ones take pyarrow some KB a column.
+MOST_COLUMNS = 100_000
 #: Besides pyarrow's own, which are '', NA, N/A, NaN, NULL, #N/A and their like.
 MISSING = ("?", "None", "none", "-", ".")
 #: Names of a column that numbers or names the rows, in lower case.
@@ -238,11 +240,18 @@ def _dialect(start: bytes, where: str, encoding: str, options: ReadingOptions) -
     """The separators by which most of the columns are numbers, of equally good ones those that give most columns."""
     import pyarrow as pa
 
+    line = start[: max(start.find(b"\n"), 0) or len(start)]
+    if (n := max(line.count(delimiter.encode()) for delimiter in DELIMITERS)) > MOST_COLUMNS:
+        raise unreadable(
+            where, f"some {n:,} columns in the first line; tables in text are read with {MOST_COLUMNS:,} at most"
+        )
     best: tuple[float, int, int, int] | None = None
     found, why, one_number = None, "", False
-    delimiters = DELIMITERS if options.delimiter is None else (options.delimiter,)
+    there = [delimiter for delimiter in DELIMITERS if delimiter.encode() in line] or [","]
+    delimiters = there if options.delimiter is None else [options.delimiter]
+    decimals = (".", ",") if b"," in start else (".",)
     for order, delimiter in enumerate(delimiters):
-        for decimal in (".", ",") if options.decimal is None else (options.decimal,):
+        for decimal in decimals if options.decimal is None else (options.decimal,):
             if decimal == delimiter:
                 continue
             try:

@@ -40,7 +40,12 @@ def clipped(message: str) -> str:
 
 def unreadable(where: str, why: str) -> ValueError:
     """The error of a file that holds something else than it should."""
-    return ValueError(clipped(f"{where}: {why}"))
+    return ValueError(clipped(printable(f"{where}: {why}")))
+
+
+def printable(text: str) -> str:
+    """A text from a file without what would act on a terminal: control characters as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def path_error(path: Path, error: OSError) -> OSError:

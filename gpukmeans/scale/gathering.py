@@ -131,6 +131,7 @@ class Values:
 
     def __init__(self) -> None:
         self._blocks: list[NDArray[Any]] = []
+        self.n_bytes = 0
 
     def add(self, block: NDArray[Any]) -> None:
         """Some more values."""
@@ -141,10 +142,13 @@ class Values:
                 if (whole.astype(TEXT) == block).all():
                     block = whole
         self._blocks.append(block)
+        self.n_bytes += block.nbytes + (int(np.strings.str_len(block).sum()) if block.dtype == TEXT else 0)
 
     def keep(self, rows: NDArray[np.intp]) -> None:
         """Keep these only."""
-        self._blocks = [self.finished()[rows]]
+        kept = self.finished()[rows]
+        self._blocks, self.n_bytes = [], 0
+        self.add(kept)
 
     def finished(self) -> NDArray[Any]:
         """All values: int64, another number, or `TEXT`."""

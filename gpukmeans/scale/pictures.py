@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import warnings
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.scale.files import UINT8, clipped, path_error, shown, unreadable
-from gpukmeans.scale.sources import BLOCK_BYTES, Block, Column, ReadingOptions, require
+from gpukmeans.scale.sources import BLOCK_BYTES, Block, Column, ReadingOptions, require, require_names
 
 ENDINGS = (".png", ".jpg", ".jpeg")
 MOST_FILES = 1_000_000
@@ -113,12 +114,7 @@ def open_pictures(path: Path, options: ReadingOptions) -> Pictures:
     mode = options.image_mode or ("L" if first.mode in _GREY else "RGB")
     height, width = options.image_size or (first.size[1], first.size[0])
     shape: tuple[int, ...] = (height, width) if mode == "L" else (height, width, 3)
-    if (needed := 100 * int(np.prod(shape))) > options.max_bytes:
-        raise unreadable(
-            where,
-            f"pictures of {height} x {width} pixels, whose columns alone take {needed:,} bytes, more than "
-            f"max_bytes={options.max_bytes:,}; give image_size, for example (64, 64)",
-        )
+    require_names(where, math.prod(shape), options.max_bytes)
     columns = [Column("pixel_" + "_".join(map(str, place))) for place in np.ndindex(*shape)]
     columns += [Column("file", "beside", "names", "id"), Column("folder", "beside", "names of folders")]
     notes = [f"{len(files):,} pictures, {'grey' if mode == 'L' else 'in colour'}, {height} x {width} pixels"]

@@ -241,6 +241,10 @@ def read_rows(source: Source, plan: Plan, missing: str, sample: int | None, rand
             kept.add(places)
         for name, value in zip(beside, values, strict=True):
             collected[name].add(value)
+        if sum(values.n_bytes for values in collected.values()) > max_bytes:
+            raise unreadable(
+                source.where, f"labels or ids take more than max_bytes={max_bytes:,}; leave them out or allow more"
+            )
         if drawn is not None and (stay := drawn.kept()) is not None:
             _keep(stay, X, kept, collected)
     if drawn is not None:
@@ -287,7 +291,7 @@ def _block_rows(block: Block, plan: Plan, where: str) -> tuple[NDArray[Any], NDA
             raise unreadable(
                 where,
                 f"column {name!r:.80} holds {unknown[0]!r:.80}, a category that the model does not know; it knows "
-                f"{', '.join(categories[:8])}{', ...' * (len(categories) > 8)}",
+                f"{', '.join(f'{each!r:.40}' for each in categories[:6])}{', ...' * (len(categories) > 6)}",
             )
         ones[absent] = np.nan
         missed[:, numbers.shape[1] + index] = absent

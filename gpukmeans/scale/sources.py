@@ -21,6 +21,7 @@ from gpukmeans.scale.idx import GZIP_MAGIC, TYPES
 
 #: Bytes of the rows in a block, about.
 BLOCK_BYTES = 1 << 20
+_BYTES_A_NAME = 100
 
 
 @dataclass(frozen=True)
@@ -167,11 +168,11 @@ def open_source(path: Path, options: ReadingOptions) -> Source:
     with open_binary(path) as file:
         start = take(file, 8, path, where)
     if start[:6] == b"\x93NUMPY":
-        return _reader("arrays").open_array(path)
+        return _reader("arrays").open_array(path, options)
     if start[:2] == b"PK":
         return _reader("arrays").open_archive(path, options)
     if start[:3] in (b"\0\0" + bytes([kind]) for kind in TYPES) or _is_packed_idx(path, start):
-        return _reader("arrays").open_idx_rows(path)
+        return _reader("arrays").open_idx_rows(path, options)
     if start[:4] == b"PAR1":
         return _reader("columnar").open_parquet(path, options)
     if start[:6] == b"ARROW1" or start[:4] == b"\xff\xff\xff\xff":
@@ -210,6 +211,16 @@ def _refuse_known(path: Path, start: bytes, where: str) -> None:
             raise unreadable(where, what)
     if not start:
         raise unreadable(where, "an empty file; a table, an array or a folder of pictures is needed")
+
+
+def require_names(where: str, n_features: int, max_bytes: int) -> None:
+    """Raise unless the names of so many features have room: about 100 bytes each."""
+    if (needed := _BYTES_A_NAME * n_features) > max_bytes:
+        raise unreadable(
+            where,
+            f"{n_features:,} features, whose names alone take {needed:,} bytes, more than max_bytes={max_bytes:,}; "
+            "read fewer columns, smaller pictures (image_size), or allow more",
+        )
 
 
 def require(package: str, extra: str, what: str) -> Any:

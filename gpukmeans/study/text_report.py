@@ -5,6 +5,8 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
+from gpukmeans.scale.files import printable
+
 _MOST_CLUSTER_LINES = 40
 _NAME = 40  # characters of a class
 
@@ -22,7 +24,7 @@ def report(result: dict[str, Any], *, iterations: bool = False) -> str:
     lines = [
         f"{data['name']}: {what} ({data['dtype']}; "
         f"source: {data['source']}), {parameters['n_clusters']:,} cluster{'s' * (parameters['n_clusters'] > 1)}",
-        *(f"  {note}" for note in data["notes"]),
+        *(f"  {printable(note)}" for note in data["notes"]),
         f"{result['backend']} backend{reason}, {result['machine']}; precision {parameters['precision']}",
         f"{ended} after {result['n_iter']} iterations from {parameters['init']} (seed {parameters['random_state']}, "
         f"n_init {parameters['n_init']}, tol {parameters['tol']:g})",
@@ -58,7 +60,8 @@ def _cluster_lines(metrics: dict[str, Any], shares: list[float] | None, class_na
         return [f"{len(sizes):,} clusters of {min(sizes):,} to {max(sizes):,} {rows}, median {middle:,g}"]
     if shares is None:
         return ["cluster     size"] + [f"{cluster:7d} {size:8,d}" for cluster, size in enumerate(sizes)]
-    names = [str(name) if len(str(name)) <= _NAME else str(name)[: _NAME - 3] + "..." for name in metrics["classes"]]
+    class_name, *names = (printable(str(name)) for name in [class_name, *metrics["classes"]])
+    names = [name if len(name) <= _NAME else name[: _NAME - 3] + "..." for name in names]
     width = max(len(name) for name in [class_name, *names])
     return [f"cluster     size  {class_name:>{width}}  share"] + [
         f"{cluster:7d} {size:8,d}  {name:>{width}}  {share:5.1%}"
