@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -11,12 +12,12 @@ from gpukmeans.arrays.magnitude import times_power, unit_exponent
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.cpu.backend import NumpyBackend
 from gpukmeans.evaluation.classes import checked_labels
-from gpukmeans.exact.fixed_point import FixedPoint, range_of, square_distances, union
+from gpukmeans.exact.fixed_point import FixedPoint, carried, range_of, union
 from gpukmeans.intake.checks import check_rows_on_host
 from gpukmeans.threads import parts_of
 
-#: Values of rows that are compared at a time.
-_TOGETHER = 1 << 20
+#: Values of rows that are taken at a time: with their limbs they should stay in a core's cache.
+_TOGETHER = 1 << 18
 #: Limbs on top of a square distance, so that differences of two keep their sign.
 _MORE = 1
 
@@ -85,20 +86,25 @@ def margins(X: ArrayLike, labels: ArrayLike, centers: ArrayLike) -> Margins:
     if exponent:
         rows, C = times_power(rows, exponent), times_power(C, exponent)
     second = _nearest_others(rows, own, C)
-    distance, margin = np.empty(len(rows)), np.full(len(rows), np.nan)
     form = FixedPoint.for_products(C.shape[1], union([range_of(rows), range_of(C)]))
     top = form.unit + form.bits * form.n_limbs  # distances in units of 2**top are near one, at most
-    for part in parts_of(len(rows), max(1, _TOGETHER // C.shape[1])):
-        x, place = rows[part].astype(np.float64), np.arange(part.stop - part.start)
-        near = square_distances(x, C, place, own[part], form, _MORE)
-        root = _root(_double_of(near, form))
-        distance[part] = times_power(root[0], top - exponent)
-        if len(C) > 1:
-            far = square_distances(x, C, place, second[part], form, _MORE)
-            gap = _double_of(far - near, form)
-            both = _sum(root, _root(_double_of(far, form)))
-            margin[part] = times_power(_quotient(gap, both), top - exponent)
+    near = _square_distances(rows, C, own, form)
+    root = _root(_double_of(near, form))
+    distance, margin = times_power(root[0], top - exponent), np.full(len(rows), np.nan)
+    if len(C) > 1:
+        far = _square_distances(rows, C, second, form)
+        both = _sum(root, _root(_double_of(far, form)))
+        margin = times_power(_quotient(_double_of(far - near, form), both), top - exponent)
     return Margins(distance, second, margin)
+
+
+def _by_cluster(labels: I64, n_clusters: int) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """The rows of each cluster that has any."""
+    order = np.argsort(labels, kind="stable")
+    ends = np.cumsum(np.bincount(labels, minlength=n_clusters)).tolist()
+    for cluster, (start, stop) in enumerate(zip([0, *ends], ends, strict=False)):
+        if stop > start:
+            yield cluster, order[start:stop]
 
 
 def _nearest_others(rows: NDArray, own: I64, centers: F64) -> NDArray[np.int64]:
@@ -107,16 +113,40 @@ def _nearest_others(rows: NDArray, own: I64, centers: F64) -> NDArray[np.int64]:
     if len(centers) == 1:
         return second
     backend = NumpyBackend()
-    order = np.argsort(own, kind="stable")
-    ends = np.cumsum(np.bincount(own, minlength=len(centers)))
-    for cluster, (start, stop) in enumerate(zip([0, *ends], ends, strict=False)):
-        members = order[start:stop]
-        if len(members):
-            run = backend.load(rows[members], sums=False).start(np.delete(centers, cluster, axis=0))
-            run.assign(move=False)
-            found = run.labels().astype(np.int64)
-            second[members] = found + (found >= cluster)
+    for cluster, members in _by_cluster(own, len(centers)):
+        run = backend.load(rows[members], sums=False).start(np.delete(centers, cluster, axis=0))
+        run.assign(move=False)
+        found = run.labels().astype(np.int64)
+        second[members] = found + (found >= cluster)
     return second
+
+
+def _square_distances(rows: NDArray, centers: F64, labels: I64, form: FixedPoint) -> I64:
+    """|x - c|^2 of each row and the center of its label, exactly: limbs as of `fixed_point.carried`.
+
+    It is |x|^2 - 2 x.c + |c|^2, where products of limbs with one center are left to BLAS: they are whole numbers, whose
+    sums stay below 2**53 in any order.
+    """
+    n_limbs, n_features = form.n_limbs, centers.shape[1]
+    out = np.empty((2 * n_limbs - 1 + _MORE, len(rows)), np.int64)
+    for cluster, members in _by_cluster(labels, len(centers)):
+        c = form.limbs(centers[cluster])
+        minus_two_c = -2.0 * c.T
+        for part in parts_of(len(members), max(1, _TOGETHER // (n_limbs * n_features))):
+            some = members[part]
+            x = form.limbs(rows[some].astype(np.float64))
+            sums = [np.zeros(len(some)) for _ in range(2 * n_limbs - 1)]
+            filled = [limb for limb in range(n_limbs) if x[limb].any()]
+            for i, j in np.ndindex(n_limbs, n_limbs):
+                sums[i + j] += c[i] @ c[j]
+            for i in filled:
+                products = x[i] @ minus_two_c
+                for j in range(n_limbs):
+                    sums[i + j] += products[:, j]
+                for j in filled:
+                    sums[i + j] += np.vecdot(x[i], x[j])
+            out[:, some] = carried(sums, form.bits, _MORE)
+    return out
 
 
 # ---- numbers of twice the digits: pairs (high, low) of float64; T. J. Dekker, Numerische Mathematik 18, 1971 ---------
