@@ -13,6 +13,7 @@ sweep                   cluster into several numbers of clusters, and recommend 
 k_means, kmeans_plusplus            scikit-learn's functions of these names
 load_model              read a model that its method `save` has written
 load_mnist, load_digits             images of handwritten digits
+read_table              rows of your own: CSV, Parquet, npy, a folder of pictures, ...
 patch_sklearn, unpatch_sklearn      put these classes in the place of scikit-learn's
 
 Packages: gpukmeans.evaluation (metrics), gpukmeans.plots (pictures), gpukmeans.datasets, gpukmeans.backends.
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from gpukmeans.evaluation.sweeps import sweep
     from gpukmeans.evaluation.table import evaluate
     from gpukmeans.patching import patch_sklearn, unpatch_sklearn
+    from gpukmeans.scale.table import read_table
 
 __version__ = "0.1.0"
 __all__ = [
@@ -66,6 +68,7 @@ __all__ = [
     "load_model",
     "name_clusters",
     "patch_sklearn",
+    "read_table",
     "silhouette",
     "sweep",
     "unpatch_sklearn",
@@ -86,6 +89,7 @@ _HOME = {
     "load_model": "gpukmeans.estimators.saved",
     "name_clusters": "gpukmeans.evaluation.naming",
     "patch_sklearn": "gpukmeans.patching",
+    "read_table": "gpukmeans.scale.table",
     "silhouette": "gpukmeans.evaluation.silhouettes",
     "sweep": "gpukmeans.evaluation.sweeps",
     "unpatch_sklearn": "gpukmeans.patching",

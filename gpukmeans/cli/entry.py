@@ -1,4 +1,4 @@
-"""The command line: ``gpukmeans mnist``, ``gpukmeans digits``, ``gpukmeans info``; see ``gpukmeans --help``."""
+"""The command line: ``gpukmeans fit``, ``predict``, ``mnist``, ``digits`` and ``info``; see ``gpukmeans --help``."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import gpukmeans
-from gpukmeans.cli import info, study
+from gpukmeans.cli import info, predict, study
 from gpukmeans.study.streams import emit, say
 
-COMMANDS = ("mnist", "digits", "info")
+COMMANDS = ("fit", "predict", "mnist", "digits", "info")
 EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
 
 
@@ -71,5 +71,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"gpukmeans {gpukmeans.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar=f"{{{','.join(COMMANDS)}}}")
     study.add_commands(commands)
+    predict.add_command(commands)
     info.add_command(commands)
     return parser

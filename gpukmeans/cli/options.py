@@ -19,13 +19,16 @@ def add_options(parser: argparse.ArgumentParser, command: str, largest_pixel: in
         if declared["group"] not in groups:
             groups[declared["group"]] = parser.add_argument_group(declared["group"])
         kwargs = dict(declared["kwargs"])
-        if not kwargs.get("action"):
+        if field.metadata["flags"] == ("path",):  # a positional argument
+            groups[""].add_argument("path", help=declared["help"], **kwargs)
+            continue
+        if kwargs.get("action") not in ("store_true", "store_false"):
             default = field.default
             kwargs["default"] = default.format(**names) if isinstance(default, str) else default
         groups[declared["group"]].add_argument(
             *(declared["flags"] or [f"--{field.name.replace('_', '-')}"]),
             dest=field.name,
-            help=declared["help"].replace("{largest}", str(largest_pixel)),
+            help=declared["help"].replace("{largest}", str(largest_pixel)).replace("{command}", command),
             **kwargs,
         )
 

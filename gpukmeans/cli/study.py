@@ -1,4 +1,4 @@
-"""`gpukmeans mnist` and `gpukmeans digits`: cluster images of digits, compare the clusters with them, and draw both."""
+"""`gpukmeans mnist`, `digits` and `fit`: cluster images of digits, or rows of a file, and write what came of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ EXIT_DIFFERS = 1
 
 
 def add_commands(commands: Any) -> None:
-    """Add both commands to the subparsers of `gpukmeans`."""
+    """Add the commands to the subparsers of `gpukmeans`."""
+    _add(
+        commands,
+        "fit",
+        255,
+        help="cluster your own data: a table, an array, a folder of pictures",
+        description="Cluster the rows of a file, or the pictures in a folder. Names of columns are listed with commas "
+        "between; 'none' stands for no label or no id.",
+    )
     _add(
         commands,
         "mnist",

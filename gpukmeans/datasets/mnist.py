@@ -11,10 +11,10 @@ from typing import Literal, overload
 import numpy as np
 from sklearn.utils import Bunch
 
-from gpukmeans.datasets.files import shown
 from gpukmeans.datasets.labelled import Labelled, bunch
 from gpukmeans.datasets.mnist_download import from_keras, from_openml
 from gpukmeans.datasets.mnist_files import joined, read_path
+from gpukmeans.scale.files import shown
 
 _MNIST_DESCR = """\
 MNIST: 70,000 handwritten digits, 28 x 28 pixels, grey values 0 (paper) to 255 (ink); the 60,000 training

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.datasets.files import Part, free_memory, open_binary, path_error, shown, take, unreadable
-from gpukmeans.datasets.idx import open_idx
-from gpukmeans.datasets.npz import open_npz
+from gpukmeans.scale.files import Part, free_memory, open_binary, path_error, shown, take, unreadable
+from gpukmeans.scale.idx import open_idx
+from gpukmeans.scale.npy import open_npz
 
 LAYOUT: dict[str, tuple[tuple[int, ...], str]] = {
     "x_train": ((60000, 28, 28), "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757"),

@@ -33,12 +33,12 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from gpukmeans.callers import warn_caller
-from gpukmeans.datasets.files import path_error, shown, unreadable
-from gpukmeans.datasets.npz import open_npz
 from gpukmeans.engine.records import FitReport
 from gpukmeans.estimators.keeping import own_version
 from gpukmeans.intake.kinds import arrays_on_host, on_host
 from gpukmeans.logs import logger
+from gpukmeans.scale.files import path_error, shown, unreadable
+from gpukmeans.scale.npy import open_npz
 from gpukmeans.writing import whole_file
 
 FORMAT, VERSION = "gpukmeans model", 1

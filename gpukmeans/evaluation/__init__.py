@@ -4,6 +4,7 @@ All is computed on the host: torch tensors and arrays on a device are copied the
 """
 
 from gpukmeans.evaluation.classes import cluster_class_counts, cluster_names, majority_classes, matched_classes
+from gpukmeans.evaluation.margins import Margins, margins
 from gpukmeans.evaluation.naming import Accuracy, ClusterNames, name_clusters
 from gpukmeans.evaluation.silhouettes import Silhouette, silhouette
 from gpukmeans.evaluation.sweeps import Sweep, sweep
@@ -13,12 +14,14 @@ __all__ = [
     "Accuracy",
     "ClusterNames",
     "Evaluation",
+    "Margins",
     "Silhouette",
     "Sweep",
     "cluster_class_counts",
     "cluster_names",
     "evaluate",
     "majority_classes",
+    "margins",
     "matched_classes",
     "name_clusters",
     "silhouette",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gpukmeans.plots.figure import FRAME, HEAD, INK, MUTED, RULE, add_title, new_picture, require_matplotlib
+from gpukmeans.plots.figure import FRAME, INK, MUTED, RULE, Heading, new_picture, require_matplotlib, room
 
 if TYPE_CHECKING:
     from gpukmeans.evaluation.sweeps import Sweep
@@ -58,13 +58,15 @@ def sweep_figure(sweep: Sweep, *, title: str | None = None) -> Picture:
     names = list(sweep.values)
     n_columns = min(_COLUMNS, len(names))
     n_rows = -(-len(names) // n_columns)
-    width, height = n_columns * _WIDTH, n_rows * _HEIGHT + HEAD
-    figure = new_picture(width, height)
+    width = n_columns * _WIDTH
+    note = f"recommended by {sweep.rule}: {sweep.recommended}; {sweep.n_seeds} seed{'s' * (sweep.n_seeds > 1)}"
+    heading = Heading(title or "How many clusters?", [note], width)
+    figure = new_picture(width, n_rows * _HEIGHT + heading.height)
+    heading.draw(figure)
     for i, name in enumerate(names):
         row, column = divmod(i, n_columns)
-        left = (column * _WIDTH + 0.75) / width
-        bottom = ((n_rows - 1 - row) * _HEIGHT + 0.5) / height
-        axes = figure.add_axes((left, bottom, (_WIDTH - 0.95) / width, (_HEIGHT - 0.95) / height))
+        bottom = (n_rows - 1 - row) * _HEIGHT + 0.5
+        axes = room(figure, column * _WIDTH + 0.75, bottom, _WIDTH - 0.95, _HEIGHT - 0.95)
         values, spread = sweep.values[name], sweep.spread[name]
         axes.axvline(sweep.recommended, color=FRAME, linewidth=1.2)
         axes.fill_between(sweep.n_clusters, values - spread, values + spread, color=RULE, linewidth=0)
@@ -80,6 +82,4 @@ def sweep_figure(sweep: Sweep, *, title: str | None = None) -> Picture:
             axes.spines[side].set_color(RULE)
         if row == n_rows - 1 or i + n_columns >= len(names):
             axes.set_xlabel("number of clusters", fontsize=8.5, color=MUTED)
-    note = f"recommended by {sweep.rule}: {sweep.recommended}; {sweep.n_seeds} seed{'s' * (sweep.n_seeds > 1)}"
-    add_title(figure, 0.2, title or "How many clusters?", note)
     return figure

@@ -1,50 +1,25 @@
-"""Cluster a labelled set of images from end to end: load, fit, evaluate, check and draw."""
+"""Cluster rows from end to end: load, fit, evaluate, check, write and draw."""
 
 from __future__ import annotations
 
-import os
+import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.study.check import check_against_sklearn
+from gpukmeans.study.data import DATA_SETS, DataSet, Loaded, load
 from gpukmeans.study.options import Options
+from gpukmeans.study.outputs import check_folder, write_all
 from gpukmeans.study.progress import Progress
 
-
-@dataclass(frozen=True)
-class DataSet:
-    """A labelled set of images that a command clusters."""
-
-    name: str
-    load: Callable[[str], Any]
-    largest_pixel: int
-
-
-def load_mnist_from(source: str) -> Any:
-    """The 70,000 images, by `gpukmeans.load_mnist`."""
-    from gpukmeans.datasets import load_mnist
-
-    return load_mnist(source)
-
-
-def load_digits_from(source: str) -> Any:
-    """The 1,797 digits of scikit-learn."""
-    from gpukmeans.datasets import load_digits
-
-    return load_digits()
-
-
-DATA_SETS = {
-    "mnist": DataSet("MNIST", load_mnist_from, 255),
-    "digits": DataSet("Digits", load_digits_from, 16),
-}
+__all__ = ["DATA_SETS", "DataSet", "check_ahead", "run_job"]
 
 
 def check_ahead(options: Options) -> None:
@@ -54,21 +29,15 @@ def check_ahead(options: Options) -> None:
     ------
     ImportError, OSError
     """
-    if not options.plots:
-        return
-    from gpukmeans.plots import require_matplotlib
+    if options.plots:
+        from gpukmeans.plots import require_matplotlib
 
-    try:
-        require_matplotlib()
-    except ImportError as error:
-        raise ImportError(f"{error}, or leave them out with --no-plots") from error
-    existing = options.out.absolute()
-    while not existing.exists():
-        existing = existing.parent
-    if not existing.is_dir():
-        raise NotADirectoryError(f"--out {options.out}: {existing} is a file, not a folder")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise PermissionError(f"--out {options.out}: no permission to write in {existing}")
+        try:
+            require_matplotlib()
+        except ImportError as error:
+            raise ImportError(f"{error}, or leave them out with --no-plots") from error
+    if options.writes:
+        check_folder(options.folder, force=options.force)
 
 
 def run_job(options: Options, progress: Progress) -> dict[str, Any]:
@@ -80,31 +49,30 @@ def run_job(options: Options, progress: Progress) -> dict[str, Any]:
         The whole outcome, as plain Python values: what ``--json`` prints and :func:`report` formats.
     """
     seconds: dict[str, float] = {}
-    data_set = DATA_SETS[options.command]
-
-    progress.stage(f"loading {data_set.name}")
+    progress.stage(f"loading {DATA_SETS[options.command].name if options.command in DATA_SETS else options.path}")
     with _timed(seconds, "data"):
-        data = data_set.load(options.source)
-        X = data.data
-        if options.dtype != "uint8":
-            X = X.astype(options.dtype) / np.dtype(options.dtype).type(data_set.largest_pixel)
+        data = load(options)
+    X = data.X
 
     progress.n_samples = len(X)
-    progress.stage(f"clustering {len(X):,} images into {options.clusters}")
+    progress.stage(f"clustering {len(X):,} {'rows' if data.image_shape is None else 'images'} into {options.clusters}")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
-        model = _fit(options, X, progress)
+        model, seeds = _best(options, X, progress)
     seconds |= model.fit_report_.stages
+    model.preprocessing_ = data.preprocessing
 
     progress.stage("evaluating")
     from gpukmeans.evaluation import cluster_class_counts, evaluate
 
     with _timed(seconds, "evaluation"):
         table = evaluate(
-            model.labels_, X, data.target, n_clusters=options.clusters, inertia=model.inertia_,
+            model.labels_, X, data.y, n_clusters=options.clusters, inertia=model.inertia_,
             random_state=options.seed,
         )  # fmt: skip
-        counts, classes = cluster_class_counts(model.labels_, data.target, options.clusters)
+        counts = classes = None
+        if data.y is not None:
+            counts, classes = cluster_class_counts(model.labels_, data.y, options.clusters)
 
     check = None
     if options.check:
@@ -112,43 +80,47 @@ def run_job(options: Options, progress: Progress) -> dict[str, Any]:
         with _timed(seconds, "check"):
             check = check_against_sklearn(options, X)
 
-    files: list[str] = []
+    files: dict[str, str] = {}
+    if options.writes:
+        progress.stage("writing")
+        from gpukmeans.evaluation import margins
+
+        with _timed(seconds, "margins"):
+            found = margins(X, model.labels_, model.cluster_centers_)
+        with _timed(seconds, "files"):
+            files = write_all(
+                options.folder, options.labels_format, model, found, data.in_own_units(model.cluster_centers_),
+                data.feature_names, data.rows, data.ids,
+            )  # fmt: skip
     if options.plots:
         progress.stage("drawing")
         with _timed(seconds, "pictures"):
-            files = _draw(options, data_set, data, model.cluster_centers_, counts, classes)
+            files |= _draw(options, data, model, counts, classes)
     progress.clear()
 
-    unit = "pixel values" if options.dtype == "uint8" else f"pixel values / {data_set.largest_pixel}"
     return {
         "command": options.command,
         "data": {
-            "name": data_set.name,
-            "source": options.source if options.command == "mnist" else "scikit-learn",
+            "name": data.name,
+            "source": data.source,
             "n_samples": len(X),
             "n_features": X.shape[1],
-            "image_shape": list(data.images.shape[1:]),
-            "dtype": options.dtype,
-            "unit": unit,
+            "image_shape": None if data.image_shape is None else list(data.image_shape),
+            "dtype": X.dtype.name,
+            "unit": data.unit,
+            "class_name": data.class_name,
+            "notes": data.notes,
         },
-        "parameters": {
-            "n_clusters": options.clusters,
-            "init": options.init,
-            "n_init": options.n_init,
-            "max_iter": options.max_iter,
-            "tol": options.tol,
-            "random_state": options.seed,
-            "precision": options.precision,
-            "backend": options.backend,
-        },
+        "parameters": {"n_clusters": options.clusters, **options.parameters(), "random_state": model.random_state},
         "backend": model.backend_,
         "machine": model.fit_report_.backend,
         "n_iter": int(model.n_iter_),
         "seconds": seconds,
         "iterations": [asdict(record) for record in model.fit_report_.iterations],
         "metrics": table.as_dict(),
-        "metric_table": table.rows(unit),
-        "shares": [float(share) for share in counts.max(axis=1) / np.maximum(counts.sum(axis=1), 1)],
+        "metric_table": table.rows(data.unit),
+        "shares": None if counts is None else (counts.max(axis=1) / np.maximum(counts.sum(axis=1), 1)).tolist(),
+        "seeds": seeds,
         "check": check,
         "files": files,
         "warnings": [str(warning.message) for warning in caught],
@@ -162,41 +134,47 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     seconds[stage] = time.perf_counter() - started
 
 
-def _fit(options: Options, X: NDArray[Any], progress: Progress) -> Any:
+def _best(options: Options, X: NDArray[Any], progress: Progress) -> tuple[Any, dict[str, Any] | None]:
+    """The fit of lowest inertia over all seeds, and what came of each if there are several."""
     import gpukmeans
 
-    return gpukmeans.fit(
-        X,
-        options.clusters,
-        init=options.init,
-        n_init=options.n_init,
-        max_iter=options.max_iter,
-        tol=options.tol,
-        random_state=options.seed,
-        backend=options.backend,
-        precision=options.precision,
-        progress=progress.iteration,
-    )
+    best, inertias, n_iters = None, list[float](), list[int]()
+    for seed in range(options.seed, options.seed + options.seeds):
+        if options.seeds > 1:
+            progress.stage(f"clustering from seed {seed}")
+        parameters = options.parameters() | {"random_state": seed}
+        model = gpukmeans.fit(X, options.clusters, **parameters, progress=progress.iteration)
+        model.set_params(progress=False)  # what draws it cannot be saved
+        inertias.append(model.inertia_)
+        n_iters.append(int(model.n_iter_))
+        if best is None or model.inertia_ < best.inertia_:
+            best = model
+    if options.seeds == 1:
+        return best, None
+    return best, {
+        "first": options.seed,
+        "inertias": inertias,
+        "n_iters": n_iters,
+        "mean": statistics.fmean(inertias),
+        "standard_deviation": statistics.stdev(inertias),
+    }
 
 
-def _draw(
-    options: Options,
-    data_set: DataSet,
-    data: Any,
-    centers: NDArray[Any],
-    counts: NDArray[np.int64],
-    classes: NDArray[Any],
-) -> list[str]:
-    from gpukmeans.plots import centroid_grid, confusion_heatmap, save_png
+def _draw(options: Options, data: Loaded, model: Any, counts: Any, classes: Any) -> dict[str, str]:
+    """Draw the centers, if they are grey pictures, and where the classes went, if these are known."""
+    from gpukmeans.plots import centroid_grid, confusion_heatmap
 
-    n_images, image_shape = len(data.data), data.images.shape[1:]
-    grid = centroid_grid(
-        centers, image_shape=image_shape, counts=counts, classes=classes,
-        title=f"{data_set.name}: {len(centers):,} centroids of {n_images:,} images",
-    )  # fmt: skip
-    confusion = confusion_heatmap(counts, classes=classes, title=f"{data_set.name}: where the digits went")
-    options.out.mkdir(parents=True, exist_ok=True)
-    return [
-        str(save_png(grid, options.out / "centroids.png")),
-        str(save_png(confusion, options.out / "confusion.png")),
-    ]
+    written, k = {}, options.clusters
+    if data.image_shape is not None and len(data.image_shape) == 2:
+        sizes = None if counts is not None else np.bincount(model.labels_, minlength=k).tolist()
+        grid = centroid_grid(
+            data.in_own_units(model.cluster_centers_), image_shape=data.image_shape, sizes=sizes, counts=counts,
+            classes=classes, class_name=data.class_name,
+            title=f"{data.name}: {k:,} centroids of {len(data.X):,} images",
+        )  # fmt: skip
+        written["centroids"] = str(grid.save(options.folder / "centroids.png"))
+    if counts is not None:
+        title = f"{data.name}: where the {'digits' if data.class_name == 'digit' else 'classes'} went"
+        confusion = confusion_heatmap(counts, classes=classes, class_name=data.class_name, title=title)
+        written["confusion"] = str(confusion.save(options.folder / "confusion.png"))
+    return written

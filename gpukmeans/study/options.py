@@ -47,14 +47,25 @@ def tolerance(text: str) -> float:
     return value
 
 
-def folder(text: str) -> Path:
+def some_path(text: str) -> Path:
     """A path that is not empty."""
     if not text:
-        raise argparse.ArgumentTypeError("'' should be the path of a folder")
+        raise argparse.ArgumentTypeError("'' should be a path")
     return Path(text)
 
 
-CLUSTERING, OUTPUT = "clustering", "data and output"
+def image_size(text: str) -> tuple[int, int]:
+    """Height and width, as 28 or 28x20."""
+    parts = text.lower().split("x")
+    try:
+        height, width = (whole(1)(part) for part in (parts if len(parts) > 1 else parts * 2))
+    except (argparse.ArgumentTypeError, ValueError):
+        raise argparse.ArgumentTypeError(f"{text!r} should be a height and a width in pixels, as 28 or 28x20") from None
+    return height, width
+
+
+CLUSTERING, READING, OUTPUT = "clustering", "reading the data", "data and output"
+DIGITS, OWN = ("mnist", "digits"), ("fit",)
 
 
 def _option(
@@ -63,7 +74,7 @@ def _option(
     *,
     group: str = CLUSTERING,
     flags: Sequence[str] = (),
-    commands: Sequence[str] = ("mnist", "digits"),
+    commands: Sequence[str] = (*DIGITS, *OWN),
     **kwargs: Any,
 ) -> Any:
     """A field of `Options` and how the command line reads it.
@@ -89,14 +100,25 @@ def _option(
     )
 
 
+def _named(help: str, metavar: str = "NAME") -> Any:
+    """A field for the name of a column, or for several."""
+    return _option(None, help, group=READING, commands=OWN, metavar=metavar)
+
+
 @dataclass(frozen=True)
 class Options:
     """What a study does.
 
     Attributes
     ----------
-    command : {"mnist", "digits"}
+    command : {"mnist", "digits", "fit"}
         Which data.
+    path : Path
+        The file or folder of "fit".
+    columns, label, id, drop, one_hot, missing, scale, sample, image_size, image_mode, delimiter, decimal, header
+        Parameters of `gpukmeans.read_table`; columns are listed with commas between.
+    seeds : int
+        How many seeds, from `seed` on, are fitted, of which the best is kept.
     source : str
         Where the images of "mnist" come from, as of `gpukmeans.load_mnist`.
     clusters, backend, precision, init, n_init, max_iter, tol, seed
@@ -105,13 +127,26 @@ class Options:
         Of the rows; other than uint8: pixels divided by the largest.
     check : bool
         Whether scikit-learn's clustering is compared.
-    out : Path
-        The folder for pictures.
+    out : Path or None
+        The folder for all that is written; None: `folder` is a default, for pictures and what comes with them.
+    force : bool
+        Whether the folder may hold files already.
+    labels_format : {"csv", "parquet"}
+        Of the file of labels.
     plots : bool
         Whether pictures are drawn.
     """
 
     command: str
+    path: Path = _option(  # noqa: RUF009 (a field, like the others)
+        Path(),
+        "a table (CSV, TSV, Parquet, Arrow, Feather), an array (npy, npz, IDX), or a folder of PNG and JPEG files",
+        group="",
+        flags=("path",),
+        commands=OWN,
+        type=some_path,
+        metavar="PATH",
+    )
     source: str = _option(
         "bundled",
         "bundled (needs no network), keras, openml, or the path of an npz file or a folder of IDX files; "
@@ -136,7 +171,7 @@ class Options:
     max_iter: int = _option(300, type=whole(1), metavar="N")
     tol: float = _option(
         1e-4,
-        "stop when the centers move less, relative to the pixels' variance; 0: when no label changes; "
+        "stop when the centers move less, relative to the features' variance; 0: when no label changes; "
         "default: %(default)s",
         type=tolerance,
         metavar="T",
@@ -147,29 +182,104 @@ class Options:
         "uint8: pixels as they are, 0 to {largest}; float32, float64: pixels / {largest}; inertia is in squared "
         "units of these; default: %(default)s",
         group=OUTPUT,
+        commands=DIGITS,
         choices=["uint8", "float32", "float64"],
     )
     check: bool = _option(
         False,
         "also fit with scikit-learn in float64, from the same starting centers with tol 0, and compare",
         group=OUTPUT,
+        commands=DIGITS,
         action="store_true",
     )
-    out: Path = _option(  # noqa: RUF009 (a field, like the others)
-        "gpukmeans-{command}",
-        "where to write centroids.png and confusion.png; default: ./%(default)s",
+    columns: str | None = _named("columns to cluster by; default: all that hold numbers", "NAMES")
+    label: str | None = _named("column of known classes, to compare the clusters with (pictures: folder)")
+    id: str | None = _named("column that names the rows; default: one called id, index or the like")
+    drop: str | None = _named("columns to leave out", "NAMES")
+    one_hot: str | None = _named("columns of categories, each of which becomes a feature of 0 and 1", "NAMES")
+    missing: str = _option(
+        "error",
+        "rows with missing values: name them and stop, leave them out, or put the column's mean there; "
+        "default: %(default)s",
+        group=READING,
+        commands=OWN,
+        choices=["error", "drop", "mean"],
+    )
+    scale: str | None = _option(
+        None,
+        "standard: features of mean 0 and variance 1; minmax: from 0 to 1; default: as they are",
+        group=READING,
+        commands=OWN,
+        choices=["standard", "minmax"],
+    )
+    sample: int | None = _option(
+        None, "cluster a random sample of N rows", group=READING, commands=OWN, type=whole(1), metavar="N"
+    )
+    image_size: tuple[int, int] | None = _option(
+        None,
+        "size of the pictures, to which those in files are brought; default: their own",
+        group=READING,
+        commands=OWN,
+        type=image_size,
+        metavar="HxW",
+    )
+    image_mode: str | None = _option(
+        None, "grey or colour; default: as the pictures are", group=READING, commands=OWN, choices=["L", "RGB"]
+    )
+    delimiter: str | None = _named("what stands between values in a text; default: found out", "TEXT")
+    decimal: str | None = _named("what stands before decimals in a text; default: found out", "TEXT")
+    header: bool | None = _option(
+        None,
+        "whether the first line of a text has the names of the columns; default: found out",
+        group=READING,
+        commands=OWN,
+        action=argparse.BooleanOptionalAction,
+    )
+    seeds: int = _option(
+        1,
+        "fit from N seeds, show mean and spread, keep the best; default: %(default)s",
+        commands=OWN,
+        type=whole(1),
+        metavar="N",
+    )
+    out: Path | None = _option(  # noqa: RUF009
+        None,
+        "where to write labels, centers, model.npz and pictures; default: ./gpukmeans-{command}",
         group=OUTPUT,
-        type=folder,
+        flags=("-o", "--out"),
+        type=some_path,
         metavar="DIR",
+    )
+    force: bool = _option(False, "replace files in a folder that exists", group=OUTPUT, action="store_true")
+    labels_format: str = _option(
+        "csv", "of the file of labels; default: %(default)s", group=OUTPUT, choices=["csv", "parquet"]
     )
     plots: bool = _option(
         True,
-        "write no pictures (needs no matplotlib)",
+        "write no pictures (needs no matplotlib); without -o, mnist and digits then write nothing",
         group=OUTPUT,
         flags=("--no-plots",),
         action="store_false",
     )
 
-    def __post_init__(self) -> None:
-        if isinstance(self.out, str):  # the default, which holds the command
-            object.__setattr__(self, "out", Path(self.out.format(command=self.command)))
+    @property
+    def folder(self) -> Path:
+        """Where files are written."""
+        return Path(f"gpukmeans-{self.command}") if self.out is None else self.out
+
+    @property
+    def writes(self) -> bool:
+        """Whether anything is written."""
+        return self.command in OWN or self.plots or self.out is not None
+
+    def parameters(self) -> dict[str, Any]:
+        """Those of `gpukmeans.KMeans`, but for the callback."""
+        return {
+            "init": self.init,
+            "n_init": self.n_init,
+            "max_iter": self.max_iter,
+            "tol": self.tol,
+            "random_state": self.seed,
+            "precision": self.precision,
+            "backend": self.backend,
+        }

@@ -5,19 +5,26 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
+from gpukmeans.scale.files import printable
+
 _MOST_CLUSTER_LINES = 40
+_NAME = 40  # characters of a class
 
 
 def report(result: dict[str, Any], *, iterations: bool = False) -> str:
     """Format what :func:`gpukmeans.study.job.run_job` returned for reading."""
     data, parameters, metrics = result["data"], result["parameters"], result["metrics"]
-    height, width = data["image_shape"]
+    shape, n = data["image_shape"], f"{data['n_samples']:,}"
+    what = f"{n} rows of {data['n_features']:,} features"
+    if shape is not None:
+        what = f"{n} images of {' x '.join(map(str, shape))} pixels"
     reason = "" if parameters["backend"] == "auto" else " (asked for)"
     ended = "stopped by --max-iter" if result["n_iter"] == parameters["max_iter"] else "converged"
     times = [record["seconds"] * 1e3 for record in result["iterations"]]
     lines = [
-        f"{data['name']}: {data['n_samples']:,} images of {height} x {width} pixels ({data['dtype']}; "
+        f"{data['name']}: {what} ({data['dtype']}; "
         f"source: {data['source']}), {parameters['n_clusters']:,} cluster{'s' * (parameters['n_clusters'] > 1)}",
+        *(f"  {printable(note)}" for note in data["notes"]),
         f"{result['backend']} backend{reason}, {result['machine']}; precision {parameters['precision']}",
         f"{ended} after {result['n_iter']} iterations from {parameters['init']} (seed {parameters['random_state']}, "
         f"n_init {parameters['n_init']}, tol {parameters['tol']:g})",
@@ -31,22 +38,34 @@ def report(result: dict[str, Any], *, iterations: bool = False) -> str:
     table = result["metric_table"]
     widest = max(len(name) for name, _ in table)
     lines += ["", *(f"{name:<{widest}}  {value}" for name, value in table), ""]
-    lines += _cluster_lines(metrics, result["shares"])
+    if seeds := result["seeds"]:
+        inertias, best = seeds["inertias"], parameters["random_state"]
+        lines += [
+            f"{len(inertias)} seeds from {seeds['first']}: inertia {seeds['mean']:.6g} on average, standard deviation "
+            f"{seeds['standard_deviation']:.3g}, worst {max(inertias):.6g}; shown is the best, seed {best}",
+            "",
+        ]
+    lines += _cluster_lines(metrics, result["shares"], data["class_name"], "rows" if shape is None else "images")
     if result["check"]:
         lines += ["", *_check_lines(result["check"], data["n_samples"])]
     if result["files"]:
-        lines += ["", "wrote " + ", ".join(result["files"])]
+        lines += ["", "wrote " + ", ".join(result["files"].values())]
     return "\n".join(lines)
 
 
-def _cluster_lines(metrics: dict[str, Any], shares: list[float]) -> list[str]:
+def _cluster_lines(metrics: dict[str, Any], shares: list[float] | None, class_name: str, rows: str) -> list[str]:
     sizes = metrics["sizes"]
     if len(sizes) > _MOST_CLUSTER_LINES:
         middle = statistics.median(sizes)
-        return [f"{len(sizes):,} clusters of {min(sizes):,} to {max(sizes):,} images, median {middle:,g}"]
-    return ["cluster     size  digit  share"] + [
-        f"{cluster:7d} {size:8,d}  {digit:>5}  {share:5.1%}"
-        for cluster, (size, digit, share) in enumerate(zip(sizes, metrics["classes"], shares, strict=True))
+        return [f"{len(sizes):,} clusters of {min(sizes):,} to {max(sizes):,} {rows}, median {middle:,g}"]
+    if shares is None:
+        return ["cluster     size"] + [f"{cluster:7d} {size:8,d}" for cluster, size in enumerate(sizes)]
+    class_name, *names = (printable(str(name)) for name in [class_name, *metrics["classes"]])
+    names = [name if len(name) <= _NAME else name[: _NAME - 3] + "..." for name in names]
+    width = max(len(name) for name in [class_name, *names])
+    return [f"cluster     size  {class_name:>{width}}  share"] + [
+        f"{cluster:7d} {size:8,d}  {name:>{width}}  {share:5.1%}"
+        for cluster, (size, name, share) in enumerate(zip(sizes, names, shares, strict=True))
     ]
 
 

@@ -15,7 +15,7 @@ from gpukmeans.engine.records import FitReport, Iteration
 
 ESTIMATORS = [KMeans, MiniBatchKMeans, BisectingKMeans, SphericalKMeans]
 RECORDS = [FitReport, Iteration]
-FUNCTIONS = [gpukmeans.fit, gpukmeans.fit_many, gpukmeans.k_means, gpukmeans.kmeans_plusplus]
+FUNCTIONS = [gpukmeans.fit, gpukmeans.fit_many, gpukmeans.k_means, gpukmeans.kmeans_plusplus, gpukmeans.read_table]
 
 
 def section(documented, title):

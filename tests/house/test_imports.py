@@ -79,6 +79,7 @@ FOLDERS = [
     "estimators evaluation datasets",
     "engine engine.seeding",
     "intake",
+    "scale",
     "backends.cpu backends.cpu.lockstep backends.cpu.screens backends.cpu.seeding backends.cpu.sparse backends.cuda "
     "backends.cuda.device backends.cuda.seeding backends.cuda.sparse",
     "backends.csr",

@@ -55,12 +55,19 @@ def test_digits_prints_the_report_and_writes_both_pictures(capsys, tmp_path):
     ):
         assert what in text
     written = sorted((tmp_path / "new" / "folder").iterdir())
-    assert [path.name for path in written] == ["centroids.png", "confusion.png"]
-    assert all(path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" for path in written)
+    assert [path.name for path in written] == [
+        "centers.csv",
+        "centroids.png",
+        "confusion.png",
+        "labels.csv",
+        "model.npz",
+    ]
+    assert all(path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" for path in written if path.suffix == ".png")
 
 
-def test_json_is_all_there_is_on_stdout_and_agrees_with_a_fit(capsys, tmp_path):
-    result = run_json(capsys, *FAST, "-k", "7", "--seed", "3", "--out", str(tmp_path / "none"))
+def test_json_is_all_there_is_on_stdout_and_agrees_with_a_fit(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run_json(capsys, *FAST, "-k", "7", "--seed", "3")
     X, y = load_digits(return_X_y=True)
     model = gpukmeans.fit(X, 7, random_state=3, backend="numpy")
     assert result["metrics"]["inertia"] == model.inertia_
@@ -72,8 +79,8 @@ def test_json_is_all_there_is_on_stdout_and_agrees_with_a_fit(capsys, tmp_path):
     assert all(value >= 0 for value in result["seconds"].values())
     majority = sum(np.bincount(y[model.labels_ == j]).max() for j in range(7))
     assert result["metrics"]["accuracy"] == majority / 1797
-    assert result["files"] == []
-    assert not (tmp_path / "none").exists()
+    assert result["files"] == {}
+    assert not list(tmp_path.iterdir())
 
 
 def test_mnist_files_are_clustered_from_a_path(capsys, tmp_path, monkeypatch):
@@ -96,6 +103,8 @@ def test_mnist_files_are_clustered_from_a_path(capsys, tmp_path, monkeypatch):
         "image_shape": [28, 28],
         "dtype": "uint8",
         "unit": "pixel values",
+        "class_name": "digit",
+        "notes": [],
     }
     assert result["check"]["agrees"]
 

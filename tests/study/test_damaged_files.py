@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpukmeans.cli import main
-from gpukmeans.datasets import files as datasets_files
 from gpukmeans.datasets import load_mnist
+from gpukmeans.scale import files as datasets_files
 from tests.support.damaged_files import (
     ARRAYS,
     BUFFERS,

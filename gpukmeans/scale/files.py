@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import math
 import os
+import stat
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +24,6 @@ CHUNK = 1 << 16
 """Bytes read at a time."""
 
 _PATH_CHARACTERS = 120
-_UINT8 = np.dtype(np.uint8)
 _UNTOLD = 1 << 32  # bytes taken as free where the system does not tell
 
 
@@ -38,7 +40,12 @@ def clipped(message: str) -> str:
 
 def unreadable(where: str, why: str) -> ValueError:
     """The error of a file that holds something else than it should."""
-    return ValueError(clipped(f"{where}: {why}"))
+    return ValueError(clipped(printable(f"{where}: {why}")))
+
+
+def printable(text: str) -> str:
+    """A text from a file without what would act on a terminal: control characters as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def path_error(path: Path, error: OSError) -> OSError:
@@ -52,6 +59,18 @@ def open_binary(path: Path) -> IO[bytes]:
         return open(path, "rb")
     except OSError as error:
         raise path_error(path, error) from None
+
+
+def require_regular(path: Path) -> None:
+    """Raise an OSError unless the path is that of a file: reading a device or a pipe might never end."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise path_error(path, error) from None
+    except ValueError as error:  # a null character, or one that no file name can hold
+        raise unreadable(ascii(shown(path)), f"no possible path ({error})") from None
+    if not stat.S_ISREG(mode):
+        raise OSError(f"{shown(path)}: not a file, but a folder, a device, a pipe or a socket")
 
 
 def take(stream: IO[bytes], n_bytes: int, path: Path, where: str) -> bytes:
@@ -72,6 +91,9 @@ def take(stream: IO[bytes], n_bytes: int, path: Path, where: str) -> bytes:
         raise path_error(path, error) from None
 
 
+UINT8 = np.dtype(np.uint8)
+
+
 @dataclass(frozen=True)
 class Part:
     """One array in a file: its header is read and checked, its elements come next in the stream.
@@ -86,7 +108,7 @@ class Part:
     fortran_order : bool
         Whether the first index varies fastest in the file.
     dtype : dtype
-        Of the elements.
+        As stored, in either byte order.
     """
 
     path: Path
@@ -94,10 +116,20 @@ class Part:
     stream: IO[bytes]
     shape: tuple[int, ...]
     fortran_order: bool = False
-    dtype: np.dtype = _UINT8
+    dtype: np.dtype = UINT8
 
-    def read(self, out: NDArray) -> None:
-        """Read the elements into a C-contiguous array of this shape and dtype, and find the end of the stream behind.
+    @property
+    def n_bytes(self) -> int:
+        """Of all elements."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def read(self, out: NDArray[Any]) -> None:
+        """Read the elements into a C-contiguous array of this shape, and find the end of the stream behind them.
+
+        Parameters
+        ----------
+        out : ndarray
+            Of `dtype` in the machine's byte order.
 
         Raises
         ------
@@ -106,26 +138,53 @@ class Part:
         OSError
             The file cannot be read.
         """
-        elements = np.empty(out.size, self.dtype) if self.fortran_order else out.reshape(-1)
-        flat, n_read = elements.view(np.uint8), 0
-        while n_read < flat.size:
-            chunk = take(self.stream, min(CHUNK, flat.size - n_read), self.path, self.where)
+        flat = np.empty(out.size, out.dtype) if self.fortran_order else out.reshape(-1)
+        self._fill(flat, 0)
+        self._find_end()
+        if self.fortran_order:
+            out[:] = flat.reshape(self.shape[::-1]).T
+
+    def blocks(self, n_rows: int) -> Iterator[NDArray[Any]]:
+        """The elements in blocks of `n_rows` along the first axis; errors as of `read`.
+
+        An array in Fortran order has to be read whole first.
+        """
+        native = self.dtype.newbyteorder("=")
+        if self.fortran_order:
+            whole = np.empty(self.shape, native)
+            self.read(whole)
+            yield from (whole[start : start + n_rows] for start in range(0, len(whole), n_rows))
+            return
+        for start in range(0, self.shape[0], n_rows):
+            block = np.empty((min(n_rows, self.shape[0] - start), *self.shape[1:]), native)
+            self._fill(block.reshape(-1), start * (self.n_bytes // self.shape[0]))
+            yield block
+        self._find_end()
+
+    def _fill(self, flat: NDArray[Any], n_before: int) -> None:
+        """Read elements, of which `n_before` bytes have been read before."""
+        data, n_read = flat.view(np.uint8), 0
+        while n_read < data.size:
+            chunk = take(self.stream, min(CHUNK, data.size - n_read), self.path, self.where)
             if not chunk:
                 raise unreadable(
                     self.where,
-                    f"{n_read} data bytes after the header, expected {flat.size} for shape {self.shape}; "
-                    "the file is cut short",
+                    f"{n_before + n_read} data bytes after the header, expected {self.n_bytes} for shape "
+                    f"{self.shape}; the file is cut short",
                 )
-            flat[n_read : n_read + len(chunk)] = np.frombuffer(chunk, np.uint8)
+            data[n_read : n_read + len(chunk)] = np.frombuffer(chunk, np.uint8)
             n_read += len(chunk)
-        if take(self.stream, 1, self.path, self.where):  # reading to the end checks the checksum, too
+        if not self.dtype.isnative:
+            flat.byteswap(inplace=True)
+
+    def _find_end(self) -> None:
+        """Reading to the end checks the checksum, too."""
+        if take(self.stream, 1, self.path, self.where):
             raise unreadable(
                 self.where,
-                f"more than {flat.size} data bytes after the header, expected {flat.size} for shape {self.shape}; "
-                "the file is too long",
+                f"more than {self.n_bytes} data bytes after the header, expected {self.n_bytes} for shape "
+                f"{self.shape}; the file is too long",
             )
-        if self.fortran_order:
-            out[:] = elements.reshape(self.shape[::-1]).T
 
 
 def free_memory() -> int:

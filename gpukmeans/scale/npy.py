@@ -1,4 +1,4 @@
-"""NumPy's npz format as far as arrays of numbers need it: zip archives of npy members, stored or deflated.
+"""NumPy's npy and npz formats as far as numbers and texts need them: npz is a zip of npy members, stored or deflated.
 
 ``numpy.load`` is not used: it allocates what a header claims before it looks at the data, and raises a dozen kinds of
 exceptions, which its documentation does not list, for damaged files.
@@ -17,18 +17,20 @@ from typing import IO
 
 import numpy as np
 
-from gpukmeans.datasets.files import MOST_EXPANSION, Part, path_error, shown, take, unreadable
+from gpukmeans.scale.files import MOST_EXPANSION, Part, open_binary, path_error, shown, take, unreadable
 
 _MOST_AT_ONCE = 1 << 17  # bytes that zipfile may read at once: an archive's table of contents, its comment
 _MOST_HEADER = 10_000  # bytes, NumPy's own limit
 _ENCRYPTED_OR_PATCHED = 0x1 | 0x20 | 0x40  # bits of a member's flags
 _NPY = b"\x93NUMPY"
 _NUMBER = re.compile("[<>|=]?(b1|[iu][1248]|f[248])")
+_TEXT = re.compile(r"[<>=]?U[1-9]\d{0,3}")
 UINT8 = (np.dtype(np.uint8),)
+NUMBERS = tuple(np.dtype(order + kind) for kind in "?bBhHiIqQefd" for order in "<>")
 _NOT_A_ZIP = (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError)  # the last two: a later version, a name
 
 # White space is removed before; Python 2 wrote whole numbers as 28L.
-_ITEM = rb"'(descr|fortran_order|shape)':('[^'\\]*'|True|False|\((?:\d{1,19}L?,)+(?:\d{1,19}L?)?\))"
+_ITEM = rb"'(descr|fortran_order|shape)':('[^'\\]*'|\[[^{}]*\]|True|False|\((?:\d{1,19}L?,)+(?:\d{1,19}L?)?\))"
 _HEADER = re.compile(rb"\{%s,%s,%s,?\}" % (_ITEM, _ITEM, _ITEM))
 
 
@@ -48,8 +50,20 @@ class _LimitedReader(io.BufferedReader):
         return super().read(size)
 
 
+def open_npy(path: Path, files: ExitStack) -> Part:
+    """Open an npy file of numbers; parameters, result and errors are those of `open_npz`."""
+    where = shown(path)
+    stream = files.enter_context(open_binary(path))
+    return _part(stream, path, where, path.stat().st_size, NUMBERS, False)
+
+
 def open_npz(
-    path: Path, names: Collection[str] | None, files: ExitStack, dtypes: Sequence[np.dtype] = UINT8
+    path: Path,
+    names: Collection[str] | None,
+    files: ExitStack,
+    dtypes: Sequence[np.dtype] = UINT8,
+    *,
+    texts: bool = False,
 ) -> dict[str, Part]:
     """Open arrays in an npz file.
 
@@ -62,6 +76,8 @@ def open_npz(
         Closes the file.
     dtypes : sequence of dtype, default=(uint8,)
         Those allowed, of numbers or bool.
+    texts : bool, default=False
+        Whether texts are allowed, too.
 
     Returns
     -------
@@ -79,7 +95,7 @@ def open_npz(
     try:
         file = files.enter_context(_LimitedReader(path))
         if file.read(6) == _NPY:
-            wanted = f" with the arrays {', '.join(names)}" if names else ""
+            wanted = f" with the arrays {', '.join(names)}" if names is not None else ""
             raise unreadable(where, f"a single array, not an npz file{wanted}")
         archive = files.enter_context(zipfile.ZipFile(file))
     except _NOT_A_ZIP as error:
@@ -95,17 +111,19 @@ def open_npz(
         raise unreadable(where, f"more than one array {', '.join(twice)}")
     members = {name: archive.infolist()[held.index(name)] for name in names}
     return {
-        name: _open_npy(archive, member, path, f"{where}: {name}", files, dtypes) for name, member in members.items()
+        name: _open_member(archive, member, path, f"{where}: {name}", files, dtypes, texts)
+        for name, member in members.items()
     }
 
 
-def _open_npy(
+def _open_member(
     archive: zipfile.ZipFile,
     member: zipfile.ZipInfo,
     path: Path,
     where: str,
     files: ExitStack,
     dtypes: Sequence[np.dtype],
+    texts: bool,
 ) -> Part:
     """Open a member; all that the archive says of it is checked before the first byte is decompressed."""
     length = path.stat().st_size
@@ -131,15 +149,20 @@ def _open_npy(
         raise unreadable(where, f"damaged or cut short ({error})") from None
     except OSError as error:
         raise path_error(path, error) from None
-    shape, fortran_order, dtype, n_header = _read_header(stream, path, where, dtypes)
-    n_found, n_expected = member.file_size - n_header, math.prod(shape) * dtype.itemsize
+    return _part(stream, path, where, member.file_size, dtypes, texts)
+
+
+def _part(stream: IO[bytes], path: Path, where: str, length: int, dtypes: Sequence[np.dtype], texts: bool) -> Part:
+    """The array whose header and data, `length` bytes, come next in the stream."""
+    shape, fortran_order, dtype, n_header = _read_header(stream, path, where, dtypes, texts)
+    n_found, n_expected = length - n_header, math.prod(shape) * dtype.itemsize
     if n_found != n_expected:
         raise unreadable(where, f"{n_found} data bytes after the header, expected {n_expected} for shape {shape}")
     return Part(path, where, stream, shape, fortran_order, dtype)
 
 
 def _read_header(
-    stream: IO[bytes], path: Path, where: str, dtypes: Sequence[np.dtype]
+    stream: IO[bytes], path: Path, where: str, dtypes: Sequence[np.dtype], texts: bool
 ) -> tuple[tuple[int, ...], bool, np.dtype, int]:
     """Read the header of an npy file: shape, whether in Fortran order, dtype, and bytes until the data."""
     start = take(stream, 8, path, where)
@@ -157,8 +180,12 @@ def _read_header(
     kind, order, shape = (fields.get(name, b"") for name in (b"descr", b"fortran_order", b"shape"))
     descr = kind.decode("latin1")
     dtype = np.dtype(descr[1:-1]) if _NUMBER.fullmatch(descr[1:-1]) else None
-    if descr[:1] == "'" and (dtype is None or dtype not in dtypes):  # None equals float64
-        raise unreadable(where, f"dtype {descr:.120}, expected {', '.join(each.name for each in dtypes)}")
+    if texts and _TEXT.fullmatch(descr[1:-1]):
+        dtype = np.dtype(descr[1:-1])
+    elif descr[:1] in ("'", "[") and (dtype is None or dtype not in dtypes):  # None equals float64
+        expected = "numbers" + " or texts" * texts if dtypes is NUMBERS else ", ".join(each.name for each in dtypes)
+        why = "; objects come in pickles, which can run code and are never read" if descr[-2:-1] == "O" else ""
+        raise unreadable(where, f"dtype {descr:.120}, expected {expected}{why}")
     if dtype is None or order not in (b"True", b"False") or not shape:
         raise unreadable(
             where,
