@@ -382,7 +382,7 @@ def members(protocol: type) -> tuple[str, ...]:
     --------
     >>> from gpukmeans.backends.protocol import Seeding, members
     >>> members(Seeding)
-    ('block_size', 'add', 'propose', 'refine', 'accept', 'block', 'terms')
+    ('block_size', 'add', 'propose', 'refine', 'accept', 'block', 'terms', 'nearer')
     """
     names: dict[str, None] = {}
     for cls in reversed(protocol.__mro__):

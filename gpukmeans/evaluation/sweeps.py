@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,84 +16,15 @@ from sklearn.utils import check_random_state
 
 from gpukmeans.arrays.types import F64
 from gpukmeans.estimators.kmeans import KMeans
+from gpukmeans.evaluation.rules import RULES
 from gpukmeans.evaluation.silhouettes import mean_silhouettes
+from gpukmeans.evaluation.spreads import Spreads
 from gpukmeans.intake.checks import check_rows_on_host
 from gpukmeans.intake.kinds import on_host
 from gpukmeans.tables import html_table
 
-if TYPE_CHECKING:
-    from gpukmeans.plots.picture import Picture
-
 #: Metrics of `sweep`, in the order of its table.
 METRICS = ("inertia", "silhouette", "calinski_harabasz", "davies_bouldin", "gap", "stability")
-
-
-class Rule(NamedTuple):
-    """How a number of clusters is chosen: by which metric, and where it is described."""
-
-    metric: str
-    about: str
-    source: str
-    choose: Callable[[NDArray[np.int64], F64, F64], int]
-
-
-def _first_best(sign: float) -> Callable[[NDArray[np.int64], F64, F64], int]:
-    def choose(k: NDArray[np.int64], values: F64, _: F64) -> int:
-        return int(k[np.nanargmax(sign * values)])
-
-    return choose
-
-
-def _elbow(k: NDArray[np.int64], inertia: F64, _: F64) -> int:
-    """The point farthest below the straight line between the ends, both axes from 0 to 1."""
-    x = (k - k[0]) / max(1, k[-1] - k[0])
-    y = (inertia - inertia[-1]) / (inertia[0] - inertia[-1] or 1.0)
-    return int(k[np.argmax(1.0 - x - y)])
-
-
-def _gap(k: NDArray[np.int64], gap: F64, error: F64) -> int:
-    enough = np.flatnonzero(gap[:-1] >= gap[1:] - error[1:])
-    return int(k[enough[0]] if len(enough) else k[np.argmax(gap)])
-
-
-RULES: Mapping[str, Rule] = {
-    "silhouette": Rule(
-        "silhouette",
-        "the largest mean silhouette",
-        "Rousseeuw, Journal of Computational and Applied Mathematics 20:53-65, 1987",
-        _first_best(1.0),
-    ),
-    "calinski_harabasz": Rule(
-        "calinski_harabasz",
-        "the largest ratio of the spread between clusters to that within",
-        "Calinski and Harabasz, Communications in Statistics 3:1-27, 1974",
-        _first_best(1.0),
-    ),
-    "davies_bouldin": Rule(
-        "davies_bouldin",
-        "the smallest mean likeness of a cluster to its nearest one",
-        "Davies and Bouldin, IEEE Transactions on Pattern Analysis and Machine Intelligence 1:224-227, 1979",
-        _first_best(-1.0),
-    ),
-    "gap": Rule(
-        "gap",
-        "the smallest number whose gap is within a standard error of the next one's",
-        "Tibshirani, Walther and Hastie, Journal of the Royal Statistical Society B 63:411-423, 2001",
-        _gap,
-    ),
-    "stability": Rule(
-        "stability",
-        "the largest number of those with the largest mean adjusted Rand index between seeds",
-        "Ben-Hur, Elisseeff and Guyon, Pacific Symposium on Biocomputing 7:6-17, 2002",
-        lambda k, values, _: int(k[np.flatnonzero(values == values.max())[-1]]),
-    ),
-    "elbow": Rule(
-        "inertia",
-        "where the inertia is farthest below the line between its ends",
-        "Satopaa, Albrecht, Irwin and Raghavan, ICDCS Workshops 166-171, 2011",
-        _elbow,
-    ),
-}
 
 
 @dataclass(frozen=True, repr=False)
@@ -113,7 +44,7 @@ class Sweep:
     recommended : int
         The number of clusters that the rule chooses.
     rule : str
-        Its name, a key of `gpukmeans.evaluation.sweeps.RULES`.
+        Its name, a key of `gpukmeans.evaluation.rules.RULES`.
     n_seeds : int
     n_sampled : int
         Rows of the random sample for the silhouette.
@@ -173,12 +104,6 @@ class Sweep:
             "n_sampled": self.n_sampled,
         }
 
-    def plot(self) -> Picture:
-        """A picture of every metric: see `gpukmeans.plots.sweep_figure`."""
-        from gpukmeans.plots.sweeps import sweep_figure
-
-        return sweep_figure(self)
-
 
 def sweep(
     X: ArrayLike,
@@ -221,6 +146,7 @@ def sweep(
     Returns
     -------
     Sweep
+        :func:`gpukmeans.plots.sweep_figure` draws it.
 
     Raises
     ------
@@ -270,7 +196,7 @@ def sweep(
     labels = [[on_host(model.labels_) for model in models] for models in fitted]
     found: dict[str, F64] = {"inertia": np.array([[model.inertia_ for model in models] for models in fitted])}
     if {"calinski_harabasz", "davies_bouldin"} & set(names):
-        spreads = _Spreads(rows)
+        spreads = Spreads(rows)
         both = np.array([[spreads.of(of_seed) for of_seed in of_k] for of_k in labels])
         found["calinski_harabasz"], found["davies_bouldin"] = both[..., 0], both[..., 1]
     n_sampled = min(rows.shape[0], sample_size or rows.shape[0])
@@ -316,54 +242,6 @@ def _checked_metrics(metrics: Sequence[str] | None, rule: str, n_seeds: int) -> 
     if "stability" in names and n_seeds < 2:
         raise ValueError(f"stability compares seeds: n_seeds={n_seeds} should be at least 2")
     return names
-
-
-class _Spreads:
-    """The indices of Calinski and Harabasz, and of Davies and Bouldin, of clusterings of the same rows."""
-
-    def __init__(self, rows: Any) -> None:
-        self._rows = rows.astype(np.float64)
-        n = rows.shape[0]
-        self._mean = np.asarray(self._rows.mean(axis=0)).reshape(1, -1)
-        self._n = n
-
-    def of(self, labels: NDArray[np.integer]) -> tuple[float, float]:
-        """Both indices; NaN where there is one cluster, or as many as rows."""
-        used, place, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-        k, n = len(used), self._n
-        if not 2 <= k < n:
-            return np.nan, np.nan
-        members = sparse.csr_array((np.ones(n), place, np.arange(n + 1)), shape=(n, k))
-        sums = members.T @ self._rows
-        means = (sums.toarray() if sparse.issparse(sums) else sums) / sizes[:, None]
-        squares = self._square_distances(place, means)
-        within = float(squares.sum())
-        between = float(sizes @ ((means - self._mean) ** 2).sum(axis=1))
-        ch = between / (k - 1) / (within / (n - k)) if within else np.inf
-        scatter = np.bincount(place, np.sqrt(squares)) / sizes
-        apart = np.sqrt(((means[:, None] - means) ** 2).sum(axis=2)) if k * k * means.shape[1] < 1 << 24 else None
-        if apart is None:
-            apart = np.stack([np.sqrt(((means - mean) ** 2).sum(axis=1)) for mean in means])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            likeness = (scatter[:, None] + scatter) / apart
-        likeness[~np.isfinite(likeness)] = (
-            0.0  # scikit-learn's rule for centers that coincide; also of each with itself
-        )
-        return ch, float(likeness.max(axis=1).mean())
-
-    def _square_distances(self, place: NDArray[np.intp], means: F64) -> F64:
-        """Of each row to the mean of its cluster."""
-        if sparse.issparse(self._rows):
-            own = np.asarray(self._rows.multiply(self._rows).sum(axis=1), np.float64).reshape(-1)
-            products = np.asarray(self._rows.multiply(means[place]).sum(axis=1), np.float64).reshape(-1)
-            return np.maximum(own - 2.0 * products + np.vecdot(means, means)[place], 0.0)
-        found = np.empty(self._n)
-        step = max(1, (1 << 22) // self._rows.shape[1])
-        for start in range(0, self._n, step):
-            part = slice(start, start + step)
-            difference = self._rows[part] - means[place[part]]
-            found[part] = np.vecdot(difference, difference)
-        return found
 
 
 def _silhouettes(

@@ -105,8 +105,7 @@ def on_host(values: Any) -> NDArray:
 
 def n_axes(values: Any) -> int:
     """The number of dimensions of any array-like, which is not copied if it has a shape."""
-    shape = getattr(values, "shape", None)
-    return np.ndim(values) if shape is None else len(shape)
+    return len(values.shape) if hasattr(values, "shape") else np.ndim(values)
 
 
 def arrays_on_host(attributes: dict[str, Any]) -> dict[str, Any]:

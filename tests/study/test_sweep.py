@@ -10,7 +10,9 @@ from scipy import sparse
 from sklearn import metrics
 
 import gpukmeans
-from gpukmeans.evaluation.sweeps import RULES, sweep
+from gpukmeans.evaluation.rules import RULES
+from gpukmeans.evaluation.sweeps import sweep
+from gpukmeans.plots import sweep_figure
 
 BLOBS = np.array([[0, 0], [30, 0], [0, 40], [30, 40]])
 
@@ -84,7 +86,7 @@ def test_what_is_not_defined_is_told_as_none(rows):
 
 
 def test_the_picture_has_a_panel_for_each_metric(rows):
-    figure = sweep(rows, range(1, 7), n_seeds=2).plot()
+    figure = sweep_figure(sweep(rows, range(1, 7), n_seeds=2))
     assert [axes.get_title(loc="left").split(" ")[0] for axes in figure.axes] == [
         "inertia",
         "silhouette",
