@@ -129,10 +129,10 @@ def commit_info() -> dict[str, Any]:
     }
 
 
-def source_digest() -> str:
-    """SHA-256 over the package's and the kernels' source files."""
+def source_digest(*folders: str) -> str:
+    """SHA-256 over source files: by default the package's and the kernels'."""
     digest = hashlib.sha256()
-    for folder in ("gpukmeans", "kernels"):
+    for folder in folders or ("gpukmeans", "kernels"):
         for path in sorted((ROOT / folder).rglob("*")):
             if path.suffix in {".py", ".cu", ".cuh", ".h"}:
                 digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())

@@ -9,8 +9,9 @@
  *
  * Centers come by asynchronous copies in a ring of STAGES chunks, which runs on across tiles of centers and of rows.  A stage
  * also holds where the sums of its centers start, -|z_j|^2/2.  Rows lie as fragments: for 16 rows and a step 16 bytes of each
- * lane 4 g + t, row g's halves and then those of row g + 8.  Of the tiles of 8 centers, a warp takes every WARPS_N-th, so
- * that a last tile with few centers is shared out; the empty ones are left out.
+ * lane 4 g + t, two halves of row g, two of row g + 8, and again: the order of a product's registers, else each product moves
+ * them.  Of the tiles of 8 centers, a warp takes every WARPS_N-th, so that a last tile with few centers is shared out; the
+ * empty ones are left out.
  */
 #pragma once
 #include "screen.cuh"
@@ -117,7 +118,7 @@ static __device__ __forceinline__ void store_pair(const Walk& of, const StripPai
     unsigned halves[2], halves8[2];
     to_halves(pair.row_g, s, of.scale, offset, halves);
     to_halves(pair.row_g8, s, of.scale, offset, halves8);
-    fragments[s * WARP + lane] = make_uint4(halves[0], halves[1], halves8[0], halves8[1]);
+    fragments[s * WARP + lane] = make_uint4(halves[0], halves8[0], halves[1], halves8[1]);
   }
 }
 
@@ -175,8 +176,8 @@ static __device__ __forceinline__ void multiply(float (&sum)[MT][NT][4], const u
   for (int m = 0; m < MT; ++m) {
     const uint4 words = rows[m * pitch + lane];
     row_g[m][0] = words.x;
-    row_g[m][1] = words.y;
-    row_g8[m][0] = words.z;
+    row_g8[m][0] = words.y;
+    row_g[m][1] = words.z;
     row_g8[m][1] = words.w;
   }
 #pragma unroll

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +21,7 @@ from gpukmeans.backends.cuda.device import probe as probing_module
 from gpukmeans.backends.cuda.device.cupy_device import CupyDevice
 from gpukmeans.backends.cuda.device.probe import probe
 from gpukmeans.backends.cuda.device.seam import DeviceMemoryError
-from gpukmeans.backends.cuda.workspace import GRAPH_ITERATIONS
+from gpukmeans.backends.cuda.workspace import FIRST_ITERATIONS, GRAPH_ITERATIONS
 from tests.emulator import EmulatorDevice, EmulatorError
 from tests.emulator.testing import skip_without_compiler
 from tests.support.assertions import assert_labels, assert_same
@@ -62,6 +64,53 @@ def test_launches_that_cannot_be_recorded_go_one_by_one(monkeypatch):
         model = KMeans(4, init=X[:4], n_init=1, tol=0, backend=CupyBackend(CupyDevice())).fit(X)
     want = KMeans(4, init=X[:4], n_init=1, tol=0, backend="numpy").fit(X)
     assert np.array_equal(model.labels_, want.labels_)
+
+
+@pytest.mark.parametrize("n_fits", [2, 8])
+def test_fits_of_several_threads_keep_out_of_each_others_graphs(cupy_over, monkeypatch, n_fits):
+    """All but the first record at the same time; the first launches all of its fit meanwhile."""
+    _, cupy = cupy_over
+    begin, barrier = cupy.cuda.Stream.begin_capture, threading.Barrier(n_fits, timeout=120)
+
+    def begin_together(self):
+        begin(self)
+        barrier.wait()
+        barrier.wait()
+
+    monkeypatch.setattr(cupy.cuda.Stream, "begin_capture", begin_together)
+    X = np.random.default_rng(0).standard_normal((400, 9)).astype(np.float32)
+
+    def fit(number, backend):
+        params = {"max_iter": FIRST_ITERATIONS} if number == 0 else {}
+        return KMeans(4, init=X[4 * number :][:4], n_init=1, tol=0, backend=backend, **params).fit(X)
+
+    def fit_beside_others(number):
+        try:
+            if number == 0:
+                barrier.wait()
+            found = fit(number, "cupy")
+            if number == 0:
+                barrier.wait()
+        except Exception:
+            barrier.abort()  # the others need not wait
+            raise
+        return found
+
+    with ThreadPoolExecutor(n_fits) as threads:
+        found = list(threads.map(fit_beside_others, range(n_fits)))
+    for number, model in enumerate(found):
+        assert_same(model, fit(number, "numpy"))
+        assert (model.n_iter_ > FIRST_ITERATIONS) == (number > 0)
+
+
+def test_streams_are_used_again(cupy_over, monkeypatch):
+    """CuPy's pool keeps the memory that a stream has freed for that stream."""
+    _, cupy = cupy_over
+    X = np.random.default_rng(0).standard_normal((60, 9)).astype(np.float32)
+    backend = CupyBackend(CupyDevice())
+    backend.load(X)
+    monkeypatch.setattr(cupy.cuda, "Stream", None)
+    assert np.array_equal(backend.load(X).take(np.arange(3)), X[:3])
 
 
 class Producer:

@@ -93,6 +93,10 @@ class EmulatorDevice:
         """How its tensor cores add."""
         return self.launch.tensor_cores
 
+    def own_order(self) -> EmulatorDevice:
+        """The device itself: there is only one order here."""
+        return self
+
     # ---- memory ----------------------------------------------------------------------------------------------
 
     def empty(self, shape: int | Sequence[int], dtype: DTypeLike) -> DeviceArray:

@@ -42,11 +42,8 @@ def name_of(constants):
     return "-".join(f"{key}={value}".replace(" ", "_") for key, value in constants.items() if key != "CENTER")
 
 
-def the_loop(file, constants):
-    """The one innermost loop with matrix products."""
-    cubin = compile_cubin(nvrtc.source(file, constants), ARCH, nvrtc.OPTIONS, file=f"{file}.cu").cubin
-    (loop,) = sass.matrix_loops(sass.disassembly(cubin))
-    return loop
+def disassembly(file, constants):
+    return sass.disassembly(compile_cubin(nvrtc.source(file, constants), ARCH, nvrtc.OPTIONS, file=f"{file}.cu").cubin)
 
 
 def blocks_at_a_time(file, constants, threads):
@@ -77,27 +74,28 @@ def test_the_loop_and_the_waves_of_few_centers(constants):
     instructions, moves, waves = FEW[constants["ROW"], constants["VECTOR"]][
         tuning.FEW_TILES.index(int(constants["TILES"]))
     ]
-    loop = the_loop("nearest_of_few", constants)
+    (loop,) = sass.matrix_loops(disassembly("nearest_of_few", constants))
     assert loop.instructions <= instructions
     assert loop.moves <= moves
     n_blocks, at_a_time = -(-ROWS // tuning.FEW_ROWS), blocks_at_a_time("nearest_of_few", constants, tuning.FEW_ROWS)
     assert -(-n_blocks // (MULTIPROCESSORS * at_a_time)) <= waves
 
 
-#: By BM, BN and CHUNK of tiles whose rows stay in shared memory: (instructions, moves) for each product.
-RESIDENT = {(256, 64, 1): (9.2, 5.9), (128, 128, 2): (8.4, 5.1), (128, 256, 1): (9.4, 5.9)}
+#: By BM, BN and CHUNK of tiles whose rows stay in shared memory: (instructions, moves) for each product.  Two moves are
+#: those by which sums start, once for all steps.
+RESIDENT = {(256, 64, 1): (5.5, 2.2), (128, 128, 2): (3.5, 0.2), (128, 256, 1): (5.7, 2.2)}
 #: By the type of rows and VECTOR of tiles that read the rows again.
 STREAMED = {
-    ("unsigned char", 1): (13.7, 6.8),
-    ("Half", 1): (11.2, 6.1),
-    ("BFloat16", 1): (11.3, 6.1),
-    ("float", 1): (11.5, 6.2),
-    ("double", 1): (10.8, 6.3),
-    ("unsigned char", 0): (19.6, 6.9),
-    ("Half", 0): (15, 6.5),
-    ("BFloat16", 0): (15, 6.5),
-    ("float", 0): (15.1, 6.6),
-    ("double", 0): (13.4, 6.5),
+    ("unsigned char", 1): (9.5, 2.5),
+    ("Half", 1): (7.2, 2.1),
+    ("BFloat16", 1): (7.3, 2.1),
+    ("float", 1): (7.4, 2.1),
+    ("double", 1): (6.8, 2.4),
+    ("unsigned char", 0): (15.8, 2.9),
+    ("Half", 0): (10.5, 1.8),
+    ("BFloat16", 0): (10.5, 1.8),
+    ("float", 0): (10.6, 2),
+    ("double", 0): (8.8, 1.9),
 }
 
 
@@ -107,10 +105,16 @@ def test_the_loop_and_the_blocks_of_many_centers(constants):
         instructions, moves = STREAMED[constants["ROW"], constants["VECTOR"]]
     else:
         instructions, moves = RESIDENT[constants["BM"], constants["BN"], constants["CHUNK"]]
-    loop = the_loop("nearest_of_many", constants)
+    text = disassembly("nearest_of_many", constants)
+    (loop,) = sass.matrix_loops(text)
     assert loop.instructions <= instructions
     assert loop.moves <= moves
-    threads = 32 * int(constants["WARPS_M"]) * int(constants["WARPS_N"])
+    bm, bn, warps_m, warps_n, chunk = (int(constants[name]) for name in ("BM", "BN", "WARPS_M", "WARPS_N", "CHUNK"))
+    step = sass.most_products(text)  # the words of rows and centers lie in the order of a product's registers
+    assert step.multiplications == chunk * (bm // warps_m // 16) * (bn // warps_n // 8)
+    assert step.instructions <= 2
+    assert step.moves <= 0.4
+    threads = 32 * warps_m * warps_n
     assert blocks_at_a_time("nearest_of_many", constants, threads) >= 256 // threads  # ScoreTile.blocks
 
 
@@ -140,3 +144,10 @@ def test_the_innermost_loop_with_matrix_products_is_counted():
     (loop,) = sass.matrix_loops(LOOPS)
     assert (loop.multiplications, loop.instructions, loop.moves) == (2, 3.0, 1.0)
     assert sass.matrix_loops(LOOPS.replace("HMMA", "FFMA")) == []
+
+
+def test_the_longest_run_of_products_is_counted():
+    code = sass.most_products(LOOPS)
+    assert (code.multiplications, code.instructions, code.moves) == (2, 3.0, 1.0)
+    code = sass.most_products(LOOPS.replace("IMAD R5", "BRA `(.L_x_3) ;\n        /*0040*/ IMAD R5"))
+    assert (code.multiplications, code.instructions, code.moves) == (1, 3.0, 1.0)

@@ -272,8 +272,13 @@ FAULTS = {
     "a warp takes its neighbour's centers": (run_all, "+ warp_n * (CHUNK * WARP);", ";"),
     "rows 8 to 15 are those before": (
         run_all,
-        "halves[1], halves8[0], halves8[1])",
-        "halves[1], halves[0], halves[1])",
+        "(halves[0], halves8[0], halves[1], halves8[1])",
+        "(halves[0], halves[0], halves[1], halves[1])",
+    ),
+    "a row's halves change places with another's": (
+        run_all,
+        "(halves[0], halves8[0], halves[1], halves8[1])",
+        "(halves[0], halves[1], halves8[0], halves8[1])",
     ),
     "a run's second step is its first": (run_uint8, "to_halves(pair.row_g, s,", "to_halves(pair.row_g, 0,"),
     "displaced values are lost": (run_all, "unsigned(min(before, key) >> 32)", "unsigned(key >> 32)"),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
+import threading
 from types import ModuleType, SimpleNamespace
-from typing import ClassVar
 
 import numpy as np
 
@@ -23,10 +23,14 @@ class MissingCupy:
 
 
 def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, wrong=False):
-    """A module with the part of CuPy that CupyDevice uses, over the emulator."""
+    """A module with the part of CuPy that CupyDevice uses, over the emulator.
+
+    It watches the order of streams: what uses an array comes after what another stream has done with it.
+    """
     device = device or EmulatorDevice()
     log = []
-    captured = None  # launches of the graph that is being recorded
+    turn = threading.RLock()  # the emulator runs one launch at a time
+    local = threading.local()  # the current stream, of each thread
 
     class Device:
         def __init__(self, index=None):
@@ -41,42 +45,71 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, wrong=Fa
             return False
 
     class Stream(Device):
-        current: ClassVar = []
-
         def __init__(self, name="ours", **options):
+            super().__init__()
             self.name = name
             assert options == ({} if name == "the caller's" else {"non_blocking": True})
+            self.captured = None  # launches of the graph that is being recorded
+            self.done = 0  # operations
+            self.finished = 0  # of them, those that the host has waited for
+            self.known = {}  # how many operations of other streams come before its next one
 
         def __enter__(self):
-            Stream.current.append(self)
+            stack().append(self)
 
         def __exit__(self, *_):
-            Stream.current.pop()
+            stack().pop()
 
         def record(self):
-            return self.name
+            assert self.captured is None, "an event in a graph"
+            return SimpleNamespace(name=self.name, known={**self.known, self: self.done}, synchronize=self.synchronize)
 
         def wait_event(self, event):
-            log.append(f"{self.name} waits for {event}")
+            assert self.captured is None, "a graph that waits for an event"
+            log.append(f"{self.name} waits for {event.name}")
+            for stream, count in event.known.items():
+                self.known[stream] = max(count, self.known.get(stream, 0))
 
         def synchronize(self):
-            pass
+            assert self.captured is None, "a wait for a stream that records"
+            self.finished = self.done
+
+        def run(self, work, *arrays):
+            """Do it, or record it."""
+            if self.captured is not None:
+                self.captured.append((work, arrays))
+                return
+            for use in (array.use for array in arrays):
+                by, count = use.get("last", (self, 0))
+                known = count if by is self else max(self.known.get(by, 0), by.finished)
+                assert count <= known, "one stream too early for another"
+                use["last"] = self, self.done + 1
+            self.done += 1
+            with turn:
+                work()
 
         def begin_capture(self):
-            nonlocal captured
-            captured = []
+            assert self.captured is None, "recorded already"
+            self.captured = []
 
         def end_capture(self):
-            nonlocal captured
-            graph, captured = captured, None
-            return SimpleNamespace(launch=lambda stream: [launch() for launch in graph])
+            graph, self.captured = self.captured, None
+            return SimpleNamespace(launch=lambda stream: [stream.run(work, *arrays) for work, arrays in graph])
+
+    def stack():
+        if not hasattr(local, "streams"):
+            local.streams = [callers]
+        return local.streams
+
+    callers = Stream("the caller's")
 
     class Array:
-        def __init__(self, inner, c_contiguous=True):
+        def __init__(self, inner, c_contiguous=True, use=None):
             self.inner, self.shape, self.dtype = inner, inner.shape, inner.dtype
+            self.use = {} if use is None else use  # of its memory: the last stream and its operation
             self.size, self.nbytes = inner.size, inner.nbytes
             self.data = SimpleNamespace(
-                memset_async=self._fill, copy_from_device_async=self._copy, ptr=inner.address, inner=inner
+                memset_async=self._fill, copy_from_device_async=self._copy, ptr=inner.address, array=self
             )
             self.c_contiguous = c_contiguous
 
@@ -87,31 +120,35 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, wrong=Fa
             return self.shape[0]
 
         def __getitem__(self, part):
-            return Array(self.inner[part])
+            return Array(self.inner[part], use=self.use)
 
         def reshape(self, *shape):
-            return Array(self.inner.reshape(*shape))
+            return Array(self.inner.reshape(*shape), use=self.use)
 
         def _fill(self, value, size, stream):
             assert size == self.nbytes
-            device.fill(self.inner, value)
+            stream.run(lambda: device.fill(self.inner, value), self)
 
         def _copy(self, source, size, stream):
             assert size == self.nbytes
             assert stream.name == "ours"
-            device.copy(self.inner, source.inner)
+            stream.run(lambda: device.copy(self.inner, source.array.inner), self, source.array)
 
         def set(self, host, stream):
             assert host.flags.c_contiguous
-            device.write(self.inner, host)
+            stream.run(lambda: device.write(self.inner, host), self)
 
         def get(self, stream=None):
+            stream = stream or stack()[-1]
+            stream.run(lambda: None, self)
+            stream.synchronize()
             return device.download(self.inner) + int(wrong)
 
     class RawModule:
         def __init__(self, code, options):
             assert options == nvrtc.OPTIONS
-            self.module = load("kernel.cu", code, device.mode, device.arch)
+            with turn:
+                self.module = load("kernel.cu", code, device.mode, device.arch)
 
         def get_function(self, name):
             function = self.module.get_function(name)
@@ -126,8 +163,9 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, wrong=Fa
                     None if p and type(a) is np.uint64 and a == 0 else a for p, a in zip(pointers, inner, strict=True)
                 ]
                 limit = run.max_dynamic_shared_size_bytes
-                launch = functools.partial(function, grid, block, inner, shared_mem=shared_mem, shared_limit=limit)
-                return launch() if captured is None else captured.append(launch)
+                arrays = [a for a in args if isinstance(a, Array)]
+                work = functools.partial(function, grid, block, inner, shared_mem=shared_mem, shared_limit=limit)
+                stack()[-1].run(work, *arrays)
 
             run.max_dynamic_shared_size_bytes = 48 * 1024
             return run
@@ -141,16 +179,16 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, wrong=Fa
         return argument
 
     def taken(name, inner):
-        log.append(f"{Stream.current[-1].name} takes {name}")
+        log.append(f"{stack()[-1].name} takes {name}")
         return Array(inner)
 
     def from_dlpack(array):
-        return taken("DLPack", array.__dlpack__(stream=Stream.current[-1].name))
+        return taken("DLPack", array.__dlpack__(stream=stack()[-1].name))
 
     def ascontiguousarray(array, dtype=None):
         if array.c_contiguous and (dtype is None or dtype == array.dtype):  # None equals float64, to NumPy
             return array
-        log.append(f"{Stream.current[-1].name} copies")
+        log.append(f"{stack()[-1].name} copies")
         return Array(device.upload(device.download(array.inner).astype(dtype or array.dtype)))
 
     def device_count():
@@ -160,9 +198,7 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, wrong=Fa
 
     module = ModuleType("cupy")
     module.__version__ = "14.2.0"
-    module.empty = lambda shape, dtype: (
-        log.append(f"{Stream.current[-1].name} allocates") or Array(device.empty(shape, dtype))
-    )
+    module.empty = lambda shape, dtype: log.append(f"{stack()[-1].name} allocates") or Array(device.empty(shape, dtype))
     module.RawModule = RawModule
     module.get_default_memory_pool = lambda: SimpleNamespace(free_bytes=lambda: 5)
     runtime = SimpleNamespace(
@@ -174,11 +210,8 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, wrong=Fa
         memGetInfo=device.memory,
         pointerGetAttributes=lambda address: SimpleNamespace(device=0 if address else 1),
     )
-    Stream.current.append(Stream("the caller's"))
     module.cuda = ModuleType("cupy.cuda")
-    vars(module.cuda).update(
-        Device=Device, Stream=Stream, runtime=runtime, get_current_stream=lambda: Stream.current[-1]
-    )
+    vars(module.cuda).update(Device=Device, Stream=Stream, runtime=runtime, get_current_stream=lambda: stack()[-1])
     module.ndarray, module.from_dlpack, module.ascontiguousarray = Array, from_dlpack, ascontiguousarray
     module.asarray = lambda array: taken("an array interface", array.inner)
     module.log = log

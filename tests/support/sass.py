@@ -1,4 +1,4 @@
-"""Machine code as nvdisasm shows it: the loops that multiply matrices, and what instructions they have.
+"""Machine code as nvdisasm shows it: the code that multiplies matrices, and what instructions it has.
 
 nvdisasm is in the PyPI wheel `nvidia-cuda-nvdisasm`; it needs no GPU.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import itertools
 import os
 import re
 import subprocess
@@ -23,8 +24,8 @@ _TARGET = re.compile(r"`\(\.(L_\w+)\)")
 
 
 @dataclass(frozen=True)
-class Loop:
-    """The instructions of an innermost loop that multiplies matrices, by the first part of their names."""
+class Code:
+    """The instructions of code that multiplies matrices, by the first part of their names."""
 
     counts: Counter[str]
 
@@ -66,20 +67,36 @@ def disassembly(cubin: bytes) -> str:
         return subprocess.run([program, "-c", file.name], capture_output=True, text=True, check=True).stdout
 
 
-def matrix_loops(text: str) -> list[Loop]:
-    """The innermost loops with matrix products: from a jump's target to the jump back, none such loop within."""
+def _parsed(text: str) -> tuple[list[str], list[tuple[int, int]], list[int]]:
+    """Names of the instructions, loops (the places of a jump back and its target), and where straight code ends."""
     labels: dict[str, int] = {}
     names: list[str] = []
-    spans = []
+    loops, ends = [], [0]
     for line in text.splitlines():
         if label := _LABEL.match(line):
             labels[label[1]] = len(names)
+            ends.append(len(names))
         elif instruction := _INSTRUCTION.match(line):
             target = _TARGET.search(instruction[2])
             name = instruction[1]  # a move takes the unit of multiplications where that is idle
             names.append("MOV" if name.startswith("IMAD.MOV") else name.split(".")[0])
-            if names[-1] == "BRA" and target and target[1] in labels:
-                spans.append((labels[target[1]], len(names)))
-    multiplying = [(a, b) for a, b in set(spans) if "HMMA" in names[a:b]]
+            if names[-1] == "BRA":
+                ends.append(len(names))
+                if target and target[1] in labels:
+                    loops.append((labels[target[1]], len(names)))
+    return names, loops, [*ends, len(names)]
+
+
+def matrix_loops(text: str) -> list[Code]:
+    """The innermost loops with matrix products: from a jump's target to the jump back, none such loop within."""
+    names, loops, _ = _parsed(text)
+    multiplying = [(a, b) for a, b in set(loops) if "HMMA" in names[a:b]]
     inner = [(a, b) for a, b in multiplying if not any((c, d) != (a, b) and a <= c and d <= b for c, d in multiplying)]
-    return [Loop(Counter(names[a:b])) for a, b in sorted(inner)]
+    return [Code(Counter(names[a:b])) for a, b in sorted(inner)]
+
+
+def most_products(text: str) -> Code:
+    """The longest run of matrix products that no jump enters or leaves: what a loop does when nothing is missing."""
+    names, _, ends = _parsed(text)
+    runs = [Code(Counter(names[a:b])) for a, b in itertools.pairwise(ends)]
+    return max(runs, key=lambda code: code.multiplications)

@@ -58,7 +58,7 @@ class CupyBackend(BackendDefaults):
         if isinstance(X, np.ndarray | DeviceInput):
             return self._load_dense(X, sample_weight, sums=sums)
         _check_count(X.shape[0])
-        return CupySparseRows(CupySparseTable(Launcher(self._device), X, sample_weight, sums=sums))
+        return CupySparseRows(CupySparseTable(Launcher(self._device.own_order()), X, sample_weight, sums=sums))
 
     def _load_dense(self, X: NDArray | DeviceInput, sample_weight: F64 | None = None, *, sums: bool = True) -> CupyRows:
         n, d = X.shape
@@ -67,12 +67,13 @@ class CupyBackend(BackendDefaults):
         _check_count(n)
         if d > MOST_FEATURES:
             raise ValueError(f"n_features={d} should be at most {MOST_FEATURES} on a GPU; use backend='numpy'.")
+        device = self._device.own_order()
         what = f"{n} rows of {d} {dtype_name(X.dtype)} features"
-        with explained_memory_errors(self._device, what, n * d * X.dtype.itemsize):
-            array = self._adopted(X) if isinstance(X, DeviceInput) else self._device.upload(np.ascontiguousarray(X))
-        with explained_memory_errors(self._device, f"what is kept of {what}", (8 if sample_weight is None else 16) * n):
+        with explained_memory_errors(device, what, n * d * X.dtype.itemsize):
+            array = _adopted(device, X) if isinstance(X, DeviceInput) else device.upload(np.ascontiguousarray(X))
+        with explained_memory_errors(device, f"what is kept of {what}", (8 if sample_weight is None else 16) * n):
             source = X if isinstance(X, DeviceInput) else None
-            table = CupyDenseTable.read(Launcher(self._device), array, X.dtype, sample_weight, sums=sums, source=source)
+            table = CupyDenseTable.read(Launcher(device), array, X.dtype, sample_weight, sums=sums, source=source)
             return CupyRows(table)
 
     def problems_at_a_time(
@@ -83,23 +84,15 @@ class CupyBackend(BackendDefaults):
 
     def load_many(self, X: NDArray | DeviceInput, sample_weight: F64 | None = None) -> CupyRows:
         n_problems, n, d = X.shape
+        device = self._device.own_order()
         what = f"{n_problems} problems of {n} rows of {d} {dtype_name(X.dtype)} features"
-        with explained_memory_errors(self._device, what, n_problems * n * (d * X.dtype.itemsize + 8)):
-            array = self._adopted(X) if isinstance(X, DeviceInput) else self._device.upload(np.ascontiguousarray(X))
+        with explained_memory_errors(device, what, n_problems * n * (d * X.dtype.itemsize + 8)):
+            array = _adopted(device, X) if isinstance(X, DeviceInput) else device.upload(np.ascontiguousarray(X))
             source = X if isinstance(X, DeviceInput) else None
             array = array.reshape((n_problems * n, d))
-            launcher = Launcher(self._device)
+            launcher = Launcher(device)
             table = CupyDenseTable.read(launcher, array, X.dtype, sample_weight, n_problems=n_problems, source=source)
             return CupyRows(table)
-
-    def _adopted(self, X: DeviceInput) -> Any:
-        """The caller's array as a device array: the same memory if it is C-contiguous, else a copy."""
-        if X.device != self._device.index:
-            raise ValueError(
-                f"X lies on CUDA device {X.device}, but this backend computes on CUDA device {self._device.index}: "
-                "pass backend='auto' or 'cupy', which go where X lies, or move X."
-            )
-        return self._device.adopt(X.array, None if X.dtype == BFLOAT16 else X.dtype)
 
     def hand_out(self, values: NDArray) -> Any:
         with (
@@ -115,7 +108,7 @@ class CupyBackend(BackendDefaults):
         n, d = X.shape
         constants, dtype = tuning.row_center_constants(X.dtype), center_dtype(X.dtype)
         with explained_memory_errors(self._device, f"{n} rows of unit length", n * (d * dtype.itemsize + 8)):
-            array, largest = self._adopted(X), self._device.empty(n, np.float64)
+            array, largest = _adopted(self._device, X), self._device.empty(n, np.float64)
             with self._device.for_caller((n, d), dtype) as unit:
                 args = (array, np.int64(n), np.int32(d), unit, largest)
                 Launcher(self._device)("unit_rows", constants, tuning.stride_blocks(n, 8), 256, args)
@@ -124,14 +117,15 @@ class CupyBackend(BackendDefaults):
     def feed(self, X: NDArray | DeviceInput | CsrRows, batch_size: int) -> SubsetFeed | HostFeed:
         if isinstance(X, DeviceInput):
             return SubsetFeed(self._load_dense(X, sums=False))
-        launch = Launcher(self._device)
+        device = self._device.own_order()
+        launch = Launcher(device)
         if not isinstance(X, np.ndarray):
             return SubsetFeed(SparseSource(launch, X))
 
         def rows_of(batch: Any) -> CupyRows:
             return CupyRows(CupyDenseTable.read(launch, batch, X.dtype, None))
 
-        return HostFeed(self._device, X, batch_size, rows_of, self._load_dense)
+        return HostFeed(device, X, batch_size, rows_of, self._load_dense)
 
     def checks_values(self, dtype: np.dtype) -> bool:
         """True: `load` reads every value."""
@@ -140,6 +134,16 @@ class CupyBackend(BackendDefaults):
     def describe(self) -> str:
         versions = probe().versions if isinstance(self._device, CupyDevice) else {}
         return ", ".join([self._device.name, *(f"{name} {version}" for name, version in versions.items())])
+
+
+def _adopted(device: Device, X: DeviceInput) -> Any:
+    """The caller's array as a device array: the same memory if it is C-contiguous, else a copy."""
+    if X.device != device.index:
+        raise ValueError(
+            f"X lies on CUDA device {X.device}, but this backend computes on CUDA device {device.index}: "
+            "pass backend='auto' or 'cupy', which go where X lies, or move X."
+        )
+    return device.adopt(X.array, None if X.dtype == BFLOAT16 else X.dtype)
 
 
 def _check_count(n_samples: int) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -28,6 +31,8 @@ _NULL = np.uint64(0)
 class CupyDevice:
     """The current CUDA device, through CuPy, on a stream of its own.
 
+    A stream that records a graph takes all that any thread launches on it.  So each fit has a stream (`own_order`).
+
     Parameters
     ----------
     index : int, optional
@@ -39,25 +44,33 @@ class CupyDevice:
 
         self._cupy = cupy
         self._device = cupy.cuda.Device(index)
+        self._stream = self._new_stream()
+        self._copies: Any = None  # a second stream, once there are stages
         with self._device:
-            self._stream = cupy.cuda.Stream(non_blocking=True)
             self.index = int(self._device.id)
             self.name = _device_name(cupy, self.index)
-        self._copies: Any = None  # a second stream, once there are stages
+        attributes = self._device.attributes
+        self.shared_bytes = int(attributes["MaxSharedMemoryPerBlockOptin"])
+        self.multiprocessors = int(attributes["MultiProcessorCount"])
+        self.tensor_cores: TensorCores = tensor_cores_of(divmod(int(self._device.compute_capability), 10))
+        # What all orders share.
         self._kernels: dict[tuple, Callable[..., None]] = {}
+        self._lock = threading.Lock()  # of compilations, and of kernels' attributes
+        self._idle_streams: list[Any] = []  # to be used again: CuPy's pool keeps freed memory for its stream
 
-    @functools.cached_property
-    def shared_bytes(self) -> int:
-        return int(self._device.attributes["MaxSharedMemoryPerBlockOptin"])
+    def _new_stream(self) -> Any:
+        with self._device:
+            return self._cupy.cuda.Stream(non_blocking=True)
 
-    @functools.cached_property
-    def multiprocessors(self) -> int:
-        return int(self._device.attributes["MultiProcessorCount"])
-
-    @functools.cached_property
-    def tensor_cores(self) -> TensorCores:
-        major, minor = divmod(int(self._device.compute_capability), 10)
-        return tensor_cores_of((major, minor))
+    def own_order(self) -> CupyDevice:
+        other = copy.copy(self)
+        try:
+            other._stream = self._idle_streams.pop()
+        except IndexError:
+            other._stream = self._new_stream()
+        other._copies = None
+        weakref.finalize(other, self._idle_streams.append, other._stream).atexit = False
+        return other
 
     def empty(self, shape: Shape, dtype: DTypeLike) -> Any:
         with self._device, self._stream:
@@ -114,20 +127,24 @@ class CupyDevice:
     def kernel(self, file: str, name: str, constants: Mapping[str, int | str]) -> Callable[..., None]:
         key = (file, name, *sorted(constants.items()))
         if key not in self._kernels:
-            with self._device:
-                module = self._cupy.RawModule(code=nvrtc.source(file, constants), options=nvrtc.OPTIONS)
-                self._kernels[key] = self._launcher(module.get_function(name))
-        return self._kernels[key]
+            with self._lock, self._device:
+                if key not in self._kernels:
+                    module = self._cupy.RawModule(code=nvrtc.source(file, constants), options=nvrtc.OPTIONS)
+                    self._kernels[key] = self._launcher(module.get_function(name))
+        return functools.partial(self._kernels[key], self._stream)
 
     def _launcher(self, function: Any) -> Callable[..., None]:
-        granted = PLAIN_SHARED_BYTES
+        """Launches a function on the stream that is given."""
+        device, lock, granted = self._device, self._lock, PLAIN_SHARED_BYTES
 
-        def launch(grid: Shape, block: Shape, args: Sequence[Any], shared_mem: int = 0) -> None:
+        def launch(stream: Any, grid: Shape, block: Shape, args: Sequence[Any], shared_mem: int = 0) -> None:
             nonlocal granted
             values = tuple(arg.packed if isinstance(arg, Struct) else _NULL if arg is None else arg for arg in args)
-            with self._device, self._stream:
+            with device, stream:
                 if shared_mem > granted:
-                    function.max_dynamic_shared_size_bytes = granted = shared_mem
+                    with lock:
+                        if shared_mem > granted:
+                            function.max_dynamic_shared_size_bytes = granted = shared_mem
                 function(_as_tuple(grid), _as_tuple(block), values, shared_mem=shared_mem)
 
         return launch
@@ -163,7 +180,7 @@ class CupyDevice:
     def stage(self, shape: tuple[int, ...], dtype: DTypeLike) -> CupyStage:
         with self._device:
             if self._copies is None:
-                self._copies = self._cupy.cuda.Stream(non_blocking=True)
+                self._copies = self._new_stream()
             return CupyStage(self._cupy, self._device, self._stream, self._copies, self.empty(shape, dtype))
 
     def memory(self) -> tuple[int, int]:

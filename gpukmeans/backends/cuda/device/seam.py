@@ -40,6 +40,12 @@ class Device(Protocol):
     def tensor_cores(self) -> TensorCores:
         """How its tensor cores add."""
 
+    def own_order(self) -> Device:
+        """This device with another order, for one fit: threads that fit at the same time share none.
+
+        An array of one order is used in another only after `adopt`, or after a `download`.
+        """
+
     def empty(self, shape: Shape, dtype: DTypeLike) -> Any:
         """A new device array; its contents are not defined.  Raises MemoryError."""
 
