@@ -136,7 +136,8 @@ def refuse_path(X: object, name: str = "X") -> None:
     if isinstance(X, str | bytes | os.PathLike):
         raise TypeError(
             f"{name} is a path or text, {X!r:.200}; rows are needed, an array of shape (n_samples, n_features). Read "
-            "the file first: numpy.load reads .npy and .npz, pandas.read_csv tables, gpukmeans.load_mnist MNIST."
+            "the file first: gpukmeans.read_table(path).X reads tables, arrays and folders of pictures, "
+            "gpukmeans.load_mnist MNIST."
         )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.scale.delimited import column_of, is_number, texts
-from gpukmeans.scale.files import clipped, path_error, shown, unreadable
+from gpukmeans.scale.files import clipped, read_error, shown, unreadable
 from gpukmeans.scale.sources import BLOCK_BYTES, Block, Column, ReadingOptions, require, require_names, row_dtype_of
 
 _ROWS_LOOKED_AT = 1000
@@ -249,7 +249,5 @@ def _named_errors(path: Path) -> Iterator[None]:
         raise
     except (pa.ArrowException, MemoryError, NotImplementedError) as error:
         raise unreadable(where, f"damaged, or no such table: {clipped(str(error))}") from None
-    except OSError as error:  # pyarrow's own, for damaged files, have no number
-        if error.errno is None:
-            raise unreadable(where, f"damaged or cut short: {clipped(str(error))}") from None
-        raise path_error(path, error) from None
+    except OSError as error:
+        raise read_error(path, error) from None

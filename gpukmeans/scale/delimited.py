@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.scale.files import UINT8, clipped, path_error, shown, unreadable
+from gpukmeans.scale.files import UINT8, clipped, read_error, shown, unreadable
 from gpukmeans.scale.idx import GZIP_MAGIC
 from gpukmeans.scale.sources import Block, Column, ReadingOptions, require
 
@@ -27,8 +27,8 @@ DELIMITERS = (",", ";", "\t", "|", " ")
 MOST_COLUMNS = 100_000
 #: Besides pyarrow's own, which are '', NA, N/A, NaN, NULL, #N/A and their like.
 MISSING = ("?", "None", "none", "-", ".")
-#: Names of a column that numbers or names the rows, in lower case.
-ID_NAMES = {"", "id", "idx", "index", "row", "row_id", "rowid", "uuid", "guid", "key", "unnamed: 0"}
+#: Names of a column that numbers or names the rows: index, key, PassengerId, user_id.
+_ID_NAME = re.compile(r"(?i:|idx|index|row|row_?id|uuid|guid|key|unnamed: 0|(.*[^a-z0-9])?id)|.*(Id|ID)")
 #: Of text in a block: pyarrow holds some ten blocks, and each costs a call for every column.
 _BYTES_AT_ONCE, _BYTES_A_COLUMN = 1 << 18, 1 << 10
 _SHOWN_CHARACTERS = 40
@@ -99,7 +99,7 @@ class TextRows:
         except (pa.ArrowInvalid, UnicodeDecodeError) as error:
             raise self._explained(str(error), [*numbers, *others]) from None
         except OSError as error:
-            raise path_error(self.path, error) from None
+            raise read_error(self.path, error) from None
 
     def _explained(self, error: str, names: Sequence[str]) -> ValueError:
         """What pyarrow says, in the words of the file's columns and lines."""
@@ -193,7 +193,7 @@ def _start_of(path: Path, where: str) -> tuple[bytes, bool]:
                     raise unreadable(where, f"no second line within {wanted:,} bytes; this is no table in text")
                 wanted *= 4
     except OSError as error:
-        raise path_error(path, error) from None
+        raise read_error(path, error) from None
     if not data.strip():
         raise unreadable(where, "an empty file; a table, an array or a folder of pictures is needed")
     return data, True
@@ -294,11 +294,11 @@ def column_of(name: str, values: Any) -> Column:
     differ = len(values) > 1 and values.null_count == 0 and len(values.unique()) == len(values)
     if is_text:
         some = next((value for value in values.to_pylist() if value), "")
-        named = differ and (name.strip().lower() in ID_NAMES or len(values) >= _MANY)
+        named = differ and (_ID_NAME.fullmatch(name.strip()) or len(values) >= _MANY)
         shown_value = some if len(some) <= _SHOWN_CHARACTERS else some[:_SHOWN_CHARACTERS] + "..."
         return Column(name, "text", f"text such as {shown_value!r}", "id" if named else None)
     if is_number(values.type):
-        numbers_rows = differ and name.strip().lower() in ID_NAMES and "int" in kind
+        numbers_rows = differ and _ID_NAME.fullmatch(name.strip()) and "int" in kind
         return Column(name, "number", "numbers", "id" if numbers_rows else None)
     return Column(name, "other", f"values of type {kind}")
 

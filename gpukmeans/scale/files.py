@@ -53,6 +53,13 @@ def path_error(path: Path, error: OSError) -> OSError:
     return OSError(error.errno, error.strerror or clipped(str(error)), shown(path))
 
 
+def read_error(path: Path, error: OSError) -> OSError | ValueError:
+    """The same of pyarrow, whose errors for damaged files are an OSError without a number."""
+    if error.errno is None:
+        return unreadable(shown(path), f"damaged or cut short: {clipped(str(error))}")
+    return path_error(path, error)
+
+
 def open_binary(path: Path) -> IO[bytes]:
     """Open a file for reading; an OSError names it in short."""
     try:

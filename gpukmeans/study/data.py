@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from gpukmeans.scale import recipe as recipes
 from gpukmeans.study.options import OWN, Options
 
+#: Different labels that are taken for classes.
+MOST_CLASSES = 1000
+
 
 @dataclass(frozen=True)
 class DataSet:
@@ -135,6 +138,11 @@ def _own(options: Options) -> Loaded:
         header=options.header,
     )
     notes = list(table.notes)
+    if table.y is not None and (n := len(np.unique(table.y))) > MOST_CLASSES:
+        raise ValueError(
+            f"{options.path}: the label has {n:,} different values, of which {MOST_CLASSES:,} at most are classes; "
+            "give the column as the id, or drop it"
+        )
     if len(table.X) < table.n_read and options.sample is not None:
         notes.append(f"a random sample of {len(table.X):,} of {table.n_read:,} rows")
     columns = "pixel values" if table.image_shape is not None else "units of the columns"

@@ -19,6 +19,8 @@ from gpukmeans.study.options import Options
 from gpukmeans.study.outputs import check_folder, write_all
 from gpukmeans.study.progress import Progress
 
+_MOST_CLASSES = 100  # of a picture that shows where they went
+
 __all__ = ["DATA_SETS", "DataSet", "check_ahead", "run_job"]
 
 
@@ -173,7 +175,7 @@ def _draw(options: Options, data: Loaded, model: Any, counts: Any, classes: Any)
             title=f"{data.name}: {k:,} centroids of {len(data.X):,} images",
         )  # fmt: skip
         written["centroids"] = str(grid.save(options.folder / "centroids.png"))
-    if counts is not None:
+    if counts is not None and counts.shape[1] <= _MOST_CLASSES:
         title = f"{data.name}: where the {'digits' if data.class_name == 'digit' else 'classes'} went"
         confusion = confusion_heatmap(counts, classes=classes, class_name=data.class_name, title=title)
         written["confusion"] = str(confusion.save(options.folder / "confusion.png"))

@@ -71,6 +71,17 @@ def test_gzip_and_the_index_of_pandas(tmp_path):
     assert table.ids.tolist() == list(range(9))
     assert "ids: column ''" in table.notes
     assert read(tmp_path / "t.csv", id=False).X.shape == (9, 4)
+    assert "damaged or cut short" in refused(write(tmp_path, gzip.compress(text.encode())[:40] + bytes(20)))
+
+
+@pytest.mark.parametrize(
+    ("name", "is_id"),
+    [("PassengerId", True), ("user_id", True), ("ID", True), ("", True), ("humid", False), ("x", False)],
+)
+def test_numbers_that_name_the_rows_are_known_by_their_column(tmp_path, name, is_id):
+    path = write(tmp_path, f"{name},v\n" + "".join(f"{i},0.5\n" for i in range(9)))
+    assert (read(path).ids is not None) == is_id
+    assert read(write(tmp_path, f"{name},v\n1,2\n1,3\n")).ids is None  # two rows have one number
 
 
 def test_ids_keep_their_zeros_and_labels_are_one_object_each(tmp_path):

@@ -130,12 +130,17 @@ def test_what_is_there_is_left_alone_without_force(capsys, table, tmp_path):
         (["fit", "own.csv", "--label", "king"], "label='king' is no column; it has 'name', '+a', 'b', 'kind'"),
         (["fit", "own.csv", "--drop", "kind", "-k", "91"], "n_samples=90 should be >= n_clusters=91"),
         (["fit", "own.csv", "--image-size", "8y8"], "'8y8' should be a height and a width in pixels, as 28 or 28x20"),
+        (
+            ["fit", "own.csv", "--label", "b", "--drop", "kind"],
+            "the label has 90 different values, of which 50 at most",
+        ),
         (["fit"], "the following arguments are required: PATH"),
         (["predict", "own.csv", "own.csv"], "own.csv: not a readable npz file"),
     ],
 )
 def test_errors_are_one_line(capsys, table, monkeypatch, arguments, message):
     monkeypatch.chdir(table.parent)
+    monkeypatch.setattr("gpukmeans.study.data.MOST_CLASSES", 50)
     assert main([*arguments, "--quiet"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
