@@ -10,7 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-from gpukmeans.plots import centroid_grid, confusion_heatmap, feature_heatmap, require_matplotlib, save_png
+from gpukmeans.plots import centroid_grid, confusion_heatmap, feature_heatmap, point_map, require_matplotlib, save_png
+from gpukmeans.plots.points import cluster_style
 
 image_module = pytest.importorskip("matplotlib.image", reason="matplotlib is not installed")
 
@@ -119,6 +120,8 @@ MANY = RANDOM.integers(0, 30_000, (31, 40))
         ),
         lambda: feature_heatmap(RANDOM.normal(size=(70, 62)), title="Many features"),
         lambda: feature_heatmap([[-0.5]], sizes=[3], title="One"),
+        lambda: point_map(RANDOM.normal(size=(600, 2)), np.arange(600) % 120, names=WORDS * 24, title="Many clusters"),
+        lambda: point_map([[1, 2]], [0], title="One"),
     ],
 )
 def test_no_text_is_cut_or_lies_on_another(draw, monkeypatch):
@@ -146,6 +149,20 @@ def test_centers_that_are_no_images_are_a_map_of_their_features():
     many = feature_heatmap(np.stack([variances, -variances]), title="Many")
     assert "feature 9" not in texts(many)
     assert {"feature 10", "feature 69", "the 60 features of 70 whose centers differ most"} <= set(texts(many))
+
+
+def test_clusters_of_a_map_have_hue_and_mark_and_name():
+    assert len({cluster_style(cluster) for cluster in range(100)}) == 100
+    points = [[0, 0], [0, 2], [5, 5], [9, 9], [9.01, 9]]
+    figure = point_map(points, [0, 0, 2, 11, 3], names=[f"n{i}" for i in range(12)], title="Map")
+    axes = figure.axes[0]
+    assert [len(found.get_offsets()) for found in axes.collections] == [2, 1, 1, 1]
+    assert [text.get_text() for text in axes.texts] == ["n0", "n2", "n3"]  # n11 lies on n3
+    assert "5 rows in 4 clusters; 1 name is left out, where larger clusters have theirs" in texts(figure)
+    with pytest.raises(ValueError, match=r"points has shape \(5, 2\), expected \(2, 2\)"):
+        point_map(points, [0, 1])
+    with pytest.raises(ValueError, match="names has 1 entries, expected one for each of 2 clusters"):
+        point_map(points[:2], [0, 1], names=["a"])
 
 
 def test_classes_that_name_no_cluster_are_said():
