@@ -4,6 +4,8 @@ from gpukmeans.plots.centroids import centroid_grid
 from gpukmeans.plots.confusion import confusion_heatmap
 from gpukmeans.plots.features import feature_heatmap
 from gpukmeans.plots.figure import require_matplotlib, save_png
+from gpukmeans.plots.points import point_map
+from gpukmeans.plots.sweeps import sweep_figure
 
 __all__ = [
     "centroid_grid",
