@@ -160,5 +160,5 @@ def systems_of(suite: str, names: list[str] | None = None) -> list[System]:
         return every
     unknown = sorted(set(names) - {s.name for s in every})
     if unknown:
-        raise ValueError(f"Unknown systems {unknown}; the {suite} suite has {[s.name for s in every]}.")
+        raise ValueError(f"{', '.join(unknown)}: no such system; {suite} has {', '.join(s.name for s in every)}.")
     return [s for s in every if s.name in names]

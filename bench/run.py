@@ -24,8 +24,10 @@ from typing import Any
 
 from bench import machine, memory, results
 from bench.peers import systems_of
+from bench.progress import ratios, run_line, stopped_at
 from bench.quality import judge
 from bench.systems import Outcome, System, Unsupported
+from bench.table import OURS
 from bench.workloads import Problem, Workload, workloads_of
 
 WARM_UP_AT_MOST = 30.0  # seconds
@@ -133,6 +135,7 @@ class Runner:
         if options.resume and self.out.exists():
             self.document |= json.loads(self.out.read_text())
             self._bury_the_dead()
+        self.workloads = workloads_of(options.suite, options.workloads)
         self.systems = systems_of(options.suite, options.systems)
         self.unavailable = {s.name: reason for s in self.systems if (reason := s.unavailable())}
         self.document["machine_info"] = machine.machine_info()
@@ -162,7 +165,7 @@ class Runner:
         """Every workload that is not finished yet; the exit status."""
         for system, reason in self.unavailable.items():
             print(f"not here: {system}: {reason}", flush=True)
-        for workload in workloads_of(self.options.suite, self.options.workloads):
+        for workload in self.workloads:
             if workload.name in self.document["finished"]:
                 continue
             if time.monotonic() > self.deadline:
@@ -184,6 +187,7 @@ class Runner:
             self.save()
         self.document["machine_info"]["thread_pools"] = machine.thread_pools()  # by now all of them are loaded
         self.save()
+        print("\n".join(ratios(self.document["benchmarks"], OURS[self.options.suite])), flush=True)
         return 0
 
     def _run(self, workload: Workload, problem: Problem) -> None:
@@ -208,11 +212,18 @@ class Runner:
             if turn > 0 and time.monotonic() > allowed:
                 break
             shift = turn % len(lanes) if lanes else 0
-            for lane in lanes[shift:] + lanes[:shift]:
+            order = lanes[shift:] + lanes[:shift]
+            for place, lane in enumerate(order, 1):
                 on_gpu_time = self.options.suite == "gpu" and lane.system.device == "cpu"
                 most = 2 if on_gpu_time else 3 if lane.extra["first_seconds"] > 2 else self.options.rounds
-                if lane in lanes and (turn < most or self.options.suite == "cpu"):
-                    self._try(workload, lane, lanes)
+                if lane not in lanes or (turn >= most and self.options.suite == "gpu"):
+                    continue
+                self._try(workload, lane, lanes)
+                if lane in lanes:
+                    rest = sum(other.extra["first_seconds"] for other in order[place:] if other in lanes)
+                    rest += (self.options.rounds - turn - 1) * sum(other.extra["first_seconds"] for other in lanes)
+                    left = min(rest, allowed - time.monotonic())
+                    print(run_line(lane.system.name, turn + 1, self.options.rounds, lane.seconds[-1], left), flush=True)
 
     def _first_turn(self, workload: Workload, problem: Problem) -> list[Lane]:
         """Prepare and run every system, ours first: its iterations are given to those without a stopping rule."""
@@ -231,7 +242,8 @@ class Runner:
                 problem.fixed_iterations()  # where ours did not run: not within a peer's patience
             self._watch(workload, system)
             try:
-                lane = Lane(system, *system.prepare(problem))
+                with stopped_at(self.deadline):
+                    lane = Lane(system, *system.prepare(problem))
             except Unsupported as reason:
                 self.skip(workload.name, system.name, str(reason))
                 continue
@@ -239,7 +251,10 @@ class Runner:
                 self._failed(workload, system, error)
                 continue
             lanes.append(lane)
-            self._try(workload, lane, lanes)
+            with stopped_at(self.deadline):
+                self._try(workload, lane, lanes)
+            if lane.seconds:
+                print(run_line(system.name, 0, self.options.rounds, lane.seconds[0], 0.0), flush=True)
             if lane.result is not None and system.ours and workload.converges and not problem.iterations:
                 problem.iterations = list(lane.result.notes.get("iterations_per_start", ()))
         self._watch(None, None)
@@ -315,15 +330,26 @@ class Runner:
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, run, write; 75 means that the device was lost."""
-    parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.run", description=__doc__.splitlines()[0], epilog=_listed(), formatter_class=_Help
+    )
     parser.add_argument("suite", choices=["cpu", "gpu"])
     parser.add_argument("--out", required=True, help="the JSON file to write")
-    parser.add_argument("--workloads", type=_names, help="only these, by commas")
-    parser.add_argument("--systems", type=_names, help="only these, by commas")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0, help="no new round of a workload after so many seconds")
-    parser.add_argument("--minutes", type=float, default=0, help="no new round at all after so many minutes")
-    parser.add_argument("--patience", type=float, default=0, help="end the process if one run takes so many seconds")
+    parser.add_argument("--workloads", type=_names, help="only these, by commas; else all of the suite")
+    parser.add_argument("--systems", type=_names, help="only these, by commas; else all of the suite")
+    parser.add_argument("--rounds", type=int, default=5, help="how often every system runs, the first turn apart")
+    parser.add_argument(
+        "--seconds", type=float, default=0, help="no new round of a workload after so many seconds; 0: no limit"
+    )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=0,
+        help="no new run after so many minutes, and first runs are stopped; 0: no limit",
+    )
+    parser.add_argument(
+        "--patience", type=float, default=0, help="end the process if one run takes so many seconds; 0: never"
+    )
     parser.add_argument("--no-memory", dest="memory", action="store_false", help="do not measure memory")
     parser.add_argument("--resume", action="store_true", help="go on with an unfinished file")
     arguments = sys.argv[1:] if argv is None else argv
@@ -334,8 +360,25 @@ def main(argv: list[str] | None = None) -> int:
     try:
         runner = Runner(options, shlex.join(["python", "-m", "bench.run", *shown]))
     except ValueError as error:
-        parser.error(str(error))
+        parser.exit(2, f"{error}\n")
     return runner.run_all()
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Defaults of numbers, and the lists below as they are."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        plain = action.default is None or isinstance(action.default, bool | str)
+        return action.help if plain else super()._get_help_string(action)
+
+
+def _listed() -> str:
+    """The workloads and systems of both suites."""
+    lines = []
+    for suite in ("cpu", "gpu"):
+        lines += [f"workloads of {suite}:", *(f"  {w.name:24s} {w.title}" for w in workloads_of(suite))]
+        lines += [f"systems of {suite}: " + ", ".join(system.name for system in systems_of(suite, None)), ""]
+    return "\n".join(lines)
 
 
 def _names(text: str) -> list[str]:

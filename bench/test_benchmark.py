@@ -6,7 +6,9 @@ alternates and is what the README's tables come from.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -18,6 +20,8 @@ from bench.workloads import WORKLOADS, Problem
 
 pytest.importorskip("pytest_benchmark")
 
+ROUNDS = 3
+
 
 @lru_cache(maxsize=1)
 def _problem(name: str) -> Problem:
@@ -26,7 +30,7 @@ def _problem(name: str) -> Problem:
 
 @pytest.mark.parametrize("system", systems_of("gpu"), ids=lambda system: system.name.replace(" ", "-"))
 @pytest.mark.parametrize("workload", ["digits-k10", "mnist-k10"])
-def test_fit(benchmark: Any, workload: str, system: System) -> None:
+def test_fit(benchmark: Any, tell: Callable[[str, int, int, float], None], workload: str, system: System) -> None:
     reason = system.unavailable()
     if reason:
         pytest.skip(f"{system.name}: {reason}")
@@ -45,9 +49,20 @@ def test_fit(benchmark: Any, workload: str, system: System) -> None:
     else:
         timed = run
     benchmark.group = workload
-    result = outcome(benchmark.pedantic(timed, rounds=3, warmup_rounds=1))
+    turn, started = -1, 0.0
+
+    def before_a_round() -> None:
+        nonlocal turn, started
+        if turn >= 0:
+            tell(system.name, turn, ROUNDS, perf_counter() - started)
+        turn, started = turn + 1, perf_counter()
+
+    result = outcome(benchmark.pedantic(timed, setup=before_a_round, rounds=ROUNDS, warmup_rounds=1))
+    tell(system.name, turn, ROUNDS, perf_counter() - started)
     quality = judge(problem.X, result)
-    benchmark.extra_info.update(system=system.name, n_iter=result.n_iter, quality=quality and quality.as_dict())
+    benchmark.extra_info.update(
+        system=system.name, ours=system.ours, n_iter=result.n_iter, quality=quality and quality.as_dict()
+    )
     if system.ours and "fast" not in system.name:
         assert quality is not None
         assert quality.wrong_labels == 0

@@ -380,7 +380,7 @@ def workloads_of(suite: str, names: list[str] | None = None) -> list[Workload]:
     """
     unknown = sorted(set(names or ()) - set(WORKLOADS))
     if unknown:
-        raise ValueError(f"Unknown workloads {unknown}; known are {sorted(WORKLOADS)}.")
+        raise ValueError(f"{', '.join(unknown)}: no such workload; there are {', '.join(WORKLOADS)}.")
     chosen = [w for w in WORKLOADS.values() if (w.name in names if names else suite in w.suites)]
     if suite == "gpu":
         chosen.sort(key=lambda w: w.suites == BOTH and w.name not in ("mnist-k10", "mnist-k1000"))

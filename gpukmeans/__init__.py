@@ -6,6 +6,8 @@ KMeans                  the estimator, a drop-in for sklearn.cluster.KMeans
 MiniBatchKMeans         from batches of rows, with partial_fit
 BisectingKMeans         by splitting clusters in two
 SphericalKMeans         by direction: cosine similarity
+evaluate                the metrics of a model or of labels, with classes where they are known
+name_clusters           name clusters after known classes, and predict classes
 k_means, kmeans_plusplus            scikit-learn's functions of these names
 load_model              read a model that its method `save` has written
 load_mnist, load_digits             images of handwritten digits
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from gpukmeans.estimators.minibatch import MiniBatchKMeans
     from gpukmeans.estimators.saved import load_model
     from gpukmeans.estimators.spherical import SphericalKMeans
+    from gpukmeans.evaluation.naming import name_clusters
+    from gpukmeans.evaluation.table import evaluate
     from gpukmeans.patching import patch_sklearn, unpatch_sklearn
     from gpukmeans.scale.table import read_table
 
@@ -50,6 +54,7 @@ __all__ = [
     "MiniBatchKMeans",
     "SphericalKMeans",
     "__version__",
+    "evaluate",
     "fit",
     "fit_many",
     "k_means",
@@ -57,6 +62,7 @@ __all__ = [
     "load_digits",
     "load_mnist",
     "load_model",
+    "name_clusters",
     "patch_sklearn",
     "read_table",
     "unpatch_sklearn",
@@ -67,6 +73,7 @@ _HOME = {
     "KMeans": "gpukmeans.estimators.kmeans",
     "MiniBatchKMeans": "gpukmeans.estimators.minibatch",
     "SphericalKMeans": "gpukmeans.estimators.spherical",
+    "evaluate": "gpukmeans.evaluation.table",
     "fit": "gpukmeans.estimators.kmeans",
     "fit_many": "gpukmeans.estimators.many",
     "k_means": "gpukmeans.estimators.functions",
@@ -74,6 +81,7 @@ _HOME = {
     "load_digits": "gpukmeans.datasets",
     "load_mnist": "gpukmeans.datasets",
     "load_model": "gpukmeans.estimators.saved",
+    "name_clusters": "gpukmeans.evaluation.naming",
     "patch_sklearn": "gpukmeans.patching",
     "read_table": "gpukmeans.scale.table",
     "unpatch_sklearn": "gpukmeans.patching",

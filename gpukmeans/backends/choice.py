@@ -5,6 +5,7 @@ from __future__ import annotations
 from gpukmeans.arrays.on_device import out_of_reach
 from gpukmeans.backends.problems import BatchBackend
 from gpukmeans.backends.protocol import Backend, missing
+from gpukmeans.logs import logger
 
 
 class BackendUnavailable(RuntimeError):
@@ -76,6 +77,7 @@ def get_backend(backend: str | Backend = "auto", device: int | None = None, *, s
                 f"backend='cupy' needs an NVIDIA GPU and CuPy, but {found.reason} "
                 "Use backend='numpy' or 'auto', or see `gpukmeans info`."
             )
+        logger.debug("backend='auto' is NumPy: %s", found.reason)
     from gpukmeans.backends.cpu.backend import NumpyBackend
 
     return NumpyBackend()

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.backends.protocol import Step
+from gpukmeans.tables import html_table
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ _KEPT = {
 }
 
 
-@dataclass
+@dataclass(repr=False)
 class FitReport:
     """The time that a fit took by stage, and what each iteration did.
 
@@ -220,6 +221,15 @@ class FitReport:
         settled = ("skipped", "certified", "resolved", "exact", "uncertain")
         counts = (f"{sum(vars(record)[f'n_{how}'] for record in self.iterations):,} {how}" for how in settled)
         return f"{self.backend}\nseconds: {', '.join(times)}\nrows: {', '.join(counts)}"
+
+    def __repr__(self) -> str:
+        """As ``str``, after the number of iterations."""
+        return f"FitReport of {len(self.iterations)} iterations\n{self}"
+
+    def _repr_html_(self) -> str:
+        """The same, for notebooks."""
+        rows = [tuple(line.split(": ", 1)) for line in str(self).splitlines()[1:]]
+        return html_table(rows, caption=f"{len(self.iterations)} iterations, {self.backend}")
 
     def kept(self, *, summed: bool) -> dict[str, Any]:
         """The counts as plain types and arrays; with `summed`, one record for all."""

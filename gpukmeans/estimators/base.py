@@ -6,7 +6,9 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from math import nan
 from numbers import Integral, Real
+from time import perf_counter
 from typing import Any, ClassVar, Self, cast
 from weakref import WeakKeyDictionary
 
@@ -28,10 +30,12 @@ from gpukmeans.engine.records import FitReport
 from gpukmeans.engine.restarts import Init
 from gpukmeans.engine.seeding.starts import draw_rows
 from gpukmeans.estimators.keeping import Kept
+from gpukmeans.estimators.typed import Floats, Labels
 from gpukmeans.intake.checks import check_centers, check_fitted_centers
 from gpukmeans.intake.given import Given, give_back, lies_on_device, receive
 from gpukmeans.intake.kinds import on_host
 from gpukmeans.intake.ranges import Range, another_range, value_range
+from gpukmeans.logs import logger
 
 
 class BackendObject(HasMethods):
@@ -111,14 +115,14 @@ class BaseKMeans(Kept, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
     n_init: int | str
     backend: str | Backend
     precision: str
-    cluster_centers_: Any
-    labels_: Any
+    cluster_centers_: Floats
+    labels_: Labels
     inertia_: float
     backend_: str
     data_range_: Range | None
     fit_report_: FitReport
 
-    def predict(self, X: ArrayLike) -> Any:
+    def predict(self, X: ArrayLike) -> Labels:
         """The index of the nearest center of each row (ties: the lowest index).
 
         Parameters
@@ -153,7 +157,7 @@ class BaseKMeans(Kept, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         run, _, exponent = self._at_centers(self._receive_again(X, sample_weight))
         return -times_power(run.inertia(), -2 * exponent)
 
-    def transform(self, X: ArrayLike) -> Any:
+    def transform(self, X: ArrayLike) -> Floats:
         """The distances of each row to every center.
 
         ``transform(X).argmin(axis=1)`` are the true nearest centers (ties: the lowest index), so `predict(X)`: where
@@ -190,11 +194,11 @@ class BaseKMeans(Kept, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         """Find the clusters of X."""
         raise NotImplementedError
 
-    def fit_predict(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Any:
+    def fit_predict(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Labels:
         """``fit(X, sample_weight=sample_weight).labels_``."""
         return self.fit(X, sample_weight=sample_weight).labels_
 
-    def fit_transform(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Any:
+    def fit_transform(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Floats:
         """``fit(X, sample_weight=sample_weight).transform(X)``."""
         return self.fit(X, sample_weight=sample_weight).transform(X)
 
@@ -203,9 +207,13 @@ class BaseKMeans(Kept, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
         """If the body raises, restore the estimator's attributes."""
-        before = self.__dict__.copy()
+        before, started = self.__dict__.copy(), perf_counter()
         try:
             yield
+            logger.info(
+                "%s: %d clusters, inertia %g, in %.3f s on %s", type(self).__name__, self.n_clusters,
+                getattr(self, "inertia_", nan), perf_counter() - started, self.backend_,
+            )  # fmt: skip
         except BaseException as error:
             self.__dict__ = before
             if isinstance(error, KeyboardInterrupt):
@@ -226,6 +234,10 @@ class BaseKMeans(Kept, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
                 )
         given = receive(self, X, sample_weight, backend=self.backend, reset=True, n_clusters=self.n_clusters, **options)
         self.data_range_ = value_range(given)
+        logger.debug(
+            "%s: %d rows of %d features, %s %s, from %g to %g, backend %s", type(self).__name__, given.n_samples,
+            given.n_features, given.form, given.X.dtype, *(self.data_range_ or (nan, nan)), given.backend.name,
+        )  # fmt: skip
         return given
 
     def _receive_again(self, X: ArrayLike, sample_weight: ArrayLike | None = None, **options: Any) -> Given:

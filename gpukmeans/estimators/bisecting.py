@@ -7,11 +7,10 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -27,6 +26,7 @@ from gpukmeans.engine.records import LloydResult
 from gpukmeans.engine.seeding.starts import draw_rows
 from gpukmeans.estimators.base import BaseKMeans
 from gpukmeans.estimators.splits import Cluster, Tree
+from gpukmeans.estimators.typed import Labels, validates_parameters
 from gpukmeans.estimators.units import fit_in_range
 from gpukmeans.exact.sums import exact_total
 from gpukmeans.intake.checks import WEIGHT_RANGE, check_centers
@@ -171,8 +171,8 @@ class BisectingKMeans(BaseKMeans):
         self.backend = backend
         self.precision = precision
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> BisectingKMeans:
+    @validates_parameters
+    def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Find the clusters of X.
 
         Parameters
@@ -250,7 +250,7 @@ class BisectingKMeans(BaseKMeans):
             clusters[0].inertia = splitter.one_cluster(tree)
         return tree, clusters
 
-    def predict(self, X: ArrayLike) -> Any:
+    def predict(self, X: ArrayLike) -> Labels:
         """The cluster of each row, found by following the splits: at each, the nearer center (ties: the first).
 
         Parameters

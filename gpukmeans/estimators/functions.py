@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Hidden, Interval, validate_params
+from sklearn.utils._param_validation import Hidden, Interval
 
 from gpukmeans.arrays.magnitude import times_power
 from gpukmeans.arrays.sparse import scipy_rows
@@ -18,13 +18,14 @@ from gpukmeans.backends.protocol import Backend
 from gpukmeans.engine.seeding import draws, plusplus
 from gpukmeans.estimators.base import BACKEND_CONSTRAINT
 from gpukmeans.estimators.kmeans import KMeans
+from gpukmeans.estimators.typed import validates
 from gpukmeans.intake.given import receive
 
 #: The constraint on X.  Paths pass, so that the error for them says what reads files.
 ROWS_CONSTRAINT = ["array-like", "sparse matrix", Hidden(str), Hidden(bytes), Hidden(os.PathLike)]
 
 
-@validate_params(
+@validates(
     {
         "X": ROWS_CONSTRAINT,
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
@@ -34,7 +35,7 @@ ROWS_CONSTRAINT = ["array-like", "sparse matrix", Hidden(str), Hidden(bytes), Hi
         "n_local_trials": [Interval(Integral, 1, None, closed="left"), None],
         "backend": BACKEND_CONSTRAINT,
     },
-    prefer_skip_nested_validation=True,
+    nested=False,
 )
 def kmeans_plusplus(
     X: ArrayLike,
@@ -128,9 +129,9 @@ def kmeans_plusplus(
     return given.give(centers), given.give(indices)
 
 
-@validate_params(
+@validates(
     {"X": ROWS_CONSTRAINT, "sample_weight": ["array-like", None], "return_n_iter": [bool]},
-    prefer_skip_nested_validation=False,
+    nested=True,
 )
 def k_means(
     X: ArrayLike,

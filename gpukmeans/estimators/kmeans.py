@@ -6,11 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
@@ -21,6 +20,7 @@ from gpukmeans.engine.records import FitReport, Iteration, LloydResult
 from gpukmeans.engine.restarts import Init, Restarts
 from gpukmeans.engine.tolerance import scaled_tolerance
 from gpukmeans.estimators.base import BaseKMeans
+from gpukmeans.estimators.typed import KMeansParameters, validates_parameters
 from gpukmeans.estimators.units import fit_in_range
 from gpukmeans.estimators.watching import Callback, watching
 from gpukmeans.intake.checks import lone_as_one
@@ -190,8 +190,8 @@ class KMeans(BaseKMeans):
         self.callback = callback
         self.progress = progress
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> KMeans:
+    @validates_parameters
+    def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Find the clusters of X.
 
         Parameters
@@ -306,7 +306,9 @@ class KMeans(BaseKMeans):
         self.fit_report_ = report
 
 
-def fit(X: ArrayLike, n_clusters: int = 8, *, sample_weight: ArrayLike | None = None, **params: Any) -> KMeans:
+def fit(
+    X: ArrayLike, n_clusters: int = 8, *, sample_weight: ArrayLike | None = None, **params: Unpack[KMeansParameters]
+) -> KMeans:
     """Cluster the rows of X: ``KMeans(n_clusters, **params).fit(X)``.
 
     Parameters

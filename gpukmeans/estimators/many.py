@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
@@ -20,6 +20,7 @@ from gpukmeans.backends.problems import BatchBackend, ProblemError
 from gpukmeans.engine.problems import Job
 from gpukmeans.engine.restarts import Init
 from gpukmeans.estimators.kmeans import KMeans
+from gpukmeans.estimators.typed import KMeansParameters
 from gpukmeans.intake.problems import GivenProblem, GivenProblems, receive_problems, starts_of_each
 from gpukmeans.intake.ranges import range_of
 
@@ -29,7 +30,7 @@ def fit_many(
     n_clusters: int = 8,
     *,
     sample_weight: ArrayLike | Sequence[ArrayLike | None] | None = None,
-    **params: Any,
+    **params: Unpack[KMeansParameters],
 ) -> list[KMeans]:
     """Cluster many independent problems: ``KMeans(n_clusters, **params).fit(X)`` of each, bit by bit.
 
@@ -81,8 +82,8 @@ def fit_many(
     [[0.5, 9.5], [-5.0, 6.0]]
     """
     given = receive_problems(problems, sample_weight, params.get("init"))
-    inits = starts_of_each(params.pop("init", "k-means++"), given.n_problems)
-    models = [KMeans(n_clusters, init=init, **params) for init in inits]
+    inits = starts_of_each(params.get("init", "k-means++"), given.n_problems)
+    models = [KMeans(n_clusters, **(params | {"init": init})) for init in inits]
     if not models:
         return models
     models[0]._validate_params()

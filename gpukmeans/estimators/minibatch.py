@@ -7,11 +7,10 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from numbers import Integral, Real
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 
@@ -25,6 +24,7 @@ from gpukmeans.engine.restarts import Init
 from gpukmeans.engine.seeding.draws import probabilities
 from gpukmeans.engine.tolerance import mean_variance
 from gpukmeans.estimators.base import BaseKMeans
+from gpukmeans.estimators.typed import validates_parameters
 from gpukmeans.estimators.units import fit_in_range
 from gpukmeans.estimators.watching import Callback, watching
 from gpukmeans.intake.given import Given
@@ -201,8 +201,8 @@ class MiniBatchKMeans(BaseKMeans):
 
     # ---- fit ---------------------------------------------------------------------------------------------------
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> MiniBatchKMeans:
+    @validates_parameters
+    def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Find the clusters of X by random batches of its rows.
 
         Parameters
@@ -277,8 +277,8 @@ class MiniBatchKMeans(BaseKMeans):
 
     # ---- partial_fit -------------------------------------------------------------------------------------------
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> MiniBatchKMeans:
+    @validates_parameters
+    def partial_fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Move the centers by one batch; the first one, which must have `n_clusters` rows, gives them their start.
 
         Parameters

@@ -36,6 +36,7 @@ from gpukmeans.callers import warn_caller
 from gpukmeans.engine.records import FitReport
 from gpukmeans.estimators.keeping import own_version
 from gpukmeans.intake.kinds import arrays_on_host, on_host
+from gpukmeans.logs import logger
 from gpukmeans.scale.files import path_error, shown, unreadable
 from gpukmeans.scale.npy import open_npz
 from gpukmeans.writing import whole_file
@@ -94,6 +95,7 @@ def save_model(model: Any, path: str | os.PathLike[str], *, labels: bool) -> Pat
             # ZipInfo has the date 1980 unless it is given one, so that equal models have equal bytes.
             with archive.open(zipfile.ZipInfo(f"{key}.npy"), "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
+    logger.info("%s: saved as %s", name, path)
     return Path(path)
 
 

@@ -6,11 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, Literal, NamedTuple, cast
+from typing import Any, ClassVar, Literal, NamedTuple, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -24,6 +23,7 @@ from gpukmeans.engine.records import FitReport, Iteration
 from gpukmeans.engine.restarts import Init, Restarts
 from gpukmeans.engine.tolerance import scaled_tolerance
 from gpukmeans.estimators.base import BaseKMeans
+from gpukmeans.estimators.typed import Floats, Labels, validates_parameters
 from gpukmeans.estimators.watching import Callback, watching
 from gpukmeans.exact.sums import exact_total
 from gpukmeans.exact.unit_rows import unit_centers, unit_rows
@@ -164,8 +164,8 @@ class SphericalKMeans(BaseKMeans):
         self.callback = callback
         self.progress = progress
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> SphericalKMeans:
+    @validates_parameters
+    def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Find the clusters of X.
 
         Parameters
@@ -188,7 +188,7 @@ class SphericalKMeans(BaseKMeans):
         with self._all_or_nothing():
             return self._fit(X, sample_weight)
 
-    def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> SphericalKMeans:
+    def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> Self:
         started = time.perf_counter()
         found = self._directions(self._receive(X, sample_weight, check_values=True, init=self.init), fitting=True)
         given, heading, lost = found.unit, found.heading, 0.0
@@ -257,7 +257,7 @@ class SphericalKMeans(BaseKMeans):
         self.fit_report_ = report
         return self
 
-    def predict(self, X: ArrayLike) -> Any:
+    def predict(self, X: ArrayLike) -> Labels:
         """The index of the center at the smallest angle to each row (ties, and rows of zeros: the lowest index).
 
         Parameters
@@ -294,7 +294,7 @@ class SphericalKMeans(BaseKMeans):
         run, found = self._assigned(X, sample_weight)
         return -(0.5 * run.inertia() + found.weight_without_direction())
 
-    def transform(self, X: ArrayLike) -> Any:
+    def transform(self, X: ArrayLike) -> Floats:
         """1 - cosine of each row and every center; 1 for rows of zeros.
 
         Half the squared distances of the rows of unit length, from differences where these are near, so that small

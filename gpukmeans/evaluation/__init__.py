@@ -3,16 +3,21 @@
 All is computed on the host: torch tensors and arrays on a device are copied there.
 """
 
-from gpukmeans.evaluation.classes import cluster_class_counts, majority_classes, matched_classes
+from gpukmeans.evaluation.classes import cluster_class_counts, cluster_names, majority_classes, matched_classes
 from gpukmeans.evaluation.margins import Margins, margins
+from gpukmeans.evaluation.naming import Accuracy, ClusterNames, name_clusters
 from gpukmeans.evaluation.table import Evaluation, evaluate
 
 __all__ = [
+    "Accuracy",
+    "ClusterNames",
     "Evaluation",
     "Margins",
     "cluster_class_counts",
+    "cluster_names",
     "evaluate",
     "majority_classes",
     "margins",
     "matched_classes",
+    "name_clusters",
 ]

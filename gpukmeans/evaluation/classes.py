@@ -79,6 +79,42 @@ def majority_classes(counts: ArrayLike, classes: ArrayLike) -> NDArray[Any]:
     return on_host(classes)[on_host(counts).argmax(axis=1)]
 
 
+def cluster_names(counts: ArrayLike, classes: ArrayLike) -> list[str]:
+    """Name each cluster after its most frequent class, and say where that is a weak majority.
+
+    A majority is weak if the class has less than half of the rows, or the second has more than two thirds as many: such
+    a cluster is named after both, "4 / 9 mixed".
+
+    Parameters
+    ----------
+    counts : array-like of shape (n_clusters, n_classes)
+        From :func:`cluster_class_counts`.
+    classes : array-like of shape (n_classes,)
+
+    Returns
+    -------
+    list of str, of length n_clusters
+        "empty" for a cluster without rows.
+
+    Examples
+    --------
+    >>> from gpukmeans.evaluation import cluster_names
+    >>> cluster_names([[50, 1], [30, 40], [0, 0]], [4, 9])
+    ['4', '9 / 4 mixed', 'empty']
+    """
+    table, names = on_host(counts), [str(name) for name in on_host(classes)]
+    found = []
+    for row in table:
+        first, second = [*np.argsort(-row, kind="stable"), 0][:2]
+        if not row[first]:
+            found.append("empty")
+        elif 2 * row[first] < row.sum() or (len(row) > 1 and 3 * row[second] > 2 * row[first]):
+            found.append(f"{names[first]} / {names[second]} mixed")
+        else:
+            found.append(names[first])
+    return found
+
+
 def matched_classes(counts: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Pair clusters with classes, one to one, so that most rows lie in the class of their cluster.
 

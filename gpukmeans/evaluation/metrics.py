@@ -45,6 +45,10 @@ class Clustering:
         Draws that sample.
     known_inertia : float or None
         Of the fit.
+    sample_weight : ndarray of shape (n_samples,), float64, or None
+        None: all are one.
+    centers : ndarray of shape (n_clusters, n_features), or None
+        That the inertia is about; None: the means of the clusters.
     """
 
     X: Any
@@ -54,14 +58,26 @@ class Clustering:
     n_sampled: int
     random_state: int | np.random.RandomState | None
     known_inertia: float | None
+    sample_weight: NDArray[np.float64] | None = None
+    centers: NDArray | None = None
 
     @cached_property
-    def _counted(self) -> tuple[NDArray[np.int64], NDArray[Any]]:
-        return cluster_class_counts(self.labels, self.y, self.n_clusters)
+    def _counted(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        counts, classes = cluster_class_counts(self.labels, self.y, self.n_clusters)
+        if self.sample_weight is None:
+            return counts, classes
+        weighed = np.zeros(counts.shape)
+        np.add.at(weighed, (self.labels, np.searchsorted(classes, self.y)), self.sample_weight)
+        return weighed, classes
 
     @property
-    def counts(self) -> NDArray[np.int64]:
-        """Rows of each class in each cluster, (n_clusters, n_classes)."""
+    def total(self) -> float:
+        """The number of rows, or their weight."""
+        return len(self.labels) if self.sample_weight is None else float(self.sample_weight.sum())
+
+    @property
+    def counts(self) -> NDArray[Any]:
+        """Rows of each class in each cluster, or their weight, (n_clusters, n_classes)."""
         return self._counted[0]
 
     @property
@@ -72,6 +88,8 @@ class Clustering:
     @cached_property
     def entropies(self) -> tuple[float, float, float]:
         """Homogeneity, completeness and V-measure."""
+        if self.sample_weight is not None:
+            return _weighted_entropies(self.counts / self.total)
         return metrics.homogeneity_completeness_v_measure(self.y, self.labels)
 
 
@@ -92,6 +110,8 @@ class Metric(NamedTuple):
         Without classes the metric is None and `compute` is not called; False for a metric of rows and labels only.
     spec : str, default=".4f"
         How printed tables format it.
+    takes_weights : bool, default=True
+        Whether it is defined for weighted rows; otherwise it is None for these.
     in_square_units : bool, default=False
         Whether it is in squared units of the rows, which printed tables may name.
     """
@@ -102,6 +122,7 @@ class Metric(NamedTuple):
     about: str
     needs_classes: bool = True
     spec: str = ".4f"
+    takes_weights: bool = True
     in_square_units: bool = False
 
 
@@ -111,7 +132,23 @@ def has_contrast(labels: NDArray[np.int64]) -> bool:
 
 
 def _inertia(c: Clustering) -> float:
-    return _inertia_about_means(c.X, c.labels, c.n_clusters) if c.known_inertia is None else c.known_inertia
+    if c.known_inertia is not None:
+        return c.known_inertia
+    return _inertia_about(c.X, c.labels, c.n_clusters, c.centers, c.sample_weight)
+
+
+def _weighted_entropies(p: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Homogeneity, completeness and V-measure of joint probabilities (n_clusters, n_classes), by their definition."""
+
+    def entropy(q: NDArray[np.float64]) -> float:
+        return float(-(q[q > 0.0] * np.log(q[q > 0.0])).sum())
+
+    of_clusters, of_classes, joint = entropy(p.sum(axis=1)), entropy(p.sum(axis=0)), entropy(p.ravel())
+    shared = max(0.0, of_clusters + of_classes - joint)
+    homogeneity = shared / of_classes if of_classes else 1.0
+    completeness = shared / of_clusters if of_clusters else 1.0
+    both = homogeneity + completeness
+    return homogeneity, completeness, 2.0 * homogeneity * completeness / both if both else 0.0
 
 
 def _silhouette(c: Clustering) -> float | None:
@@ -124,22 +161,32 @@ def _silhouette(c: Clustering) -> float | None:
     return float(metrics.silhouette_score(X.astype(np.float64), labels))
 
 
-def _inertia_about_means(X: Any, clusters: NDArray[np.int64], n_clusters: int) -> float:
-    """Sum the squared distances to the cluster means, without a copy of X in float64, or dense, as a whole."""
-    sizes = np.maximum(np.bincount(clusters, minlength=n_clusters), 1)[:, None]
+def _inertia_about(
+    X: Any,
+    clusters: NDArray[np.int64],
+    n_clusters: int,
+    centers: NDArray | None,
+    weight: NDArray[np.float64] | None,
+) -> float:
+    """Sum the squared distances to centers or means, without a copy of X in float64, or dense, as a whole."""
+    weights = np.ones(len(clusters)) if weight is None else weight
+    sizes = np.bincount(clusters, weights, minlength=n_clusters)[:, None]
+    sizes = np.where(sizes > 0.0, sizes, 1.0)
     if sparse.issparse(X):
         starts = np.arange(len(clusters) + 1)
-        members = sparse.csr_array((np.ones(len(clusters)), clusters, starts), shape=(len(clusters), n_clusters))
-        means = (members.T @ X).toarray() / sizes
+        members = sparse.csr_array((weights, clusters, starts), shape=(len(clusters), n_clusters))
+        means = (members.T @ X).toarray() / sizes if centers is None else centers
         with workers(X.nnz) as pool:
-            return float(own_square_distances(SparseTable(X), clusters.astype(np.int32), means, pool).sum())
+            return float((weights * own_square_distances(SparseTable(X), clusters.astype(np.int32), means, pool)).sum())
     n_rows = max(1, BLOCK_BYTES // (8 * max(1, X.shape[1])))
     blocks = [slice(start, start + n_rows) for start in range(0, len(X), n_rows)]
-    sums = np.zeros((n_clusters, X.shape[1]))
-    for block in blocks:
-        np.add.at(sums, clusters[block], X[block].astype(np.float64))
-    means = sums / sizes
-    return float(sum(np.square(X[block].astype(np.float64) - means[clusters[block]]).sum() for block in blocks))
+    if centers is None:
+        sums = np.zeros((n_clusters, X.shape[1]))
+        for block in blocks:
+            np.add.at(sums, clusters[block], weights[block, None] * X[block])
+        centers = sums / sizes
+    squares = (np.square(X[block].astype(np.float64) - centers[clusters[block]]).sum(axis=1) for block in blocks)
+    return float(sum(weights[block] @ square for block, square in zip(blocks, squares, strict=True)))
 
 
 #: In the order of printed tables.
@@ -176,11 +223,16 @@ METRICS: tuple[Metric, ...] = (
         "adjusted Rand index",
         lambda c: float(metrics.adjusted_rand_score(c.y, c.labels)),
         "-0.5 to 1, 0 for chance. Hubert and Arabie, Journal of Classification 2:193-218, 1985.",
+        takes_weights=False,
     ),
     Metric(
         "nmi",
         None,
-        lambda c: float(metrics.normalized_mutual_info_score(c.y, c.labels)),
+        lambda c: (
+            c.entropies[2]
+            if c.sample_weight is not None
+            else float(metrics.normalized_mutual_info_score(c.y, c.labels))
+        ),
         "Mutual information over the arithmetic mean of the entropies, 0 to 1. (By definition the V-measure.)",
     ),
     Metric(
@@ -190,17 +242,18 @@ METRICS: tuple[Metric, ...] = (
         "Mean silhouette, -1 to 1, of the rows of a random sample within that sample; None if the sample holds fewer "
         "than two clusters or only clusters of one row.",
         needs_classes=False,
+        takes_weights=False,
     ),
     Metric(
         "accuracy",
         "accuracy by majority class",
-        lambda c: int(c.counts.max(axis=1).sum()) / len(c.y),
+        lambda c: float(c.counts.max(axis=1).sum()) / c.total,
         "Share of rows in the class that is most frequent in their cluster (also called purity).",
     ),
     Metric(
         "matched_accuracy",
         "accuracy with one cluster per class",
-        lambda c: int(c.counts[matched_classes(c.counts)].sum()) / len(c.y),
+        lambda c: float(c.counts[matched_classes(c.counts)].sum()) / c.total,
         "Share of rows in the class of their cluster when each class names at most one cluster, chosen best.",
     ),
 )

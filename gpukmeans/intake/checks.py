@@ -188,6 +188,11 @@ def check_weights(sample_weight: ArrayLike | None, n_samples: int, dtype: np.dty
     return None if (weight == 1).all() else weight.astype(np.float64)
 
 
+def check_weights_on_host(sample_weight: ArrayLike, n_samples: int) -> F64 | None:
+    """Weights for a function that is no estimator, as `check_weights` returns them, not rounded."""
+    return check_weights(sample_weight, n_samples, np.dtype(np.float64))
+
+
 def lone_as_one(weight: F64 | None) -> F64 | None:
     """Weights for a fit: if a single row has one, it counts as 1.
 

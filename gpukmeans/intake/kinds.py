@@ -103,6 +103,12 @@ def on_host(values: Any) -> NDArray:
     return np.asarray(from_arrow(host_copy(values)))
 
 
+def n_axes(values: Any) -> int:
+    """The number of dimensions of any array-like, which is not copied if it has a shape."""
+    shape = getattr(values, "shape", None)
+    return np.ndim(values) if shape is None else len(shape)
+
+
 def arrays_on_host(attributes: dict[str, Any]) -> dict[str, Any]:
     """Attributes with the arrays of devices and of torch as NumPy arrays; everything else as it is."""
     return {name: host_copy(value) for name, value in attributes.items()}

@@ -1,7 +1,9 @@
-"""Pictures of a clustering: its centroids as images, and which class went to which cluster."""
+"""Pictures of a clustering: its centroids as images or features, and which class went to which cluster."""
 
 from gpukmeans.plots.centroids import centroid_grid
 from gpukmeans.plots.confusion import confusion_heatmap
+from gpukmeans.plots.features import feature_heatmap
 from gpukmeans.plots.figure import require_matplotlib, save_png
+from gpukmeans.plots.points import point_map
 
-__all__ = ["centroid_grid", "confusion_heatmap", "require_matplotlib", "save_png"]
+__all__ = ["centroid_grid", "confusion_heatmap", "feature_heatmap", "point_map", "require_matplotlib", "save_png"]

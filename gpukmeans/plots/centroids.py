@@ -1,63 +1,77 @@
-"""Centroids as images."""
+"""Centroids as images; those that are no images as a heat map of their features."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from gpukmeans.evaluation.classes import majority_classes
 from gpukmeans.intake.kinds import on_host
+from gpukmeans.plots.features import feature_heatmap
+from gpukmeans.plots.figure import (
+    INK,
+    LINE,
+    MARGIN,
+    MUTED,
+    RULE,
+    Heading,
+    add_colour_bar,
+    by_majority,
+    checked_centers,
+    checked_counts,
+    fitted,
+    named,
+    new_picture,
+    require_matplotlib,
+    room,
+    unnamed,
+    write,
+)
 
 if TYPE_CHECKING:
     from gpukmeans.plots.picture import Picture
-from gpukmeans.plots.figure import (
-    HEAD,
-    INK,
-    MUTED,
-    RULE,
-    add_colour_bar,
-    add_title,
-    by_majority,
-    checked_counts,
-    new_picture,
-    require_matplotlib,
-)
 
-_MOST_IMAGES = 100  # in the grid, above which the smallest clusters are left out
+_MOST_IMAGES = 1024  # in the grid, above which the smallest clusters are left out
+_FEW_IMAGES = 100  # which are drawn large
+_THINNEST = 1 / 6  # height over width, or the other way round, of an image as it is drawn
 
 
 def centroid_grid(
     centers: ArrayLike,
     *,
-    image_shape: tuple[int, int],
+    image_shape: tuple[int, ...] | None = None,
     sizes: Sequence[int] | None = None,
     counts: ArrayLike | None = None,
     classes: ArrayLike | None = None,
     class_name: str = "digit",
+    feature_names: ArrayLike | None = None,
     title: str | None = None,
 ) -> Picture:
-    """Draw the centroids as images, dark where their pixels are large, all on one scale.
+    """Draw the centroids as images, all on one scale; centers that are no images as a heat map of their features.
 
-    Of more than 100 clusters, the 100 largest are drawn, and the picture says so.
+    Dark where values are large.  With negative values zero is white, larger ones are red, smaller ones blue.  Of more
+    than 1,024 clusters, the 1,024 largest are drawn, and the picture says so.
 
     Parameters
     ----------
-    centers : array-like of shape (n_clusters, height * width)
-    image_shape : (int, int)
-        Height and width in pixels.
+    centers : array-like of shape (n_clusters, n_features)
+    image_shape : (int, int), (int, int, 3) or None, default=None
+        Height and width in pixels, and 3 for red, green and blue.  None: the centers are no images.
     sizes : sequence of int of length n_clusters, optional
         Rows per cluster, written below each image.
     counts : array-like of shape (n_clusters, n_classes), optional
         From :func:`gpukmeans.evaluation.cluster_class_counts`. Each image is then named after the most frequent class
-        of its cluster, with that class's share, and the images are sorted by it.
+        of its cluster (see :func:`gpukmeans.evaluation.cluster_names`), with that class's share, and the images are
+        sorted by it.
     classes : array-like of shape (n_classes,), optional
         The classes in `counts`' columns; ``0, 1, ...`` by default.
     class_name : str, default="digit"
         What a class is called.
+    feature_names : array-like of shape (n_features,), optional
+        For centers that are no images.
     title : str, optional
         Above the grid.
 
@@ -77,82 +91,115 @@ def centroid_grid(
     --------
     >>> import numpy as np
     >>> from gpukmeans.plots import centroid_grid
-    >>> figure = centroid_grid(np.eye(4), image_shape=(2, 2), sizes=[5, 6, 7, 8])
-    >>> len(figure.axes)  # four images and the colour bar
-    5
+    >>> picture = centroid_grid(np.eye(4), image_shape=(2, 2), sizes=[5, 6, 7, 8])
+    >>> len(picture.axes[0].images)
+    4
     """
     require_matplotlib()
-    centers = on_host(centers)
-    if np.iscomplexobj(centers):
-        raise ValueError("centers are complex, and pictures show real numbers: pass centers.real or abs(centers)")
-    centers = np.asarray(centers, dtype=np.float64)
-    sizes = None if sizes is None else on_host(sizes).tolist()
-    height, width = image_shape
-    if centers.ndim != 2 or centers.shape[0] == 0 or centers.shape[1] != height * width:
-        raise ValueError(f"centers has shape {centers.shape}, expected (n_clusters, {height} * {width})")
-    n_clusters = len(centers)
+    if image_shape is None:
+        return feature_heatmap(
+            centers, feature_names=feature_names, sizes=sizes, counts=counts, classes=classes, class_name=class_name,
+            title=title,
+        )  # fmt: skip
+    values = checked_centers(centers)
+    n_clusters, shape = len(values), tuple(image_shape)
+    if len(shape) not in (2, 3) or shape[2:] not in ((), (1,), (3,)):
+        raise ValueError(f"image_shape={shape} should be (height, width), or (height, width, 3) for colours")
+    if values.shape[1] != math.prod(shape):
+        sides = " * ".join(map(str, shape))
+        raise ValueError(f"centers has shape {values.shape}, expected (n_clusters, {sides})")
     names, notes, order = [""] * n_clusters, list[str](), list(range(n_clusters))
+    below = None if sizes is None else [f"{size:,}" for size in on_host(sizes).tolist()]
     if counts is not None:
         table, class_of = checked_counts(counts, classes)
         if len(table) != n_clusters:
             raise ValueError(f"counts has {len(table)} rows, expected one for each of {n_clusters} centers")
         order = by_majority(table).tolist()
-        names = [f"{class_name} {name}" for name in majority_classes(table, class_of)]
+        names = named(table, class_of, class_name)
         shares = table.max(axis=1) / np.maximum(table.sum(axis=1), 1)
-        sizes = table.sum(axis=1).tolist() if sizes is None else sizes
+        sizes = table.sum(axis=1).tolist() if sizes is None else on_host(sizes).tolist()
+        below = [f"{size:,}  ({share:.0%})" for size, share in zip(sizes, shares, strict=len(sizes) == n_clusters)]
         notes.append(f"below each: its most frequent {class_name}, its size and that {class_name}'s share of it")
+        notes += unnamed(table, class_of, class_name)
     elif sizes is not None:
         notes.append("below each: its size")
     if sizes is not None and len(sizes) != n_clusters:
         raise ValueError(f"sizes has {len(sizes)} values, expected one for each of {n_clusters} centers")
-
     if n_clusters > _MOST_IMAGES:
         largest = np.argsort(np.zeros(n_clusters) if sizes is None else -np.asarray(sizes), kind="stable")
         shown = set(largest[:_MOST_IMAGES].tolist())
         order = [cluster for cluster in order if cluster in shown]
-        notes.append(f"the {_MOST_IMAGES} largest of {n_clusters:,} clusters")
+        notes.append(f"the {_MOST_IMAGES:,} largest of {n_clusters:,} clusters")
 
+    images, scale, note = _on_one_scale(
+        values.reshape(n_clusters, *shape[:2], *(shape[2:] if shape[2:] == (3,) else ()))
+    )
+    notes += note
+    small = len(order) > _FEW_IMAGES
+    cell, gap, large_size, small_size = (0.7, 0.1, 6.5, 5.5) if small else (1.3, 0.14, 9.5, 8.0)
+    ratio = min(max(shape[0] / shape[1], _THINNEST), 1 / _THINNEST)
+    width, height = (cell, cell * ratio) if ratio <= 1 else (cell / ratio, cell)
+    texts: dict[int, tuple[list[str], float]] = {}
+    if counts is not None:
+        texts = {
+            cluster: fitted(names[cluster], cell + gap - 0.04, large_size, large_size - 3, 2, "bold")
+            for cluster in order
+        }
+    name_height = max((len(lines) * large_size * LINE for lines, _ in texts.values()), default=0.0)
+    label = 0.08 + name_height + (small_size * LINE if below else 0.0)
     n_columns = min(len(order), max(5, math.ceil(math.sqrt(len(order) * 1.6))))
     n_rows = math.ceil(len(order) / n_columns)
-    cell, head, foot, bar = 1.3, HEAD if title else 0.12, 0.12, 0.95
-    label = 0.48 if sizes is not None or counts is not None else 0.08
-    figure_width, figure_height = n_columns * (cell + 0.14) + bar + 0.14, n_rows * (cell + label) + head + foot
-    figure_width = max(figure_width, 5.0 if title else 0.0)
-    figure = new_picture(figure_width, figure_height)
+    grid_width, grid_height = n_columns * (cell + gap) - gap, n_rows * (height + label)
+    bar = 0.95 if scale else 0.0
+    figure_width = max(MARGIN + grid_width + bar + MARGIN, 5.0 if title else 0.0)
+    heading = Heading(title, notes, figure_width)
+    figure_height = max(grid_height, 1.1 if scale else 0.0) + heading.height + 0.12
+    picture = new_picture(figure_width, figure_height)
+    heading.draw(picture)
 
-    lowest, highest = min(0.0, float(centers.min())), float(centers.max())
-    image = None
+    bottom = figure_height - heading.height - grid_height
+    axes = room(picture, MARGIN, bottom, grid_width, grid_height)
+    image: Any = None
+    frames = []
     for place, cluster in enumerate(order):
         row, column = divmod(place, n_columns)
-        left = 0.14 + column * (cell + 0.14)
-        bottom = figure_height - head - (row + 1) * (cell + label) + label
-        axes = figure.add_axes((left / figure_width, bottom / figure_height, cell / figure_width, cell / figure_height))
+        left = column * (cell + gap) + (cell - width) / 2
+        low = grid_height - row * (height + label) - height
         image = axes.imshow(
-            centers[cluster].reshape(height, width), cmap="gray_r", vmin=lowest, vmax=highest, interpolation="nearest"
-        )
-        axes.set(xticks=[], yticks=[])
-        for spine in axes.spines.values():
-            spine.set(color=RULE, linewidth=0.8)
-        below = -0.045
-        if names[cluster]:
-            axes.text(
-                0.5, below, names[cluster], transform=axes.transAxes, ha="center", va="top",
-                fontsize=9.5, fontweight="bold", color=INK,
-            )  # fmt: skip
-            below -= 0.15
-        if sizes is not None:
-            note = f"{sizes[cluster]:,}" + (f"  ({shares[cluster]:.0%})" if counts is not None else "")
-            axes.text(
-                0.5, below, note, transform=axes.transAxes, ha="center", va="top", fontsize=8, color=MUTED
-            )  # fmt: skip
+            images[cluster], extent=(left, left + width, low, low + height), interpolation="nearest", aspect="auto",
+            **scale,
+        )  # fmt: skip
+        frames.append([(left, low), (left + width, low), (left + width, low + height), (left, low + height)])
+        middle, top = left + width / 2, low - 0.04
+        lines, size = texts.get(cluster, ([], 0.0))
+        for line in lines:
+            write(axes, middle, top, line, ha="center", va="top", fontsize=size, fontweight="bold", color=INK)
+            top -= large_size * LINE
+        if below is not None:
+            (text,), size = fitted(below[cluster], cell + gap - 0.04, small_size, 3.5)
+            write(axes, middle, top, text, ha="center", va="top", fontsize=size, color=MUTED)
+    from matplotlib.collections import PolyCollection
 
-    bar_height = min(n_rows * (cell + label) - label, 3.2)
-    bar_bottom = figure_height - head - bar_height
-    bar_left = 0.14 + n_columns * (cell + 0.14) + 0.06
-    bar_axes = figure.add_axes(
-        (bar_left / figure_width, bar_bottom / figure_height, 0.13 / figure_width, bar_height / figure_height)
-    )
-    add_colour_bar(figure, image, bar_axes, "mean pixel value")
-    if title:
-        add_title(figure, 0.14, title, "; ".join(notes))
-    return figure
+    axes.add_collection(PolyCollection(frames, facecolors="none", edgecolors=RULE, linewidths=0.8, clip_on=False))
+    axes.set(xlim=(0, grid_width), ylim=(0, grid_height))
+    axes.axis("off")
+    if scale:
+        bar_height = min(max(grid_height - label, 0.9), 3.2)
+        bar_axes = room(
+            picture, MARGIN + grid_width + 0.2, figure_height - heading.height - bar_height, 0.13, bar_height
+        )
+        add_colour_bar(picture, image, bar_axes, "mean pixel value")
+    return picture
+
+
+def _on_one_scale(images: NDArray[np.float64]) -> tuple[NDArray[np.float64], dict[str, Any], list[str]]:
+    """Images as they are drawn, the scale of their values (of colours none), and a note."""
+    lowest, highest = float(images.min()), float(images.max())
+    if images.ndim == 3:
+        if lowest < 0.0:
+            most = max(-lowest, highest)
+            return images, {"cmap": "RdBu_r", "vmin": -most, "vmax": most}, []
+        return images, {"cmap": "gray_r", "vmin": 0.0, "vmax": highest or 1.0}, []
+    if lowest >= 0.0 and highest <= 255.0:
+        return images / (1.0 if highest <= 1.0 else 255.0), {}, []
+    return (images - lowest) / (highest - lowest), {}, [f"colours from {lowest:.4g} to {highest:.4g}"]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+from functools import cache
 from pathlib import Path
 
 import matplotlib
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 
 from gpukmeans.writing import whole_file
 
@@ -71,3 +73,17 @@ class Picture(Figure):
     def _repr_png_(self) -> bytes:
         """What Jupyter shows."""
         return self.encoded("png", 110)
+
+
+_DPI = 100
+
+
+@cache
+def _measure() -> RendererAgg:
+    return RendererAgg(1, 1, _DPI)
+
+
+@cache
+def text_width(text: str, size: float, weight: str = "normal") -> float:
+    """The width of one line of text, in inches."""
+    return _measure().get_text_width_height_descent(text, FontProperties(size=size, weight=weight), False)[0] / _DPI

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 
 def whole(lowest: int, highest: int | None = None) -> Callable[[str], int]:
@@ -156,13 +156,13 @@ class Options:
     )
     clusters: int = _option(10, flags=("-k", "--clusters"), type=whole(1), metavar="K")
     backend: str = _option("auto", choices=["auto", "numpy", "cupy"])
-    precision: str = _option(
+    precision: Literal["exact", "fast"] = _option(
         "exact",
         "fast leaves rows that are too close to call to rounding; default: %(default)s",
         choices=["exact", "fast"],
     )
     init: str = _option("k-means++", choices=["k-means++", "k-means||", "random"])
-    n_init: int | str = _option(
+    n_init: int | Literal["auto"] = _option(
         "auto",
         "runs, of which the best is kept; auto: 1 for k-means++, 10 for random; default: %(default)s",
         type=runs,

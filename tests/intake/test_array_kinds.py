@@ -239,11 +239,11 @@ def test_copies_keep_the_kind(device, torch, monkeypatch):
 def test_metrics_and_pictures_take_arrays_of_any_kind(device, torch):
     X, y = rows(), np.arange(60) % 4
     want = fitted(X)
-    table = evaluate(X, want.labels_, y)
+    table = evaluate(want.labels_, X, y)
     places = [torch.from_numpy, device.upload]
     for place in places:
         labels, classes = place(want.labels_.copy()), place(y)
-        assert evaluate(place(X.copy()), labels, classes) == table
+        assert evaluate(labels, place(X.copy()), classes) == table
         counts, names = cluster_class_counts(labels, classes)
         assert counts.tolist() == cluster_class_counts(want.labels_, y)[0].tolist()
         assert names.tolist() == [0, 1, 2, 3]

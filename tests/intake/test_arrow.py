@@ -59,7 +59,7 @@ def test_functions_take_them(form):
     models = gpukmeans.fit_many([given, X], 3, random_state=0, backend="numpy")
     assert models[0].inertia_ == models[1].inertia_
     labels = models[0].labels_
-    assert evaluate(given, labels).as_dict() == evaluate(X, labels).as_dict()
+    assert evaluate(labels, given).as_dict() == evaluate(labels, X).as_dict()
     assert np.array_equal(KMeans(3, init=tensors(X[:3])).fit(X).labels_, KMeans(3, init=X[:3]).fit(X).labels_)
 
 

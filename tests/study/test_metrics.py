@@ -30,7 +30,7 @@ def with_one_more(monkeypatch):
 
 
 def test_a_new_row_appears_everywhere(with_one_more, capsys):
-    found = evaluate(X, LABELS, Y)
+    found = evaluate(LABELS, X, Y)
     assert found.largest_share == 0.75
     assert found.as_dict()["largest_share"] == 0.75
     assert "largest_share" in dir(found)
@@ -44,14 +44,14 @@ def test_a_new_row_appears_everywhere(with_one_more, capsys):
 
 
 def test_without_the_row_there_is_no_such_metric():
-    found = evaluate(X, LABELS, Y)
+    found = evaluate(LABELS, X, Y)
     assert "largest_share" not in found.as_dict()
     with pytest.raises(AttributeError, match="no attribute 'largest_share'; metrics: inertia, homogeneity"):
         found.largest_share  # noqa: B018
 
 
 def test_without_classes_their_metrics_are_none_and_not_printed(with_one_more):
-    found = evaluate(X, LABELS)
+    found = evaluate(LABELS, X)
     assert found.largest_share is None
     assert found.accuracy is None
     printed = [metric for metric in METRICS if metric.title and not metric.needs_classes]
@@ -66,7 +66,7 @@ def test_every_metric_is_documented():
 
 
 def test_a_table_can_be_copied_and_pickled():
-    found = evaluate(X, LABELS, Y)
+    found = evaluate(LABELS, X, Y)
     for twin in (copy.deepcopy(found), pickle.loads(pickle.dumps(found))):
         assert twin == found
         assert twin.accuracy == found.accuracy

@@ -10,9 +10,12 @@ import sys
 import numpy as np
 import pytest
 
-from gpukmeans.plots import centroid_grid, confusion_heatmap, require_matplotlib, save_png
+from gpukmeans.plots import centroid_grid, confusion_heatmap, feature_heatmap, point_map, require_matplotlib, save_png
+from gpukmeans.plots.points import cluster_style
 
 image_module = pytest.importorskip("matplotlib.image", reason="matplotlib is not installed")
+
+Text = pytest.importorskip("matplotlib.text").Text
 
 # Clusters by most frequent class, then size: 2 (class 7), 0 and 3 (class 8), 1 is empty.
 COUNTS = np.array([[1, 9], [0, 0], [1000, 234], [2, 3]])
@@ -23,7 +26,26 @@ def texts(figure):
 
 
 def images(figure):
-    return [np.asarray(axes.images[0].get_array()) for axes in figure.axes if axes.images]
+    return [np.asarray(image.get_array()) for axes in figure.axes for image in axes.images]
+
+
+def cut_or_overlapping(picture, monkeypatch):
+    """Texts that leave the picture, and pairs that lie on each other."""
+    shown = []
+    monkeypatch.setattr(Text, "draw", lambda self, *_: shown.append(self) if self.get_text().strip() else None)
+    picture.draw_without_rendering()
+    monkeypatch.undo()
+    renderer = picture.canvas.get_renderer()
+    extents = [text.get_window_extent(renderer) for text in shown]
+    boxes = np.array([[box.x0, box.y0, box.x1, box.y1] for box in extents])
+    width, height = picture.get_size_inches() * picture.dpi
+    out = (boxes[:, :2] < -0.5).any(axis=1) | (boxes[:, 2] > width + 0.5) | (boxes[:, 3] > height + 0.5)
+    low, high = boxes[:, None], boxes[None]
+    across = np.minimum(low[..., 2], high[..., 2]) - np.maximum(low[..., 0], high[..., 0])
+    up = np.minimum(low[..., 3], high[..., 3]) - np.maximum(low[..., 1], high[..., 1])
+    pairs = np.argwhere(np.triu((across > 1.0) & (up > 1.0), 1))
+    said = [text.get_text() for text in shown]
+    return [said[i] for i in np.flatnonzero(out)] + [(said[i], said[j]) for i, j in pairs]
 
 
 def test_the_grid_shows_each_centroid_with_class_size_and_share_sorted_by_class():
@@ -31,15 +53,18 @@ def test_the_grid_shows_each_centroid_with_class_size_and_share_sorted_by_class(
     figure = centroid_grid(centers, image_shape=(2, 3), counts=COUNTS, classes=[7, 8], title="Four centroids")
     assert [image.ravel().tolist() for image in images(figure)] == centers[[2, 0, 3, 1]].tolist()
     shown = texts(figure)
-    assert shown[:4] == ["digit 7", "1,234  (81%)", "digit 8", "10  (90%)"]
+    assert shown[:4] == ["digit 7", "1,234 (81%)", "digit 8", "10 (90%)"]
+    assert shown[4:8] == ["digit 8", "5 (60%)", "empty", "0 (0%)"]
     assert "Four centroids" in shown
     assert figure.axes[-1].get_ylabel() == "mean pixel value"
 
 
 def test_all_centroids_are_drawn_on_one_scale():
     figure = centroid_grid([[0, 0], [0, 5], [200, 3]], image_shape=(1, 2))
-    scales = {axes.images[0].get_clim() for axes in figure.axes if axes.images}
-    assert scales == {(0.0, 200.0)}
+    assert {image.get_clim() for image in figure.axes[0].images} == {(0.0, 200.0)}
+    signed = centroid_grid([[0, 0], [0, 5], [-200, 3]], image_shape=(1, 2))
+    assert {image.get_clim() for image in signed.axes[0].images} == {(-200.0, 200.0)}
+    assert {image.get_cmap().name for image in signed.axes[0].images} == {"RdBu_r"}
 
 
 def test_without_counts_the_order_is_the_clusters_own():
@@ -48,9 +73,11 @@ def test_without_counts_the_order_is_the_clusters_own():
     assert texts(figure)[:3] == ["5", "1,000", "7"]
 
 
-def test_of_many_clusters_the_largest_are_drawn_and_the_picture_says_so():
+def test_of_many_clusters_the_largest_are_drawn_and_the_picture_says_so(monkeypatch):
     centers = np.arange(120, dtype=float)[:, None]
     sizes = np.random.default_rng(0).permutation(120) + 1
+    assert len(images(centroid_grid(centers, image_shape=(1, 1), sizes=sizes))) == 120
+    monkeypatch.setattr("gpukmeans.plots.centroids._MOST_IMAGES", 100)
     figure = centroid_grid(centers, image_shape=(1, 1), sizes=sizes, title="Many")
     drawn = {int(image[0, 0]) for image in images(figure)}
     assert drawn == set(np.flatnonzero(sizes > 20).tolist())
@@ -71,6 +98,80 @@ def test_the_heat_map_holds_every_count_in_its_cell():
     assert "framed: counted as right (81.0% of 1,249)" in texts(figure)  # 1000 + 9 + 3 of 1249
 
 
+WORDS = ["T-shirt/top with a description that does not end", "costs $5 or $6", "Ankleboot" * 9, "<b>", "e"]
+RANDOM = np.random.default_rng(0)
+MANY = RANDOM.integers(0, 30_000, (31, 40))
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: centroid_grid(np.eye(5), image_shape=(1, 5), counts=MANY[:5, :5] // 7, classes=WORDS, title="T " * 99),
+        lambda: centroid_grid(np.eye(1), image_shape=(1, 1), sizes=[123_456_789], title="One"),
+        lambda: centroid_grid(
+            RANDOM.normal(size=(101, 6)), image_shape=(3, 2), counts=RANDOM.integers(0, 9**6, (101, 5))
+        ),
+        lambda: centroid_grid(RANDOM.normal(size=(4, 12)), image_shape=(2, 2, 3), sizes=[5] * 4, title="Colours"),
+        lambda: confusion_heatmap(MANY[:5, :5], classes=WORDS, class_name="product with a name", title="T"),
+        lambda: confusion_heatmap(np.eye(70), classes=[f"class number {i}" for i in range(70)], title="Many classes"),
+        lambda: confusion_heatmap([[123_456_789]], title="One"),
+        lambda: feature_heatmap(
+            RANDOM.normal(size=(5, 5)) * 1e5, feature_names=WORDS, counts=MANY[:5, :5], classes=WORDS
+        ),
+        lambda: feature_heatmap(RANDOM.normal(size=(70, 62)), title="Many features"),
+        lambda: feature_heatmap([[-0.5]], sizes=[3], title="One"),
+        lambda: point_map(RANDOM.normal(size=(600, 2)), np.arange(600) % 120, names=WORDS * 24, title="Many clusters"),
+        lambda: point_map([[1, 2]], [0], title="One"),
+    ],
+)
+def test_no_text_is_cut_or_lies_on_another(draw, monkeypatch):
+    assert cut_or_overlapping(draw(), monkeypatch) == []
+
+
+def test_colours_are_drawn_as_they_are():
+    pixels = RANDOM.integers(0, 256, (2, 4, 3, 3)).astype(float)
+    for unit in (1.0, 255.0):
+        figure = centroid_grid((pixels / unit).reshape(2, -1), image_shape=(4, 3, 3))
+        assert np.array_equal(images(figure), pixels / 255)
+        assert len(figure.axes) == 1  # no bar
+    beyond = centroid_grid(pixels.reshape(2, -1) - 300, image_shape=(4, 3, 3), title="Beyond")
+    assert (np.min(images(beyond)), np.max(images(beyond))) == (0, 1)
+    assert f"colours from {pixels.min() - 300:.4g} to {pixels.max() - 300:.4g}" in texts(beyond)[-1]
+
+
+def test_centers_that_are_no_images_are_a_map_of_their_features():
+    centers = np.array([[1.0, 100.0, 5.0], [3.0, 300.0, 5.0], [2.0, 200.0, 5.0]])
+    figure = centroid_grid(centers, feature_names=["length", "mass", "constant"], sizes=[7, 8, 9])
+    deviations = np.array([-1.0, 1.0, 0.0]) * np.sqrt(1.5)
+    assert np.allclose(images(figure)[0], [deviations, deviations, [0, 0, 0]])
+    assert {"length", "mass", "constant", "0: 7", "300", "200", "5"} <= set(texts(figure))
+    variances = np.linspace(1, 2, 70)
+    many = feature_heatmap(np.stack([variances, -variances]), title="Many")
+    assert "feature 9" not in texts(many)
+    assert {"feature 10", "feature 69", "the 60 features of 70 whose centers differ most"} <= set(texts(many))
+
+
+def test_clusters_of_a_map_have_hue_and_mark_and_name():
+    assert len({cluster_style(cluster) for cluster in range(100)}) == 100
+    points = [[0, 0], [0, 2], [5, 5], [9, 9], [9.01, 9]]
+    figure = point_map(points, [0, 0, 2, 11, 3], names=[f"n{i}" for i in range(12)], title="Map")
+    axes = figure.axes[0]
+    assert [len(found.get_offsets()) for found in axes.collections] == [2, 1, 1, 1]
+    assert [text.get_text() for text in axes.texts] == ["n0", "n2", "n3"]  # n11 lies on n3
+    assert "5 rows in 4 clusters; 1 name is left out, where larger clusters have theirs" in texts(figure)
+    with pytest.raises(ValueError, match=r"points has shape \(5, 2\), expected \(2, 2\)"):
+        point_map(points, [0, 1])
+    with pytest.raises(ValueError, match="names has 1 entries, expected one for each of 2 clusters"):
+        point_map(points[:2], [0, 1], names=["a"])
+
+
+def test_classes_that_name_no_cluster_are_said():
+    figure = centroid_grid(np.eye(2), image_shape=(1, 2), counts=[[5, 4, 0], [0, 1, 1]], classes=[3, 4, 9], title="Two")
+    assert "no cluster is named digit 9" in " ".join(texts(figure)[-3:])
+    figure = confusion_heatmap([[5, 4], [5, 1]], classes=["cat", "dog"], title="Two")
+    assert "no cluster is named dog" in texts(figure)[-1]
+
+
 def test_frames_mark_the_most_frequent_class_of_each_column():
     figure = confusion_heatmap(COUNTS, classes=[7, 8])
     centers = [tuple(np.round(np.add(patch.get_xy(), 0.47), 9)) for patch in figure.axes[0].patches]
@@ -84,7 +185,7 @@ def test_many_clusters_share_the_column_of_their_class():
     for row in counts.tolist():
         want[row.index(max(row))] += row
     assert [int(text.get_text()) for text in figure.axes[0].texts] == want.T.ravel().tolist()
-    assert "50 clusters" in figure.axes[0].get_xlabel()
+    assert "(50 clusters)" in figure.axes[0].get_xlabel().replace("\n", " ")
 
 
 def test_a_saved_png_is_whole_and_the_same_each_time(tmp_path):
@@ -150,6 +251,12 @@ def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
 def test_shapes_that_do_not_fit_are_explained():
     with pytest.raises(ValueError, match=r"centers has shape \(3, 3\), expected \(n_clusters, 2 \* 2\)"):
         centroid_grid(np.eye(3), image_shape=(2, 2))
+    with pytest.raises(ValueError, match=r"image_shape=\(2, 2, 2\) should be \(height, width\), or"):
+        centroid_grid(np.eye(8), image_shape=(2, 2, 2))
+    with pytest.raises(ValueError, match="feature_names has 1 names, expected one for each of 3 features"):
+        centroid_grid(np.eye(3), feature_names=["a"])
+    with pytest.raises(ValueError, match="centers contain NaN or infinity"):
+        centroid_grid([[np.nan]])
     with pytest.raises(ValueError, match="sizes has 2 values, expected one for each of 3 centers"):
         centroid_grid(np.eye(3), image_shape=(1, 3), sizes=[1, 2])
     with pytest.raises(ValueError, match="counts has 4 rows, expected one for each of 3 centers"):
