@@ -152,4 +152,9 @@ def _source(path: Path, options: ReadingOptions, opened: Opened, notes: Sequence
 def _whole(part: Part) -> NDArray[Any]:
     values = np.empty(part.shape, part.dtype.newbyteorder("="))
     part.read(values)
-    return values.astype(np.dtypes.StringDType()) if values.dtype.kind == "U" else values
+    if values.dtype.kind != "U":
+        return values
+    try:
+        return values.astype(np.dtypes.StringDType())
+    except (TypeError, ValueError) as error:
+        raise unreadable(part.where, f"texts that are none ({error})") from None

@@ -61,13 +61,11 @@ class Pictures:
             pixels = np.empty((len(files), n_features), np.uint8)
             for row, file in zip(pixels, files, strict=True):
                 row[:] = self._pixels(file)
-            beside = {"file": files, "folder": [Path(self.path.name, file).parent.name for file in files]}
+            folders = [Path(self.path.absolute().name, file).parent.name for file in files]
+            beside = {"file": _as_text(files), "folder": _as_text(folders)}
             yield Block(
                 pixels if chosen == list(range(n_features)) else pixels[:, chosen],
-                [
-                    np.array(beside[name], np.dtypes.StringDType()) if name in beside else pixels[:, place[name]]
-                    for name in others
-                ],
+                [beside[name] if name in beside else pixels[:, place[name]] for name in others],
             )
 
     def _pixels(self, file: str) -> NDArray[np.uint8]:
@@ -125,6 +123,11 @@ def open_pictures(path: Path, options: ReadingOptions) -> Pictures:
     return Pictures(
         path, where, files, columns, shape, mode, options.image_size is not None, options.image_mode is not None, notes
     )
+
+
+def _as_text(names: list[str]) -> NDArray[Any]:
+    """Names of files, where bytes that are no UTF-8 are written as escapes."""
+    return np.array([os.fsencode(name).decode("utf-8", "backslashreplace") for name in names], np.dtypes.StringDType())
 
 
 def _files(folder: Path) -> tuple[list[str], int]:

@@ -163,18 +163,18 @@ def _best(options: Options, X: NDArray[Any], progress: Progress) -> tuple[Any, d
 
 
 def _draw(options: Options, data: Loaded, model: Any, counts: Any, classes: Any) -> dict[str, str]:
-    """Draw the centers, if they are grey pictures, and where the classes went, if these are known."""
+    """Draw the centers, and where the classes went, if these are known."""
     from gpukmeans.plots import centroid_grid, confusion_heatmap
 
-    written, k = {}, options.clusters
-    if data.image_shape is not None and len(data.image_shape) == 2:
-        sizes = None if counts is not None else np.bincount(model.labels_, minlength=k).tolist()
-        grid = centroid_grid(
-            data.in_own_units(model.cluster_centers_), image_shape=data.image_shape, sizes=sizes, counts=counts,
-            classes=classes, class_name=data.class_name,
-            title=f"{data.name}: {k:,} centroids of {len(data.X):,} images",
-        )  # fmt: skip
-        written["centroids"] = str(grid.save(options.folder / "centroids.png"))
+    k, n = options.clusters, len(data.X)
+    what = "centers" if data.image_shape is None else "centroids"
+    grid = centroid_grid(
+        data.in_own_units(model.cluster_centers_), image_shape=data.image_shape, counts=counts, classes=classes,
+        sizes=None if counts is not None else np.bincount(model.labels_, minlength=k).tolist(),
+        class_name=data.class_name, feature_names=data.feature_names,
+        title=f"{data.name}: {k:,} {what} of {n:,} {'rows' if data.image_shape is None else 'images'}",
+    )  # fmt: skip
+    written = {"centroids": str(grid.save(options.folder / "centroids.png"))}
     if counts is not None and counts.shape[1] <= _MOST_CLASSES:
         title = f"{data.name}: where the {'digits' if data.class_name == 'digit' else 'classes'} went"
         confusion = confusion_heatmap(counts, classes=classes, class_name=data.class_name, title=title)

@@ -108,6 +108,13 @@ def test_what_is_no_picture_or_leads_elsewhere_is_refused(folder, tmp_path):
     assert read(folder).ids.tolist()[-1] == "within.png"
 
 
+def test_names_that_are_no_text_are_escaped(tmp_path):
+    for name in (b"a\xff.png", "é.png".encode()):
+        with open(os.fsencode(tmp_path) + b"/" + name, "wb") as file:
+            Image.fromarray(GREY[0]).save(file, "png")
+    assert read(tmp_path).ids.tolist() == [r"a\xff.png", "é.png"]
+
+
 def test_folders_without_pictures_and_with_too_many(folder, tmp_path, monkeypatch):
     (tmp_path / "none").mkdir()
     with pytest.raises(ValueError, match="a folder without PNG or JPEG files"):

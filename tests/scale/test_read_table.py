@@ -232,6 +232,10 @@ def test_nothing_that_can_run_code_is_read(tmp_path):
     assert "which can run code" in refused(tmp_path / "o.npz")
     np.save(tmp_path / "s.npy", np.zeros((2, 2), [("a", "f8")]))
     assert "expected numbers" in refused(tmp_path / "s.npy")
+    texts = np.zeros(2, "<U1")
+    texts.view(np.uint32)[1] = 0xFFFFFFFF
+    np.savez(tmp_path / "t.npz", X=np.eye(2), ids=texts)
+    assert "texts that are none" in refused(tmp_path / "t.npz")
     assert "a pickle" in refused(write(tmp_path, pickle.dumps(Evil()), "p.pkl"))
 
 
