@@ -103,10 +103,10 @@ def on_host(values: Any) -> NDArray:
     return np.asarray(from_arrow(host_copy(values)))
 
 
-def n_axes(values: Any) -> int:
+def n_axes(X: Any) -> int:
     """The number of dimensions of any array-like, which is not copied if it has a shape."""
-    shape = getattr(values, "shape", None)
-    return np.ndim(values) if shape is None else len(shape)
+    shape = getattr(X, "shape", None)
+    return np.ndim(X) if shape is None else len(shape)
 
 
 def arrays_on_host(attributes: dict[str, Any]) -> dict[str, Any]:
