@@ -103,9 +103,9 @@ def on_host(values: Any) -> NDArray:
     return np.asarray(from_arrow(host_copy(values)))
 
 
-def n_axes(values: Any) -> int:
+def n_axes(X: Any) -> int:
     """The number of dimensions of any array-like, which is not copied if it has a shape."""
-    return len(values.shape) if hasattr(values, "shape") else np.ndim(values)
+    return len(X.shape) if hasattr(X, "shape") else np.ndim(X)
 
 
 def arrays_on_host(attributes: dict[str, Any]) -> dict[str, Any]:

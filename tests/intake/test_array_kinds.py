@@ -253,7 +253,7 @@ def test_metrics_and_pictures_take_arrays_of_any_kind(device, torch):
     counts, _ = cluster_class_counts(want.labels_, y)
     for place in places:
         grid = centroid_grid(place(want.cluster_centers_.copy()), image_shape=(2, 2), sizes=place(np.arange(3)))
-        assert len(grid.axes) == 4
+        assert len(grid.axes[0].images) == 3
         assert len(confusion_heatmap(place(counts), classes=place(np.arange(4))).axes) == 2
 
 
