@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from gpukmeans.arrays.on_device import BFLOAT16, DeviceInput
@@ -52,7 +53,7 @@ def another_range(given: Given, fitted: Range | None) -> Range | None:
     """The range of rows if it has nothing to do with that of the fitted ones, else None.
 
     That is: at least 20 rows, which all lie within 1/16 of the largest fitted magnitude, or reach beyond 16 times it.
-    Rows on a device are not looked at, nor are zeros, which have no unit.
+    Rows on a device are not looked at, nor are zeros, which have no unit, nor what `predict` refuses: NaN and infinity.
     """
     if fitted is None or given.form == "device" or given.n_samples < FEWEST_ROWS:
         return None
@@ -60,6 +61,6 @@ def another_range(given: Given, fitted: Range | None) -> Range | None:
         found = value_range(given, most)
         assert found is not None
         here, there = (max(abs(low), abs(high)) for low, high in (found, fitted))
-        if not here or not there or there / FACTOR < here <= there * FACTOR:
+        if not 0.0 < here < math.inf or not there or there / FACTOR < here <= there * FACTOR:
             return None
     return found

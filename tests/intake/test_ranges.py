@@ -71,3 +71,14 @@ def test_problems_fitted_together_have_their_ranges_and_files_keep_them(tmp_path
     again = gpukmeans.load_model(models[1].save(tmp_path / "model.npz"))
     assert again.data_range_ == models[1].data_range_
     assert warned(again, PIXELS / 1e4)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_refused_has_no_range(bad):
+    model = KMeans(2, n_init=1, random_state=0, backend="numpy").fit(PIXELS / 1.0)
+    X = PIXELS / 1.0
+    X[3, 1] = bad
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match="contains"):
+            model.predict(X)
