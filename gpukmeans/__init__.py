@@ -7,6 +7,7 @@ MiniBatchKMeans         from batches of rows, with partial_fit
 BisectingKMeans         by splitting clusters in two
 SphericalKMeans         by direction: cosine similarity
 evaluate                the metrics of a model or of labels, with classes where they are known
+members                 the most typical, doubtful and far rows of each cluster
 name_clusters           name clusters after known classes, and predict classes
 silhouette              of every row: how much nearer its cluster is than the next
 sweep                   cluster into several numbers of clusters, and recommend one
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from gpukmeans.estimators.minibatch import MiniBatchKMeans
     from gpukmeans.estimators.saved import load_model
     from gpukmeans.estimators.spherical import SphericalKMeans
+    from gpukmeans.evaluation.member_rows import members
     from gpukmeans.evaluation.naming import name_clusters
     from gpukmeans.evaluation.silhouettes import silhouette
     from gpukmeans.evaluation.sweeps import sweep
@@ -66,6 +68,7 @@ __all__ = [
     "load_digits",
     "load_mnist",
     "load_model",
+    "members",
     "name_clusters",
     "patch_sklearn",
     "read_table",
@@ -87,6 +90,7 @@ _HOME = {
     "load_digits": "gpukmeans.datasets",
     "load_mnist": "gpukmeans.datasets",
     "load_model": "gpukmeans.estimators.saved",
+    "members": "gpukmeans.evaluation.member_rows",
     "name_clusters": "gpukmeans.evaluation.naming",
     "patch_sklearn": "gpukmeans.patching",
     "read_table": "gpukmeans.scale.table",

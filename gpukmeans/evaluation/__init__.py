@@ -5,6 +5,7 @@ All is computed on the host: torch tensors and arrays on a device are copied the
 
 from gpukmeans.evaluation.classes import cluster_class_counts, cluster_names, majority_classes, matched_classes
 from gpukmeans.evaluation.margins import Margins, margins
+from gpukmeans.evaluation.member_rows import ClusterMembers, Members, members
 from gpukmeans.evaluation.naming import Accuracy, ClusterNames, name_clusters
 from gpukmeans.evaluation.silhouettes import Silhouette, silhouette
 from gpukmeans.evaluation.sweeps import Sweep, sweep
@@ -12,9 +13,11 @@ from gpukmeans.evaluation.table import Evaluation, evaluate
 
 __all__ = [
     "Accuracy",
+    "ClusterMembers",
     "ClusterNames",
     "Evaluation",
     "Margins",
+    "Members",
     "Silhouette",
     "Sweep",
     "cluster_class_counts",
@@ -23,6 +26,7 @@ __all__ = [
     "majority_classes",
     "margins",
     "matched_classes",
+    "members",
     "name_clusters",
     "silhouette",
     "sweep",
