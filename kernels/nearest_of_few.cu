@@ -25,10 +25,18 @@
 
 #define THREADS 128
 #define ROWS 16                        // rows of a tensor product
-// Groups of columns on their way at a time; elements that are read one by one take a register each.
-#define AHEAD (sizeof(ROW) == 8 ? 2 : VECTOR || sizeof(ROW) == 4 ? 4 : sizeof(ROW))
-// Blocks of a multiprocessor: as many as leave every sum its register.
-#define MIN_BLOCKS ((TILES <= 2 ? 5 : TILES == 4 ? 4 : 3) - (sizeof(ROW) == 1 || (sizeof(ROW) == 2 && TILES == 8 && !VECTOR)))
+// Groups of columns on their way at a time; elements that are read one by one take a register each, doubles two.
+#if VECTOR
+#define AHEAD (sizeof(ROW) == 1 ? (TILES <= 2 ? 4 : 8 / TILES) : sizeof(ROW) == 8 ? (TILES == 8 ? 1 : 2) : 4)
+#else
+#define AHEAD (sizeof(ROW) == 4 ? 4 : sizeof(ROW) == 8 || (sizeof(ROW) == 2 && TILES < 8) ? 2 : 1)
+#endif
+// Blocks of a multiprocessor: as many as leave every sum, and the address of every tile of centers, its register.
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ < 800 || __CUDA_ARCH__ >= 1000
+#define MIN_BLOCKS ((TILES <= 2 ? 5 : TILES == 4 ? 4 : 3) - (sizeof(ROW) == 1 || (sizeof(ROW) == 2 && TILES == 8)))
+#else
+#define MIN_BLOCKS (TILES <= 2 ? 5 : TILES == 4 && VECTOR && sizeof(ROW) == 1 ? 3 : 4)
+#endif
 
 static_assert(TILES >= 1 && TILES <= 8, "more than 64 centers need more registers than a thread has: nearest_of_many.cu");
 
@@ -83,20 +91,20 @@ nearest_of_few(const __grid_constant__ Operands operands, const __grid_constant_
         strips[a] = load_strip(x, f, d);
         strips8[a] = load_strip(x8, f, d);
       }
+      const In<float> offset = offsets + (step0 / RUN_STEPS * GROUP + t * RUN);
+      const In<unsigned short> fragment = half_centers + (unsigned(step0) * WARP + lane) * QUAD;
 #pragma unroll
       for (int a = 0; a < AHEAD; ++a) {
+        if (step0 + a * RUN_STEPS >= n_steps) break;
 #pragma unroll
         for (int s = 0; s < RUN_STEPS; ++s) {
-          const int step = step0 + a * RUN_STEPS + s;
-          if (step >= n_steps) break;
-          const float4 offset = (offsets + fragment_column(step, t, 0)).vector<float4>(0);
+          const float4 shift = (offset + (a * GROUP + s * QUAD)).vector<float4>(0);
           unsigned halves[2], halves8[2];
-          to_halves(strips[a], s, scale, offset, halves);
-          to_halves(strips8[a], s, scale, offset, halves8);
+          to_halves(strips[a], s, scale, shift, halves);
+          to_halves(strips8[a], s, scale, shift, halves8);
 #pragma unroll
           for (int j = 0; j < TILES; ++j) {
-            const long long fragment = (long long)j * n_steps + step;
-            const uint2 words = half_centers.vector<uint2>(fragment * WARP + lane);
+            const uint2 words = (fragment + unsigned(j) * n_steps * (WARP * QUAD)).vector<uint2>((a * RUN_STEPS + s) * WARP);
             const unsigned column[2] = {words.x, words.y};
             tensor_product(sum[j], halves, halves8, column);
           }

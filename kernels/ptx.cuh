@@ -64,6 +64,17 @@ static __device__ __forceinline__ unsigned float_to_half2(float low, float high)
 #endif
 }
 
+// a - b of both halves of a register, each rounded once.
+static __device__ __forceinline__ unsigned subtract_half2(unsigned a, unsigned b) {
+#ifdef __CUDA_HOST_EMU__
+  return cuemu::subtract_halves(a, b);
+#else
+  unsigned difference;
+  asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(difference) : "r"(a), "r"(b));
+  return difference;
+#endif
+}
+
 // ---- tensor cores -------------------------------------------------------------------------------------------------
 
 /* sum += A B of one warp: A is 16 x 16 halves, B 16 x 8, sums 16 x 8 floats (mma.sync, row.col).  Lane l = 4 g + t holds

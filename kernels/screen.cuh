@@ -94,12 +94,30 @@ static __device__ __forceinline__ float scaled(double value, double scale, float
   return double_to_float(fma(value, scale, double(offset)));
 }
 
-// The two registers of a lane for one step.
-static __device__ __forceinline__ void to_halves(const Strip& strip, int step, double scale, const float4& offset,
-                                                 unsigned (&halves)[2]) {
-  const ROW* element = strip.element + step * QUAD;
+// The two registers of a lane for one step: z of QUAD neighbouring elements, rounded to halves.
+template <typename T>
+static __device__ __forceinline__ void quad_to_halves(const T* element, double scale, const float4& offset,
+                                                      unsigned (&halves)[2]) {
   halves[0] = float_to_half2(scaled(element[0], scale, offset.x), scaled(element[1], scale, offset.y));
   halves[1] = float_to_half2(scaled(element[2], scale, offset.z), scaled(element[3], scale, offset.w));
+}
+/* Bytes need no conversion: 0x64 and a byte are the half 1024 + byte.  What is subtracted is the same for all rows; offsets are
+ * whole and at most 255 in magnitude, so all of it is exact. */
+static __device__ __forceinline__ void quad_to_halves(const unsigned char* element, double, const float4& offset,
+                                                      unsigned (&halves)[2]) {
+#if VECTOR
+  const unsigned word = *reinterpret_cast<const unsigned*>(element);
+  const unsigned low = __byte_perm(word, 0x64646464u, 0x4140), high = __byte_perm(word, 0x64646464u, 0x4342);
+#else
+  const unsigned low = 0x64006400u | element[0] | unsigned(element[1]) << 16;
+  const unsigned high = 0x64006400u | element[2] | unsigned(element[3]) << 16;
+#endif
+  halves[0] = subtract_half2(low, float_to_half2(1024.0f - offset.x, 1024.0f - offset.y));
+  halves[1] = subtract_half2(high, float_to_half2(1024.0f - offset.z, 1024.0f - offset.w));
+}
+static __device__ __forceinline__ void to_halves(const Strip& strip, int step, double scale, const float4& offset,
+                                                 unsigned (&halves)[2]) {
+  quad_to_halves(strip.element + step * QUAD, scale, offset, halves);
 }
 
 // ---- the two best scores of a row -----------------------------------------------------------------------------------

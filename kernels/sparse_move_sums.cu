@@ -37,7 +37,7 @@ sparse_move_sums(const __grid_constant__ SparseRows rows, const double* __restri
   const In<int> control = {moves.control}, moved_rows = {moves.rows}, moved_from = {moves.old}, labels = {moves.labels};
   if (control[STOP] || control[N_OPEN]) return;
   const int lane = lane_index(), n_moved = control[N_MOVED];
-  const long long stride = (long long)gridDim.x * (THREADS / WARP), plane = (long long)sums.k * sums.d;
+  const long long stride = (long long)gridDim.x * (THREADS / WARP);
   const int d = sums.d;
   for (long long moved = (long long)blockIdx.x * (THREADS / WARP) + threadIdx.x / WARP; moved < n_moved; moved += stride) {
     const int i = moved_rows[moved], from = moved_from[moved], to = labels[i];
@@ -52,7 +52,7 @@ sparse_move_sums(const __grid_constant__ SparseRows rows, const double* __restri
       const long long in = (long long)to * d + f, out = from < 0 ? -1 : (long long)from * d + f;
       move_limb(sums.sums, in, out, first_limb(scaled));
 #if LIMBS == 2
-      move_limb(sums.sums + plane, in, out, second_limb(scaled, grid.limb_size));
+      move_limb(sums.sums + (long long)sums.k * d, in, out, second_limb(scaled, grid.limb_size));
 #endif
     }
     if (lane == 0) {

@@ -65,7 +65,9 @@ update_centers(const __grid_constant__ Sums sums_of_all, const __grid_constant__
                const double* __restrict__ scales, const __grid_constant__ NewCenters centers,
                const __grid_constant__ CenterCopies copies, const __grid_constant__ NextFacts next,
                const __grid_constant__ HashTable table, const __grid_constant__ Record record) {
+#if !GIVEN
   __shared__ double square_differences[CHUNK];
+#endif
   __shared__ double part[N_WARPS];
   __shared__ unsigned long long hash_part[N_WARPS];
   __shared__ int is_last;

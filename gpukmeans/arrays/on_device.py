@@ -179,7 +179,8 @@ def _device_of(address: int) -> int:
 def _download(array: Any) -> NDArray:
     """A copy on the host of an array on a device."""
     if callable(getattr(array, "get", None)):  # CuPy
-        return array.get()
+        with array.device:  # by its current stream there
+            return array.get()
     if callable(getattr(array, "cpu", None)):  # torch
         return array.detach().cpu().numpy()
     if callable(getattr(array, "copy_to_host", None)):  # Numba

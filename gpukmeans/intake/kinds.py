@@ -73,8 +73,10 @@ class ArrayKind:
         if isinstance(values, np.ndarray):
             assert backend is not None
             values = backend.hand_out(values)
-        # torch makes its stream wait for CuPy's, which waits for ours.
-        return sys.modules["torch"].from_dlpack(values) if self.library == "torch" else values
+        if self.library != "torch":
+            return values
+        with values.device:  # torch makes its stream wait for CuPy's current one there, which waits for ours
+            return sys.modules["torch"].from_dlpack(values)
 
 
 def check_places(X: Any, **others: Any) -> None:

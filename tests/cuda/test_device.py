@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import threading
@@ -16,11 +17,12 @@ from gpukmeans import KMeans
 from gpukmeans.arrays.on_device import bfloat16_values, on_device
 from gpukmeans.backends import get_backend
 from gpukmeans.backends.cuda.backend import CupyBackend
-from gpukmeans.backends.cuda.device import cupy_device, nvrtc
+from gpukmeans.backends.cuda.device import cupy_device, nvrtc, stage
 from gpukmeans.backends.cuda.device import probe as probing_module
 from gpukmeans.backends.cuda.device.cupy_device import CupyDevice
 from gpukmeans.backends.cuda.device.probe import probe
 from gpukmeans.backends.cuda.device.seam import DeviceMemoryError
+from gpukmeans.backends.cuda.device.stage import PinnedMemoryError
 from gpukmeans.backends.cuda.workspace import FIRST_ITERATIONS, GRAPH_ITERATIONS
 from tests.emulator import EmulatorDevice, EmulatorError
 from tests.emulator.testing import skip_without_compiler
@@ -111,6 +113,54 @@ def test_streams_are_used_again(cupy_over, monkeypatch):
     backend.load(X)
     monkeypatch.setattr(cupy.cuda, "Stream", None)
     assert np.array_equal(backend.load(X).take(np.arange(3)), X[:3])
+
+
+def test_a_stage_that_ends_while_launches_are_recorded_leaves_them_alone(monkeypatch):
+    """The garbage collector may find one at any time."""
+    skip_without_compiler()
+    monkeypatch.setitem(sys.modules, "cupy", stand_in())
+    device = CupyDevice()
+    stages = [device.stage((3,), np.float32)]
+    stages[0].host()[:] = 7
+    stages[0].send()
+    copy = device.empty(3, np.float32)
+
+    def launches():
+        stages.clear()
+        device.fill(copy, 0)
+
+    errors = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda found: errors.append(found.exc_value))
+    monkeypatch.setattr(stage.contextlib, "suppress", lambda *_: contextlib.nullcontext())
+    device.record(launches)()
+    assert errors == []
+    assert np.array_equal(device.download(copy), np.zeros(3, np.float32))
+
+
+class CudaError(RuntimeError):
+    def __init__(self, status, text):
+        super().__init__(text)
+        self.status = status
+
+
+def test_too_little_page_locked_memory_is_explained(monkeypatch):
+    skip_without_compiler()
+    X = np.zeros((90, 4), np.float32)
+    for status, kind, words in ((2, PinnedMemoryError, "no 0.0 MiB of page-locked.*batch_size"), (700, CudaError, "x")):
+        monkeypatch.setitem(sys.modules, "cupy", stand_in(pinned_error=CudaError(status, "x")))
+        with pytest.raises(kind, match=words):
+            CupyBackend(CupyDevice()).feed(X, 20)
+
+
+def test_what_is_downloaded_is_a_copy(monkeypatch):
+    """Also where the host may read the device's memory, and CuPy hands that out (CUPY_ENABLE_UMP=1)."""
+    skip_without_compiler()
+    monkeypatch.setitem(sys.modules, "cupy", stand_in())
+    device = CupyDevice()
+    array = device.upload(np.arange(3.0))
+    found = device.download(array)
+    device.fill(array, 0)
+    assert np.array_equal(found, np.arange(3.0))
 
 
 class Producer:

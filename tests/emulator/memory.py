@@ -5,13 +5,26 @@ from __future__ import annotations
 import ctypes
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from .runtime import LOCK, runtime
+
+#: Numbers of the devices that are current, of which the last one counts.
+CURRENT = [0]
+
+
+@contextmanager
+def _current(index: int) -> Iterator[None]:
+    CURRENT.append(index)
+    try:
+        yield
+    finally:
+        CURRENT.pop()
 
 
 class DeviceArray:
@@ -53,8 +66,14 @@ class DeviceArray:
         """CUDA memory (DLPack's number for it), and the device's number."""
         return 2, getattr(self._owner, "index", 0)
 
+    @property
+    def device(self) -> AbstractContextManager[None]:
+        """In it the array's device is the current one, whose streams CuPy copies by."""
+        return _current(self.__dlpack_device__()[1])
+
     def get(self) -> NDArray[Any]:
         """A host copy, made on request."""
+        assert CURRENT[-1] == self.__dlpack_device__()[1], "a copy by the stream of another device"
         return self.host_view().copy()
 
     def __array__(self, *_: object, **__: object) -> NDArray[Any]:

@@ -60,6 +60,14 @@ def test_arrays_on_a_device_give_arrays_there(device, params):
     assert (type(got.inertia_), type(got.n_iter_), type(got.score(there))) == (float, int, float)
 
 
+def test_results_on_another_device_than_the_current_one_come_by_its_stream(tensors):
+    """The emulator refuses a copy, and torch's stand-in an array, while another device is current."""
+    X, other = rows(np.float32), EmulatorDevice(index=1)
+    got = fitted(tensors(other.upload(X)), CupyBackend(other))
+    assert same(got, fitted(X))
+    assert got.labels_.__dlpack_device__() == (2, 1)
+
+
 def test_tensors_on_a_device_give_tensors_there(device, tensors):
     X = rows(np.float32)
     there = tensors(device.upload(X), requires_grad=True)

@@ -50,6 +50,8 @@ def check(variant, architectures):
     source = nvrtc.source(file, constants)
     rows = [row for arch in architectures for row in resources(source, arch, nvrtc.OPTIONS, file=f"{file}.cu")]
     assert [(row.kernel, row.arch) for row in rows] == [(file, arch) for arch in architectures]
+    log = compile_cubin(source, architectures[0], nvrtc.OPTIONS, file=f"{file}.cu").log
+    assert "warning" not in log, log
     assert not spilling(rows), "smaller tiles, or fewer blocks in __launch_bounds__:\n" + "\n".join(spilling(rows))
 
 

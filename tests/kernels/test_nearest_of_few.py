@@ -321,6 +321,13 @@ def run_screen_bytes(device, monkeypatch):
     assert len(certified(got)) > 30
 
 
+def run_bytes_in_vectors(device, monkeypatch):
+    X, C = data(BYTE, 40, 5, 96)
+    got = nearest_of_few(device, BYTE, X, C, vector=True)
+    check(BYTE, X, C, got)
+    assert len(certified(got)) > 30
+
+
 def twins_at_all_distances():
     """Five pairs of centers, from almost equal to far apart, and rows around them: margins of every size."""
     local = np.random.default_rng(12)
@@ -359,7 +366,9 @@ FAULTS = {
         "return place + __popc(lanes & ((1u << lane) - 1));",
         "return place;",
     ),
-    "offsets of another column": (run_screen_bytes, "+ t * RUN + step % RUN_STEPS * QUAD + e", "+ t * RUN + e"),
+    "offsets of another column": (run_screen_bytes, "offset + (a * GROUP + s * QUAD)", "offset + a * GROUP"),
+    "bytes take the place of others": (run_bytes_in_vectors, "0x64646464u, 0x4342", "0x64646464u, 0x4140"),
+    "centers of another tile": (run_screen, "unsigned(j) * n_steps", "unsigned(TILES - 1 - j) * n_steps"),
     "the second best is lost": (run_screen_near_ties, "    best.second = best.first;\n", ""),
     "lanes do not compare their best": (
         run_screen_near_ties,

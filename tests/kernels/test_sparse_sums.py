@@ -113,7 +113,7 @@ FAULTS = {
     "rows leave no cluster": (many_moves, "if (from >= 0) atomic_add(sums + from, -limb);", ""),
     "the second limb goes with the first": (
         many_moves,
-        "move_limb(sums.sums + plane, in, out, second",
+        "move_limb(sums.sums + (long long)sums.k * d, in, out, second",
         "move_limb(sums.sums, in, out, second",
     ),
     "weights are forgotten": (many_moves, "weight = weights[i];", ""),

@@ -22,7 +22,7 @@ class MissingCupy:
             raise self.error
 
 
-def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, wrong=False):
+def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, pinned_error=None, wrong=False):
     """A module with the part of CuPy that CupyDevice uses, over the emulator.
 
     It watches the order of streams: what uses an array comes after what another stream has done with it.
@@ -112,6 +112,7 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, wrong=Fa
                 memset_async=self._fill, copy_from_device_async=self._copy, ptr=inner.address, array=self
             )
             self.c_contiguous = c_contiguous
+            self.device = Device()
 
         def __dlpack_device__(self):
             return self.inner.__dlpack_device__()
@@ -138,11 +139,20 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, wrong=Fa
             assert host.flags.c_contiguous
             stream.run(lambda: device.write(self.inner, host), self)
 
-        def get(self, stream=None):
+        def get(self, stream=None, out=None):
+            """Without `out`, as under CUPY_ENABLE_UMP=1: the device's own memory, and no wait for any stream."""
+            if out is None:
+                return self.inner.host_view()
             stream = stream or stack()[-1]
             stream.run(lambda: None, self)
             stream.synchronize()
-            return device.download(self.inner) + int(wrong)
+            out[...] = device.download(self.inner) + int(wrong)
+            return out
+
+    def alloc_pinned_memory(size):
+        if pinned_error:
+            raise pinned_error
+        return bytearray(size)
 
     class RawModule:
         def __init__(self, code, options):
@@ -208,10 +218,12 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, wrong=Fa
         runtimeGetVersion=lambda: 13020,
         driverGetVersion=lambda: 12080,
         memGetInfo=device.memory,
+        errorMemoryAllocation=2,
         pointerGetAttributes=lambda address: SimpleNamespace(device=0 if address else 1),
     )
     module.cuda = ModuleType("cupy.cuda")
     vars(module.cuda).update(Device=Device, Stream=Stream, runtime=runtime, get_current_stream=lambda: stack()[-1])
+    module.cuda.alloc_pinned_memory = alloc_pinned_memory
     module.ndarray, module.from_dlpack, module.ascontiguousarray = Array, from_dlpack, ascontiguousarray
     module.asarray = lambda array: taken("an array interface", array.inner)
     module.log = log

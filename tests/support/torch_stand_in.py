@@ -6,7 +6,7 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 
-from tests.emulator.memory import DeviceArray
+from tests.emulator.memory import CURRENT, DeviceArray
 
 
 class _Dtype(SimpleNamespace):
@@ -44,7 +44,7 @@ class Tensor:
         return Tensor(self.inner)
 
     def cpu(self):
-        return Tensor(self.inner.get()) if self.device.type == "cuda" else self
+        return Tensor(self.inner.host_view().copy()) if self.device.type == "cuda" else self
 
     def numpy(self, *, force=False):
         if force:
@@ -62,6 +62,7 @@ def from_numpy(array):
 
 def from_dlpack(array):
     assert isinstance(array, DeviceArray)
+    assert CURRENT[-1] == array.__dlpack_device__()[1], "torch waits for a stream of another device"
     return Tensor(array)
 
 

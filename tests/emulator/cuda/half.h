@@ -26,6 +26,12 @@ inline u16 float_to_half(float value) {
   return u16(sign | (u - 0x38000000u) >> 13);
 }
 
+// a - b of the two halves of a word: float32 has more than twice the bits of a half, so its rounding changes nothing.
+inline u32 subtract_halves(u32 a, u32 b) {
+  const u32 low = float_to_half(half_to_float(u16(a)) - half_to_float(u16(b)));
+  return low | u32(float_to_half(half_to_float(u16(a >> 16)) - half_to_float(u16(b >> 16)))) << 16;
+}
+
 inline float bfloat16_to_float(u16 value) { return bits<float>(u32(value) << 16); }
 
 inline u16 float_to_bfloat16(float value) {

@@ -52,6 +52,7 @@ ROWS = (
     # ---- floating point ----------------------------------------------------------------------------------------------
     ("add.rn?.ftz?.{T: f32 f64}", "T = T T", "a + b"),
     ("sub.rn?.ftz?.{T: f32 f64}", "T = T T", "a - b"),
+    ("sub.rn.f16x2", "b32 = b32 b32", "cuemu::subtract_halves(a, b)"),
     ("mul.rn?.ftz?.{T: f32 f64}", "T = T T", "a * b"),
     ("div.rn.f64", "f64 = f64 f64", "a / b"),
     ("rcp.rn.f64", "f64 = f64", "1.0 / a"),

@@ -276,6 +276,11 @@ def _to_half(bits: int) -> int:
     return 0x7FFF if half == NAN else int(half)  # the canonical NaN
 
 
+def _difference_of_halves(a: int, b: int) -> int:
+    found = _sum(F16, a, b ^ F16.sign)
+    return 0x7FFF if found == NAN else int(found)  # the canonical NaN
+
+
 def _converted(parts: list[str], operands: list[int]) -> Bits:
     target, source = parts[-2:]
     if target == "f16x2":
@@ -307,6 +312,9 @@ def expected(name: str, *operands: int) -> Bits:
             return int(_compared(kind, parts[1], *given))
         x, y = (number(parts[-1], bits) for bits in given)
         return int({"eq": x == y, "ne": x != y, "lt": x < y, "le": x <= y, "gt": x > y, "ge": x >= y}[parts[1]])
+    if name == "sub.rn.f16x2":
+        low, high = (_difference_of_halves(*(bits >> place & 0xFFFF for bits in given)) for place in (0, 16))
+        return low | high << 16
     if parts[0] == "cvt":
         result = _converted(parts, given)
     elif kind and parts[0] in _FLOATS:

@@ -91,6 +91,9 @@ def edges(opcode: Opcode, type_: str) -> list[int]:
         return [0, 1]
     if opcode.name == "cvt.f32.f16":
         return list(range(1 << 16))
+    if opcode.name == "sub.rn.f16x2":
+        halves = float_edges(F16)
+        return [low | high << 16 for low, high in zip(halves, halves[7:] + halves[:7], strict=True)]
     if type_ not in FORMATS:
         return whole_edges(bits_of(type_))
     f = FORMATS[type_]

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from gpukmeans.backends.cuda.device.stage import Stage
+from gpukmeans.backends.cuda.device.stage import PinnedMemoryError, Stage
 from gpukmeans.certificates.halves import TensorCores
 
 Shape = int | tuple[int, ...]
@@ -112,7 +112,7 @@ def explained_memory_errors(device: Device, what: str, wanted: int) -> Iterator[
     """Turn a MemoryError of the device into a `DeviceMemoryError`."""
     try:
         yield
-    except DeviceMemoryError:
+    except (DeviceMemoryError, PinnedMemoryError):
         raise
     except MemoryError as error:
         free, total = device.memory()

@@ -28,12 +28,24 @@ class Stage(Protocol):
         """Called after the last launch that reads the array."""
 
 
+class PinnedMemoryError(MemoryError):
+    """The host has too little page-locked memory; the message gives the size wanted, and what to do."""
+
+
 class CupyStage:
     """Page-locked memory and an array on the device, with copies on a stream of their own."""
 
     def __init__(self, cupy: Any, device: Any, launches: Any, copies: Any, array: Any) -> None:
         self._device, self._launches, self._copies, self._array = device, launches, copies, array
-        memory = cupy.cuda.alloc_pinned_memory(array.nbytes)
+        try:
+            memory = cupy.cuda.alloc_pinned_memory(array.nbytes)
+        except RuntimeError as error:  # CUDA's, which is no MemoryError
+            if getattr(error, "status", None) != cupy.cuda.runtime.errorMemoryAllocation:
+                raise
+            raise PinnedMemoryError(
+                f"The host has no {array.nbytes / 2**20:.1f} MiB of page-locked memory for a batch.  Pass a smaller "
+                "batch_size, allow this process more locked memory (ulimit -l), or use backend='numpy'."
+            ) from error
         self._host = np.frombuffer(memory, array.dtype, array.size).reshape(array.shape)
         # The array's memory may be that of a freed array, which earlier launches still read.
         self._read: Any = launches.record()
@@ -61,7 +73,6 @@ class CupyStage:
             self._read = self._launches.record()
 
     def __del__(self) -> None:
-        # Neither memory may be freed while a copy is in progress.
+        # Neither memory may be freed while a copy is in progress.  The stream of launches may be recording a graph.
         with contextlib.suppress(Exception):
             self.host()
-            self._launches.wait_event(self._copied)
