@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         for warning in result["warnings"]:
             say(f"gpukmeans: warning: {warning}")
     if arguments.json:
-        del result["metric_table"]
+        del result["metric_table"], result["compared_table"]
         emit(json.dumps(result, allow_nan=False) + "\n")
     elif not arguments.quiet:
         emit(report(result, iterations=arguments.iterations) + "\n")

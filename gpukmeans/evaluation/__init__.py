@@ -4,6 +4,7 @@ All is computed on the host: torch tensors and arrays on a device are copied the
 """
 
 from gpukmeans.evaluation.classes import cluster_class_counts, cluster_names, majority_classes, matched_classes
+from gpukmeans.evaluation.comparisons import Compared, Comparison, algorithms, compare, starts
 from gpukmeans.evaluation.margins import Margins, margins
 from gpukmeans.evaluation.member_rows import ClusterMembers, Members, members
 from gpukmeans.evaluation.naming import Accuracy, ClusterNames, name_clusters
@@ -15,13 +16,17 @@ __all__ = [
     "Accuracy",
     "ClusterMembers",
     "ClusterNames",
+    "Compared",
+    "Comparison",
     "Evaluation",
     "Margins",
     "Members",
     "Silhouette",
     "Sweep",
+    "algorithms",
     "cluster_class_counts",
     "cluster_names",
+    "compare",
     "evaluate",
     "majority_classes",
     "margins",
@@ -29,5 +34,6 @@ __all__ = [
     "members",
     "name_clusters",
     "silhouette",
+    "starts",
     "sweep",
 ]

@@ -115,6 +115,8 @@ class Metric(NamedTuple):
         Whether it is defined for weighted rows; otherwise it is None for these.
     in_square_units : bool, default=False
         Whether it is in squared units of the rows, which printed tables may name.
+    short : str or None, default=None
+        What a column of a wide table is called; None: `name`.
     """
 
     name: str
@@ -125,6 +127,12 @@ class Metric(NamedTuple):
     spec: str = ".4f"
     takes_weights: bool = True
     in_square_units: bool = False
+    short: str | None = None
+
+    @property
+    def column(self) -> str:
+        """What a column of a wide table is called."""
+        return self.short or self.name
 
 
 def has_contrast(labels: NDArray[np.int64]) -> bool:
@@ -206,18 +214,21 @@ METRICS: tuple[Metric, ...] = (
         "homogeneity",
         lambda c: float(c.entropies[0]),
         "0 to 1: whether clusters hold rows of one class only. Rosenberg and Hirschberg, EMNLP-CoNLL 2007.",
+        short="homog.",
     ),
     Metric(
         "completeness",
         "completeness",
         lambda c: float(c.entropies[1]),
         "0 to 1: whether the rows of a class lie in one cluster. Rosenberg and Hirschberg, EMNLP-CoNLL 2007.",
+        short="compl.",
     ),
     Metric(
         "v_measure",
         "V-measure (equal to NMI)",
         lambda c: float(c.entropies[2]),
         "0 to 1: the harmonic mean of these two. Rosenberg and Hirschberg, EMNLP-CoNLL 2007.",
+        short="V",
     ),
     Metric(
         "adjusted_rand",
@@ -225,6 +236,16 @@ METRICS: tuple[Metric, ...] = (
         lambda c: float(metrics.adjusted_rand_score(c.y, c.labels)),
         "-0.5 to 1, 0 for chance. Hubert and Arabie, Journal of Classification 2:193-218, 1985.",
         takes_weights=False,
+        short="ARI",
+    ),
+    Metric(
+        "adjusted_mutual_information",
+        "adjusted mutual information",
+        lambda c: float(metrics.adjusted_mutual_info_score(c.y, c.labels)),
+        "At most 1, 0 on average for chance. Vinh, Epps and Bailey, Journal of Machine Learning Research 11:2837-2854, "
+        "2010.",
+        takes_weights=False,
+        short="AMI",
     ),
     Metric(
         "nmi",
@@ -256,5 +277,6 @@ METRICS: tuple[Metric, ...] = (
         "accuracy with one cluster per class",
         lambda c: float(c.counts[matched_classes(c.counts)].sum()) / c.total,
         "Share of rows in the class of their cluster when each class names at most one cluster, chosen best.",
+        short="matched",
     ),
 )

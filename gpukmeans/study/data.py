@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from gpukmeans.scale import recipe as recipes
 from gpukmeans.study.options import OWN, Options
 
+#: Of scaled rows.
+_UNITS: dict[str | None, str] = {"standard": "standard deviations", "minmax": "ranges"}
 #: Different labels that are taken for classes.
 MOST_CLASSES = 1000
 
@@ -96,11 +98,16 @@ def load(options: Options) -> Loaded:
 def _digits(options: Options) -> Loaded:
     data_set = DATA_SETS[options.command]
     data = data_set.load(options.source)
-    X, largest, scale = data.data, data_set.largest_pixel, None
+    X, largest = data.data, data_set.largest_pixel
+    scale: dict[str, Any] | None = None
     if options.dtype != "uint8":
         X = X.astype(options.dtype) / np.dtype(options.dtype).type(largest)
         n = X.shape[1]
         scale = {"kind": "minmax", "center": [0.0] * n, "by": [float(largest)] * n}
+    if options.scale is not None:
+        X = X.astype(np.result_type(X, np.float32) if options.dtype == "float32" else np.float64)
+        scale = recipes.learn_scale(X, options.scale)
+        X = recipes.scaled(X, scale)
     shape = tuple(data.images.shape[1:])
     return Loaded(
         data_set.name,
@@ -113,7 +120,7 @@ def _digits(options: Options) -> Loaded:
         recipes.made(columns=data.feature_names, scale=scale, shape=shape),
         np.arange(len(X)),
         None,
-        "pixel values" if options.dtype == "uint8" else f"pixel values / {largest}",
+        _UNITS.get(options.scale, "pixel values" if options.dtype == "uint8" else f"pixel values / {largest}"),
     )
 
 
@@ -146,7 +153,7 @@ def _own(options: Options) -> Loaded:
     if len(table.X) < table.n_read and options.sample is not None:
         notes.append(f"a random sample of {len(table.X):,} of {table.n_read:,} rows")
     columns = "pixel values" if table.image_shape is not None else "units of the columns"
-    unit = {None: columns, "standard": "standard deviations", "minmax": "ranges"}[options.scale]
+    unit = _UNITS.get(options.scale, columns)
     return Loaded(
         options.path.name or str(options.path),
         str(options.path),

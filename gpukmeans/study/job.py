@@ -56,6 +56,15 @@ def run_job(options: Options, progress: Progress) -> dict[str, Any]:
         data = load(options)
     X = data.X
 
+    systems = None
+    if options.compare:
+        from gpukmeans.evaluation import compare, starts
+
+        systems = starts(
+            X, options.clusters, random_state=options.seed, max_iter=options.max_iter, tol=options.tol,
+            precision=options.precision, backend=options.backend,
+        )  # fmt: skip
+
     progress.n_samples = len(X)
     progress.stage(f"clustering {len(X):,} {'rows' if data.image_shape is None else 'images'} into {options.clusters}")
     with warnings.catch_warnings(record=True) as caught:
@@ -75,6 +84,14 @@ def run_job(options: Options, progress: Progress) -> dict[str, Any]:
         counts = classes = None
         if data.y is not None:
             counts, classes = cluster_class_counts(model.labels_, data.y, options.clusters)
+
+    compared = None
+    if systems is not None:
+        with _timed(seconds, "compare"):
+            compared = compare(
+                systems, X, data.y, random_state=options.seed,
+                progress=lambda name: progress.stage(f"comparing starts: {name}"),
+            )  # fmt: skip
 
     check = None
     if options.check:
@@ -124,6 +141,8 @@ def run_job(options: Options, progress: Progress) -> dict[str, Any]:
         "shares": None if counts is None else (counts.max(axis=1) / np.maximum(counts.sum(axis=1), 1)).tolist(),
         "seeds": seeds,
         "check": check,
+        "compared": None if compared is None else compared.as_dict(),
+        "compared_table": None if compared is None else repr(compared),
         "files": files,
         "warnings": [str(warning.message) for warning in caught],
     }

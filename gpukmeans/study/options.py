@@ -127,6 +127,8 @@ class Options:
         Of the rows; other than uint8: pixels divided by the largest.
     check : bool
         Whether scikit-learn's clustering is compared.
+    compare : bool
+        Whether starts are compared.
     out : Path or None
         The folder for all that is written; None: `folder` is a default, for pictures and what comes with them.
     force : bool
@@ -192,6 +194,12 @@ class Options:
         commands=DIGITS,
         action="store_true",
     )
+    compare: bool = _option(
+        False,
+        "also fit from k-means++, random rows and principal components, with 4, 4 and 1 starts, and compare them",
+        group=OUTPUT,
+        action="store_true",
+    )
     columns: str | None = _named("columns to cluster by; default: all that hold numbers", "NAMES")
     label: str | None = _named("column of known classes, to compare the clusters with (pictures: folder)")
     id: str | None = _named("column that names the rows; default: one called id, index or the like")
@@ -209,7 +217,6 @@ class Options:
         None,
         "standard: features of mean 0 and variance 1; minmax: from 0 to 1; default: as they are",
         group=READING,
-        commands=OWN,
         choices=["standard", "minmax"],
     )
     sample: int | None = _option(

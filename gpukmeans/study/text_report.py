@@ -46,6 +46,8 @@ def report(result: dict[str, Any], *, iterations: bool = False) -> str:
             "",
         ]
     lines += _cluster_lines(metrics, result["shares"], data["class_name"], "rows" if shape is None else "images")
+    if result["compared_table"]:
+        lines += ["", result["compared_table"]]
     if result["check"]:
         lines += ["", *_check_lines(result["check"], data["n_samples"])]
     if result["files"]:
