@@ -5,6 +5,8 @@ own within its own share of the time, and what it found is on disk when it ends;
 
 ==================  ===========================================================================
 environment.json    GPU, driver, CuPy, torch, what can be imported, the tools on PATH; bandwidth and arithmetic at best
+compile.jsonl       the kernels, all of them, compiled by a pool of processes
+contact.jsonl       small fits, each alone in a process of 20 s, beside NumPy's bits
 tests.json          the test suite with the real backend: counts, every failure
 bench.json          our fits and every importable peer (``bench.run gpu``)
 batch.json          many problems in one call, one by one, and by flash-kmeans (``bench.batch``)
@@ -36,11 +38,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.machine import ROOT, commit_info, machine_info
+from bench import first_contact
+from bench.each import run_each
+from bench.machine import ROOT, commit_info, machine_info, usable_cores
 from bench.results import now, write_json
 
 NO_GPU = 3
-SHARES = {"tests": 0.29, "bench": 0.43, "batch": 0.05, "sanitizer": 0.10, "profile": 0.08, "sweep": 0.05}
+SHARES = {"compile": 0.12, "contact": 0.10, "tests": 0.24, "bench": 0.33, "batch": 0.05}
+SHARES |= {"sanitizer": 0.08, "profile": 0.05, "sweep": 0.03}
+CONTACT_SECONDS = 20  # of a fit, most of which are Python's start
 TAIL = 4000  # characters of a failed command's output that are kept in the step's own file
 
 
@@ -121,6 +127,26 @@ class Check:
         report["nvidia_smi"] = self.command(["nvidia-smi"], min(30, seconds))[1][:TAIL]
         write_json(self.out / "environment.json", report)
         return {"ok": bool(report["usable"]), "said": report["reason"]}
+
+    def compile(self, seconds: float) -> dict[str, Any]:
+        """All kernels into CuPy's cache, so that no later step waits for NVRTC."""
+        parts = usable_cores()
+        return self._each(
+            {f"part {i}": ["compile", str(i), str(parts)] for i in range(parts)}, "compile", seconds, parts
+        )
+
+    def contact(self, seconds: float) -> dict[str, Any]:
+        """Small fits, each in a process of its own: a kernel that hangs or faults hides no other."""
+        return self._each({name: ["fit", name] for name in first_contact.NAMES}, "contact", seconds, 4)
+
+    def _each(self, parts: dict[str, list[str]], step: str, seconds: float, at_a_time: int) -> dict[str, Any]:
+        out = self.out / f"{step}.jsonl"
+        out.unlink(missing_ok=True)
+        commands = {name: [sys.executable, "-m", "bench.first_contact", *part] for name, part in parts.items()}
+        limit = seconds if step == "compile" else CONTACT_SECONDS
+        found = run_each(commands, out, limit, at_a_time=at_a_time, end=time.monotonic() + seconds)
+        bad = [each["name"] for each in found if not each["ok"]]
+        return {"ok": not bad, "said": f"{len(found)} processes, " + (f"NOT OK: {'; '.join(bad)}" if bad else "all ok")}
 
     def tests(self, seconds: float) -> dict[str, Any]:
         """Those marked ``gpu`` first, in one process, then the rest, in several where pytest-xdist is."""

@@ -94,7 +94,7 @@ ROWS = (
     ("ld.{P: global shared}.v2.{T: u32 f32 f64 b32 b64}", "T*2 = P:T*2", "*a"),
     ("ld.{P: global shared}.v4.{T: u8 u16 u32 f32 b16 b32}", "T*4 = P:T*4", "*a"),
     ("ld.global.nc.v2.{T: f64 b64}", "T*2 = global:T*2", "*a"),
-    ("ld.global.nc.v4.{T: u8 u16 f32 b16}", "T*4 = global:T*4", "*a"),
+    ("ld.global.nc.v4.{T: u8 u16 f32 b16 b32}", "T*4 = global:T*4", "*a"),
     ("ld.global.L1::no_allocate.v4.u32", "u32*4 = global:u32*4", "*a"),
     ("st.param.{T: b32 b64 f64}", "= param:T T", "*a = b"),
     (f"st.{{P: global shared}}.{{T: {PLAIN}}}", "= P:T T", "*a = b"),
