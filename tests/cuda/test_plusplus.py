@@ -104,7 +104,7 @@ def test_rows_that_begin_anywhere_are_read_one_element_at_a_time():
 
 
 @ROW_DTYPES
-@pytest.mark.parametrize(("order", "seed"), [("random", 1), ("reverse", 0)])
+@pytest.mark.parametrize(("order", "seed"), [("random", 1), pytest.param("reverse", 0, marks=pytest.mark.weekly)])
 def test_no_order_of_threads_changes_a_draw(dtype, order, seed):
     X = rows_of(300, 9, dtype)
     got = draw_many(CupyBackend(watched(order, seed)).load(X), 34, 2)

@@ -72,12 +72,12 @@ def folder(tmp_path):
     [
         (["../their scripts/facts.py", "--flag", "mnist", "-m"], "elsewhere", []),
         (["facts.py"], "their scripts", ["-O", "-X", "utf8", "-W", "error::ResourceWarning", "-u"]),
-        (["facts.py"], "their scripts", ["-BP", "-Xdev"]),
-        (["../their scripts/facts without an ending", "1"], "elsewhere", []),
+        pytest.param(["facts.py"], "their scripts", ["-BP", "-Xdev"], marks=pytest.mark.weekly),
+        pytest.param(["../their scripts/facts without an ending", "1"], "elsewhere", [], marks=pytest.mark.weekly),
         (["../their scripts/package", "1"], "elsewhere", []),
-        (["../their scripts/packed.zip", "1"], "elsewhere", []),
+        pytest.param(["../their scripts/packed.zip", "1"], "elsewhere", [], marks=pytest.mark.weekly),
         (["-m", "package", "1"], "their scripts", []),
-        (["-m", "facts", "-c"], "their scripts", []),
+        pytest.param(["-m", "facts", "-c"], "their scripts", [], marks=pytest.mark.weekly),
         (["-c", "import neighbour, sys; print(sys.argv, sys.path, __name__, dir())", "-m"], "their scripts", []),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else value,
@@ -175,6 +175,7 @@ def test_workers_hand_back_objects_of_the_scripts_classes(tmp_path):
     assert ran.stdout.count("[True, True, True, True] [Found(k=0, ") == len(ran.stdout.splitlines()) >= 2
 
 
+@pytest.mark.weekly
 def test_workers_and_other_processes_are_patched(tmp_path):
     (tmp_path / "job.py").write_text(WORKERS)
     done = python(["-m", "gpukmeans"], ["job.py"], tmp_path)
@@ -205,6 +206,7 @@ def test_a_sitecustomize_of_the_installation_still_runs(tmp_path):
     assert ran.stdout.startswith(str(tmp_path / "sitecustomize.py"))
 
 
+@pytest.mark.weekly
 def test_another_installation_of_python_is_left_alone(tmp_path):
     """Its scikit-learn may stand on a NumPy that ours does not know."""
     (tmp_path / "job.py").write_text(
@@ -218,6 +220,7 @@ def test_another_installation_of_python_is_left_alone(tmp_path):
     assert "startup" not in done.stdout
 
 
+@pytest.mark.weekly
 def test_a_runner_in_a_runner_adds_nothing(tmp_path):
     (tmp_path / "inner.py").write_text("import os; print(os.environ['PYTHONPATH'].count('startup'), __file__)")
     (tmp_path / "outer.py").write_text(
@@ -228,6 +231,7 @@ def test_a_runner_in_a_runner_adds_nothing(tmp_path):
     assert done.stdout.split() == ["1", str(tmp_path / "inner.py")]
 
 
+@pytest.mark.weekly
 def test_the_console_script_runs_scripts_too(tmp_path):
     """What an installer writes: a script whose path stands in the place of -m gpukmeans."""
     code = "import sys\nfrom gpukmeans.__main__ import console\nif __name__ == '__main__':\n    sys.exit(console())\n"

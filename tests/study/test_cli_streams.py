@@ -77,7 +77,7 @@ def test_without_standard_error_the_output_is_the_result_alone(monkeypatch, caps
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
+@pytest.mark.parametrize("redirection", ["2>&-", pytest.param("2>/dev/full", marks=pytest.mark.weekly)])
 def test_a_lost_standard_error_keeps_the_status(tmp_path, redirection):
     done = run(redirection, "info", "--json", cwd=tmp_path)
     assert done.returncode == 0

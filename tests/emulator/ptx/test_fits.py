@@ -111,7 +111,10 @@ def fit_both(device, shape, dtype):
     return [model.fit(rows, sample_weight=weight) for model, rows in zip(models, (there, here), strict=True)]
 
 
-@pytest.mark.parametrize(("shape", "dtype", "arch"), [("few", "float32", 900), ("restarts", "uint8", 800)])
+@pytest.mark.parametrize(
+    ("shape", "dtype", "arch"),
+    [("few", "float32", 900), pytest.param("restarts", "uint8", 800, marks=pytest.mark.weekly)],
+)
 def test_a_fit_of_dense_rows(shape, dtype, arch):
     assert_same(*fit_both(PtxDevice(mode="check", order="random", seed=1, arch=arch), shape, dtype))
 
