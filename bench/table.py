@@ -96,7 +96,8 @@ def render_ties(file: Path) -> str:
         worst = {key: max(works, key=lambda work, key=key: work["ratios"][key]) for key in works[0]["ratios"]}
         cells = [f"{worst[key]['ratios'][key]:.2f} ({worst[key]['title']})" for key in worst]
         kept = sum(not broken_bounds(work["ratios"]) for work in works)
-        rows.append("| " + " | ".join([group, f"{kept} of {len(works)}", *cells]) + " |")
+        row = [group, f"{kept} of {len(works)}", *cells]
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
     source = f"{_machine(document)}.\n- {_command(document)} (every run: `bench/results/{file.name}`)"
     return "\n\n".join([TIES_HEAD + "\n" + "\n".join(rows), TIES_NOTE, source])
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.emulator import EmulatorDevice, EmulatorError
 from tests.emulator.ptx.opcodes import table
+from tests.emulator.ptx.parse import PtxError
 from tests.emulator.ptx.testing import is_plain, kernel_around, module, run
 from tests.emulator.testing import skip_without_compiler
 
@@ -311,6 +312,17 @@ def test_asynchronous_copies_arrive_at_their_wait(in_flight):
     got = launch(entry("k", body, "", ""), "k", np.zeros(2, np.uint64), MEMORY, threads=1)[0]
     words = MEMORY.view(np.uint64)
     assert got.tolist() == [words[1], words[3] if in_flight == 0 else 2**64 - 1]
+
+
+def test_a_float_in_registers_of_bits_is_its_bits():
+    """Code for sm_100 has no float registers; a number that became an integer there was wrong in every sum of ones."""
+    body = """mov.b64 %d0, 0d3FF8000000000000; mov.b32 %r0, 0f40490FDB; st.global.u64 [%a0], %d0;
+        st.global.u32 [%a0+8], %r0; add.rn.f64 %d0, %d0, 0d3FF0000000000000; st.global.b64 [%a0+16], %d0;"""
+    got = launch(entry("k", body, ""), "k", np.zeros(3, np.uint64), threads=1)[0]
+    assert got.view(np.float64)[[0, 2]].tolist() == [1.5, 2.5]
+    assert got.view(np.float32)[2] == np.float32(np.pi)
+    with pytest.raises(PtxError, match="has 32 bits, which is not b64"):
+        launch(entry("k", "mov.b64 %d0, 0f40490FDB;", ""), "k", np.zeros(1, np.uint64), threads=1)
 
 
 def test_a_call_passes_its_parameters_and_jumps_come_back():

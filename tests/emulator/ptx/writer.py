@@ -103,8 +103,10 @@ class _Body:
                 raise PtxError(f"{text} is of type {own}, which is not {type_}")
             return _converted(name, own, type_)
         if number := _FLOAT.fullmatch(text):
-            bits = f"0x{number[2]}{'u' if number[1] == 'f' else 'ull'}"
-            return f"bits<f{32 if number[1] == 'f' else 64}>({bits})"
+            bits, size = f"0x{number[2]}{'u' if number[1] == 'f' else 'ull'}", 32 if number[1] == "f" else 64
+            if not type_.endswith(str(size)):
+                raise PtxError(f"{text} has {size} bits, which is not {type_}")
+            return f"bits<{type_}>({bits})"  # b64, too, may be given as a float
         if number := _INTEGER.fullmatch(text):
             value = int(number[1], 0)
             return f"bool({value})" if type_ == "pred" else f"{type_}({value % 2**64:#x}ull)"
