@@ -71,10 +71,15 @@ def folder(tmp_path):
     ("arguments", "cwd", "options"),
     [
         (["../their scripts/facts.py", "--flag", "mnist", "-m"], "elsewhere", []),
-        (["facts.py"], "their scripts", ["-O", "-X", "utf8", "-W", "error::ResourceWarning", "-u"]),
+        pytest.param(
+            ["facts.py"],
+            "their scripts",
+            ["-O", "-X", "utf8", "-W", "error::ResourceWarning", "-u"],
+            marks=pytest.mark.weekly,
+        ),
         pytest.param(["facts.py"], "their scripts", ["-BP", "-Xdev"], marks=pytest.mark.weekly),
         pytest.param(["../their scripts/facts without an ending", "1"], "elsewhere", [], marks=pytest.mark.weekly),
-        (["../their scripts/package", "1"], "elsewhere", []),
+        pytest.param(["../their scripts/package", "1"], "elsewhere", [], marks=pytest.mark.weekly),
         pytest.param(["../their scripts/packed.zip", "1"], "elsewhere", [], marks=pytest.mark.weekly),
         (["-m", "package", "1"], "their scripts", []),
         pytest.param(["-m", "facts", "-c"], "their scripts", [], marks=pytest.mark.weekly),
@@ -139,6 +144,7 @@ def test_a_script_ends_as_under_python(tmp_path, code):
     assert outcome(ran) == outcome(plain)
 
 
+@pytest.mark.weekly
 def test_a_package_that_is_no_script_ends_as_under_python(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("no Python")
