@@ -1,9 +1,28 @@
-"""Small tables as HTML, for the representations that notebooks show."""
+"""Small tables as text and as HTML, for representations."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
+
+
+def text_table(rows: Iterable[Sequence[str]], align: str = ">") -> str:
+    """A line for each row, with columns of even width.
+
+    `align` has "<" or ">" for each column, the last of them for all that follow.
+
+    Examples
+    --------
+    >>> from gpukmeans.tables import text_table
+    >>> print(text_table([("name", "rows"), ("a", "12")], "<>"))
+    name  rows
+    a       12
+    """
+    table = [list(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    align = align.ljust(len(widths), align[-1])
+    lines = ("  ".join(f"{c:{side}{w}}" for c, side, w in zip(row, align, widths, strict=False)) for row in table)
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def html_table(rows: Iterable[Sequence[str]], head: Sequence[str] = (), caption: str = "") -> str:

@@ -85,3 +85,10 @@ def times_power(values: Any, exponent: int) -> Any:
     while abs(exponent) > 100:
         values, exponent = values * 2.0**step, exponent - step
     return values * 2.0**exponent
+
+
+def rows_times_power(X: Any, exponent: int) -> Any:
+    """`times_power` of rows, dense or in CSR, whose indices are shared."""
+    if not hasattr(X, "indptr"):
+        return times_power(X, exponent)
+    return type(X)((times_power(X.data, exponent), X.indices, X.indptr), shape=X.shape, copy=False)

@@ -86,7 +86,7 @@ class Bar:
 
     def __init__(self, name: str, n_samples: int, **options: Any) -> None:
         layout = "{desc}: {percentage:3.0f}% settled |{bar}| {elapsed}{postfix}"
-        self._bar = _tqdm()(total=1.0, desc=name, bar_format=layout, **options)
+        self._bar = require_tqdm()(total=1.0, desc=name, bar_format=layout, **options)
         self._n_samples = n_samples
         self._run = 0
 
@@ -119,7 +119,7 @@ class StepBar:
     """
 
     def __init__(self, name: str, n_steps: int, **options: Any) -> None:
-        self._bar = _tqdm()(total=n_steps, desc=name, unit="batch", **options)
+        self._bar = require_tqdm()(total=n_steps, desc=name, unit="batch", **options)
 
     def __call__(self, record: Iteration) -> None:
         """Show a step."""
@@ -132,7 +132,8 @@ class StepBar:
         self._bar.close()
 
 
-def _tqdm() -> Any:
+def require_tqdm() -> Any:
+    """The class of tqdm's bars, or an ImportError that says how to install it."""
     try:
         from tqdm.auto import tqdm
     except ImportError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics.cluster import contingency_matrix
 
-from gpukmeans.intake.kinds import on_host
+from gpukmeans.intake.kinds import n_axes, on_host
 
 
 def cluster_class_counts(
@@ -161,3 +162,28 @@ def checked_classes(y: ArrayLike, n_samples: int) -> NDArray[Any]:
     if array.shape != (n_samples,):
         raise ValueError(f"y has shape {array.shape}, expected ({n_samples},): one class for each label")
     return array
+
+
+def model_given(model_or_labels: Any, X: ArrayLike, call: str) -> Any:
+    """The model, or None where labels are given; a TypeError that shows the `call` where rows stand before labels."""
+    if hasattr(model_or_labels, "predict"):
+        return model_or_labels
+    if n_axes(model_or_labels) >= 2 and n_axes(X) == 1:
+        name = call.partition("(")[0]
+        raise TypeError(f"{name} takes the labels, or a model, before the rows: gpukmeans.{call}")
+    return None
+
+
+def require_a_label_each(rows: Any, labels: NDArray[np.int64]) -> None:
+    """Raise a ValueError unless there is a label for each row."""
+    if rows.shape[0] != len(labels):
+        raise ValueError(f"X has {rows.shape[0]} rows, but labels has {len(labels)}; they should be the same")
+
+
+def rows_by_cluster(labels: NDArray[np.int64], n_clusters: int) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """The rows of each cluster that has any."""
+    order = np.argsort(labels, kind="stable")
+    ends = np.cumsum(np.bincount(labels, minlength=n_clusters)).tolist()
+    for cluster, (start, stop) in enumerate(zip([0, *ends], ends, strict=False)):
+        if stop > start:
+            yield cluster, order[start:stop]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ from gpukmeans.evaluation.metrics import METRICS, Metric
 from gpukmeans.evaluation.table import Evaluation, evaluate
 from gpukmeans.intake.checks import check_rows_on_host
 from gpukmeans.intake.kinds import on_host
-from gpukmeans.tables import html_table
+from gpukmeans.tables import html_table, text_table
 
 
 @dataclass(frozen=True)
@@ -89,12 +88,7 @@ class Comparison:
 
     def __repr__(self) -> str:
         """The table."""
-        table = [self.head, *self.rows()]
-        first, *widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        return "\n".join(
-            "  ".join([f"{name:<{first}}", *(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))])
-            for name, *row in table
-        )
+        return text_table([self.head, *self.rows()], "<>")
 
     def _repr_html_(self) -> str:
         """The same, for notebooks."""
@@ -181,12 +175,10 @@ def compare(
         kept = labels >= 0
         evaluation = None
         if kept.any():
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of scikit-learn, about classes that look like numbers
-                evaluation = evaluate(
-                    labels[kept], rows if kept.all() else rows[kept], None if classes is None else classes[kept],
-                    silhouette_sample_size=silhouette_sample_size, random_state=random_state,
-                )  # fmt: skip
+            evaluation = evaluate(
+                labels[kept], rows if kept.all() else rows[kept], None if classes is None else classes[kept],
+                silhouette_sample_size=silhouette_sample_size, random_state=random_state,
+            )  # fmt: skip
         entries.append(Compared(name, seconds, int((~kept).sum()), evaluation, labels, model))
     return Comparison(tuple(entries))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from gpukmeans.arrays.magnitude import times_power, unit_exponent
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.cpu.backend import NumpyBackend
-from gpukmeans.evaluation.classes import checked_labels
+from gpukmeans.evaluation.classes import checked_labels, rows_by_cluster
 from gpukmeans.exact.fixed_point import FixedPoint, carried, range_of, union
 from gpukmeans.intake.checks import check_rows_on_host
 from gpukmeans.threads import parts_of
@@ -98,22 +97,13 @@ def margins(X: ArrayLike, labels: ArrayLike, centers: ArrayLike) -> Margins:
     return Margins(distance, second, margin)
 
 
-def _by_cluster(labels: I64, n_clusters: int) -> Iterator[tuple[int, NDArray[np.intp]]]:
-    """The rows of each cluster that has any."""
-    order = np.argsort(labels, kind="stable")
-    ends = np.cumsum(np.bincount(labels, minlength=n_clusters)).tolist()
-    for cluster, (start, stop) in enumerate(zip([0, *ends], ends, strict=False)):
-        if stop > start:
-            yield cluster, order[start:stop]
-
-
 def _nearest_others(rows: NDArray, own: I64, centers: F64) -> NDArray[np.int64]:
     """The nearest center but its own of each row, exactly: by labelling the rows of each cluster without its center."""
     second = np.full(len(rows), -1)
     if len(centers) == 1:
         return second
     backend = NumpyBackend()
-    for cluster, members in _by_cluster(own, len(centers)):
+    for cluster, members in rows_by_cluster(own, len(centers)):
         run = backend.load(rows[members], sums=False).start(np.delete(centers, cluster, axis=0))
         run.assign(move=False)
         found = run.labels().astype(np.int64)
@@ -129,7 +119,7 @@ def _square_distances(rows: NDArray, centers: F64, labels: I64, form: FixedPoint
     """
     n_limbs, n_features = form.n_limbs, centers.shape[1]
     out = np.empty((2 * n_limbs - 1 + _MORE, len(rows)), np.int64)
-    for cluster, members in _by_cluster(labels, len(centers)):
+    for cluster, members in rows_by_cluster(labels, len(centers)):
         c = form.limbs(centers[cluster])
         minus_two_c = -2.0 * c.T
         for part in parts_of(len(members), max(1, _TOGETHER // (n_limbs * n_features))):

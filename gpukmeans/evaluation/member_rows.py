@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gpukmeans.arrays.types import F64
+from gpukmeans.evaluation.classes import rows_by_cluster
 from gpukmeans.evaluation.margins import Margins, margins
 from gpukmeans.intake.kinds import on_host
-from gpukmeans.tables import html_table
+from gpukmeans.tables import html_table, text_table
 
 
 @dataclass(frozen=True, repr=False)
@@ -76,9 +77,7 @@ class Members(Sequence[ClusterMembers]):
 
     def __repr__(self) -> str:
         """Up to three rows of each kind, for each cluster."""
-        table = [self._HEAD, *self._rows()]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        return "\n".join("  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)).rstrip() for row in table)
+        return text_table([self._HEAD, *self._rows()], "<")
 
     def _repr_html_(self) -> str:
         """The same, for notebooks."""
@@ -127,8 +126,9 @@ def members(model: Any, X: ArrayLike, *, n: int = 10) -> Members:
     centers = on_host(model.cluster_centers_)
     found = margins(X, labels, centers)
     clusters = []
+    of_clusters = dict(rows_by_cluster(labels, len(centers)))
     for cluster in range(len(centers)):
-        rows = np.flatnonzero(labels == cluster)
+        rows = of_clusters.get(cluster, np.empty(0, np.intp))
         distance, margin = found.distance[rows], found.margin[rows]
         clusters.append(
             ClusterMembers(

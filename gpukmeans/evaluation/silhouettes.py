@@ -17,13 +17,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from gpukmeans.arrays.magnitude import times_power, unit_exponent
+from gpukmeans.arrays.magnitude import rows_times_power, unit_exponent
 from gpukmeans.arrays.types import F64
 from gpukmeans.backends.cpu.backend import NumpyBackend
-from gpukmeans.evaluation.classes import checked_labels
+from gpukmeans.estimators.watching import require_tqdm
+from gpukmeans.evaluation.classes import checked_labels, model_given, require_a_label_each
+from gpukmeans.evaluation.spreads import cluster_means
 from gpukmeans.exact.tie_break import all_integers
 from gpukmeans.intake.checks import check_rows_on_host
-from gpukmeans.intake.kinds import n_axes, on_host
+from gpukmeans.intake.kinds import on_host
 from gpukmeans.tables import html_table
 from gpukmeans.threads import parts_of, workers
 
@@ -138,14 +140,11 @@ def silhouette(
     """
     if kind not in ("exact", "simplified"):
         raise ValueError(f"kind={kind!r} should be 'exact' or 'simplified'")
-    model = model_or_labels if hasattr(model_or_labels, "predict") else None
-    if model is None and n_axes(model_or_labels) >= 2 and n_axes(X) == 1:
-        raise TypeError("silhouette takes the labels, or a model, before the rows: gpukmeans.silhouette(labels, X)")
+    model = model_given(model_or_labels, X, "silhouette(labels, X)")
     rows = check_rows_on_host(X, "silhouette")
     labels, _ = checked_labels(model_or_labels if model is None else model.predict(X), None)
     n_samples = rows.shape[0]
-    if len(labels) != n_samples:
-        raise ValueError(f"X has {n_samples} rows, but labels has {len(labels)}; they should be the same")
+    require_a_label_each(rows, labels)
     clusters, place, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     if not 2 <= len(clusters) < n_samples:
         raise ValueError(
@@ -153,7 +152,7 @@ def silhouette(
         )
     exponent = unit_exponent(rows.data if sparse.issparse(rows) else rows)
     if exponent:  # distances would overflow, or vanish; no silhouette depends on their unit
-        rows = _in_unit(rows, exponent)
+        rows = rows_times_power(rows, exponent)
     if kind == "exact":
         with _reporter(progress, n_samples) as report:
             a, b = _mean_distances(rows, place, sizes, report)
@@ -161,12 +160,6 @@ def silhouette(
         a, b = _center_distances(rows, X, place, sizes, clusters, model)
     samples = _values(a, b, sizes[place])
     return Silhouette(samples, clusters, np.bincount(place, samples) / sizes, kind)
-
-
-def _in_unit(rows: Any, exponent: int) -> Any:
-    if not sparse.issparse(rows):
-        return times_power(rows, exponent)
-    return type(rows)((times_power(rows.data, exponent), rows.indices, rows.indptr), shape=rows.shape)
 
 
 @contextmanager
@@ -186,11 +179,7 @@ def _reporter(progress: bool | Callable[[int, int], object], n_samples: int) -> 
 
         yield count
         return
-    try:
-        from tqdm.auto import tqdm
-    except ImportError as error:
-        raise ImportError("progress=True needs tqdm; pip install 'gpukmeans[progress]'") from error
-    with tqdm(total=total, desc="silhouette", unit=" pairs", unit_scale=True) as bar:
+    with require_tqdm()(total=total, desc="silhouette", unit=" pairs", unit_scale=True) as bar:
         yield bar.update
 
 
@@ -253,37 +242,59 @@ class _Ordered:
         return x[index].toarray() if self.sparse else x[index]
 
 
+def _add_up(
+    ordered: _Ordered,
+    reduce: Callable[[F64, slice, slice], tuple[F64, F64]],
+    add: Callable[[slice, slice, F64], None],
+    report: Callable[[int], object] = lambda _: None,
+) -> None:
+    """Compute the distances of all pairs of blocks once, and add up what is made of them, in one order.
+
+    Parameters
+    ----------
+    ordered : _Ordered
+    reduce : callable
+        ``reduce(distances, part, other)`` returns the sums for the rows of `part`, and those for the rows of `other`.
+    add : callable
+        ``add(part, other, sums)`` adds such sums of the distances of the rows `part` to the rows `other`.
+    report : callable
+        Told the pairs of rows that are done.
+    """
+    n, parts = len(ordered.place), ordered.parts
+    with workers(n * max(n, ordered.shape[1])) as pool:
+        for i, part in enumerate(parts):
+            x = ordered.block(part)
+
+            def compare(other: slice, x: Any = x, part: slice = part) -> tuple[F64, F64]:
+                return reduce(ordered.distances(x, part, other), part, other)
+
+            for other, (to_other, from_other) in zip(parts[i:], pool.map(compare, parts[i:]), strict=True):
+                add(part, other, to_other)
+                if other != part:
+                    add(other, part, from_other)
+            height = part.stop - part.start
+            report(height * (height + 1) // 2 + height * (n - part.stop))
+
+
 def _mean_distances(
     rows: Any, place: NDArray[np.intp], sizes: NDArray[np.intp], report: Callable[[int], object]
 ) -> tuple[F64, F64]:
     """The mean distance of every row to the others of its cluster, and the smallest to the rows of another."""
     ordered = _Ordered(rows, place)
     sums = np.zeros((len(place), len(sizes)))
-    parts = ordered.parts
 
-    def runs(part: slice) -> tuple[NDArray[np.intp], slice]:
-        """Where the clusters of a block begin, and which they are: neighbours, as each has rows."""
-        of_block = ordered.place[part]
-        return np.flatnonzero(np.diff(of_block, prepend=-1)), slice(of_block[0], of_block[-1] + 1)
+    def starts(part: slice) -> NDArray[np.intp]:
+        """Where the clusters of a block begin."""
+        return np.flatnonzero(np.diff(ordered.place[part], prepend=-1))
 
-    with workers(len(place) * max(len(place), ordered.shape[1])) as pool:
-        for i, part in enumerate(parts):
-            x = ordered.block(part)
-            starts, of_part = runs(part)
+    def reduce(distances: F64, part: slice, other: slice) -> tuple[F64, F64]:
+        return np.add.reduceat(distances, starts(other), axis=1), _sums_of_runs(distances, starts(part)).T
 
-            def compare(
-                other: slice, x: Any = x, part: slice = part, starts: NDArray[np.intp] = starts
-            ) -> tuple[F64, F64]:
-                distances = ordered.distances(x, part, other)
-                to_other = np.add.reduceat(distances, runs(other)[0], axis=1)
-                return to_other, _sums_of_runs(distances, starts)
+    def add(part: slice, other: slice, found: F64) -> None:
+        first, last = ordered.place[other][[0, -1]].tolist()  # between them all clusters, as each has rows
+        sums[part, first : last + 1] += found
 
-            for other, (to_other, from_other) in zip(parts[i:], pool.map(compare, parts[i:]), strict=True):
-                sums[part, runs(other)[1]] += to_other
-                if other != part:
-                    sums[other, of_part] += from_other.T
-            height = part.stop - part.start
-            report(height * (height + 1) // 2 + height * (len(place) - part.stop))
+    _add_up(ordered, reduce, add, report)
     a, b = _own_and_next(sums, ordered.place, sizes)
     back = np.empty_like(ordered.order)
     back[ordered.order] = np.arange(len(place))
@@ -323,7 +334,7 @@ def mean_silhouettes(X: Any, labelings: Sequence[NDArray[np.integer]]) -> list[f
     """
     exponent = unit_exponent(X.data if sparse.issparse(X) else X)
     if exponent:
-        X = _in_unit(X, exponent)
+        X = rows_times_power(X, exponent)
     used = [np.unique(labels, return_inverse=True, return_counts=True)[1:] for labels in labelings]
     ends = np.cumsum([len(sizes) for _, sizes in used], dtype=np.intp).tolist()
     n = X.shape[0]
@@ -332,19 +343,14 @@ def mean_silhouettes(X: Any, labelings: Sequence[NDArray[np.integer]]) -> list[f
         marks[np.arange(n), end - len(sizes) + place] = 1.0
     sums = np.zeros_like(marks)
     ordered = _Ordered(X, np.zeros(n, np.intp))  # in the given order
-    parts = ordered.parts
-    with workers(n * max(n, ordered.shape[1])) as pool:
-        for i, part in enumerate(parts):
-            x = ordered.block(part)
 
-            def compare(other: slice, x: Any = x, part: slice = part) -> tuple[F64, F64]:
-                distances = ordered.distances(x, part, other)
-                return distances @ marks[other], distances.T @ marks[part]
+    def reduce(distances: F64, part: slice, other: slice) -> tuple[F64, F64]:
+        return distances @ marks[other], distances.T @ marks[part]
 
-            for other, (to_other, from_other) in zip(parts[i:], pool.map(compare, parts[i:]), strict=True):
-                sums[part] += to_other
-                if other != part:
-                    sums[other] += from_other
+    def add(part: slice, other: slice, found: F64) -> None:
+        sums[part] += found
+
+    _add_up(ordered, reduce, add)
     found = []
     for (place, sizes), end in zip(used, ends, strict=True):
         a, b = _own_and_next(sums[:, end - len(sizes) : end], place, sizes)
@@ -381,10 +387,9 @@ def _center_distances(
     if model is not None and hasattr(model, "transform"):
         distances = np.asarray(on_host(model.transform(X)), np.float64)[:, clusters]
     else:
-        members = sparse.csr_array((np.ones(len(place)), place, np.arange(len(place) + 1)))
-        sums = members.T @ (rows if sparse.issparse(rows) else rows.astype(np.float64, copy=False))
-        means = (sums.toarray() if sparse.issparse(sums) else sums) / sizes[:, None]
-        distances = NumpyBackend().load(_loadable(rows), sums=False).center_distances(means)
+        rows = _loadable(rows)
+        means = cluster_means(rows, place, sizes)
+        distances = NumpyBackend().load(rows, sums=False).center_distances(means)
     of_row = np.arange(len(place))
     a = distances[of_row, place]
     distances[of_row, place] = np.inf

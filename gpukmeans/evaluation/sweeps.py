@@ -21,7 +21,7 @@ from gpukmeans.evaluation.silhouettes import mean_silhouettes
 from gpukmeans.evaluation.spreads import Spreads
 from gpukmeans.intake.checks import check_rows_on_host
 from gpukmeans.intake.kinds import on_host
-from gpukmeans.tables import html_table
+from gpukmeans.tables import html_table, text_table
 
 #: Metrics of `sweep`, in the order of its table.
 METRICS = ("inertia", "silhouette", "calinski_harabasz", "davies_bouldin", "gap", "stability")
@@ -79,10 +79,7 @@ class Sweep:
 
     def __repr__(self) -> str:
         """The table, and the recommended number with its reason."""
-        table = [("n_clusters", *self.values), *self.rows()]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = ["  ".join(f"{cell:>{w}}" for cell, w in zip(row, widths, strict=True)) for row in table]
-        return "\n".join([*lines, self._reason])
+        return f"{text_table([('n_clusters', *self.values), *self.rows()])}\n{self._reason}"
 
     def _repr_html_(self) -> str:
         """The same, for notebooks."""

@@ -11,10 +11,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gpukmeans.estimators.spherical import SphericalKMeans
-from gpukmeans.evaluation.classes import checked_classes, checked_labels, majority_classes
+from gpukmeans.evaluation.classes import (
+    checked_classes,
+    checked_labels,
+    majority_classes,
+    model_given,
+    require_a_label_each,
+)
 from gpukmeans.evaluation.metrics import METRICS, Clustering, Metric
 from gpukmeans.intake.checks import check_rows_on_host, check_weights_on_host
-from gpukmeans.intake.kinds import n_axes, on_host
+from gpukmeans.intake.kinds import on_host
 from gpukmeans.tables import html_table
 
 
@@ -168,10 +174,7 @@ def evaluate(
     >>> round(gpukmeans.evaluate(model, X).inertia, 4)
     1.1667
     """
-    model = model_or_labels if hasattr(model_or_labels, "predict") else None
-    if model is None and n_axes(model_or_labels) >= 2 and n_axes(X) == 1:
-        rest = "" if y is None else ", y"
-        raise TypeError(f"evaluate takes the labels, or a model, before the rows: gpukmeans.evaluate(labels, X{rest})")
+    model = model_given(model_or_labels, X, f"evaluate(labels, X{'' if y is None else ', y'})")
     rows = check_rows_on_host(X, "evaluate")
     centers = None
     if model is not None:
@@ -185,8 +188,7 @@ def evaluate(
         labels = model_or_labels
     clusters, n_clusters = checked_labels(labels, n_clusters)
     n_samples = rows.shape[0]
-    if n_samples != len(clusters):
-        raise ValueError(f"X has {n_samples} rows, but labels has {len(clusters)}; they should be the same")
+    require_a_label_each(rows, clusters)
     if silhouette_sample_size < 1:
         raise ValueError(f"silhouette_sample_size={silhouette_sample_size} should be at least 1")
     n_sampled = min(silhouette_sample_size, n_samples)

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
-from gpukmeans.arrays.magnitude import times_power, unit_exponent
+from gpukmeans.arrays.magnitude import rows_times_power, unit_exponent
 from gpukmeans.arrays.on_device import DeviceInput, center_dtype, host_copy, host_view, on_device
 from gpukmeans.arrays.sparse import is_sparse
 from gpukmeans.arrays.types import F64
@@ -116,11 +116,7 @@ class Given:
         """The same with rows that are multiplied by 2**exponent: a copy, unless it is 0."""
         if not exponent:
             return self
-        if self.form == "csr":
-            x = cast(CsrRows, self.X)
-            scaled = type(x)((times_power(x.data, exponent), x.indices, x.indptr), shape=x.shape, copy=False)
-            return replace(self, X=scaled)
-        return replace(self, X=times_power(self.X, exponent))
+        return replace(self, X=rows_times_power(self.X, exponent))
 
     def load(self, *, sums: bool = True) -> Rows:
         """The rows on the backend, with their weights."""
