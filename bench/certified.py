@@ -84,8 +84,14 @@ def main(arguments: list[str] | None = None) -> int:
         found = shares(X, n_clusters)
         rows.append({"work": name, "shape": X.shape, "iterations": MAX_ITER, "radius": found})
         print(f"{name:30}", "  ".join(f"{radius}: {found[radius]['share']:.4f}" for radius in RADII), flush=True)
-    record = {"command": ["python", "-m", "bench.certified", *(arguments or sys.argv[1:])], "at": now()}
-    write_json(options.out, {**record, "machine": machine_info(), "commit": commit_info(), "works": rows})
+    document = {
+        "datetime": now(),
+        "command": "python -m bench.certified " + " ".join(arguments or sys.argv[1:]),
+        "commit_info": commit_info(),
+        "machine_info": machine_info(),
+        "works": rows,
+    }
+    write_json(options.out, document)
     return 0
 
 

@@ -73,9 +73,14 @@ def main(arguments: list[str] | None = None) -> int:
                 options.rounds,
             )
         )
-    command = ["python", "-m", "bench.study", *(arguments or sys.argv[1:])]
-    record = {"command": command, "at": now(), "machine": machine_info(), "commit": commit_info(), "works": works}
-    write_json(options.out, record)
+    document = {
+        "datetime": now(),
+        "command": "python -m bench.study " + " ".join(arguments or sys.argv[1:]),
+        "commit_info": commit_info(),
+        "machine_info": machine_info(),
+        "works": works,
+    }
+    write_json(options.out, document)
     return 0
 
 
