@@ -46,6 +46,6 @@ for name, function, a, b in (("3 - 5", difference, small, large), ("(0 - 200) **
     plain, fast = function(a, b), numba.njit(function)(a, b)
     print(f"arrays {name}: NumPy {plain[0]} {plain.dtype}, Numba {fast[0]} {fast.dtype}")
     same = function is difference
-    assert (plain.dtype == fast.dtype and plain == fast) is same
+    assert bool(plain.dtype == fast.dtype and plain[0] == fast[0]) == same
     assert same or (plain[0], fast[0]) == (40000 % 256, 40000)
 PYTHON
