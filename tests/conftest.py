@@ -6,7 +6,9 @@ import functools
 import gc
 import os
 import sys
+from collections import defaultdict
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -111,8 +113,21 @@ def mnist_unit(mnist):
     return mnist / 255.0
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Leave out the weekly tests unless `-m` names them."""
+    """Make weekly what `one_in(n)` leaves out; leave out the weekly tests unless `-m` names them.
+
+    A test marked `one_in(n)` keeps one in n of its cases, those of the lowest hashes, so that no value of a parameter
+    falls always to the same side.  On a GPU all are kept.
+    """
+    cases = defaultdict(list)
+    for item in items:
+        mark = item.get_closest_marker("one_in")
+        if mark and not item.get_closest_marker("gpu"):
+            cases[item.nodeid.partition("[")[0], mark.args[0]].append(item)
+    for (_, n), some in cases.items():
+        for item in sorted(some, key=lambda item: crc32(item.nodeid.encode()))[-(-len(some) // n) :]:
+            item.add_marker("weekly")
     if "weekly" in config.getoption("markexpr"):
         return
     weekly = [item for item in items if item.get_closest_marker("weekly")]

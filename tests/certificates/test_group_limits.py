@@ -11,6 +11,7 @@ from gpukmeans.certificates.drift import lower_limit, upper_limit
 from tests.support.rational_points import dot_score, length, square
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("radius", [0.0, 1e-6, 0.3])
 @pytest.mark.parametrize("d", [1, 2, 7])
 @pytest.mark.parametrize("adversary", [False, True])

@@ -163,6 +163,7 @@ def fit(X, k, backend, max_iter=8):
 WAYS = [way for way in itertools.product([True, False], repeat=4) if not way[3] or all(way)]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("k", [2, 12, 150])
 @pytest.mark.parametrize("name", ["blobs", "noise", "decaying spectrum", "images"])
 def test_every_way_ends_in_the_same_bits(small, name, k):

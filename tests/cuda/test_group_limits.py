@@ -84,6 +84,7 @@ def follow(device, tile, dtype, d, seed=0):
     return left_out, changed
 
 
+@pytest.mark.one_in(2)
 @EACH_TILE
 @pytest.mark.parametrize("dtype", [BYTE, FLOAT, DOUBLE], ids=str)
 @pytest.mark.parametrize("d", [3, 9])
@@ -261,6 +262,7 @@ def iterations(backend, X, C, count, *, forget=False):
     return found
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 def test_groups_leave_out_more_rows_than_one_bound_and_change_no_bit(dtype):
     X, C = crowd(dtype)

@@ -60,6 +60,7 @@ def no_help(monkeypatch):
 SHAPES = [(1, 1, 1), (50, 3, 5), (300, 37, 7), (700, 5, 40), (520, 36, 33), (90, 700, 4)]
 
 
+@pytest.mark.one_in(3)
 @ROW_DTYPES
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(("n", "d", "k"), SHAPES)
@@ -103,6 +104,7 @@ def test_rows_that_begin_anywhere_are_read_one_element_at_a_time():
     assert np.array_equal(got, reference(X.reshape(-1)[3:3603].reshape(100, 36), 5, 1))
 
 
+@pytest.mark.one_in(3)
 @ROW_DTYPES
 @pytest.mark.parametrize(("order", "seed"), [("random", 1), pytest.param("reverse", 0, marks=pytest.mark.weekly)])
 def test_no_order_of_threads_changes_a_draw(dtype, order, seed):
@@ -271,6 +273,7 @@ def test_many_runs_come_a_few_at_a_time(monkeypatch):
     assert np.array_equal(got.n_certain, want.n_certain)
 
 
+@pytest.mark.one_in(3)
 @ROW_DTYPES
 def test_memory_is_little_beside_the_rows(dtype, monkeypatch):
     monkeypatch.setattr(cupy_plusplus, "LITTLE", 0)

@@ -33,6 +33,7 @@ def fitted(X, backend, k=5, **params):
     return KMeans(k, backend=backend, **params).fit(X, sample_weight=weight)
 
 
+@pytest.mark.one_in(2)
 @ROW_DTYPES
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("tol", [0.0, 1e-2])

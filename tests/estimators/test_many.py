@@ -32,6 +32,7 @@ def _compiler():
 # ---- the law --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("dtype", "weighted"), [(np.uint8, False), (np.float32, False), (np.float32, True), (np.float64, True)]
 )
@@ -54,6 +55,7 @@ def test_shapes(k, d):
     assert_same(fit_many(X, k, backend=watched(), random_state=0), one_by_one(X, k, random_state=0))
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("dtype", [np.dtype(np.float16), BFLOAT16], ids=["float16", "bfloat16"])
 def test_rows_on_the_device_are_read_in_place(dtype):
     backend = watched()

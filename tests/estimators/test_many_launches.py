@@ -88,6 +88,7 @@ def test_which_problems_go_together():
     assert together(10, 2, room=1 << 60) <= min(2**31 // 10, 65535)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("good", "bad"),
     some_weekly(

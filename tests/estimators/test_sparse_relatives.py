@@ -47,6 +47,7 @@ def first(rows, n_clusters, random_state):
     return rows.toarray() if sparse.issparse(rows) else rows
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("estimator", RELATIVES)
 @pytest.mark.parametrize("weighted", [False, True])

@@ -154,6 +154,7 @@ def test_every_backend_ends_in_the_same_bits(cuda_backend, dtype, weighted):
     assert there.backend_ == "cupy"
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("zeros", [False, True])
 def test_rows_on_a_device_are_clustered_there(dtype, zeros):

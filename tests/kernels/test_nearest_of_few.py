@@ -67,6 +67,7 @@ def check(kind, X, C, got, old=None):
     return want
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(("kind", "n", "k", "d", "tiles", "vector"), SHAPES)
 def test_labels_are_the_true_nearest(kind, n, k, d, tiles, vector):
     X, C = data(kind, n, k, d)
@@ -78,6 +79,7 @@ def test_labels_are_the_true_nearest(kind, n, k, d, tiles, vector):
     assert got.control[Control.N_SKIPPED] == got.control[Control.N_UNCERTAIN] == 0
 
 
+@pytest.mark.one_in(3)
 @EVERY_KIND
 @pytest.mark.parametrize("tiles", [1, 4])
 def test_neither_tiles_nor_readings_change_anything(kind, tiles):

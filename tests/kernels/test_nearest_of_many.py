@@ -33,6 +33,7 @@ def _compiler():
     skip_without_compiler()
 
 
+@pytest.mark.one_in(2)
 @EVERY_DTYPE
 @SMALL_TILES
 @pytest.mark.parametrize(("n", "k", "d"), SHAPES)

@@ -58,6 +58,7 @@ def test_mnist_in_uint8_is_mnist_in_float64(mnist, start, reference):
     assert relative(bytes_.cluster_centers_ / 255, reference.cluster_centers_) < 1e-12
 
 
+@pytest.mark.weekly
 @pytest.mark.mnist
 def test_mnist_in_float32_is_labelled_as_in_float64(mnist, mnist_unit, start, reference):
     """In float32 our labels are the true nearest of our float32 centers; scikit-learn's float32 fit differs.

@@ -21,6 +21,7 @@ def numbers(block):
     return range(block * PER_BLOCK, (block + 1) * PER_BLOCK)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("cls", CLASSES)
 def test_labels_and_inertia_are_those_of_the_fitted_centers(cls, block):

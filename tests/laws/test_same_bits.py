@@ -162,6 +162,7 @@ def test_short_cuts_change_no_bit(name, way):
     assert_same(fit(X, k, NumpyBackend(**way), **params), fit(X, k, NumpyBackend(), **params))
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_short_cuts_change_no_bit_of_mnist(mnist, dtype):
     """Rows and features enough for every short cut to be taken, projections too."""

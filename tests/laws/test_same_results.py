@@ -83,6 +83,7 @@ def assert_same_results(ours, theirs, X, sample_weight=None):
     assert abs(ours.score(X, sample_weight=sample_weight) - want) <= -1e-10 * want + 1e-15 * size**2
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("init", INITS)
 @pytest.mark.parametrize("weight", WEIGHTS)
 @pytest.mark.parametrize("kind", KINDS)
@@ -104,6 +105,7 @@ def test_so_it_is_on_a_device(cuda_backend, kind):
         assert_same_results(KMeans(**params, backend=cuda_backend), SklearnKMeans(**params), X, sample_weight)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "params",
