@@ -68,7 +68,8 @@ class Kept(BaseEstimator):
 
         Notes
         -----
-        As everywhere in scikit-learn, a model of float32 centers predicts float32 rows only.
+        As everywhere in scikit-learn, a model of float32 centers predicts float32 rows only, one of float64 centers
+        float64 rows; and its Normalizer makes zeros of float16 rows longer than 256: convert them first.
 
         ``skl2onnx.to_onnx(model.to_sklearn(), X[:1].astype("float32"))`` converts all but a `BisectingKMeans`, for
         which skl2onnx has no converter; it computes in float32 (``pip install 'gpukmeans[onnx]'``).
