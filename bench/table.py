@@ -1,12 +1,13 @@
 """Write the README's tables from the result files: ``python -m bench.table`` (``--check`` only compares).
 
-Tables stand between ``<!-- bench:cpu -->`` and ``<!-- /bench:cpu -->``, and the same with ``gpu`` and ``ties``.
+Tables stand between ``<!-- bench:cpu -->`` and ``<!-- /bench:cpu -->``, and the same with ``gpu``, ``ties``, ``twice``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,13 @@ TIES_HEAD = (
     "| growth / growth of n k, at most 1 |\n|---|---|---|---|---|"
 )
 TIES_NOTE = "The largest ratio of a group, and whose it is; three sizes of each work, the best of the rounds at each."
+TWICE_NOTE = (
+    "What differs in bits between fits of the same rows from the same start, two in each process: in one process, in "
+    "two of one thread, with one and two threads; both works together.  Labels not nearest: as above.  Time: median of "
+    "four fits of the first work on one thread, beside ours."
+)
 NONE_YET = {
+    "twice": "_No run has been recorded yet: `python -m bench.twice --out bench/results/twice.json`._",
     "ties": "_No run has been recorded yet: `python -m bench.ties --out bench/results/ties.json`._",
     "cpu": "_No run on a CPU has been recorded yet: `python -m bench.run cpu --out bench/results/cpu.json`._",
     "gpu": "_No run on a GPU has been recorded yet: `python -m bench.gpu_check --out DIR` on a machine with one._",
@@ -52,6 +59,7 @@ def write_tables(text: str, results: Path) -> str:
     """
     blocks = {suite: render(suite, newest(results, suite)) for suite in ("cpu", "gpu")}
     blocks["ties"] = render_ties(results / "ties.json")
+    blocks["twice"] = render_twice(results / "twice.json")
     for suite, table in blocks.items():
         begin, end = f"<!-- bench:{suite} -->", f"<!-- /bench:{suite} -->"
         if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
@@ -100,6 +108,41 @@ def render_ties(file: Path) -> str:
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
     source = f"{_machine(document)}.\n- {_command(document)} (every run: `bench/results/{file.name}`)"
     return "\n\n".join([TIES_HEAD + "\n" + "\n".join(rows), TIES_NOTE, source])
+
+
+def render_twice(file: Path) -> str:
+    """The table of `bench.twice`: a row for each system."""
+    if not file.exists():
+        return NONE_YET["twice"]
+    document = json.loads(file.read_text())
+    works, systems = document["works"], document["systems"]
+    first = next(iter(works))
+    medians = {name: _twice_seconds(system["works"][first]) for name, system in systems.items()}
+    ours = next(medians[name] for name, system in systems.items() if system["ours"])
+    head = ["system", "one process", "two processes", "1 and 2 threads"]
+    head += [f"labels not nearest, {work['title']}" for work in works.values()] + ["time / ours"]
+    rows = [head, ["---"] * len(head)]
+    for name, system in systems.items():
+        results = [system["works"][work] for work in works]
+        row = [f"{name} {system['version']}" if not system["ours"] else name]
+        for pair in ("one process", "two processes", "1 and 2 threads"):
+            parts = dict.fromkeys(part for result in results for part in result.get("differs", {}).get(pair, ()))
+            failed = all("error" in result for result in results)
+            row.append(
+                "-" if failed else ", ".join(parts).replace("n_iter", "iterations") + " differ" if parts else "same"
+            )
+        for result in results:
+            row.append(result["error"] if "error" in result else _count(result["children"][0]["wrong_labels"]))
+        row.append("-" if medians[name] is None or ours is None else f"{medians[name] / ours:.1f}")
+        rows.append(row)
+    table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+    source = f"{_machine(document)}.\n- {_command(document)} (every fit: `bench/results/{file.name}`)"
+    return "\n\n".join([table, TWICE_NOTE, source])
+
+
+def _twice_seconds(result: dict[str, Any]) -> float | None:
+    fits = [fit for child in result.get("children", ()) if child["threads"] == 1 for fit in child["fits"]]
+    return statistics.median(fit["seconds"] for fit in fits) if fits else None
 
 
 def _row(m: Measured, suite: str, number: int) -> str:
