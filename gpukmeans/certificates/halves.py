@@ -34,7 +34,8 @@ class TensorCores(NamedTuple):
 WORST_TENSOR_CORES = TensorCores(4, 0)
 
 #: Those of a compute capability, where measured: A100, A2, Ada, L40S; H100, H200, B200 (F. A. Khattak and M. Mikaitis,
-#: "Accurate Models of NVIDIA Tensor Cores", arXiv 2512.07004).  tests/laws/test_on_a_gpu.py measures a device's own.
+#: "Accurate Models of NVIDIA Tensor Cores", arXiv 2512.07004).  A device's own are measured before they are relied on:
+#: backends/cuda/device/tensor_rounding.py.
 TENSOR_CORES = {
     (8, 0): TensorCores(8, 1),
     (8, 6): TensorCores(8, 1),
@@ -47,6 +48,11 @@ TENSOR_CORES = {
 def tensor_cores_of(capability: tuple[int, int]) -> TensorCores:
     """The tensor cores of a compute capability (major, minor)."""
     return TENSOR_CORES.get(capability, WORST_TENSOR_CORES)
+
+
+def tensor_units(cores: TensorCores) -> float:
+    """Units of `TENSOR_UNIT` by which a product may be off: see `tensor_accumulation`."""
+    return ((cores.products + 1.0) / 2.0**cores.guard_bits + 1.0) / cores.products
 
 
 #: Scaled rows and centers with larger norms are not screened.
@@ -67,8 +73,7 @@ def tensor_accumulation(n_columns: int, cores: TensorCores) -> float:
     Computed running sums exceed M by the errors so far, which `gamma` covers; it is infinite, and nothing certified,
     beyond 2.7 million columns of the first kind.
     """
-    per_addition = (cores.products + 1.0) / 2.0**cores.guard_bits + 1.0
-    return SLACK * gamma(per_addition / cores.products * n_columns + 8.0, TENSOR_UNIT)
+    return SLACK * gamma(tensor_units(cores) * n_columns + 8.0, TENSOR_UNIT)
 
 
 @dataclass(frozen=True)

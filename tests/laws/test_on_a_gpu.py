@@ -9,6 +9,7 @@ import copy
 import functools
 import importlib.util
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -17,66 +18,47 @@ from scipy import sparse
 import gpukmeans
 from gpukmeans import KMeans
 from gpukmeans.arrays.on_device import host_copy
-from gpukmeans.backends.cuda.device import nvrtc
-from gpukmeans.backends.cuda.device.cupy_device import current_device
+from gpukmeans.backends.cuda.device.cupy_device import CupyDevice, current_device
 from gpukmeans.backends.cuda.device.probe import probe
-from gpukmeans.certificates.halves import tensor_accumulation
-from tests.emulator import EmulatorDevice
+from gpukmeans.backends.cuda.device.tensor_rounding import device_sums, measured, trusted, vectors
+from gpukmeans.certificates.halves import tensor_accumulation, tensor_units
+from tests.emulator import KINDS_OF_TENSOR_CORES, EmulatorDevice, TensorCores
 from tests.emulator.testing import skip_without_compiler
 from tests.support.assertions import assert_same
+from tests.support.cupy_stand_in import stand_in
 from tests.support.small_fits import equal
-
-CHAIN = """
-/* sums (16,8) f32 INOUT = sums + A B, 16 columns of A (16,d) and rows of B (d,8), in halves, after another. */
-extern "C" __global__ void chain(const unsigned short* A, const unsigned short* B, int d, float* sums) {
-  const int lane = threadIdx.x, g = lane / 4, t = lane % 4;
-  float sum[4];
-  for (int i = 0; i < 4; ++i) sum[i] = sums[(g + i / 2 * 8) * 8 + 2 * t + i % 2];
-  for (int f = 0; f < d; f += 16) {
-    unsigned row_g[2], row_g8[2], column[2];
-    for (int h = 0; h < 2; ++h) {
-      const int at = f + 8 * h + 2 * t;
-      row_g[h] = A[g * d + at] | (unsigned)A[g * d + at + 1] << 16;
-      row_g8[h] = A[(g + 8) * d + at] | (unsigned)A[(g + 8) * d + at + 1] << 16;
-      column[h] = B[at * 8 + g] | (unsigned)B[(at + 1) * 8 + g] << 16;
-    }
-    tensor_product(sum, row_g, row_g8, column);
-  }
-  for (int i = 0; i < 4; ++i) sums[(g + i / 2 * 8) * 8 + 2 * t + i % 2] = sum[i];
-}
-"""
-
-
-def chain_source(file, constants):
-    return nvrtc._inlined("ptx.cuh") + CHAIN
 
 
 @pytest.fixture(params=["emulated", pytest.param("cupy", marks=pytest.mark.gpu)])
-def chained(request, monkeypatch):
-    """Sums of chains of tensor products: chained(A, B, starts)."""
+def device(request):
+    """The emulator, or a GPU where there is one."""
     if request.param == "emulated":
         skip_without_compiler()
-        device = EmulatorDevice(source=chain_source)
-    else:
-        if not probe().usable:
-            pytest.skip(probe().reason)
-        device = current_device()
-        monkeypatch.setattr(nvrtc, "source", chain_source)
-    kernel = device.kernel("chain", "chain", {})
+        return EmulatorDevice()
+    if not probe().usable:
+        pytest.skip(probe().reason)
+    return current_device()
 
-    def run(A, B, starts):
-        sums = device.upload(starts.astype(np.float32))
-        halves = [device.upload(np.ascontiguousarray(a.astype(np.float16).view(np.uint16))) for a in (A, B)]
-        kernel(1, 32, (*halves, np.int32(A.shape[1]), sums))
-        return device.download(sums)
 
-    run.cores = device.tensor_cores
-    return run
+def chained(device, A, B, starts):
+    """starts + A B of (n, d), (d, 8) and (n, 8), 16 columns of A after another, by tensor cores."""
+    launch = device.kernel("tensor_rounding", "tensor_rounding", {})
+    sums = np.array(starts, np.float32)
+    rows, columns = (np.repeat(A, 8, axis=0), np.tile(B.T, (len(A), 1)))
+    for first in range(0, A.shape[1], 16):
+        halves = [
+            device.upload(np.ascontiguousarray(a[:, first : first + 16].astype(np.float16)).view(np.uint16))
+            for a in (rows, columns)
+        ]
+        found = device.empty(sums.size, np.float32)
+        launch(sums.size // 8, 32, (*halves, device.upload(sums.reshape(-1)), found))
+        sums = device.download(found).reshape(sums.shape)
+    return sums
 
 
 @pytest.mark.parametrize("d", [16, 64, 784, 4096])
 @pytest.mark.parametrize("kind", ["noise", "positive", "cancelling", "one large", "small after large"])
-def test_tensor_cores_round_no_worse_than_their_certificate_says(chained, d, kind):
+def test_tensor_cores_round_no_worse_than_their_certificate_says(device, d, kind):
     """Products of halves are exact in float64, and so are, to 2**-40 of the largest, sums of a few thousand."""
     rng = np.random.default_rng(d)
     A, B = rng.standard_normal((16, d)), rng.standard_normal((d, 8))
@@ -95,25 +77,34 @@ def test_tensor_cores_round_no_worse_than_their_certificate_says(chained, d, kin
     largest = np.maximum(np.abs(products).max(axis=1), np.maximum(np.abs(running).max(axis=1), np.abs(starts)))
     # Within a step of 16 products the order is the hardware's: partial sums reach the sum of magnitudes there.
     within = np.abs(products).reshape(16, d // 16, 16, 8).sum(axis=2).max(axis=1)
-    wrong = np.abs(chained(A, B, starts) - running[:, -1])
-    assert (wrong <= tensor_accumulation(d, chained.cores) * (largest + within)).all()
+    wrong = np.abs(chained(device, A, B, starts) - running[:, -1])
+    assert (wrong <= tensor_accumulation(d, device.tensor_cores) * (largest + within)).all()
     if kind == "cancelling":
         return
-    assert (wrong <= tensor_accumulation(d, chained.cores) * np.abs(products).sum(axis=1).max() + 1e-30).all()
+    assert (wrong <= tensor_accumulation(d, device.tensor_cores) * np.abs(products).sum(axis=1).max() + 1e-30).all()
 
 
-def test_tensor_cores_are_those_of_their_table(chained):
-    """How many products they add at once, and how many bits they keep behind the last one of float32.
+def test_tensor_cores_are_those_of_their_table(device):
+    assert measured(device_sums(device)) == device.tensor_cores
 
-    Beside a sum of one, some products of 2**-(23 + g), all in the first addition: each is kept if there are g guard
-    bits, and 2**g of them raise the sum by a unit if they are added at once.
-    """
-    products, guard_bits = chained.cores
-    counts = products - np.arange(16) % products
-    A = np.where(np.arange(16) < counts[:, None], 2.0**-12, 0.0)
-    B = np.full((16, 8), 2.0 ** -(11 + guard_bits))
-    raised = (chained(A, B, np.ones((16, 8))) - 1.0) * 2.0**23
-    assert (raised == (counts // 2**guard_bits)[:, None]).all()
+
+@pytest.mark.parametrize("cores", [*KINDS_OF_TENSOR_CORES, (2, 0), (16, 3)], ids=str)
+def test_tensor_cores_that_differ_from_their_table_are_not_trusted_with_its_radius(cores, monkeypatch):
+    """Of a CupyDevice that says to be an sm_90, whose own are (16, 2)."""
+    skip_without_compiler()
+    monkeypatch.setitem(sys.modules, "cupy", stand_in(EmulatorDevice(tensor_cores=TensorCores(*cores))))
+    found = CupyDevice()
+    assert measured(device_sums(found)) == cores
+    own, worst = (16, 2), (4, 0)
+    assert found.tensor_cores == found.own_order().tensor_cores == {own: own, (2, 0): (2, 0)}.get(tuple(cores), worst)
+
+
+def test_sums_of_no_model_are_trusted_with_nothing():
+    a, b, starts = vectors()
+    once = (starts + (a * b).sum(axis=1)).astype(np.float32)  # a single rounding, as no tensor core does
+    assert measured(once) is None
+    assert trusted(TensorCores(16, 2), None) == (1, 0)
+    assert tensor_units(TensorCores(1, 0)) > max(tensor_units(cores) for cores in KINDS_OF_TENSOR_CORES)
 
 
 # ---- arrays of CuPy and torch ---------------------------------------------------------------------------------------

@@ -174,7 +174,8 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, pinned_e
                 ]
                 limit = run.max_dynamic_shared_size_bytes
                 arrays = [a for a in args if isinstance(a, Array)]
-                work = functools.partial(function, grid, block, inner, shared_mem=shared_mem, shared_limit=limit)
+                options = {"shared_mem": shared_mem, "shared_limit": limit, "launch": device.launch}
+                work = functools.partial(function, grid, block, inner, **options)
                 stack()[-1].run(work, *arrays)
 
             run.max_dynamic_shared_size_bytes = 48 * 1024

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from gpukmeans.backends.cuda.device.tensor_rounding import model_sums
 from tests.support.rational_floats import exponent, rounded
 
 
@@ -27,27 +28,6 @@ def tensor_chain(start, pairs, cores, *, least=-10_000):
     return total
 
 
-def exponents(values):
-    return np.where(values == 0.0, -10_000, np.frexp(values)[1] - 1)
-
-
-def cut_to_float32(values):
-    near = values.astype(np.float32)
-    return np.where(abs(near.astype(np.float64)) > abs(values), np.nextafter(near, np.float32(0)), near)
-
-
 def tensor_sums(cores, starts, a, b):
     """starts + a b.T, one product of matrices: (n, k) float32 from (n, k) float32, (n, depth) and (k, depth) halves."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        products = a[:, None, :] * b
-        plain = starts + products.sum(axis=2)
-    finite = np.isfinite(plain)
-    sums, products = np.where(finite, starts, 0.0), np.where(finite[..., None], products, 0.0)
-    factors = exponents(a)[:, None, :] + exponents(b)
-    for first in range(0, a.shape[1], cores.products):
-        block = slice(first, first + cores.products)
-        largest = np.maximum(factors[..., block].max(axis=2), np.maximum(exponents(sums), -133))
-        unit = np.exp2(largest - 23.0 - cores.guard_bits)
-        units = np.trunc(sums / unit) + np.trunc(products[..., block] / unit[..., None]).sum(axis=2)
-        sums = cut_to_float32(units * unit).astype(np.float64)
-    return np.where(finite, sums, plain).astype(np.float32)
+    return model_sums(cores, starts.astype(np.float64), a[:, None, :], b[None])

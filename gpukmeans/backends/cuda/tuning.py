@@ -264,7 +264,9 @@ def variants() -> list[tuple[str, Constants]]:
             found += [("move_sums", move_constants(row, n_features, True, *shape)) for shape in shapes]
     for row in SPARSE_DTYPES:
         found += _sparse_variants(row)
-    found += [(kernel, {}) for kernel in ("seed_locate", "exact_total", "settle_rows", "used_clusters")]
+    found += [
+        (kernel, {}) for kernel in ("seed_locate", "exact_total", "settle_rows", "tensor_rounding", "used_clusters")
+    ]
     return found
 
 

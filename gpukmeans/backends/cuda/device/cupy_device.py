@@ -17,6 +17,7 @@ from gpukmeans.backends.cuda.device import nvrtc
 from gpukmeans.backends.cuda.device.seam import Shape, error_sentence
 from gpukmeans.backends.cuda.device.stage import CupyStage
 from gpukmeans.backends.cuda.device.structs import Struct
+from gpukmeans.backends.cuda.device.tensor_rounding import device_sums, measured, trusted
 from gpukmeans.callers import warn_caller
 from gpukmeans.certificates.halves import TensorCores, tensor_cores_of
 
@@ -52,15 +53,23 @@ class CupyDevice:
         attributes = self._device.attributes
         self.shared_bytes = int(attributes["MaxSharedMemoryPerBlockOptin"])
         self.multiprocessors = int(attributes["MultiProcessorCount"])
-        self.tensor_cores: TensorCores = tensor_cores_of(divmod(int(self._device.compute_capability), 10))
+        self._capability = divmod(int(self._device.compute_capability), 10)
         # What all orders share.
         self._kernels: dict[tuple, Callable[..., None]] = {}
         self._lock = threading.Lock()  # of compilations, and of kernels' attributes
+        self._tensor_cores: list[TensorCores] = []  # one, once it was measured
         self._idle_streams: list[Any] = []  # to be used again: CuPy's pool keeps freed memory for its stream
 
     def _new_stream(self) -> Any:
         with self._device:
             return self._cupy.cuda.Stream(non_blocking=True)
+
+    @property
+    def tensor_cores(self) -> TensorCores:
+        """How its tensor cores add: those of their table, if a trial agrees (tensor_rounding.py)."""
+        if not self._tensor_cores:
+            self._tensor_cores.append(trusted(tensor_cores_of(self._capability), measured(device_sums(self))))
+        return self._tensor_cores[0]
 
     def own_order(self) -> CupyDevice:
         other = copy.copy(self)
