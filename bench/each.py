@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -30,7 +31,8 @@ def run_each(
         The arguments, by a name.
     out : Path
         A line is added when a command ends: name, ok, seconds, exit (None: out of time; negative: the signal that ended
-        it) and, unless it went well, the end of its output.
+        it) and, unless it went well, the end of its output and the last of the launches that it printed
+        (`bench.kernel_contacts.Traced`), if any.
     seconds : float
         That each command may take.
     at_a_time : int
@@ -49,6 +51,8 @@ def run_each(
         found = {"name": name, "ok": status == 0, "seconds": round(time.monotonic() - started, 2), "exit": status}
         if status != 0:
             found["output"] = output[-TAIL:]
+            if launches := re.findall(r"^launch (\w+)$", output, re.MULTILINE):
+                found["last_launch"] = launches[-1]
         with out.open("a") as lines:  # one write: lines of several threads do not mix
             lines.write(json.dumps(found) + "\n")
         return found

@@ -1,18 +1,26 @@
-"""What a GPU does first: ``python -m bench.first_contact compile PART PARTS``, then ``... fit NAME`` for each name.
+"""What a GPU does first, each part in a process of its own (`bench.gpu_check` starts them).
 
-`compile` fills CuPy's cache with every PARTS-th variant of the kernels; `fit` is one small fit that must end in
-NumPy's bits, its exit status says whether it did.  ``--emulated`` rehearses a fit without a GPU.  `bench.gpu_check`
-runs each in a process of its own.
+==========================================================  ========================================================
+``python -m bench.first_contact compile PART PARTS``        every PARTS-th variant of the kernels, into CuPy's cache
+``python -m bench.first_contact kernel NAME``               a kernel, beside NumPy (`bench.kernel_contacts`)
+``python -m bench.first_contact rounding FILE``             how the tensor cores add, written to FILE in JSON
+``python -m bench.first_contact fit NAME``                  a small fit, which must end in NumPy's bits
+==========================================================  ========================================================
+
+The exit status is 0 where all is as it should be, and 3 where results differ.  ``--emulated`` rehearses a part
+without a GPU, and ``--plant GOOD BAD`` with a fault in the sources of the kernels.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+DIFFER = 3  # an exit status; 1 is that of an error
 ROWS = ("uint8", "float32", "float64")
 #: n_samples, n_features, n_clusters and further parameters; kernels of dense fits, of seeding and of restarts.
 SHAPES: dict[str, tuple[int, int, int, dict[str, Any]]] = {
@@ -42,20 +50,54 @@ def rows_of(name: str) -> tuple[Any, int, dict[str, Any]]:
     return X.astype(dtype), k, {"n_init": 1, "max_iter": 30} | params
 
 
-def fit(name: str, *, emulated: bool) -> list[str]:
+def device_of(emulated: bool, plant: tuple[str, str] | None = None) -> Any:
+    """The GPU, or an emulated one."""
+    if not emulated:
+        from gpukmeans.backends.cuda.device.cupy_device import current_device
+
+        return current_device()
+    from gpukmeans.backends.cuda.device import nvrtc
+    from tests.emulator import EmulatorDevice
+
+    def planted(file: str, constants: Any) -> str:
+        text = nvrtc.source(file, constants)
+        return text.replace(*plant) if plant else text
+
+    return EmulatorDevice(source=planted)
+
+
+def fit(name: str, device: Any) -> list[str]:
     """The results of a fit that differ from NumPy's."""
     from gpukmeans import KMeans
     from gpukmeans.backends.cuda.backend import CupyBackend
 
-    backend: Any = "cupy"
-    if emulated:
-        from tests.emulator import EmulatorDevice
-
-        backend = CupyBackend(EmulatorDevice())
     X, k, params = rows_of(name)
-    got, want = (KMeans(k, random_state=0, tol=0, backend=b, **params).fit(X) for b in (backend, "numpy"))
+    backends = CupyBackend(device), "numpy"
+    got, want = (KMeans(k, random_state=0, tol=0, backend=b, **params).fit(X) for b in backends)
     results = ("labels_", "cluster_centers_", "inertia_", "n_iter_")
     return [result for result in results if not np.array_equal(getattr(got, result), getattr(want, result))]
+
+
+def kernel(name: str, device: Any) -> list[str]:
+    """The results of a kernel that differ from NumPy's."""
+    from bench.kernel_contacts import contact
+
+    return contact(name, device)
+
+
+def rounding(file: str, device: Any) -> list[str]:
+    """What the table says of the tensor cores that is not so on this device; writes both to a file."""
+    from bench.results import write_json
+    from gpukmeans.backends.cuda.device.tensor_rounding import MODELS, device_sums, measured, model_sums, vectors
+    from gpukmeans.certificates.halves import tensor_cores_of
+
+    sums, (a, b, starts) = device_sums(device), vectors()
+    found, known = measured(sums), tensor_cores_of(device.capability)
+    off = {str(tuple(cores)): int((model_sums(cores, starts, a, b) != sums).sum()) for cores in MODELS}
+    report = {"device": device.name, "capability": device.capability, "fields": ["products", "guard_bits"]}
+    report |= {"table": known, "measured": found, "trusted": device.tensor_cores, "vectors": len(sums)}
+    write_json(Path(file), {**report, "sums_off_by_model": off, "sums": [float(x).hex() for x in sums]})
+    return [] if found == known else [f"tensor cores, which were measured as {found} and are {known} in the table,"]
 
 
 def compile_part(part: int, parts: int) -> None:
@@ -69,19 +111,21 @@ def compile_part(part: int, parts: int) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """1 if a fit ends in other bits than NumPy's."""
+    """`DIFFER` if results differ from NumPy's, or from what is known."""
     parser = argparse.ArgumentParser(prog="python -m bench.first_contact", description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("compile", "fit"))
-    parser.add_argument("which", nargs="+", help="PART PARTS, or the name of a fit")
+    parts = {"kernel": kernel, "rounding": rounding, "fit": fit}
+    parser.add_argument("what", choices=("compile", *parts))
+    parser.add_argument("which", nargs="+", help="PART PARTS, a FILE, or the NAME of a kernel or of a fit")
     parser.add_argument("--emulated", action="store_true")
+    parser.add_argument("--plant", nargs=2, metavar=("GOOD", "BAD"))
     options = parser.parse_args(argv)
     if options.what == "compile":
         compile_part(*map(int, options.which))
         return 0
-    differ = fit(options.which[0], emulated=options.emulated)
+    differ = parts[options.what](options.which[0], device_of(options.emulated, options.plant))
     if differ:
-        print(f"{options.which[0]}: {', '.join(differ)} differ from NumPy's")
-    return int(bool(differ))
+        print(f"{options.which[0]}: {', '.join(differ)} differ")
+    return DIFFER if differ else 0
 
 
 if __name__ == "__main__":

@@ -6,13 +6,15 @@ own within its own share of the time, and what it found is on disk when it ends;
 ==================  ===========================================================================
 environment.json    GPU, driver, CuPy, torch, what can be imported, the tools on PATH; bandwidth and arithmetic at best
 compile.jsonl       the kernels, all of them, compiled by a pool of processes
-contact.jsonl       small fits, each alone in a process of 20 s, beside NumPy's bits
-tests.json          the test suite with the real backend: counts, every failure
-bench.json          our fits and every importable peer (``bench.run gpu``)
-batch.json          many problems in one call, one by one, and by flash-kmeans (``bench.batch``)
+contact.jsonl       every kernel once, each in a process of 20 s, beside NumPy
+rounding.json       how the tensor cores add, measured, beside what is known of their architecture
+fits.jsonl          small fits, each in a process of 20 s, beside NumPy's bits
+bits.jsonl          tests of same bits and other laws, each that fails, hangs or faults by itself
+tests.jsonl         all other tests that need a GPU, likewise
 sanitizer.txt       compute-sanitizer memcheck and racecheck over small fits
 profile.txt         seconds per stage and iteration, early and late; ncu over the kernels of a fit
-sweep.json          tuning sweeps, where `bench.sweep` exists
+batch.json          many problems in one call, one by one, and by flash-kmeans (``bench.batch``)
+bench.json          our fits and every importable peer (``bench.run gpu``)
 log.txt             the output of all of it
 summary.json        one line per step
 ==================  ===========================================================================
@@ -24,29 +26,30 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import first_contact
+from bench import first_contact, shards
 from bench.each import run_each
+from bench.kernel_contacts import CONTACTS
 from bench.machine import ROOT, commit_info, machine_info, usable_cores
 from bench.results import now, write_json
 
 NO_GPU = 3
-SHARES = {"compile": 0.12, "contact": 0.10, "tests": 0.24, "bench": 0.33, "batch": 0.05}
-SHARES |= {"sanitizer": 0.08, "profile": 0.05, "sweep": 0.03}
-CONTACT_SECONDS = 20  # of a fit, most of which are Python's start
+#: In their order: what is right comes before what is fast.
+SHARES = {"compile": 0.12, "contact": 0.12, "rounding": 0.03, "fits": 0.1, "bits": 0.1, "tests": 0.12}
+SHARES |= {"sanitizer": 0.06, "profile": 0.05, "batch": 0.05, "bench": 0.25}
+CONTACT_SECONDS = 20  # of a kernel or a fit, most of which are Python's start
+AT_A_TIME = 8  # processes on the GPU side by side
+LAWS = "tests/laws/"  # the tests of the step "bits"
 TAIL = 4000  # characters of a failed command's output that are kept in the step's own file
 
 
@@ -57,6 +60,7 @@ class Check:
         self.out = out
         self.end = time.monotonic() + 60 * minutes
         self.summary: dict[str, Any] = {"datetime": now(), "minutes": minutes, "steps": {}}
+        self.gpu_tests: list[str] | None = None  # once they are collected
         self.log = (out / "log.txt").open("a", buffering=1)
 
     def left(self) -> float:
@@ -85,7 +89,7 @@ class Check:
                 status: int | None = process.wait(seconds)
             except subprocess.TimeoutExpired:
                 status = None
-                process.send_signal(signal.SIGINT)  # pytest still writes its report
+                process.send_signal(signal.SIGINT)  # which may still write what it has
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(10)
                 with contextlib.suppress(ProcessLookupError):
@@ -136,8 +140,18 @@ class Check:
         )
 
     def contact(self, seconds: float) -> dict[str, Any]:
-        """Small fits, each in a process of its own: a kernel that hangs or faults hides no other."""
-        return self._each({name: ["fit", name] for name in first_contact.NAMES}, "contact", seconds, 4)
+        """Every kernel, each in a process of its own: one that hangs or faults hides no other."""
+        return self._each({name: ["kernel", name] for name in CONTACTS}, "contact", seconds, AT_A_TIME)
+
+    def rounding(self, seconds: float) -> dict[str, Any]:
+        """How the tensor cores add.  Where the table is wrong, fits take the wider radius and stay exact."""
+        out = self.out / "rounding.json"
+        status, output = self.command([sys.executable, "-m", "bench.first_contact", "rounding", str(out)], seconds)
+        return {"ok": status == 0, "said": f"as in their table: {status == 0}; {output.strip()[-TAIL:]}"}
+
+    def fits(self, seconds: float) -> dict[str, Any]:
+        """Small fits, each in a process of its own."""
+        return self._each({name: ["fit", name] for name in first_contact.NAMES}, "fits", seconds, AT_A_TIME)
 
     def _each(self, parts: dict[str, list[str]], step: str, seconds: float, at_a_time: int) -> dict[str, Any]:
         out = self.out / f"{step}.jsonl"
@@ -146,26 +160,29 @@ class Check:
         limit = seconds if step == "compile" else CONTACT_SECONDS
         found = run_each(commands, out, limit, at_a_time=at_a_time, end=time.monotonic() + seconds)
         bad = [each["name"] for each in found if not each["ok"]]
-        return {"ok": not bad, "said": f"{len(found)} processes, " + (f"NOT OK: {'; '.join(bad)}" if bad else "all ok")}
+        said = f"{len(found)} processes, " + (f"NOT OK: {'; '.join(bad)}" if bad else "all ok")
+        ended = [each for each in found if each["exit"] not in (0, first_contact.DIFFER)]
+        last = {each["last_launch"] for each in ended if "last_launch" in each}
+        return {"ok": not bad, "said": said + (f"; ended in a launch of {', '.join(sorted(last))}" if last else "")}
+
+    def bits(self, seconds: float) -> dict[str, Any]:
+        """The tests of same bits and other laws that need a GPU."""
+        return self._tests("bits", seconds, lambda test: test.startswith(LAWS))
 
     def tests(self, seconds: float) -> dict[str, Any]:
-        """Those marked ``gpu`` first, in one process, then the rest, in several where pytest-xdist is."""
-        workers = ["-n", str(min(8, os.cpu_count() or 1))] if importlib.util.find_spec("xdist") else []
-        begun, report = time.monotonic(), {}
-        for part, selection in (("gpu", ["-m", "gpu"]), ("rest", ["-m", "not gpu", *workers])):
-            xml = self.out / "junit.part"
-            left = seconds - (time.monotonic() - begun)
-            options = ["-q", "-p", "no:cacheprovider", "--durations=10", f"--junitxml={xml}", *selection]
-            status, output = self.command([sys.executable, "-m", "pytest", "tests", *options], left)
-            report[part] = {"exit": status, **(junit(xml) or progress(output))}
-            if status not in (0, 5):  # 5: no test selected
-                report[part]["tail"] = output[-TAIL:]
-            xml.unlink(missing_ok=True)
-            write_json(self.out / "tests.json", report)
-        said = "; ".join(
-            f"{part}: {r['passed']} passed, {r['failed']} failed, {r['skipped']} skipped" for part, r in report.items()
-        )
-        return {"ok": all(r["exit"] in (0, 5) and not r["failed"] for r in report.values()), "said": said}
+        """The other tests that need a GPU."""
+        return self._tests("tests", seconds, lambda test: not test.startswith(LAWS))
+
+    def _tests(self, step: str, seconds: float, wanted: Callable[[str], bool]) -> dict[str, Any]:
+        end, out = time.monotonic() + seconds, self.out / f"{step}.jsonl"
+        out.unlink(missing_ok=True)
+        if self.gpu_tests is None:
+            self.gpu_tests = shards.collected(["-m", "gpu", "tests"], seconds)
+        chosen = [test for test in self.gpu_tests if wanted(test)]
+        counts = shards.run_shards(shards.by_file(chosen, min(AT_A_TIME, usable_cores())), out, end)
+        good = counts.get("passed", 0) + counts.get("skipped", 0)
+        said = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()) if count)
+        return {"ok": bool(chosen) and good == len(chosen), "said": said or "there is no such test"}
 
     def bench(self, seconds: float) -> dict[str, Any]:
         """``bench.run gpu``, started again past whatever brings its process down."""
@@ -248,49 +265,9 @@ class Check:
         (self.out / "profile.txt").write_text(f"{text}\n== ncu: exit {ncu}\n{output[-2_000_000:]}")
         return {"ok": status == 0 and ncu == 0, "said": f"fit report exit {status}, ncu exit {ncu}"}
 
-    def sweep(self, seconds: float) -> dict[str, Any]:
-        """``bench.sweep --out FILE --seconds S``, if there is one: which kernel and tile is fastest here."""
-        out = self.out / "sweep.json"
-        if importlib.util.find_spec("bench.sweep") is None:
-            write_json(out, {"reason": "there is no bench.sweep yet"})
-            return {"ok": True, "said": "nothing to sweep yet"}
-        command = [sys.executable, "-m", "bench.sweep", "--out", str(out), "--seconds", f"{seconds - 5:.0f}"]
-        status, _ = self.command(command, seconds)
-        return {"ok": status == 0, "said": f"exit {status}"}
-
     def _absent(self, file: str, reason: str) -> dict[str, Any]:
         (self.out / file).write_text(reason + "\n")
         return {"ok": True, "said": reason}
-
-
-def junit(path: Path) -> dict[str, Any]:
-    """Counts and failures of a JUnit file; empty where there is none."""
-    found: dict[str, Any] = {"passed": 0, "failed": 0, "skipped": 0, "failures": [], "skips": {}}
-    try:
-        cases = ElementTree.parse(path).getroot().iter("testcase")
-    except (OSError, ElementTree.ParseError):
-        return {}
-    for case in cases:
-        bad = next((case.find(tag) for tag in ("failure", "error") if case.find(tag) is not None), None)
-        skipped = case.find("skipped")
-        if bad is not None:
-            found["failed"] += 1
-            name = f"{case.get('classname')}::{case.get('name')}"
-            found["failures"].append({"test": name, "text": (bad.text or bad.get("message") or "")[-1500:]})
-        elif skipped is not None:
-            found["skipped"] += 1
-            reason = (skipped.get("message") or "")[:200]
-            found["skips"][reason] = found["skips"].get(reason, 0) + 1
-        else:
-            found["passed"] += 1
-    return found
-
-
-def progress(output: str) -> dict[str, Any]:
-    """Counts from pytest's dots, for a run that was stopped before it could write its report."""
-    dots = "".join(re.findall(r"^([.FEsxX]+)(?: *\[ *\d+%\])?$", output, flags=re.MULTILINE))
-    failed = dots.count("F") + dots.count("E")
-    return {"passed": dots.count("."), "failed": failed, "skipped": dots.count("s"), "incomplete": True}
 
 
 def report() -> dict[str, Any]:

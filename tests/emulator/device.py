@@ -6,6 +6,7 @@ Everything above this seam is the package's own code, and runs unchanged.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -80,13 +81,23 @@ class EmulatorDevice:
         self.index = index
         self.bytes_in_use = 0
         self.peak_bytes = 0
-        self.n_launches = 0
+        self.launches: Counter[str] = Counter()  # by the name of the kernel
         self._source = source or _package_source
 
     @property
     def shared_bytes(self) -> int:
         """What a block can have on this architecture."""
         return most_shared_bytes(self.arch)
+
+    @property
+    def n_launches(self) -> int:
+        """Of all kernels."""
+        return self.launches.total()
+
+    @property
+    def capability(self) -> tuple[int, int]:
+        """Its compute capability."""
+        return divmod(self.arch // 10, 10)
 
     @property
     def tensor_cores(self) -> TensorCores:
@@ -179,7 +190,7 @@ class EmulatorDevice:
         function = self._load(file, self._source(file, constants)).get_function(name)
 
         def call(grid: Any, block: Any, args: Sequence[Any], shared_mem: int = 0) -> None:
-            self.n_launches += 1
+            self.launches[name] += 1
             limit = self.shared_bytes
             function(grid, block, args, shared_mem=shared_mem, launch=self.launch, shared_limit=limit)
 

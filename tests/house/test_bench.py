@@ -195,21 +195,6 @@ def test_steps_that_fail_or_hang_do_not_stop_the_check(tmp_path):
     assert set(json.loads((tmp_path / "summary.json").read_text())["steps"]) == {"broken"}
 
 
-def test_junit_files_are_counted(tmp_path):
-    xml = tmp_path / "j.xml"
-    xml.write_text(
-        '<testsuites><testsuite><testcase classname="a" name="good"/><testcase classname="a" name="bad">'
-        '<failure message="m">text</failure></testcase><testcase classname="a" name="not">'
-        '<skipped message="no GPU"/></testcase></testsuite></testsuites>'
-    )
-    found = gpu_check.junit(xml)
-    assert (found["passed"], found["failed"], found["skipped"]) == (1, 1, 1)
-    assert found["failures"] == [{"test": "a::bad", "text": "text"}]
-    assert gpu_check.junit(tmp_path / "none.xml") == {}
-    stopped = gpu_check.progress("bringing up\n..s.F [  3%]\n.E\nFatal.\n")
-    assert (stopped["passed"], stopped["failed"], stopped["skipped"]) == (4, 2, 1)
-
-
 def test_the_counts_beside_the_kernels_are_those_of_the_kernels():
     text = (ROOT / "kernels" / "README.md").read_text()
     assert roofline.write_table(text) == text, "run `python -m bench.roofline`"

@@ -6,8 +6,11 @@ import json
 import sys
 import time
 
-from bench import first_contact, gpu_check
+from bench import first_contact, gpu_check, shards
 from bench.each import run_each
+from bench.kernel_contacts import CONTACTS, Traced
+from gpukmeans.backends.cuda.device.nvrtc import kernels_folder
+from tests.emulator import EmulatorDevice, TensorCores
 from tests.emulator.testing import skip_without_compiler
 
 COMMANDS = {
@@ -65,16 +68,89 @@ def test_a_first_fit_ends_in_numpys_bits_or_names_what_differs(monkeypatch, caps
         return X, k, params | {"init": Moved(X[:k])}
 
     monkeypatch.setattr(first_contact, "rows_of", other_rows)
-    assert first_contact.main(["fit", "few, uint8", "--emulated"]) == 1
-    assert "n_iter_ differ from NumPy's" in capsys.readouterr().out
+    assert first_contact.main(["fit", "few, uint8", "--emulated"]) == first_contact.DIFFER
+    assert "n_iter_ differ" in capsys.readouterr().out
 
 
-def test_a_step_of_the_check_goes_on_past_what_hangs_and_faults(tmp_path, monkeypatch):
-    monkeypatch.setattr(gpu_check, "CONTACT_SECONDS", 2)
-    monkeypatch.setattr(
-        gpu_check, "run_each", lambda commands, *a, **k: run_each({n: STANDINS[n] for n in commands}, *a, **k)
-    )
-    monkeypatch.setattr(first_contact, "NAMES", tuple(STANDINS))
-    found = gpu_check.Check(tmp_path, 1).contact(30.0)
-    assert found == {"ok": False, "said": "5 processes, NOT OK: hangs; faults; refuses"}
-    assert len((tmp_path / "contact.jsonl").read_text().splitlines()) == 5
+def test_the_first_contacts_reach_every_kernel_and_end_in_numpys_results():
+    skip_without_compiler()
+    device = EmulatorDevice()
+    for work in dict.fromkeys(CONTACTS.values()):
+        traced = Traced(device)
+        assert not any(work(traced).values())
+        assert {kernel for kernel in CONTACTS if CONTACTS[kernel] is work} <= set(traced.launched)
+    assert set(device.launches) == set(CONTACTS) == {path.stem for path in kernels_folder().glob("*.cu")}
+
+
+#: Kernels that hang, fault and err.
+PLANTED = {
+    "gather_rows": (
+        "const ROW* __restrict__ x = X",
+        'int wait(unsigned) asm("usleep"); for (;;) wait(10000); const ROW* x = X',
+    ),
+    "unit_rows": ("const int lane", "*(int*)64 = 1;\n  const int lane"),
+    "settle_rows": ("known ? decided[e]", "known ? 1"),
+}
+
+
+def test_a_step_of_the_check_goes_on_past_kernels_that_hang_fault_and_err(tmp_path, monkeypatch):
+    """The rehearsal: on the emulator, each in a process of its own."""
+    skip_without_compiler()
+
+    def planted(commands, *args, **options):
+        faults = {name: ["--emulated", "--plant", *PLANTED[name]] for name in commands}
+        return run_each({name: [*commands[name], *faults[name]] for name in commands}, *args, **options)
+
+    monkeypatch.setattr(gpu_check, "CONTACT_SECONDS", 8)
+    monkeypatch.setattr(gpu_check, "AT_A_TIME", 2)
+    monkeypatch.setattr(gpu_check, "run_each", planted)
+    monkeypatch.setattr(gpu_check, "CONTACTS", PLANTED)
+    found = gpu_check.Check(tmp_path, 1).contact(60.0)
+    assert found == {
+        "ok": False,
+        "said": "3 processes, NOT OK: gather_rows; unit_rows; settle_rows; ended in a launch of gather_rows, unit_rows",
+    }
+    lines = {line["name"]: line for line in map(json.loads, (tmp_path / "contact.jsonl").read_text().splitlines())}
+    assert lines["gather_rows"]["exit"] is None
+    assert "first labels" in lines["settle_rows"]["output"]
+
+
+SHARD = """
+import os, time, pytest
+def test_passes(): pass
+def test_dies(): os._exit(3)
+@pytest.mark.skip(reason="not here")
+def test_skips(): pass
+def test_fails(): assert 1 == 2
+def test_passes_again(): pass
+def test_hangs(): time.sleep(600)
+"""
+
+
+def test_a_shard_of_tests_goes_on_past_those_that_die_fail_and_hang(tmp_path):
+    (tmp_path / "test_shard.py").write_text(SHARD)
+    names = [f"test_shard.py::test_{name}" for name in ("passes", "dies", "skips", "fails", "passes_again", "hangs")]
+    out = tmp_path / "out.jsonl"
+    counts = shards.run_shards(shards.by_file(names, 4), out, time.monotonic() + 60, patience=8.0, root=tmp_path)
+    assert counts == {"passed": 2, "died": 1, "skipped": 1, "failed": 1, "hung": 1, "not run": 0}
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line["test"] for line in lines] == names
+    assert "assert 1 == 2" in lines[3]["said"]
+    assert shards.run_shards([names], out, time.monotonic()) == {"not run": 6}
+
+
+def test_a_files_tests_stay_in_one_shard():
+    assert shards.by_file(["a::1", "b::1", "a::2", "c::1"], 2) == [["a::1", "a::2"], ["b::1", "c::1"]]
+    assert shards.by_file([], 2) == []
+
+
+def test_the_rounding_of_tensor_cores_is_recorded_beside_their_table(tmp_path, monkeypatch):
+    skip_without_compiler()
+    out = tmp_path / "rounding.json"
+    assert first_contact.main(["rounding", str(out), "--emulated"]) == 0
+    assert json.loads(out.read_text())["sums_off_by_model"]["(16, 2)"] == 0
+    monkeypatch.setattr(first_contact, "device_of", lambda *_: EmulatorDevice(tensor_cores=TensorCores(4, 0)))
+    assert first_contact.main(["rounding", str(out)]) == first_contact.DIFFER
+    found = json.loads(out.read_text())
+    assert (found["table"], found["measured"]) == ([16, 2], [4, 0])
+    assert found["sums_off_by_model"]["(16, 2)"] > 0

@@ -53,7 +53,7 @@ class CupyDevice:
         attributes = self._device.attributes
         self.shared_bytes = int(attributes["MaxSharedMemoryPerBlockOptin"])
         self.multiprocessors = int(attributes["MultiProcessorCount"])
-        self._capability = divmod(int(self._device.compute_capability), 10)
+        self.capability = divmod(int(self._device.compute_capability), 10)
         # What all orders share.
         self._kernels: dict[tuple, Callable[..., None]] = {}
         self._lock = threading.Lock()  # of compilations, and of kernels' attributes
@@ -68,7 +68,7 @@ class CupyDevice:
     def tensor_cores(self) -> TensorCores:
         """How its tensor cores add: those of their table, if a trial agrees (tensor_rounding.py)."""
         if not self._tensor_cores:
-            self._tensor_cores.append(trusted(tensor_cores_of(self._capability), measured(device_sums(self))))
+            self._tensor_cores.append(trusted(tensor_cores_of(self.capability), measured(device_sums(self))))
         return self._tensor_cores[0]
 
     def own_order(self) -> CupyDevice:
