@@ -27,6 +27,9 @@ class RunDefaults:
     def labels_for_caller(self: Run) -> Any:
         return self.labels()
 
+    def results(self: Run) -> tuple[Any, NDArray, float]:
+        return self.labels_for_caller(), self.centers(), self.inertia()
+
     def inertia_bounds(self: Run) -> tuple[float, float]:
         inertia = self.inertia()
         return inertia, inertia

@@ -140,6 +140,9 @@ class Run(Protocol):
         Default: `labels`.
         """
 
+    def results(self) -> tuple[Any, NDArray, float]:
+        """`labels_for_caller`, `centers` and `inertia`.  Default: these."""
+
     def inertia_bounds(self) -> tuple[float, float]:
         """A lower and an upper bound of `inertia`, equal if they are its value.  Called where the value is expensive.
 

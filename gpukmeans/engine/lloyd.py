@@ -108,11 +108,9 @@ def lloyd(
     if not current:
         run.assign(move=False)
     started = time.perf_counter()
-    inertia = run.inertia()
+    labels, found, inertia = run.results()
     inertia_seconds = time.perf_counter() - started
-    return LloydResult(
-        run.labels_for_caller(), run.centers(), inertia, len(iterations), iterations, inertia_seconds, stopped
-    )
+    return LloydResult(labels, found, inertia, len(iterations), iterations, inertia_seconds, stopped)
 
 
 def _one_step(run: Run, with_inertia: bool) -> tuple[Step, dict[str, float], float | None]:

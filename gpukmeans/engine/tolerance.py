@@ -70,6 +70,7 @@ def mean_variance(rows: Rows, n_features: int | None = None) -> float:
 def _one_cluster(rows: Rows) -> Run:
     """A run of one cluster whose center is the mean of the rows."""
     run = rows.start(np.zeros((1, rows.n_features)))
-    run.assign()
-    run.update()
+    if not run.advance(1, -1.0):
+        run.assign()
+        run.update()
     return run

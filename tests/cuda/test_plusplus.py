@@ -137,19 +137,17 @@ def test_more_seeds_than_distinct_rows(no_help, dtype):
 
 @pytest.mark.parametrize("n_runs", [1, 3])
 def test_a_run_costs_launches_only(monkeypatch, n_runs):
-    """No look before the end, however many seeds: two downloads, of where the runs stand and of the seeds."""
+    """No look before the end, however many seeds: one wait for where the runs stand and the seeds."""
     device = EmulatorDevice()
     rows = CupyBackend(device).load(rows_of(300, 6, np.uint8))
-    downloads, uploads = [], []
-    copy, write = device.download, device.write
-    monkeypatch.setattr(device, "download", lambda array: downloads.append(array.shape) or copy(array))
-    monkeypatch.setattr(device, "write", lambda array, host: uploads.append(array.shape) or write(array, host))
-    before = device.n_launches
+    downloads, copy = [], device.downloads
+    monkeypatch.setattr(device, "downloads", lambda *some: downloads.append([a.shape for a in some]) or copy(*some))
+    launches, calls = device.n_launches, device.calls.copy()
     drawn = alone(rows, 20, n_runs)
     assert (drawn.n_certain == 20).all()
-    assert downloads == [(n_runs, 4), (n_runs, 20)]
-    assert uploads == [(n_runs, 19, 4), (n_runs, 20), (n_runs, 4)]
-    assert device.n_launches - before == 1 + 19 * 4
+    assert downloads == [[(n_runs, 4), (n_runs, 20)]]
+    assert device.calls - calls == {"uploads": 1, "waits": 1, "allocations": 3, "fills": 1}
+    assert device.n_launches - launches == 1 + 19 * 4
 
 
 def test_every_seed_is_the_same_launches(monkeypatch):

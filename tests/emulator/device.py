@@ -82,6 +82,8 @@ class EmulatorDevice:
         self.bytes_in_use = 0
         self.peak_bytes = 0
         self.launches: Counter[str] = Counter()  # by the name of the kernel
+        #: What a GPU's host would pay for beside launches: allocations, uploads, fills, and waits for a download.
+        self.calls: Counter[str] = Counter()
         self._source = source or _package_source
 
     @property
@@ -112,6 +114,7 @@ class EmulatorDevice:
 
     def empty(self, shape: int | Sequence[int], dtype: DTypeLike) -> DeviceArray:
         """An array whose bytes are all 0xff: NaN, or -1."""
+        self.calls["allocations"] += 1
         sizes = (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(int(size) for size in shape)
         wanted = np.dtype(dtype)
         nbytes = math.prod(sizes) * wanted.itemsize
@@ -130,11 +133,22 @@ class EmulatorDevice:
         self.peak_bytes = max(self.peak_bytes, self.bytes_in_use)
         return array
 
+    def arrays(self, *specs: tuple[int | Sequence[int], DTypeLike]) -> list[DeviceArray]:
+        """Several arrays, each between guard pages of its own; counted as one allocation."""
+        self.calls["allocations"] -= len(specs) - 1
+        return [self.empty(*spec) for spec in specs]
+
     def upload(self, host: NDArray[Any]) -> DeviceArray:
         """Allocate, and copy a host array there."""
         array = self.empty(host.shape, host.dtype)
         self.write(array, host)
         return array
+
+    def uploads(self, *hosts: NDArray[Any]) -> list[DeviceArray]:
+        """The same of several, counted as one."""
+        arrays = self.arrays(*((host.shape, host.dtype) for host in hosts))
+        self.writes(*zip(arrays, hosts, strict=True))
+        return arrays
 
     def adopt(self, array: Any, dtype: np.dtype[Any] | None) -> DeviceArray:
         """The array itself; a copy where another dtype is requested.  Such arrays are always C-contiguous.
@@ -158,18 +172,35 @@ class EmulatorDevice:
 
     def write(self, array: DeviceArray, host: NDArray[Any]) -> None:
         """Copy a host array into an existing device array of the same shape and dtype."""
-        _like_to_like("write", array, host, "host")
-        array.host_view()[...] = host
+        self.writes((array, host))
+
+    def writes(self, *pairs: tuple[DeviceArray, NDArray[Any]]) -> None:
+        """The same of several, counted as one."""
+        self.calls["uploads"] += 1
+        for array, host in pairs:
+            _like_to_like("write", array, host, "host")
+            array.host_view()[...] = host
 
     def download(self, array: DeviceArray) -> NDArray[Any]:
         """A fresh host copy."""
-        return array.host_view().copy()
+        return self.downloads(array)[0]
+
+    def downloads(self, *arrays: DeviceArray) -> list[NDArray[Any]]:
+        """Those of several, counted as one wait."""
+        self.calls["waits"] += 1
+        return [array.host_view().copy() for array in arrays]
 
     def fill(self, array: DeviceArray, byte: int) -> None:
         """Set every byte."""
+        self.fills([array], byte)
+
+    def fills(self, arrays: Sequence[DeviceArray], byte: int) -> None:
+        """The same of several, counted as one."""
+        self.calls["fills"] += 1
         if not 0 <= byte <= 255:
             raise ValueError(f"byte={byte} should be from 0 to 255")
-        array.host_view().reshape(-1).view(np.uint8)[...] = byte
+        for array in arrays:
+            array.host_view().reshape(-1).view(np.uint8)[...] = byte
 
     def memory(self) -> tuple[int, int]:
         """Free and total bytes."""

@@ -96,14 +96,10 @@ class DeviceArray:
         return DeviceArray(self._owner, self.address, wanted, self.dtype)
 
     def view(self, dtype: DTypeLike) -> DeviceArray:
-        """The same memory as another dtype of the same size."""
+        """The same memory as another dtype; the last axis is shorter or longer where its size is another."""
         wanted = np.dtype(dtype)
-        if wanted.itemsize != self.dtype.itemsize:
-            raise TypeError(
-                f"a view should keep the item size; {self.dtype} has {self.dtype.itemsize} bytes and "
-                f"{wanted} has {wanted.itemsize}"
-            )
-        return DeviceArray(self._owner, self.address, self.shape, wanted)
+        shape = np.empty(self.shape, f"V{self.dtype.itemsize}").view(f"V{wanted.itemsize}").shape
+        return DeviceArray(self._owner, self.address, shape, wanted)
 
     def host_view(self) -> NDArray[Any]:
         """The memory itself as a NumPy array: for copies only."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import threading
 from types import ModuleType, SimpleNamespace
@@ -29,6 +30,7 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, pinned_e
     """
     device = device or EmulatorDevice()
     log = []
+    page_locked = []  # addresses and sizes
     turn = threading.RLock()  # the emulator runs one launch at a time
     local = threading.local()  # the current stream, of each thread
 
@@ -53,6 +55,8 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, pinned_e
             self.done = 0  # operations
             self.finished = 0  # of them, those that the host has waited for
             self.known = {}  # how many operations of other streams come before its next one
+            self.waiting = []  # copies from and to page-locked memory, which nothing has waited for
+            self.settled = 0  # of such copies, those that are done
 
         def __enter__(self):
             stack().append(self)
@@ -62,7 +66,8 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, pinned_e
 
         def record(self):
             assert self.captured is None, "an event in a graph"
-            return SimpleNamespace(name=self.name, known={**self.known, self: self.done}, synchronize=self.synchronize)
+            known, count = {**self.known, self: self.done}, self.settled + len(self.waiting)
+            return SimpleNamespace(name=self.name, known=known, synchronize=lambda: self.synchronize(count))
 
         def wait_event(self, event):
             assert self.captured is None, "a graph that waits for an event"
@@ -70,12 +75,26 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, pinned_e
             for stream, count in event.known.items():
                 self.known[stream] = max(count, self.known.get(stream, 0))
 
-        def synchronize(self):
+        def synchronize(self, count=None):
             assert self.captured is None, "a wait for a stream that records"
             self.finished = self.done
+            self.settle(count)
 
-        def run(self, work, *arrays):
+        def settle(self, count=None):
+            """Do the copies that wait, up to so many since the beginning."""
+            with turn:
+                while self.waiting and (count is None or self.settled < count):
+                    self.settled += 1
+                    self.waiting.pop(0)()
+
+        def late(self, work, *arrays):
+            """Do it when something waits for it."""
+            self.run(lambda: self.waiting.append(work), *arrays, settles=False)
+
+        def run(self, work, *arrays, settles=True):
             """Do it, or record it."""
+            for stream in [self, *self.known] if settles else []:
+                stream.settle()
             if self.captured is not None:
                 self.captured.append((work, arrays))
                 return
@@ -109,7 +128,12 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, pinned_e
             self.use = {} if use is None else use  # of its memory: the last stream and its operation
             self.size, self.nbytes = inner.size, inner.nbytes
             self.data = SimpleNamespace(
-                memset_async=self._fill, copy_from_device_async=self._copy, ptr=inner.address, array=self
+                memset_async=self._fill,
+                copy_from_device_async=self._copy,
+                copy_from_host_async=self._copy_from_host,
+                copy_to_host_async=self._copy_to_host,
+                ptr=inner.address,
+                array=self,
             )
             self.c_contiguous = c_contiguous
             self.device = Device()
@@ -126,9 +150,29 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, pinned_e
         def reshape(self, *shape):
             return Array(self.inner.reshape(*shape), use=self.use)
 
+        def view(self, dtype):
+            return Array(self.inner.view(dtype), use=self.use)
+
         def _fill(self, value, size, stream):
-            assert size == self.nbytes
-            stream.run(lambda: device.fill(self.inner, value), self)
+            assert size >= self.nbytes
+            log.append("a fill")
+            stream.run(lambda: ctypes.memset(self.inner.address, value, size), self)
+
+        def _copy_from_host(self, address, size, stream):
+            """The driver has copied from ordinary memory when the call returns."""
+            assert size <= 1 << 16
+            log.append("an upload")
+            text = ctypes.string_at(address, size)
+            stream.run(lambda: ctypes.memmove(self.inner.address, text, size), self)
+
+        def _copy_to_host(self, address, size, stream):
+            assert any(start <= address < start + many for start, many in page_locked), "ordinary memory"
+
+            def land():
+                host = device.download(self.inner) + int(wrong)
+                ctypes.memmove(address, host.ctypes.data, size)
+
+            stream.late(land, self)
 
         def _copy(self, source, size, stream):
             assert size == self.nbytes
@@ -136,8 +180,12 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, pinned_e
             stream.run(lambda: device.copy(self.inner, source.array.inner), self, source.array)
 
         def set(self, host, stream):
+            """From page-locked memory as late as possible."""
             assert host.flags.c_contiguous
-            stream.run(lambda: device.write(self.inner, host), self)
+            log.append("an upload")
+            address = host.ctypes.data
+            late = any(start <= address < start + many for start, many in page_locked)
+            (stream.late if late else stream.run)(lambda: device.write(self.inner, host), self)
 
         def get(self, stream=None, out=None):
             """Without `out`, as under CUPY_ENABLE_UMP=1: the device's own memory, and no wait for any stream."""
@@ -152,7 +200,10 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, pinned_e
     def alloc_pinned_memory(size):
         if pinned_error:
             raise pinned_error
-        return bytearray(size)
+        log.append(f"{size} page-locked bytes")
+        memory = (ctypes.c_char * size)()
+        page_locked.append((ctypes.addressof(memory), size))
+        return memory
 
     class RawModule:
         def __init__(self, code, options):

@@ -40,15 +40,12 @@ class DenseWorkspace(Workspace):
         constants = tuning.move_constants(table.dtype, table.n_features, table.aligned, self.n_limbs, weighted)
         table.launch("move_sums", constants, (*shape.grid, self.n_runs), shape.block, args)
 
-    def launch_distances(self, centers: Any, weights: Any, distances: Any) -> Any:
+    def _launch_distances(self, centers: Any, weights: Any, distances: Any) -> None:
         table = self._table
-        largest = self._device.empty(self.n_runs, np.float64)
-        self._device.fill(largest, 0)
-        args = (table.rows, centers, np.int32(self.n_clusters), self.labels, weights, distances, largest)
+        args = (table.rows, centers, np.int32(self.n_clusters), self.labels, weights, distances, self.largest)
         launch_grid = (tuning.stride_blocks(table.n_samples, 8), *self.shared)
         constants = tuning.row_center_constants(table.dtype)
         table.launch("row_distance", constants, launch_grid, 256, args)
-        return largest
 
     def decide_exactly(self, n_open: int) -> int:
         table, device = self._table, self._device

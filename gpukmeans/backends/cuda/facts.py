@@ -14,7 +14,7 @@ from gpukmeans.arrays.on_device import BFLOAT16, storage_dtype
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.cuda import tuning
 from gpukmeans.backends.cuda.control import Scale
-from gpukmeans.backends.cuda.device.seam import Device
+from gpukmeans.backends.cuda.device.seam import Device, Spec
 from gpukmeans.backends.cuda.device.structs import Struct
 from gpukmeans.backends.problems import ProblemError
 from gpukmeans.exact.sums import Grid, power_of_two_above
@@ -117,24 +117,37 @@ def row_facts(
     """
     n_problems = len(weight_scales)
     n, d = X.shape[0] // n_problems, X.shape[1]
-    scale, unit, grids = None, None, None
-    if sums:
-        grids = _grids_of_two_limbs(device, launch, X, dtype, weights, n_problems)
-        if grids is not None:
-            scale, unit = device.upload(grids.scale), device.upload(1.0 / grids.scale)
+    by_column = ((n_problems, d), np.float64)
+    of_rows = (n_problems * n, np.float32)
+    specs: list[Spec] = [by_column, (n_problems, np.float64), ((n_problems, 3), np.float64), by_column]
+    largest, spread, facts, means, norms, rests = device.arrays(*specs, of_rows, of_rows)
+    device.fills([largest, spread, facts], 0)
+    grids = None
+    whole = dtype == np.uint8 and weights is None  # one limb does
+    if sums and not whole:
+        block, rows_of_block = tuning.column_shape(d)
+        launch_grid = (-(-n // rows_of_block), -(-d // block[0]), n_problems)
+        args = (X, weights, np.int64(n), np.int32(d), np.int32(rows_of_block), largest)
+        launch("column_largest", tuning.row_constants(dtype), launch_grid, block, args)
+    sample = np.int32(min(n, tuning.SAMPLE_ROWS))
+    of_means = (X, np.int64(n), np.int32(d), sample, means, spread)
+    launch("column_means", tuning.row_constants(dtype), (-(-d // 32), 1, n_problems), (32, 32), of_means)
+    host_largest, host_spread, host_means = device.downloads(largest, spread, means)
+    if sums and whole:
+        grids = Grid(np.ones((n_problems, d)), Grid.limb_bits(n), 1)
+    elif sums and np.isfinite(host_largest).all():
+        grids = Grid.for_largest(host_largest, n)
     table = np.full((n_problems, len(Scale)), np.inf)
     table[:, Scale.WEIGHT_SCALE] = weight_scales
-    table[:, Scale.HALF_SCALE], offsets = _choose_halves(device, launch, X, dtype, n_problems)
-    scales, offsets = device.upload(table), device.upload(offsets)
-    norms, rests = device.empty(n_problems * n, np.float32), device.empty(n_problems * n, np.float32)
-    facts = device.empty((n_problems, 3), np.float64)
-    device.fill(facts, 0)
+    table[:, Scale.HALF_SCALE], host_offsets = _halves(host_means, host_spread, dtype)
+    given = [table, host_offsets, *([] if grids is None else [grids.scale, 1.0 / grids.scale])]
+    scales, offsets, scale, unit = [*device.uploads(*given), None, None][:4]
     doubtful = grids is not None and grids.n_limbs == 2
     row = {"ROW": storage_dtype(dtype)}
     rows = Struct(device, "Rows", row, X=X, n=n, d=d)
     scaling = Struct(device, "Scaling", {}, scales=scales, offsets=offsets, n_steps=tuning.n_steps(d, dtype))
-    args = (rows, scaling, norms, rests, facts, *((weights, scale) if doubtful else (None, None)))
-    launch("row_facts", tuning.row_constants(dtype), (tuning.stride_blocks(n, 8), 1, n_problems), 256, args)
+    of_facts = (rows, scaling, norms, rests, facts, *((weights, scale) if doubtful else (None, None)))
+    launch("row_facts", tuning.row_constants(dtype), (tuning.stride_blocks(n, 8), 1, n_problems), 256, of_facts)
     found = device.download(facts)
     _refuse(found[:, 1], dtype)
     if sums and grids is None:
@@ -158,19 +171,12 @@ def _refuse(largest: F64, dtype: np.dtype) -> None:
             raise ProblemError(problem, error) from error
 
 
-def _choose_halves(
-    device: Device, launch: Callable[..., None], X: Any, dtype: np.dtype, n_problems: int
-) -> tuple[F64, NDArray[np.float32]]:
-    """The scales and the offsets by which rows become halves.
+def _halves(means: F64, spread: F64, dtype: np.dtype) -> tuple[F64, NDArray[np.float32]]:
+    """The scales and the offsets by which rows become halves, from the means and the spread of a sample.
 
-    Offsets are minus the means of a sample; scales leave room for outliers.  Whole numbers of one byte stay whole.
+    Offsets are minus the means; scales leave room for outliers.  Whole numbers of one byte stay whole.
     """
-    n, d = X.shape[0] // n_problems, X.shape[1]
-    means, spread = device.empty((n_problems, d), np.float64), device.empty(n_problems, np.float64)
-    device.fill(spread, 0)
-    args = (X, np.int64(n), np.int32(d), np.int32(min(n, tuning.SAMPLE_ROWS)), means, spread)
-    launch("column_means", tuning.row_constants(dtype), (-(-d // 32), 1, n_problems), (32, 32), args)
-    means, spread = device.download(means), device.download(spread)
+    n_problems, d = means.shape
     offsets = np.zeros((n_problems, tuning.STEP_COLUMNS * tuning.n_steps(d, dtype)), np.float32)
     if dtype == np.uint8:
         offsets[:, :d] = -np.rint(means)
@@ -182,20 +188,3 @@ def _choose_halves(
     with np.errstate(over="ignore", invalid="ignore"):  # such values are refused later
         offsets[:, :d] = np.nan_to_num(-means * scales[:, None], nan=0.0, posinf=0.0, neginf=0.0)
     return scales, offsets
-
-
-def _grids_of_two_limbs(
-    device: Device, launch: Callable[..., None], X: Any, dtype: np.dtype, weights: Any, n_problems: int
-) -> Grid | None:
-    """Grids with two limbs, or one for bytes without weights, which are whole; None if a value is not finite."""
-    n, d = X.shape[0] // n_problems, X.shape[1]
-    if dtype == np.uint8 and weights is None:
-        return Grid(np.ones((n_problems, d)), Grid.limb_bits(n), 1)
-    largest = device.empty((n_problems, d), np.float64)
-    device.fill(largest, 0)
-    block, rows = tuning.column_shape(d)
-    grid = (-(-n // rows), -(-d // block[0]), n_problems)
-    args = (X, weights, np.int64(n), np.int32(d), np.int32(rows), largest)
-    launch("column_largest", tuning.row_constants(dtype), grid, block, args)
-    found: F64 = device.download(largest)
-    return Grid.for_largest(found, n) if np.isfinite(found).all() else None

@@ -55,7 +55,7 @@ class CupyRun(RunDefaults):
     def _checked(self, centers: NDArray) -> NDArray:
         host = np.array(centers, self._table.center_dtype, order="C")
         self._finite = bool(np.isfinite(host).all())
-        self._may_have_equals = True
+        self._may_have_equals = self._k > 1
         return host
 
     def set_centers(self, centers: NDArray) -> None:
@@ -78,36 +78,35 @@ class CupyRun(RunDefaults):
         work = self._work
         work.need_grid()
         self._ready()
-        self._device.write(work.tolerance, np.full(1, tol))
         limit = min(limit, HISTORY)
-        work.reset(limit)
+        work.reset(limit, tol)
         n_exact = np.zeros(limit, np.int64)
         replays = iter(REPLAYS)
         reason = done = 0
         while reason not in _FINAL:
             work.launch_some(limit - done, next(replays, REPLAYS[-1]))
-            reason, done, n_open = self._progress()
+            reason, done, n_open, history = self._progress()
             if reason == Reason.ROWS_LEFT_OPEN:
                 n_exact[done] = work.decide_exactly(n_open)
                 work.launch_move()
                 work.launch_update()
-                reason, done, _ = self._progress()
+                reason, done, _, history = self._progress()
             if reason == Reason.EQUAL_CENTERS:
                 work.set_control(Control.STOP, Reason.GO_ON)
                 self._mark_equal_centers()
                 reason = Reason.ITERATIONS_DONE if done == limit else Reason.GO_ON
         self._assigned = self._updated = True
-        history = self._device.download(work.history)[0, :done]
+        history = history[:done]
         self._finite = not history[-1, History.EMPTY]
         seconds = (time.perf_counter() - started) / done
         n = self._table.n_samples
         return [step_of(record, n, int(exact), seconds) for record, exact in zip(history, n_exact, strict=False)]
 
-    def _progress(self) -> tuple[int, int, int]:
-        """Download why the device stopped (0 if it did not), iterations done, rows left open."""
-        control = self._device.download(self._work.control)[0]
+    def _progress(self) -> tuple[int, int, int, F64]:
+        """Download why the device stopped (0 if it did not), iterations done, rows left open, records of iterations."""
+        (control,), (history,) = self._device.downloads(self._work.control, self._work.history)
         self._may_have_equals = bool(control[Control.HAS_EQUAL])
-        return int(control[Control.STOP]), int(control[Control.N_DONE]), int(control[Control.N_OPEN])
+        return int(control[Control.STOP]), int(control[Control.N_DONE]), int(control[Control.N_OPEN]), history
 
     def _ready(self) -> None:
         if not self._finite:
@@ -145,7 +144,7 @@ class CupyRun(RunDefaults):
         work = self._work
         work.need_grid()
         work.launch_update()
-        self._updated = self._may_have_equals = True
+        self._updated, self._may_have_equals = True, self._k > 1
         weights, shift_square = self._device.download(work.measures)[0, : Measure.NORM]
         self._finite = bool(weights.all())
         return Updated(weights, shift_square)
@@ -154,7 +153,7 @@ class CupyRun(RunDefaults):
 
     def sums(self) -> tuple[I64, I64]:
         grid = self._work.need_grid()
-        sums, weights = (self._device.download(array)[0] for array in (self._work.sums, self._work.weights))
+        (sums,), (weights,) = self._device.downloads(self._work.sums, self._work.weights)
         return sums[: grid.n_limbs], weights[: self._work.weight_grid.n_limbs]
 
     def batch_sums(self) -> tuple[F64, F64]:
@@ -180,8 +179,17 @@ class CupyRun(RunDefaults):
 
     def inertia(self) -> float:
         distances = self._table.distances
-        largest = self._work.launch_distances(self._work.centers, self._table.weights, distances)
-        return float(self._work.totals(distances, largest)[0])
+        self._work.launch_distances(self._work.centers, self._table.weights, distances)
+        return float(self._work.totals(distances)[0])
+
+    def results(self) -> tuple[Any, NDArray, float]:
+        work, distances = self._work, self._table.distances
+        work.launch_distances(work.centers, self._table.weights, distances)
+        if self._table.stays:
+            (inertia,), (centers,) = work.totals_and(distances, work.centers)
+            return self.labels_for_caller(), centers[0], float(inertia)
+        (inertia,), (centers, labels) = work.totals_and(distances, work.centers, work.labels)
+        return labels[0], centers[0], float(inertia)
 
     def inertias(self) -> F64:
         distances = self._table.distances

@@ -53,8 +53,8 @@ class CupyRuns:
             if not going.any():
                 break
             limit = min(HISTORY, max_iter - first)
-            control = self._advance(control, going, limit)
-            records.append(device.download(work.history))
+            control, history = self._advance(control, going, limit)
+            records.append(history)
             n_iter[going] += control[going, Control.N_DONE]
             given_up |= going & np.isin(control[:, Control.STOP], _NEEDS_HOST)
             closing |= going & (control[:, Control.STOP] == Reason.CENTERS_STAYED)
@@ -83,16 +83,16 @@ class CupyRuns:
         control[:, Control.STOP] = np.where(going, Reason.GO_ON, Reason.ITERATIONS_DONE)
         self._device.write(self._work.control, control)
 
-    def _advance(self, control: NDArray[np.int32], going: NDArray[np.bool_], limit: int) -> NDArray[np.int32]:
-        """Launch iterations until all of these runs have stopped; returns the control array."""
+    def _advance(self, control: NDArray[np.int32], going: NDArray[np.bool_], limit: int) -> list[NDArray]:
+        """Launch iterations until all of these runs have stopped; returns the control array and their records."""
         self._restart(control, going, limit)
         replays, done = iter(REPLAYS), 0
         while True:
             self._work.launch_some(limit - done, next(replays, REPLAYS[-1]))
-            control = self._device.download(self._work.control)
+            control, history = self._device.downloads(self._work.control, self._work.history)
             on = going & (control[:, Control.STOP] == Reason.GO_ON)
             if not on.any():
-                return control
+                return [control, history]
             done = int(control[on, Control.N_DONE].max())
 
     def _close(self, control: NDArray[np.int32], closing: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -111,8 +111,8 @@ class CupyRuns:
         for i in np.flatnonzero(given_up).tolist():
             device.fill(work.labels[i : i + 1], 0)
         distances = device.empty((work.n_runs, self._table.n_samples), np.float64)
-        largest = work.launch_distances(work.centers, self._table.weights, distances)
-        return work.totals(distances, largest)
+        work.launch_distances(work.centers, self._table.weights, distances)
+        return work.totals(distances)
 
 
 class Record(Sequence[Step]):
@@ -140,10 +140,9 @@ def variances(table: CupyDenseTable, workspaces: Workspaces) -> F64:
     work = workspaces.take(1, n_problems, True)
     work.need_grid()
     work.begin(np.zeros((n_problems, 1, table.n_features), table.center_dtype))
-    device.write(work.tolerance, np.full(n_problems, -1.0))
     work.launch_iterations(1)
     distances = device.empty((n_problems, table.n_samples), np.float64)
-    largest = work.launch_distances(work.centers, None, distances)
-    inertias = work.totals(distances, largest)
+    work.launch_distances(work.centers, None, distances)
+    inertias = work.totals(distances)
     workspaces.leave(work)
     return inertias / (table.n_samples * table.n_features)

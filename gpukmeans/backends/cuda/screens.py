@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gpukmeans.backends.cuda import screen_tiles, tuning
-from gpukmeans.backends.cuda.device.seam import explained_memory_errors
+from gpukmeans.backends.cuda.device.seam import Spec, explained_memory_errors
 from gpukmeans.backends.cuda.device.structs import Struct
 from gpukmeans.backends.cuda.table import CupyDenseTable
 from gpukmeans.backends.cuda.workspace import Workspace
@@ -48,25 +48,21 @@ class ManyCenters:
         self._tile = screen_tiles.many_tile(table.dtype, n, d, self._vector, device.shared_bytes)
         self.n_groups = self._tile.n_groups
         self._n_slots = -(-n // screen_tiles.ROWS_PER_SLOT)
-        slots, empty = screen_tiles.SLOTS, device.empty
+        slots = screen_tiles.SLOTS
         wanted = (12 + 4 * self.n_groups) * n + 4 * (slots + 1) * self._n_slots
         with explained_memory_errors(device, f"bounds and lists of {n} rows", wanted):
-            #: Lower bounds for each group of centers: `Workspace.limits` that are not NaN are compared with them.
-            self._lowers = empty((n, self.n_groups), np.float32)
-            self._active, self._undecided = empty(n, np.int32), empty(n, np.int32)
-            self._best = empty(n, np.float32)
-            self._candidates, self._counts = empty((self._n_slots, slots), np.int32), empty(self._n_slots, np.int32)
             self._launch_grid = min(-(-n // self._tile.BM) * 2, self._tile.blocks * device.multiprocessors)
             n_parts = max(1, self._launch_grid // 2)
-            self._parts = table.struct(
-                "Parts",
-                firsts=empty(n_parts * self._tile.BM, np.uint64),
-                seconds=empty(n_parts * self._tile.BM, np.uint32),
-                groups=empty((n_parts * self._tile.BM, self.n_groups), np.uint32),
-                tickets=empty(n_parts, np.int32),
-            )
-        for array in self._parts.values.values():
-            device.fill(array, 0)
+            names, of_parts = ("firsts", "seconds", "groups", "tickets"), n_parts * self._tile.BM
+            specs: list[Spec] = [(of_parts, np.uint64), (of_parts, np.uint32), ((of_parts, self.n_groups), np.uint32)]
+            specs += [(n_parts, np.int32), ((n, self.n_groups), np.float32), (n, np.int32), (n, np.int32)]
+            specs += [(n, np.float32), ((self._n_slots, slots), np.int32), (self._n_slots, np.int32)]
+            arrays = device.arrays(*specs)
+            #: Lower bounds for each group of centers: `Workspace.limits` that are not NaN are compared with them.
+            self._lowers = arrays[4]
+            self._active, self._undecided, self._best, self._candidates, self._counts = arrays[5:]
+            self._parts = table.struct("Parts", **dict(zip(names, arrays, strict=False)))
+        device.fills(arrays[: len(names)], 0)
 
     def bind(self, work: Workspace) -> None:
         """See `Screen.bind`; for a single run."""

@@ -86,6 +86,9 @@ class CupyTable:
         with explained_memory_errors(self.device, "the rows' distances", 8 * self.n_samples):
             return self.device.empty(self.n_samples, np.float64)
 
+    #: Whether the rows were loaded from a device, where results stay.
+    stays = False
+
     def labels_for_caller(self, labels: Any) -> Any:
         """A copy of labels, (n_samples,), where the rows were loaded from: on the host."""
         return self.device.download(labels)
@@ -146,7 +149,7 @@ class CupyDenseTable(CupyTable):
     ) -> None:
         super().__init__(launcher, dtype, host_weight, weights)
         self.X = X
-        self._source = source
+        self._source, self.stays = source, source is not None
         self.n_problems = len(facts.table)
         self.n_samples, self.n_features = X.shape[0] // self.n_problems, X.shape[1]
         self.facts, self.grid = facts, facts.grid
@@ -211,7 +214,7 @@ class CupyDenseTable(CupyTable):
 
     def labels_for_caller(self, labels: Any) -> Any:
         """A copy of labels, (n_samples,), where the rows were loaded from: on the host, or on the caller's device."""
-        if self._source is None:
+        if not self.stays:
             return super().labels_for_caller(labels)
         with (
             explained_memory_errors(self.device, "the labels", labels.nbytes),

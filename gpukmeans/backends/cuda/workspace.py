@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.cuda import tuning
 from gpukmeans.backends.cuda.control import HISTORY, LASTING, Control, Fact, History, Measure
-from gpukmeans.backends.cuda.device.seam import explained_memory_errors
+from gpukmeans.backends.cuda.device.seam import Spec, explained_memory_errors
 from gpukmeans.backends.cuda.device.structs import Struct
 from gpukmeans.backends.cuda.table import CupyTable
 from gpukmeans.certificates.halves import tensor_accumulation
@@ -88,45 +88,56 @@ class Workspace:
         per_run = 20 * n + k * d * (8 * self.n_limbs + 2 * table.center_dtype.itemsize)
         per_run += copy_size * self._copy_dtype.itemsize
         with explained_memory_errors(self._device, f"{r * k} clusters of {n} rows", r * per_run):
-            empty, upload = self._device.empty, self._device.upload
-            self.labels = empty((r, n), np.int32)
-            #: How far centers may drift before a row must be screened again; NaN: at the next assignment.
-            self.limits = empty((r, n), np.float32)
-            #: Rows that the last assignment left open.
-            self.open_rows = empty((r, n), np.int32)
-            self.centers = empty((r, k, d), table.center_dtype)
+            #: Labels, and how far centers may drift before a row must be screened again; NaN: at the next assignment.
+            unknown = [((r, n), np.int32), ((r, n), np.float32)]
+            #: What a run starts from, in one copy: begin.
+            given: list[Spec] = [((r, len(Control)), np.int32), (r, np.float64)]
+            given += [((r, screen.n_padded), self._half_dtype), ((r, k, d), table.center_dtype)]
+            zeros: list[Spec] = [
+                ((r, k + screen.n_groups), np.float32),
+                ((r, tuning.hash_slots(k)), np.uint64),
+                *([((r, self.n_limbs, k, d), np.int64), ((r, self.n_limbs, k), np.int64)] if self.n_limbs else []),
+            ]
+            others: list[Spec] = [((r, copy_size), self._copy_dtype), ((r, k, d), table.center_dtype)]
+            others += [((r, len(Measure), k), np.float64), ((r, len(Fact)), np.float32)]
+            others += [((r, HISTORY, len(History)), np.float64), *([((r, n), np.int32)] * 3)]
+            others += [((r, 2), np.int64), (r, np.float64)]
+            arrays = iter(self._device.arrays(*unknown, *given, *zeros, *others))
+            self.labels, self.limits = next(arrays), next(arrays)
+            self.control, self.tolerance, self.half_squares, self.centers = (next(arrays) for _ in given)
+            self._zeros = [next(arrays) for _ in zeros]
+            self.drift, self._hash_table, self.sums, self.weights = [*self._zeros, None, None][:4]
+            self.half_centers = next(arrays)
             #: The centers before the last update.
-            self.previous = empty((r, k, d), table.center_dtype)
-            self.half_centers = empty((r, copy_size), self._copy_dtype)
-            self.half_squares = upload(np.full((r, screen.n_padded), -np.inf, self._half_dtype))
-            self.measures = empty((r, len(Measure), k), np.float64)
-            self.facts = empty((r, len(Fact)), np.float32)
-            self.drift = empty((r, k + screen.n_groups), np.float32)
-            self._hash_table = empty((r, tuning.hash_slots(k)), np.uint64)
-            self.tolerance = empty(r, np.float64)
-            self.history = empty((r, HISTORY, len(History)), np.float64)
-            self.control = empty((r, len(Control)), np.int32)
-            rows, old = empty((r, n), np.int32), empty((r, n), np.int32)
+            self.previous = next(arrays)
+            self.measures, self.facts, self.history = next(arrays), next(arrays), next(arrays)
+            #: Rows that the last assignment left open.
+            self.open_rows = next(arrays)
             #: Labels, and the rows that change theirs in an assignment.
+            rows, old = next(arrays), next(arrays)
             self.moves = table.struct("Moves", labels=self.labels, rows=rows, old=old, control=self.control)
-            self.sums = empty((r, self.n_limbs, k, d), np.int64) if self.n_limbs else None
-            self.weights = empty((r, self.n_limbs, k), np.int64) if self.n_limbs else None
+            self._totals, self.largest = next(arrays), next(arrays)
         self._device.fill(self.half_centers, 0)
         screen.bind(self)
+        #: Of a single run: the limit in its control array, if no launch has counted since; and its tolerance.
+        self._limit: int | None = None
+        self._tolerance: float | None = None
         #: Launches a recorded graph of iterations; None before `record`.
         self.replay: Callable[[], None] | None = None
 
     def begin(self, centers: NDArray) -> None:
-        """Start new runs from `centers` (n_runs, n_clusters, n_features)."""
+        """Start new runs from `centers` (n_runs, n_clusters, n_features), for `HISTORY` iterations and tolerance -1."""
         control = np.zeros((self.n_runs, len(Control)), np.int32)
-        control[:, Control.EPOCH] = 1
-        self._device.write(self.control, control)
-        self._device.fill(self.labels, 0xFF)  # -1
-        self._device.fill(self._hash_table, 0)
-        if self.n_limbs:
-            self._device.fill(self.sums, 0)
-            self._device.fill(self.weights, 0)
-        self.set_centers(centers)
+        control[:, [Control.EPOCH, Control.N_LIMIT]] = 1, HISTORY
+        tolerance = np.full(self.n_runs, -1.0)
+        squares = np.full(self.half_squares.shape, -np.inf, self._half_dtype)
+        self._device.writes(
+            (self.control, control), (self.tolerance, tolerance), (self.half_squares, squares), (self.centers, centers)
+        )
+        self._device.fills([self.labels, self.limits], 0xFF)  # -1, NaN
+        self._device.fills(self._zeros, 0)
+        self.launch_update(given=True)
+        self._limit, self._tolerance = HISTORY, -1.0
 
     def set_centers(self, centers: NDArray) -> None:
         """Replace the centers; all limits become NaN."""
@@ -135,11 +146,16 @@ class Workspace:
         self._device.fill(self.drift, 0)
         self.launch_update(given=True)
 
-    def reset(self, limit: int) -> None:
+    def reset(self, limit: int, tol: float | None = None) -> None:
         """Clear the counters and the stop flag of a single run, before an assignment or before `limit` iterations."""
-        fields = np.zeros(LASTING, np.int32)
-        fields[Control.N_LIMIT] = limit
-        self._device.write(self.control.reshape(-1)[:LASTING], fields)
+        if limit != self._limit:
+            fields = np.zeros(LASTING, np.int32)
+            fields[Control.N_LIMIT] = limit
+            self._device.write(self.control.reshape(-1)[:LASTING], fields)
+        self._limit = None  # launches follow, which count
+        if tol not in (None, self._tolerance):
+            self._device.write(self.tolerance, np.full(1, tol))
+            self._tolerance = tol
 
     def set_control(self, field: Control, value: int) -> None:
         """Set one field of the control array of a single run."""
@@ -244,19 +260,26 @@ class Workspace:
 
         self.replay = self._device.record(launches)
 
-    def launch_distances(self, centers: Any, weights: Any, distances: Any) -> Any:
-        """Write squared distances of the rows to their own centers; returns the largest of each run, on the device."""
+    def launch_distances(self, centers: Any, weights: Any, distances: Any) -> None:
+        """Write squared distances of the rows to their own centers; `largest` becomes the largest of each run."""
+        self._device.fills([self._totals, self.largest], 0)
+        self._launch_distances(centers, weights, distances)
+
+    def _launch_distances(self, centers: Any, weights: Any, distances: Any) -> None:
+        """The launch itself."""
         raise NotImplementedError
 
-    def totals(self, terms: Any, largest: Any) -> F64:
+    def totals(self, terms: Any) -> F64:
         """The exact sum of non-negative terms of the rows, for each run; `largest` has the largest term of each run."""
+        return self.totals_and(terms)[0]
+
+    def totals_and(self, terms: Any, *others: Any) -> tuple[F64, list[NDArray]]:
+        """The same, and host copies of further arrays, for which the host waits once."""
         n, bits = self._table.n_samples, Grid.limb_bits(self._table.n_samples)
-        totals = self._device.empty((self.n_runs, 2), np.int64)
-        self._device.fill(totals, 0)
-        args = (terms, largest, np.int64(n), np.int32(bits), totals)
+        args = (terms, self.largest, np.int64(n), np.int32(bits), self._totals)
         self._table.launch("exact_total", {}, (min(512, -(-n // 256)), *self.shared), 256, args)
-        found = self._device.download(totals).T
-        return Grid.for_largest(self._device.download(largest), n).value(found)
+        found, largest, *copies = self._device.downloads(self._totals, self.largest, *others)
+        return Grid.for_largest(largest, n).value(found.T), copies
 
     # ---- what the host has to do -------------------------------------------------------------------------------
 

@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from gpukmeans.backends.cuda.device import nvrtc
-from gpukmeans.backends.cuda.device.seam import Shape, error_sentence
-from gpukmeans.backends.cuda.device.stage import CupyStage
+from gpukmeans.backends.cuda.device.seam import Shape, Spec, error_sentence
+from gpukmeans.backends.cuda.device.slabs import carved, follow_one_another, packed, padded, size_of
+from gpukmeans.backends.cuda.device.stage import CupyStage, page_locked
 from gpukmeans.backends.cuda.device.structs import Struct
 from gpukmeans.backends.cuda.device.tensor_rounding import device_sums, measured, trusted
+from gpukmeans.backends.cuda.device.uploads import upload_in_parts
 from gpukmeans.callers import warn_caller
 from gpukmeans.certificates.halves import TensorCores, tensor_cores_of
 
@@ -47,6 +49,8 @@ class CupyDevice:
         self._device = cupy.cuda.Device(index)
         self._stream = self._new_stream()
         self._copies: Any = None  # a second stream, once there are stages
+        self._landing: NDArray[np.uint8] | None = None  # page-locked memory for small downloads, once there are any
+        self._landings = threading.Lock()
         with self._device:
             self.index = int(self._device.id)
             self.name = _device_name(cupy, self.index)
@@ -77,7 +81,8 @@ class CupyDevice:
             other._stream = self._idle_streams.pop()
         except IndexError:
             other._stream = self._new_stream()
-        other._copies = None
+        other._copies = other._landing = None
+        other._landings = threading.Lock()
         weakref.finalize(other, self._idle_streams.append, other._stream).atexit = False
         return other
 
@@ -85,10 +90,19 @@ class CupyDevice:
         with self._device, self._stream:
             return self._cupy.empty(shape, dtype)
 
+    def arrays(self, *specs: Spec) -> list[Any]:
+        slab = self.empty(sum(padded(size_of(*spec)) for spec in specs), np.uint8)
+        return list(carved(slab, specs))
+
     def upload(self, host: NDArray) -> Any:
         array = self.empty(host.shape, host.dtype)
         self.write(array, host)
         return array
+
+    def uploads(self, *hosts: NDArray) -> list[Any]:
+        arrays = self.arrays(*((host.shape, host.dtype) for host in hosts))
+        self.writes(*zip(arrays, hosts, strict=True))
+        return arrays
 
     def adopt(self, array: Any, dtype: np.dtype | None) -> Any:
         cupy = self._cupy
@@ -120,20 +134,64 @@ class CupyDevice:
             array.data.copy_from_device_async(source.data, source.nbytes, self._stream)
 
     def write(self, array: Any, host: NDArray) -> None:
+        host = np.ascontiguousarray(host)
+        if upload_in_parts(self._cupy, self._device, self._stream, array, host):
+            return
         with self._device:
-            array.set(np.ascontiguousarray(host), stream=self._stream)
+            array.set(host, stream=self._stream)
             if host.nbytes > STAGED_BYTES:  # the driver may still read it; smaller arrays it has copied
                 self._stream.synchronize()
 
-    def download(self, array: Any) -> NDArray:
-        host = np.empty(array.shape, array.dtype)  # asked for nothing, CuPy may hand out the device's own memory
+    def writes(self, *pairs: tuple[Any, NDArray]) -> None:
+        arrays, hosts = zip(*pairs, strict=True)
+        slab = packed(hosts) if sum(padded(host.nbytes) for host in hosts) <= STAGED_BYTES else None
+        if slab is None or not follow_one_another(arrays):
+            for array, host in pairs:
+                self.write(array, host)
+            return
+        n_bytes = len(slab) - padded(hosts[-1].nbytes) + hosts[-1].nbytes  # the last array's padding may not be there
         with self._device:
-            array.get(stream=self._stream, out=host)
-        return host
+            arrays[0].data.copy_from_host_async(slab.ctypes.data, n_bytes, self._stream)
+
+    def download(self, array: Any) -> NDArray:
+        return self.downloads(array)[0]
+
+    def downloads(self, *arrays: Any) -> list[NDArray]:
+        # Asked for nothing, CuPy may hand out the device's own memory.
+        hosts = [np.empty(array.shape, array.dtype) for array in arrays]
+        if sum(padded(host.nbytes) for host in hosts) <= STAGED_BYTES and self._land(arrays, hosts):
+            return hosts
+        with self._device:
+            for array, host in zip(arrays, hosts, strict=True):
+                array.get(stream=self._stream, out=host)
+        return hosts
+
+    def _land(self, arrays: Sequence[Any], hosts: Sequence[NDArray]) -> bool:
+        """Download to page-locked memory and wait once; False, and nothing done, where the host has none."""
+        with self._landings, self._device:
+            if self._landing is None:
+                self._landing = page_locked(self._cupy, STAGED_BYTES)
+                if self._landing is None:
+                    return False
+            places = list(carved(self._landing, [(host.shape, host.dtype) for host in hosts]))
+            for array, place in zip(arrays, places, strict=True):
+                array.data.copy_to_host_async(place.ctypes.data, place.nbytes, self._stream)
+            self._stream.synchronize()
+            for host, place in zip(hosts, places, strict=True):
+                host[...] = place
+        return True
 
     def fill(self, array: Any, byte: int) -> None:
+        self.fills([array], byte)
+
+    def fills(self, arrays: Sequence[Any], byte: int) -> None:
+        n_bytes = sum(padded(array.nbytes) for array in arrays[:-1]) + arrays[-1].nbytes
         with self._device:
-            array.data.memset_async(byte, array.nbytes, self._stream)
+            if follow_one_another(arrays):
+                arrays[0].data.memset_async(byte, n_bytes, self._stream)
+                return
+            for array in arrays:
+                array.data.memset_async(byte, array.nbytes, self._stream)
 
     def kernel(self, file: str, name: str, constants: Mapping[str, int | str]) -> Callable[..., None]:
         key = (file, name, *sorted(constants.items()))

@@ -5,7 +5,7 @@ CuPy implements them, or the emulator in tests; no module that uses the seam imp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
@@ -16,6 +16,8 @@ from gpukmeans.backends.cuda.device.stage import PinnedMemoryError, Stage
 from gpukmeans.certificates.halves import TensorCores
 
 Shape = int | tuple[int, ...]
+#: The shape and the dtype of an array.
+Spec = tuple[Any, Any]
 
 
 class Device(Protocol):
@@ -49,8 +51,17 @@ class Device(Protocol):
     def empty(self, shape: Shape, dtype: DTypeLike) -> Any:
         """A new device array; its contents are not defined.  Raises MemoryError."""
 
+    def arrays(self, *specs: Spec) -> list[Any]:
+        """New device arrays of these shapes and dtypes, by one allocation.  Raises MemoryError.
+
+        Those that follow one another here can be filled or written together.
+        """
+
     def upload(self, host: NDArray) -> Any:
         """A new device array with the contents of `host`.  Raises MemoryError."""
+
+    def uploads(self, *hosts: NDArray) -> list[Any]:
+        """The same of several, by one allocation and one copy if they are small.  Raises MemoryError."""
 
     def adopt(self, array: Any, dtype: np.dtype | None) -> Any:
         """The caller's array on this device as a device array: its memory itself, if it is C-contiguous.
@@ -68,14 +79,23 @@ class Device(Protocol):
     def write(self, array: Any, host: NDArray) -> None:
         """Copy a host array into a device array of the same shape and dtype."""
 
+    def writes(self, *pairs: tuple[Any, NDArray]) -> None:
+        """Copy host arrays into whole device arrays; by one copy, if they are small and follow one another."""
+
     def copy(self, array: Any, source: Any) -> None:
         """Copy a device array into another of the same shape and dtype."""
 
     def download(self, array: Any) -> NDArray:
         """A host copy; waits for everything launched before."""
 
+    def downloads(self, *arrays: Any) -> list[NDArray]:
+        """Host copies of several arrays, by one wait."""
+
     def fill(self, array: Any, byte: int) -> None:
         """Set every byte."""
+
+    def fills(self, arrays: Sequence[Any], byte: int) -> None:
+        """Set every byte of whole arrays; at once, if they follow one another."""
 
     def kernel(self, file: str, name: str, constants: Mapping[str, int | str]) -> Callable[..., None]:
         """The compiled kernel `name` of kernels/<file>.cu: call it with (grid, block, args, shared_mem=0).

@@ -32,21 +32,29 @@ class PinnedMemoryError(MemoryError):
     """The host has too little page-locked memory; the message gives the size wanted, and what to do."""
 
 
+def page_locked(cupy: Any, n_bytes: int) -> NDArray[np.uint8] | None:
+    """Page-locked memory of the host, (n_bytes,); None where there is too little."""
+    try:
+        memory = cupy.cuda.alloc_pinned_memory(n_bytes)
+    except RuntimeError as error:  # CUDA's, which is no MemoryError
+        if getattr(error, "status", None) != cupy.cuda.runtime.errorMemoryAllocation:
+            raise
+        return None
+    return np.frombuffer(memory, np.uint8, n_bytes)
+
+
 class CupyStage:
     """Page-locked memory and an array on the device, with copies on a stream of their own."""
 
     def __init__(self, cupy: Any, device: Any, launches: Any, copies: Any, array: Any) -> None:
         self._device, self._launches, self._copies, self._array = device, launches, copies, array
-        try:
-            memory = cupy.cuda.alloc_pinned_memory(array.nbytes)
-        except RuntimeError as error:  # CUDA's, which is no MemoryError
-            if getattr(error, "status", None) != cupy.cuda.runtime.errorMemoryAllocation:
-                raise
+        memory = page_locked(cupy, array.nbytes)
+        if memory is None:
             raise PinnedMemoryError(
                 f"The host has no {array.nbytes / 2**20:.1f} MiB of page-locked memory for a batch.  Pass a smaller "
                 "batch_size, allow this process more locked memory (ulimit -l), or use backend='numpy'."
-            ) from error
-        self._host = np.frombuffer(memory, array.dtype, array.size).reshape(array.shape)
+            )
+        self._host = memory.view(array.dtype).reshape(array.shape)
         # The array's memory may be that of a freed array, which earlier launches still read.
         self._read: Any = launches.record()
         self._copied: Any = None

@@ -60,13 +60,14 @@ class _Plusplus:
         self._choice = potentials.radii.of_gain(potentials.chosen_roundings, wide=self._wide)
         n_sums = n_runs * 2 * self._n_trials * potentials.n_blocks
         with explained_memory_errors(self._device, f"{n_runs} runs of k-means++", 8 * n_sums + draws.nbytes):
-            self._draws = self._device.upload(np.ascontiguousarray(draws))
-            self._gains = self._device.empty((n_runs, 2, self._n_trials, potentials.n_blocks), np.float64)
-            self._candidates = self._device.empty((n_runs, self._n_trials), np.int32)
-            self._seeds = self._device.upload(np.pad(seeds, ((0, 0), (0, self._n_steps))).astype(np.int32))
             #: Of each run: seeds chosen, whether (and why) it waits for the host, which candidate was chosen.
-            self._state = self._device.upload(np.tile(np.array([self._n_given, 0, 0, 0], np.int32), (n_runs, 1)))
-            self._reach = self._device.empty((n_runs, k), np.float64) if k >= tuning.SEEDS_TO_SKIP else None
+            state = np.tile(np.array([self._n_given, 0, 0, 0], np.int32), (n_runs, 1))
+            listed = np.pad(seeds, ((0, 0), (0, self._n_steps))).astype(np.int32)
+            self._draws, self._seeds, self._state = self._device.uploads(draws, listed, state)
+            gains = ((n_runs, 2, self._n_trials, potentials.n_blocks), np.float64)
+            reach = [((n_runs, k), np.float64)] if k >= tuning.SEEDS_TO_SKIP else []
+            arrays = self._device.arrays(gains, ((n_runs, self._n_trials), np.int32), *reach)
+            self._gains, self._candidates, self._reach = [*arrays, None][:3]
         potentials.add(self._seeds, 0, self._n_given)
         self._launches = self._launches_of_a_seed()
 
@@ -81,10 +82,10 @@ class _Plusplus:
                 if launched == 1 and self._n_steps > WORTH_RECORDING:
                     step = self._device.record(self._one_seed)
             ahead *= 2
-            state = self._device.download(self._state)
+            state, seeds = self._device.downloads(self._state, self._seeds)
             if state[:, 1].all():
                 break
-        return Drawn(self._device.download(self._seeds).astype(np.int64), state[:, 0].astype(np.int64))
+        return Drawn(seeds.astype(np.int64), state[:, 0].astype(np.int64))
 
     def _one_seed(self) -> None:
         """Launch what draws one further seed of each run that has not stopped; the arguments are always the same."""

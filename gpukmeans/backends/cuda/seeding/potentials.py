@@ -41,10 +41,9 @@ class Potentials:
         n, d = table.n_samples, table.n_features
         self.n_blocks = -(-n // tuning.SEEDING_BLOCK)
         with explained_memory_errors(self.device, f"k-means++ of {n} rows", 14 * n * n_runs):
-            self.closest = self.device.empty(n_runs * n, np.float64)
-            self.owners = self.device.empty(n_runs * n, np.int32)
-            self.near = self.device.empty(n_runs * n, np.uint16)
-            self.sums = self.device.empty((n_runs, self.n_blocks), np.float64)
+            of_rows = [(n_runs * n, dtype) for dtype in (np.float64, np.int32, np.uint16)]
+            arrays = self.device.arrays(*of_rows, ((n_runs, self.n_blocks), np.float64))
+            self.closest, self.owners, self.near, self.sums = arrays
         self.so_far = table.struct("Closest", closest=self.closest, owners=self.owners)
         # Larger than any distance between two rows: 0x7f7f... is 1.4e306, and distances are below d * 2**962.
         self.device.fill(self.closest, 0x7F)

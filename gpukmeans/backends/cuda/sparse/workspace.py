@@ -80,17 +80,14 @@ class SparseWorkspace(Workspace):
         constants = tuning.sparse_move_constants(table.dtype, self.n_limbs, table.weights is not None)
         table.launch("sparse_move_sums", constants, tuning.stride_blocks(table.n_samples, 8), 256, args)
 
-    def launch_distances(self, centers: Any, weights: Any, distances: Any) -> Any:
+    def _launch_distances(self, centers: Any, weights: Any, distances: Any) -> None:
         table = self._table
-        largest = self._device.empty(1, np.float64)
-        self._device.fill(largest, 0)
         args = (
             *(table.rows, centers, self.labels, weights),
-            *(np.int64(table.n_samples), np.int32(table.n_features), distances, largest),
+            *(np.int64(table.n_samples), np.int32(table.n_features), distances, self.largest),
         )
         constants = tuning.row_center_constants(table.dtype)
         table.launch("sparse_row_distance", constants, tuning.stride_blocks(table.n_samples, 8), 256, args)
-        return largest
 
     def decide_exactly(self, n_open: int) -> int:
         table, device = self._table, self._device
