@@ -13,8 +13,8 @@
  *                                                                                                 all C-contiguous
  * Several runs (blockIdx.y) of several problems (blockIdx.z): X, norms, rests, scales and offsets hold one problem after
  * another, all else one run after another.  Lists number the rows through all problems.
- * A warp owns 32 rows; those that are not skipped go 16 at a time straight from memory into the registers of the tensor
- * cores; no shared memory but for a list of rows, no barrier.  AHEAD groups of columns are on their way at a time.
+ * A block owns 128 rows; its warps take those that are not skipped 16 at a time, straight from memory into the registers of the
+ * tensor cores; no shared memory but for a list of rows.  AHEAD groups of columns are on their way at a time.
  * Launch grid (ceil(n/128), runs, problems), block 128.
  * Traffic: 8n bytes, and of rows not skipped their elements once (twice where not certified) and 16 bytes each; the centers
  * (2 k d bytes) from the first-level cache, 16 rows a reading.   Work: 2 n d k flop, k rounded up to 8 TILES.
@@ -61,20 +61,20 @@ nearest_of_few(const __grid_constant__ Operands operands, const __grid_constant_
   const In<float> drift_so_far = limits_of_all.drift_so_far + run * k;
   float* __restrict__ limits = limits_of_all.limits + (long long)(run - problem) * n;
   open_rows += (long long)run * n;
-  __shared__ int active_rows[THREADS];
+  __shared__ int active_rows[THREADS], counts[THREADS / WARP];
   const int lane = lane_index(), g = lane / 4, t = lane % 4;
-  int* const own_rows = active_rows + int(threadIdx.x) - lane;
 
   // ---- skip
   const long long place = (long long)blockIdx.x * THREADS + threadIdx.x;
-  const int n_active =
-      list_open_rows(place < n, problem * n + int(place), moves.labels, limits, drift_so_far, own_rows, control);
+  const int place_row = problem * n + int(place);
+  const bool open = is_open(place < n, place_row, moves.labels, limits, drift_so_far, control);
+  const int n_active = list_of_block<THREADS / WARP>(open, place_row, active_rows, counts);
 
-  for (int first = 0; first < n_active; first += ROWS) {
+  for (int first = int(threadIdx.x) / WARP * ROWS; first < n_active; first += THREADS / WARP * ROWS) {
     // ---- screen: rows g and g + 8 of this batch; beyond the last row the first one again
     const int slot = first + g, slot8 = slot + 8;
-    const In<ROW> x = X + (long long)own_rows[slot < n_active ? slot : first] * d;
-    const In<ROW> x8 = X + (long long)own_rows[slot8 < n_active ? slot8 : first] * d;
+    const In<ROW> x = X + (long long)active_rows[slot < n_active ? slot : first] * d;
+    const In<ROW> x8 = X + (long long)active_rows[slot8 < n_active ? slot8 : first] * d;
     float sum[TILES][4];
 #pragma unroll
     for (int j = 0; j < TILES; ++j) {
@@ -127,7 +127,7 @@ nearest_of_few(const __grid_constant__ Operands operands, const __grid_constant_
     if (t == 1) best = best8;
     const int own_slot = t == 1 ? slot8 : slot;
     const bool own = t < 2 && own_slot < n_active;
-    const int own_row = own ? own_rows[own_slot] : 0;
+    const int own_row = own ? active_rows[own_slot] : 0;
     const int label = min(best.index, k - 1);  // only scores that are no numbers leave none
     Verdict verdict = {false, false};
     if (own) {

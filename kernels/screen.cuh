@@ -232,20 +232,42 @@ struct Undecided {
   int n_slots;
 };
 
-/* List the rows of this warp, one a lane where `inside`, that the drift of the centers does not leave out.  own_rows (WARP)
- * shared.  Returns their number, and counts the others in control[N_SKIPPED]. */
-static __device__ __forceinline__ int list_open_rows(bool inside, int row, const int* __restrict__ labels,
-                                                     const float* __restrict__ limits, In<float> drift_so_far,
-                                                     int* own_rows, int* control) {
-  bool active = inside;
-  if (active) {
+/* Whether the row of this lane, if `inside`, must be looked at: the drift of the centers does not leave it out.  Counts the
+ * others in control[N_SKIPPED].  The whole warp calls. */
+static __device__ __forceinline__ bool is_open(bool inside, int row, const int* __restrict__ labels,
+                                               const float* __restrict__ limits, In<float> drift_so_far, int* control) {
+  bool open = inside;
+  if (open) {
     const int label = labels[row];
-    active = !(label >= 0 && drift_so_far[label] < limits[row]);
+    open = !(label >= 0 && drift_so_far[label] < limits[row]);
   }
-  const unsigned inside_lanes = __ballot_sync(EVERY_LANE, inside), active_lanes = __ballot_sync(EVERY_LANE, active);
-  const int lane = lane_index(), n_active = __popc(active_lanes), n_skipped = __popc(inside_lanes) - n_active;
-  if (lane == 0 && n_skipped) atomicAdd(control + N_SKIPPED, n_skipped);
-  if (active) own_rows[__popc(active_lanes & ((1u << lane) - 1))] = row;
+  const int n_skipped = __popc(__ballot_sync(EVERY_LANE, inside && !open));
+  if (lane_index() == 0 && n_skipped) atomicAdd(control + N_SKIPPED, n_skipped);
+  return open;
+}
+
+// List the rows of the lanes with `open` in `listed` (WARP), shared memory of this warp.  Returns their number.
+static __device__ __forceinline__ int list_of_warp(bool open, int row, int* listed) {
+  const unsigned lanes = __ballot_sync(EVERY_LANE, open);
+  if (open) listed[__popc(lanes & ((1u << lane_index()) - 1))] = row;
   __syncwarp();
-  return n_active;
+  return __popc(lanes);
+}
+
+// The same of the threads of a block, in shared memory: listed (WARP * WARPS), counts (WARPS).  The whole block calls.
+template <int WARPS>
+static __device__ __forceinline__ int list_of_block(bool open, int row, int* listed, int* counts) {
+  const unsigned lanes = __ballot_sync(EVERY_LANE, open);
+  const int warp = int(threadIdx.x) / WARP;
+  if (lane_index() == 0) counts[warp] = __popc(lanes);
+  __syncthreads();  // counts are known
+  int before = 0, count = 0;
+#pragma unroll
+  for (int w = 0; w < WARPS; ++w) {
+    if (w == warp) before = count;
+    count += counts[w];
+  }
+  if (open) listed[before + __popc(lanes & ((1u << lane_index()) - 1))] = row;
+  __syncthreads();  // the list is complete
+  return count;
 }

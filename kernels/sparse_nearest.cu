@@ -77,7 +77,8 @@ sparse_nearest(const __grid_constant__ SparseRows rows, const double* __restrict
 
   // ---- skip
   const long long row = (long long)blockIdx.x * THREADS + threadIdx.x;
-  const int n_active = list_open_rows(row < limits.n, int(row), moves.labels, limits.limits, drift_so_far, own_rows, control);
+  const bool open = is_open(row < limits.n, int(row), moves.labels, limits.limits, drift_so_far, control);
+  const int n_active = list_of_warp(open, int(row), own_rows);
 
   const double square_of_scale = __dmul_rn(scale, scale);
   const bool whole = facts[WHOLE] != 0.0f;

@@ -182,8 +182,8 @@ def test_rows_whose_limit_is_not_reached_are_not_touched():
     assert got.moved == {int(i): int(old[i]) for i in np.flatnonzero(~above & (old != want))}
 
 
-@pytest.mark.parametrize("n_active", [0, 1, 15, 17, 32])
-def test_any_number_of_rows_may_be_left_of_a_warp(n_active):
+@pytest.mark.parametrize("n_active", [0, 1, 15, 17, 63])
+def test_any_number_of_rows_may_be_left_of_a_block(n_active):
     X, C = data(FLOAT, 70, 4, 5)
     want = nearest(X, C)
     active = np.zeros(70, bool)
@@ -358,7 +358,7 @@ run_not_numbers = own_test(globals(), "test_what_is_not_a_number_certifies_nothi
 FAULTS = {
     "a run reads beyond its row": (run_screen, "f + e < d ? row[f + e] : Row{}", "row[f + e]"),
     "the rows below take those above": (run_screen, "to_halves(strips8[a], s,", "to_halves(strips[a], s,"),
-    "the list of a warp is read too early": (run_screen, "  __syncwarp();\n", ""),
+    "a list is read too early": (run_screen, "  __syncthreads();  // the list is complete\n", ""),
     "places in lists are given twice": (run_screen, "place + __popc(lanes & ((1u << lane) - 1));", "place;"),
     "offsets of another column": (run_screen_bytes, "offset + (a * GROUP + s * QUAD)", "offset + a * GROUP"),
     "bytes take the place of others": (run_bytes_in_vectors, "0x64646464u, 0x4342", "0x64646464u, 0x4140"),

@@ -7,8 +7,11 @@ import pytest
 
 from gpukmeans.arrays.on_device import ROW_DTYPES, dtype_name
 from gpukmeans.backends.cuda.control import Control
+from gpukmeans.backends.cuda.device import nvrtc
+from tests.emulator.module import load
 from tests.emulator.testing import skip_without_compiler
 from tests.support.launches.common import IN_ORDER, watched
+from tests.support.launches.few import FLOAT, data, nearest_of_few
 from tests.support.launches.many import Screen
 
 EVERY_DTYPE = pytest.mark.parametrize("dtype", ROW_DTYPES, ids=dtype_name)
@@ -47,3 +50,18 @@ def test_skipped_rows_are_nearer_to_their_center_than_to_any_group(n, n_groups, 
     listed = screen.get("active")[: screen.count(Control.N_ACTIVE)]
     assert sorted(listed) == [row for row, skip in enumerate(skipped) if not skip]
     assert screen.count(Control.N_SKIPPED) == sum(skipped)
+
+
+def test_the_rows_that_are_left_of_a_block_share_tensor_products():
+    """Few centers: the same operations of whole warps, whether 13 of 128 rows follow one another or lie apart."""
+    X, C = data(FLOAT, 128, 4, 5)
+    text = nvrtc.source("nearest_of_few", FLOAT.constants(VECTOR=0, TILES=2))
+    kernel = load("nearest_of_few.cu", text, "check", 900).get_function("nearest_of_few")
+    counts = []
+    for rows in (np.arange(13), np.arange(0, 128, 10), np.arange(128)):
+        limits = np.ones(128, np.float32)
+        limits[rows] = np.nan
+        got = nearest_of_few(watched(), FLOAT, X, C, labels=np.full(128, 3, np.int32), limits=limits)
+        assert got.control[Control.N_SKIPPED] == 128 - len(rows)
+        counts.append(kernel.statistics["collectives"])
+    assert counts[0] == counts[1] < counts[2] / 2
