@@ -5,12 +5,12 @@ NVRTC makes for sm_90, bytes and tensor products as in `bench.roofline`.  For ea
 
     time = max(memory, second-level cache, waves * max(tensor + issue, shared memory))
 
-where `memory` and `cache` are bytes over what can be reached of either, `shared memory` the bytes of operands over 128
-a clock, `tensor` the products over what can be reached of the tensor cores, `issue` all other instructions over four
-a clock (a warp does not compare while it multiplies, so the two are added; `overlapped` is the time if warps fill each
-other's gaps), and `waves` the whole waves of blocks over the waves.  Nothing is fitted: the rates are those of data
-sheets and of published measurements, named beside each.  ``PEERS`` are published times of other people's kernels, by
-the same formula.
+where `memory` and `cache` are bytes over what can be reached of either, `shared memory` the bytes of operands from
+there, or from the first-level cache, over 128 a clock, `tensor` the products over what can be reached of the tensor
+cores, `issue` all other instructions over four a clock (a warp does not compare while it multiplies, so the two are
+added; `overlapped` is the time if warps fill each other's gaps), and `waves` the whole waves of blocks over the waves.
+Nothing is fitted: the rates are those of data sheets and of published measurements, named beside each.  ``PEERS`` are
+published times of other people's kernels, by the same formula.
 
 What is counted of nearest_of_few.cu, for 16 rows of a warp: its loop of products, by the products; and once all between
 it and the next loop, and before it.  Of nearest_of_many.cu, for a tile: a straight run of products and what
@@ -32,7 +32,7 @@ import numpy as np
 from bench import roofline
 from bench.machine import source_digest
 from bench.results import write_json
-from bench.workloads import WORKLOADS, Workload
+from bench.workloads import Workload, workloads_of
 from gpukmeans.arrays.on_device import BFLOAT16
 from gpukmeans.backends.cuda import screen_tiles, tuning
 from gpukmeans.backends.cuda.device import nvrtc
@@ -59,7 +59,7 @@ class Counts:
     cache: float  # bytes
     operations: float  # of tensor products
     instructions: float  # of warps, all but those products
-    shared: float  # bytes
+    shared: float  # bytes of shared memory and of the first-level cache, which are one
     waves: float = 1.0  # whole waves over waves
 
     def seconds(self, tensor_rate: float = MMA_SYNC) -> dict[str, float]:
@@ -157,9 +157,13 @@ def of_work(w: Workload) -> Counts:
     """The assignment of a workload, no row of which is skipped."""
     a, (n, d), k = roofline.assignment(w), w.shape, w.n_clusters
     dtype = BFLOAT16 if w.dtype == "bfloat16" else np.dtype(w.dtype)
-    instructions, waves = (_few if k <= tuning.FEW_CENTERS else _many)(n, d, k, dtype)
-    shared = 0.0 if k <= tuning.FEW_CENTERS else a.operations / PRODUCT * 128.0  # screen_tiles: of a warp of 64 x 64
-    return Counts(a.row_bytes + a.list_bytes, a.center_bytes, a.operations, instructions, shared, waves)
+    if k <= tuning.FEW_CENTERS:  # centers stay in the first-level cache
+        instructions, waves = _few(n, d, k, dtype)
+        cache, shared = 2.0 * k * d * MULTIPROCESSORS, float(a.center_bytes)
+    else:
+        instructions, waves = _many(n, d, k, dtype)
+        cache, shared = float(a.center_bytes), a.operations / PRODUCT * 128.0  # screen_tiles: of a warp of 64 x 64
+    return Counts(a.row_bytes + a.list_bytes, cache, a.operations, instructions, shared, waves)
 
 
 def predictions() -> dict[str, object]:
@@ -172,7 +176,7 @@ def predictions() -> dict[str, object]:
     }
     peers = {name: (of_peer(*shape).seconds(TENSOR)["time"], published) for name, (*shape, published) in PEERS.items()}
     found["peers"] = {name: {"predicted": t, "published": p, "ratio": t / p} for name, (t, p) in peers.items()}
-    works = {name: of_work(WORKLOADS[name]) for name in roofline.NAMES}
+    works = {w.name: of_work(w) for w in workloads_of("gpu") if w.task in ("fit", "predict")}
     found["assignments"] = {name: {"counts": asdict(c), "seconds": c.seconds()} for name, c in works.items()}
     return found
 
