@@ -68,13 +68,16 @@ nearest_of_few(const __grid_constant__ Operands operands, const __grid_constant_
   const long long place = (long long)blockIdx.x * THREADS + threadIdx.x;
   const int place_row = problem * n + int(place);
   const bool open = is_open(place < n, place_row, moves.labels, limits, drift_so_far, control);
-  const int n_active = list_of_block<THREADS / WARP>(open, place_row, active_rows, counts);
+  const int ahead = int(threadIdx.x) / WARP * ROWS;  // the rows that the warps before this one take first
+  const int n_active = list_of_block<THREADS / WARP>(open, place_row, active_rows, counts) - ahead;
+  const int* const own_rows = active_rows + ahead;
 
-  for (int first = int(threadIdx.x) / WARP * ROWS; first < n_active; first += THREADS / WARP * ROWS) {
+#pragma unroll 1
+  for (int first = 0; first < n_active; first += THREADS / WARP * ROWS) {
     // ---- screen: rows g and g + 8 of this batch; beyond the last row the first one again
     const int slot = first + g, slot8 = slot + 8;
-    const In<ROW> x = X + (long long)active_rows[slot < n_active ? slot : first] * d;
-    const In<ROW> x8 = X + (long long)active_rows[slot8 < n_active ? slot8 : first] * d;
+    const In<ROW> x = X + (long long)own_rows[slot < n_active ? slot : first] * d;
+    const In<ROW> x8 = X + (long long)own_rows[slot8 < n_active ? slot8 : first] * d;
     float sum[TILES][4];
 #pragma unroll
     for (int j = 0; j < TILES; ++j) {
@@ -127,7 +130,7 @@ nearest_of_few(const __grid_constant__ Operands operands, const __grid_constant_
     if (t == 1) best = best8;
     const int own_slot = t == 1 ? slot8 : slot;
     const bool own = t < 2 && own_slot < n_active;
-    const int own_row = own ? active_rows[own_slot] : 0;
+    const int own_row = own ? own_rows[own_slot] : 0;
     const int label = min(best.index, k - 1);  // only scores that are no numbers leave none
     Verdict verdict = {false, false};
     if (own) {

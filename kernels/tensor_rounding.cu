@@ -20,5 +20,5 @@ tensor_rounding(const unsigned short* __restrict__ A, const unsigned short* __re
   const float start = starts[i];
   float sum[4] = {2 * t == g ? start : 0.0f, 2 * t + 1 == g ? start : 0.0f, 0.0f, 0.0f};
   tensor_product(sum, row_g, row_g8, column);
-  if (t == g / 2) sums[i] = sum[g % 2];
+  if (t == g / 2) sums[i] = g % 2 ? sum[1] : sum[0];
 }

@@ -67,6 +67,7 @@ ROWS = (
     ("setp.{C: eq ne lt le gt ge}.{T: s16 s32 u32 s64 u64}", "pred = T T", "C(a, b)"),
     ("setp.{C: eq ne}.{T: b16 b32 b64}", "pred = T T", "C(a, b)"),
     ("setp.{C: eq ne lt le gt ge equ neu ltu leu gtu geu}.ftz?.{T: f32 f64}", "pred = T T", "C(a, b)"),
+    ("setp.nan.f64", "pred = f64 f64", "isnan(a) || isnan(b)"),
     ("selp.{T: b16 b32 b64 u16 u32 u64 f32 f64}", "T = T T pred", "c ? a : b"),
     # ---- conversions -------------------------------------------------------------------------------------------------
     ("cvt.{T: u16 s32 u32 s64 u64}.{S: s8 u8 u16 s32 u32 u64}", "T = S", "T(a)"),

@@ -174,7 +174,9 @@ _FLOATS: dict[str, Callable[..., Bits]] = {
 
 def _compared(f: Format, how: str, a: int, b: int) -> bool:
     if f.is_nan(a) or f.is_nan(b):
-        return how.endswith("u")
+        return how == "nan" or how.endswith("u")
+    if how == "nan":
+        return False
 
     def order(bits: int) -> int:
         return -(bits & ~f.sign) if bits & f.sign else bits
