@@ -117,26 +117,18 @@ def row_facts(
     """
     n_problems = len(weight_scales)
     n, d = X.shape[0] // n_problems, X.shape[1]
-    by_column = ((n_problems, d), np.float64)
-    of_rows = (n_problems * n, np.float32)
+    by_column, of_rows = ((n_problems, d), np.float64), (n_problems * n, np.float32)
     specs: list[Spec] = [by_column, (n_problems, np.float64), ((n_problems, 3), np.float64), by_column]
     largest, spread, facts, means, norms, rests = device.arrays(*specs, of_rows, of_rows)
     device.fills([largest, spread, facts], 0)
-    grids = None
-    whole = dtype == np.uint8 and weights is None  # one limb does
+    whole = dtype == np.uint8 and weights is None
     if sums and not whole:
-        block, rows_of_block = tuning.column_shape(d)
-        launch_grid = (-(-n // rows_of_block), -(-d // block[0]), n_problems)
-        args = (X, weights, np.int64(n), np.int32(d), np.int32(rows_of_block), largest)
-        launch("column_largest", tuning.row_constants(dtype), launch_grid, block, args)
+        _launch_largest(launch, X, dtype, weights, n, largest)
     sample = np.int32(min(n, tuning.SAMPLE_ROWS))
     of_means = (X, np.int64(n), np.int32(d), sample, means, spread)
     launch("column_means", tuning.row_constants(dtype), (-(-d // 32), 1, n_problems), (32, 32), of_means)
     host_largest, host_spread, host_means = device.downloads(largest, spread, means)
-    if sums and whole:
-        grids = Grid(np.ones((n_problems, d)), Grid.limb_bits(n), 1)
-    elif sums and np.isfinite(host_largest).all():
-        grids = Grid.for_largest(host_largest, n)
+    grids = _grids(host_largest, n, whole=whole) if sums else None
     table = np.full((n_problems, len(Scale)), np.inf)
     table[:, Scale.WEIGHT_SCALE] = weight_scales
     table[:, Scale.HALF_SCALE], host_offsets = _halves(host_means, host_spread, dtype)
@@ -188,3 +180,18 @@ def _halves(means: F64, spread: F64, dtype: np.dtype) -> tuple[F64, NDArray[np.f
     with np.errstate(over="ignore", invalid="ignore"):  # such values are refused later
         offsets[:, :d] = np.nan_to_num(-means * scales[:, None], nan=0.0, posinf=0.0, neginf=0.0)
     return scales, offsets
+
+
+def _launch_largest(launch: Callable[..., None], X: Any, dtype: np.dtype, weights: Any, n: int, largest: Any) -> None:
+    n_problems, d = largest.shape
+    block, rows = tuning.column_shape(d)
+    args = (X, weights, np.int64(n), np.int32(d), np.int32(rows), largest)
+    grid = (-(-n // rows), -(-d // block[0]), n_problems)
+    launch("column_largest", tuning.row_constants(dtype), grid, block, args)
+
+
+def _grids(largest: F64, n: int, *, whole: bool) -> Grid | None:
+    """Grids with two limbs, or one for bytes without weights, which are whole; None if a value is not finite."""
+    if whole:
+        return Grid(np.ones(largest.shape), Grid.limb_bits(n), 1)
+    return Grid.for_largest(largest, n) if np.isfinite(largest).all() else None
