@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -43,3 +44,24 @@ def html_table(rows: Iterable[Sequence[str]], head: Sequence[str] = (), caption:
         cells = "".join(f"<td>{escape(cell)}</td>" for cell in rest)
         body += f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>'
     return f"<table>{top}<tbody>{body}</tbody></table>"
+
+
+class Table:
+    """What shows itself as a table whose first column names its rows: as text, and as HTML in notebooks."""
+
+    @property
+    @abstractmethod
+    def head(self) -> tuple[str, ...]:
+        """The names of the columns of `rows`."""
+
+    @abstractmethod
+    def rows(self) -> list[tuple[str, ...]]:
+        """Formatted values."""
+
+    def __repr__(self) -> str:
+        """The table."""
+        return text_table([self.head, *self.rows()], "<>")
+
+    def _repr_html_(self) -> str:
+        """The same, for notebooks."""
+        return html_table(self.rows(), head=self.head)

@@ -69,7 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
         for warning in result["warnings"]:
             say(f"gpukmeans: warning: {warning}")
     if arguments.json:
-        del result["metric_table"], result["compared_table"]
+        for table in ("metric_table", "compared_table", "train_test_table"):
+            del result[table]
         emit(json.dumps(result, allow_nan=False) + "\n")
     elif not arguments.quiet:
         emit(report(result, iterations=arguments.iterations) + "\n")

@@ -11,6 +11,7 @@ from gpukmeans.evaluation.naming import Accuracy, ClusterNames, name_clusters
 from gpukmeans.evaluation.silhouettes import Silhouette, silhouette
 from gpukmeans.evaluation.sweeps import Sweep, sweep
 from gpukmeans.evaluation.table import Evaluation, evaluate
+from gpukmeans.evaluation.train_test import Judged, TrainTest, train_test
 
 __all__ = [
     "Accuracy",
@@ -19,10 +20,12 @@ __all__ = [
     "Compared",
     "Comparison",
     "Evaluation",
+    "Judged",
     "Margins",
     "Members",
     "Silhouette",
     "Sweep",
+    "TrainTest",
     "algorithms",
     "cluster_class_counts",
     "cluster_names",
@@ -36,4 +39,5 @@ __all__ = [
     "silhouette",
     "starts",
     "sweep",
+    "train_test",
 ]

@@ -16,7 +16,7 @@ from gpukmeans.evaluation.metrics import METRICS, Metric
 from gpukmeans.evaluation.table import Evaluation, evaluate
 from gpukmeans.intake.checks import check_rows_on_host
 from gpukmeans.intake.kinds import on_host
-from gpukmeans.tables import html_table, text_table
+from gpukmeans.tables import Table
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Compared:
 
 
 @dataclass(frozen=True, repr=False)
-class Comparison:
+class Comparison(Table):
     """Clusterings of the same rows, in the order given.
 
     Attributes
@@ -85,14 +85,6 @@ class Comparison:
                 row.append("-" if value is None else f"{value:.6g}" if metric.in_square_units else f"{value:.4f}")
             found.append(tuple(row))
         return found
-
-    def __repr__(self) -> str:
-        """The table."""
-        return text_table([self.head, *self.rows()], "<>")
-
-    def _repr_html_(self) -> str:
-        """The same, for notebooks."""
-        return html_table(self.rows(), head=self.head)
 
     def as_dict(self) -> list[dict[str, Any]]:
         """All but labels and models, as plain Python values, ready for JSON."""

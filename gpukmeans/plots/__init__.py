@@ -6,6 +6,7 @@ from gpukmeans.plots.features import feature_heatmap
 from gpukmeans.plots.figure import require_matplotlib, save_png
 from gpukmeans.plots.points import point_map
 from gpukmeans.plots.sweeps import sweep_figure
+from gpukmeans.plots.train_test import train_test_figure
 
 __all__ = [
     "centroid_grid",
@@ -15,4 +16,5 @@ __all__ = [
     "require_matplotlib",
     "save_png",
     "sweep_figure",
+    "train_test_figure",
 ]

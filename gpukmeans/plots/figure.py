@@ -90,6 +90,17 @@ def room(picture: Picture, left: float, bottom: float, width: float, height: flo
     return picture.add_axes((left / w, bottom / h, width / w, height / h))
 
 
+def plain_axes(axes: Any, title: str, below: str = "") -> None:
+    """Axes with a title to the left, two thin lines, and a name below."""
+    axes.set_title(title, fontsize=9, color=INK, loc="left")
+    axes.tick_params(labelsize=8, colors=INK, length=2)
+    axes.yaxis.get_offset_text().set_fontsize(8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(RULE)
+    if below:
+        axes.set_xlabel(below, fontsize=8.5, color=MUTED)
+
+
 def write(where: Any, x: float, y: float, text: str, **how: Any) -> Any:
     """Put text somewhere as it is: a dollar sign begins no formula."""
     return where.text(x, y, text, parse_math=False, **how)

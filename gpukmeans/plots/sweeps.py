@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gpukmeans.plots.figure import FRAME, INK, MUTED, RULE, Heading, new_picture, require_matplotlib, room
+from gpukmeans.plots.figure import FRAME, INK, RULE, Heading, new_picture, plain_axes, require_matplotlib, room
 
 if TYPE_CHECKING:
     from gpukmeans.evaluation.sweeps import Sweep
@@ -71,15 +71,8 @@ def sweep_figure(sweep: Sweep, *, title: str | None = None) -> Picture:
         axes.axvline(sweep.recommended, color=FRAME, linewidth=1.2)
         axes.fill_between(sweep.n_clusters, values - spread, values + spread, color=RULE, linewidth=0)
         axes.plot(sweep.n_clusters, values, color=INK, linewidth=1.2, marker="o", markersize=3)
-        axes.set_title(_TITLES[name], fontsize=9, color=INK, loc="left")
-        axes.tick_params(labelsize=8, colors=INK, length=2)
+        last = row == n_rows - 1 or i + n_columns >= len(names)
+        plain_axes(axes, _TITLES[name], "number of clusters" if last else "")
         axes.locator_params(axis="x", integer=True)
         axes.ticklabel_format(axis="y", style="plain" if abs(values).max() < 1e5 else "sci", scilimits=(0, 0))
-        axes.yaxis.get_offset_text().set_fontsize(8)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
-        for side in ("left", "bottom"):
-            axes.spines[side].set_color(RULE)
-        if row == n_rows - 1 or i + n_columns >= len(names):
-            axes.set_xlabel("number of clusters", fontsize=8.5, color=MUTED)
     return figure

@@ -70,6 +70,8 @@ class Loaded:
         Of the rows.
     notes : list of str
         What was found out about a file.
+    n_train : int, or None
+        How many of the rows, which come first, are for training; None where there is no such part.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Loaded:
     ids: NDArray[Any] | None
     unit: str
     notes: list[str] = field(default_factory=list)
+    n_train: int | None = None
 
     def in_own_units(self, centers: NDArray[Any]) -> NDArray[np.float64]:
         """Centers in the units of the columns."""
@@ -121,6 +124,7 @@ def _digits(options: Options) -> Loaded:
         np.arange(len(X)),
         None,
         _UNITS.get(options.scale, "pixel values" if options.dtype == "uint8" else f"pixel values / {largest}"),
+        n_train=data.n_train,
     )
 
 

@@ -29,8 +29,12 @@ def check_ahead(options: Options) -> None:
 
     Raises
     ------
-    ImportError, OSError
+    ImportError, OSError, ValueError
     """
+    if options.train_test and options.scale:
+        raise ValueError(
+            "--train-test does not go with --scale, which is learned from all images, those of the test too"
+        )
     if options.plots:
         from gpukmeans.plots import require_matplotlib
 
@@ -93,6 +97,19 @@ def run_job(options: Options, progress: Progress) -> dict[str, Any]:
                 progress=lambda name: progress.stage(f"comparing starts: {name}"),
             )  # fmt: skip
 
+    judged = None
+    if options.train_test:
+        from gpukmeans.evaluation import train_test
+
+        with _timed(seconds, "train_test"):
+            train, test = slice(data.n_train), slice(data.n_train, None)
+            y = np.asarray(data.y)
+            judged = train_test(
+                X[train], y[train], X[test], y[test], options.train_test, random_state=options.seed,
+                estimators=_train_test_estimators(options),
+                progress=lambda name: progress.stage(f"fitting to the training images: {name}"),
+            )  # fmt: skip
+
     check = None
     if options.check:
         progress.stage("checking against scikit-learn")
@@ -115,6 +132,11 @@ def run_job(options: Options, progress: Progress) -> dict[str, Any]:
         progress.stage("drawing")
         with _timed(seconds, "pictures"):
             files |= _draw(options, data, model, counts, classes)
+            if judged is not None:
+                from gpukmeans.plots import train_test_figure
+
+                figure = train_test_figure(judged, title=f"{data.name}: training and test images")
+                files["train_test"] = str(figure.save(options.folder / "train-test.png"))
     progress.clear()
 
     return {
@@ -143,9 +165,20 @@ def run_job(options: Options, progress: Progress) -> dict[str, Any]:
         "check": check,
         "compared": None if compared is None else compared.as_dict(),
         "compared_table": None if compared is None else repr(compared),
+        "train_test": None if judged is None else judged.as_dict(),
+        "train_test_table": None if judged is None else repr(judged),
         "files": files,
         "warnings": [str(warning.message) for warning in caught],
     }
+
+
+def _train_test_estimators(options: Options) -> dict[str, Any]:
+    """Full k-means as the options say, and mini-batches, whose steps end by rules of their own."""
+    from gpukmeans import KMeans, MiniBatchKMeans
+
+    given = options.parameters()
+    shared = {name: given[name] for name in ("init", "n_init", "precision", "backend")}
+    return {"k-means": KMeans(**given), "mini-batch k-means": MiniBatchKMeans(**shared)}
 
 
 @contextmanager

@@ -64,6 +64,11 @@ def image_size(text: str) -> tuple[int, int]:
     return height, width
 
 
+def numbers(text: str) -> tuple[int, ...]:
+    """Numbers of clusters, with commas between."""
+    return tuple(map(whole(1), text.split(",")))
+
+
 CLUSTERING, READING, OUTPUT = "clustering", "reading the data", "data and output"
 DIGITS, OWN = ("mnist", "digits"), ("fit",)
 
@@ -129,6 +134,8 @@ class Options:
         Whether scikit-learn's clustering is compared.
     compare : bool
         Whether starts are compared.
+    train_test : tuple of int, or None
+        Numbers of clusters that are fitted to the training images and judged on the test images.
     out : Path or None
         The folder for all that is written; None: `folder` is a default, for pictures and what comes with them.
     force : bool
@@ -199,6 +206,17 @@ class Options:
         "also fit from k-means++, random rows and principal components, with 4, 4 and 1 starts, and compare them",
         group=OUTPUT,
         action="store_true",
+    )
+    train_test: tuple[int, ...] | None = _option(
+        None,
+        "also fit k-means and mini-batches to the 60,000 training images, for each of these numbers of clusters, and "
+        "judge them on the 10,000 test images; K,K,...: 10,16,32,64,128,256,512,1024 by default (minutes)",
+        group=OUTPUT,
+        commands=("mnist",),
+        nargs="?",
+        const=(10, 16, 32, 64, 128, 256, 512, 1024),
+        type=numbers,
+        metavar="K,K,...",
     )
     columns: str | None = _named("columns to cluster by; default: all that hold numbers", "NAMES")
     label: str | None = _named("column of known classes, to compare the clusters with (pictures: folder)")

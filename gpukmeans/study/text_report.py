@@ -48,6 +48,12 @@ def report(result: dict[str, Any], *, iterations: bool = False) -> str:
     lines += _cluster_lines(metrics, result["shares"], data["class_name"], "rows" if shape is None else "images")
     if result["compared_table"]:
         lines += ["", result["compared_table"]]
+    if result["train_test_table"]:
+        judged = result["train_test"]
+        parts = (
+            f'{judged["n_train"]:,} training and {judged["n_test"]:,} test images; "test": the column before, of these'
+        )
+        lines += ["", parts, result["train_test_table"]]
     if result["check"]:
         lines += ["", *_check_lines(result["check"], data["n_samples"])]
     if result["files"]:

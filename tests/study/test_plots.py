@@ -10,7 +10,16 @@ import sys
 import numpy as np
 import pytest
 
-from gpukmeans.plots import centroid_grid, confusion_heatmap, feature_heatmap, point_map, require_matplotlib, save_png
+from gpukmeans.evaluation import Accuracy, Judged, TrainTest
+from gpukmeans.plots import (
+    centroid_grid,
+    confusion_heatmap,
+    feature_heatmap,
+    point_map,
+    require_matplotlib,
+    save_png,
+    train_test_figure,
+)
 from gpukmeans.plots.points import cluster_style
 
 image_module = pytest.importorskip("matplotlib.image", reason="matplotlib is not installed")
@@ -103,6 +112,12 @@ RANDOM = np.random.default_rng(0)
 MANY = RANDOM.integers(0, 30_000, (31, 40))
 
 
+def judged(names, numbers):
+    both = Accuracy(0.5, 0.25, 10)
+    entries = (Judged(name, k, 1e-3 * k, 1e7 / k, 2e7 / k, both, both, None, None) for name in names for k in numbers)
+    return TrainTest(tuple(entries), 60_000, 10_000, 5_000)
+
+
 @pytest.mark.parametrize(
     "draw",
     [
@@ -122,6 +137,8 @@ MANY = RANDOM.integers(0, 30_000, (31, 40))
         lambda: feature_heatmap([[-0.5]], sizes=[3], title="One"),
         lambda: point_map(RANDOM.normal(size=(600, 2)), np.arange(600) % 120, names=WORDS * 24, title="Many clusters"),
         lambda: point_map([[1, 2]], [0], title="One"),
+        lambda: train_test_figure(judged([f"{w} {i}" for i, w in enumerate(WORDS)], range(10, 40)), title="T " * 99),
+        lambda: train_test_figure(judged(["one"], [2]), title="One"),
     ],
 )
 def test_no_text_is_cut_or_lies_on_another(draw, monkeypatch):
