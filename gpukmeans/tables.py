@@ -49,6 +49,8 @@ def html_table(rows: Iterable[Sequence[str]], head: Sequence[str] = (), caption:
 class Table:
     """What shows itself as a table whose first column names its rows: as text, and as HTML in notebooks."""
 
+    _align = "<>"  # of the columns of text, see `text_table`
+
     @property
     @abstractmethod
     def head(self) -> tuple[str, ...]:
@@ -60,7 +62,7 @@ class Table:
 
     def __repr__(self) -> str:
         """The table."""
-        return text_table([self.head, *self.rows()], "<>")
+        return text_table([self.head, *self.rows()], self._align)
 
     def _repr_html_(self) -> str:
         """The same, for notebooks."""

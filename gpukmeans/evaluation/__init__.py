@@ -4,7 +4,9 @@ All is computed on the host: torch tensors and arrays on a device are copied the
 """
 
 from gpukmeans.evaluation.classes import cluster_class_counts, cluster_names, majority_classes, matched_classes
-from gpukmeans.evaluation.comparisons import Compared, Comparison, algorithms, compare, starts
+from gpukmeans.evaluation.comparisons import Compared, Comparison, algorithms, compare, reductions, starts
+from gpukmeans.evaluation.flows import Flow, flow
+from gpukmeans.evaluation.layouts import layout
 from gpukmeans.evaluation.margins import Margins, margins
 from gpukmeans.evaluation.member_rows import ClusterMembers, Members, members
 from gpukmeans.evaluation.naming import Accuracy, ClusterNames, name_clusters
@@ -20,6 +22,7 @@ __all__ = [
     "Compared",
     "Comparison",
     "Evaluation",
+    "Flow",
     "Judged",
     "Margins",
     "Members",
@@ -31,11 +34,14 @@ __all__ = [
     "cluster_names",
     "compare",
     "evaluate",
+    "flow",
+    "layout",
     "majority_classes",
     "margins",
     "matched_classes",
     "members",
     "name_clusters",
+    "reductions",
     "silhouette",
     "starts",
     "sweep",

@@ -1,9 +1,9 @@
-"""Several clusterings of the same rows in one table: starts of k-means, or algorithms."""
+"""Several clusterings of the same rows in one table: starts of k-means, reductions, or algorithms."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,7 +114,7 @@ def compare(
     ----------
     estimators : mapping of str to estimator
         Each is cloned and fitted by its `fit_predict`: those of this package and of scikit-learn, pipelines too.
-        `starts` and `algorithms` make such mappings.
+        `starts`, `reductions` and `algorithms` make such mappings.
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
     y : array-like of shape (n_samples,), optional
         Class of each row.
@@ -126,6 +126,7 @@ def compare(
     Returns
     -------
     Comparison
+        :func:`gpukmeans.plots.comparison_figure` draws it.
 
     Raises
     ------
@@ -221,6 +222,46 @@ def starts(
         "random": KMeans(init="random", n_init=n_init, **common),
         "PCA": KMeans(init=components, n_init=1, **common),
     }
+
+
+def reductions(
+    n_clusters: int, n_components: Iterable[int] = (2, 10, 20, 50), *, random_state: int | None = 0, **parameters: Any
+) -> dict[str, Any]:
+    """K-means of all features, and of their leading principal components, for `compare`.
+
+    The time of each includes that of `sklearn.decomposition.PCA`; inertia and metrics are those of its clusters in the
+    space of all features.
+
+    Parameters
+    ----------
+    n_clusters : int
+    n_components : iterable of int, default=(2, 10, 20, 50)
+        Numbers of components, each at most the smaller of n_samples and n_features.
+    random_state : int or None, default=0
+        Of both steps.
+    **parameters
+        Of every `gpukmeans.KMeans`.
+
+    Returns
+    -------
+    dict
+        "all features", "PCA 2", "PCA 10", ...; all but the first are pipelines.
+
+    Examples
+    --------
+    >>> import gpukmeans
+    >>> from gpukmeans.evaluation import compare, reductions
+    >>> X, y = gpukmeans.load_digits(return_X_y=True)
+    >>> found = compare(reductions(10, [2, 20]), X, y)
+    >>> [(entry.name, round(entry.evaluation.accuracy, 1)) for entry in found.entries]
+    [('all features', 0.8), ('PCA 2', 0.6), ('PCA 20', 0.8)]
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.pipeline import make_pipeline
+
+    kmeans = KMeans(n_clusters, random_state=random_state, **parameters)
+    reduced = {f"PCA {n}": make_pipeline(PCA(n, random_state=random_state), clone(kmeans)) for n in n_components}
+    return {"all features": kmeans, **reduced}
 
 
 def algorithms(n_clusters: int, *, random_state: int | None = 0) -> dict[str, Any]:

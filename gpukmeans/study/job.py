@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpukmeans.study.beside import Beside
 from gpukmeans.study.check import check_against_sklearn
 from gpukmeans.study.data import DATA_SETS, DataSet, Loaded, load
 from gpukmeans.study.options import Options
@@ -25,12 +26,17 @@ __all__ = ["DATA_SETS", "DataSet", "check_ahead", "run_job"]
 
 
 def check_ahead(options: Options) -> None:
-    """Find out before the work what would spoil its end: no matplotlib, or no folder to write to.
+    """Find out before the work what would spoil its end: a package that is missing, options that do
+    not go together, or no folder to write to.
 
     Raises
     ------
     ImportError, OSError, ValueError
     """
+    if options.map == "neighbours":
+        from gpukmeans.evaluation.layouts import require_neighbours
+
+        require_neighbours()
     if options.train_test and options.scale:
         raise ValueError(
             "--train-test does not go with --scale, which is learned from all images, those of the test too"
@@ -60,15 +66,7 @@ def run_job(options: Options, progress: Progress) -> dict[str, Any]:
         data = load(options)
     X = data.X
 
-    systems = None
-    if options.compare:
-        from gpukmeans.evaluation import compare, starts
-
-        systems = starts(
-            X, options.clusters, random_state=options.seed, max_iter=options.max_iter, tol=options.tol,
-            precision=options.precision, backend=options.backend,
-        )  # fmt: skip
-
+    beside = Beside(options, data)
     progress.n_samples = len(X)
     progress.stage(f"clustering {len(X):,} {'rows' if data.image_shape is None else 'images'} into {options.clusters}")
     with warnings.catch_warnings(record=True) as caught:
@@ -78,7 +76,7 @@ def run_job(options: Options, progress: Progress) -> dict[str, Any]:
     model.preprocessing_ = data.preprocessing
 
     progress.stage("evaluating")
-    from gpukmeans.evaluation import cluster_class_counts, evaluate
+    from gpukmeans.evaluation import cluster_class_counts, cluster_names, evaluate
 
     with _timed(seconds, "evaluation"):
         table = evaluate(
@@ -89,26 +87,7 @@ def run_job(options: Options, progress: Progress) -> dict[str, Any]:
         if data.y is not None:
             counts, classes = cluster_class_counts(model.labels_, data.y, options.clusters)
 
-    compared = None
-    if systems is not None:
-        with _timed(seconds, "compare"):
-            compared = compare(
-                systems, X, data.y, random_state=options.seed,
-                progress=lambda name: progress.stage(f"comparing starts: {name}"),
-            )  # fmt: skip
-
-    judged = None
-    if options.train_test:
-        from gpukmeans.evaluation import train_test
-
-        with _timed(seconds, "train_test"):
-            train, test = slice(data.n_train), slice(data.n_train, None)
-            y = np.asarray(data.y)
-            judged = train_test(
-                X[train], y[train], X[test], y[test], options.train_test, random_state=options.seed,
-                estimators=_train_test_estimators(options),
-                progress=lambda name: progress.stage(f"fitting to the training images: {name}"),
-            )  # fmt: skip
+    more = beside.run(seconds, progress.stage)
 
     check = None
     if options.check:
@@ -132,11 +111,8 @@ def run_job(options: Options, progress: Progress) -> dict[str, Any]:
         progress.stage("drawing")
         with _timed(seconds, "pictures"):
             files |= _draw(options, data, model, counts, classes)
-            if judged is not None:
-                from gpukmeans.plots import train_test_figure
-
-                figure = train_test_figure(judged, title=f"{data.name}: training and test images")
-                files["train_test"] = str(figure.save(options.folder / "train-test.png"))
+            names = None if counts is None or classes is None else cluster_names(counts, classes)
+            files |= beside.draw(model, names, progress.stage)
     progress.clear()
 
     return {
@@ -163,22 +139,10 @@ def run_job(options: Options, progress: Progress) -> dict[str, Any]:
         "shares": None if counts is None else (counts.max(axis=1) / np.maximum(counts.sum(axis=1), 1)).tolist(),
         "seeds": seeds,
         "check": check,
-        "compared": None if compared is None else compared.as_dict(),
-        "compared_table": None if compared is None else repr(compared),
-        "train_test": None if judged is None else judged.as_dict(),
-        "train_test_table": None if judged is None else repr(judged),
+        **more,
         "files": files,
         "warnings": [str(warning.message) for warning in caught],
     }
-
-
-def _train_test_estimators(options: Options) -> dict[str, Any]:
-    """Full k-means as the options say, and mini-batches, whose steps end by rules of their own."""
-    from gpukmeans import KMeans, MiniBatchKMeans
-
-    given = options.parameters()
-    shared = {name: given[name] for name in ("init", "n_init", "precision", "backend")}
-    return {"k-means": KMeans(**given), "mini-batch k-means": MiniBatchKMeans(**shared)}
 
 
 @contextmanager

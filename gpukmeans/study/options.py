@@ -132,8 +132,8 @@ class Options:
         Of the rows; other than uint8: pixels divided by the largest.
     check : bool
         Whether scikit-learn's clustering is compared.
-    compare : bool
-        Whether starts are compared.
+    compare : {"starts", "reductions", "algorithms"}, or None
+        What is compared.
     train_test : tuple of int, or None
         Numbers of clusters that are fitted to the training images and judged on the test images.
     out : Path or None
@@ -142,6 +142,8 @@ class Options:
         Whether the folder may hold files already.
     labels_format : {"csv", "parquet"}
         Of the file of labels.
+    map : {"pca", "neighbours"}, or None
+        How the rows are laid out in a map.
     plots : bool
         Whether pictures are drawn.
     """
@@ -201,11 +203,22 @@ class Options:
         commands=DIGITS,
         action="store_true",
     )
-    compare: bool = _option(
-        False,
-        "also fit from k-means++, random rows and principal components, with 4, 4 and 1 starts, and compare them",
+    compare: str | None = _option(
+        None,
+        "also fit and compare starts (k-means++, random rows, principal components, with 4, 4 and 1 starts; the "
+        "default of --compare alone), reductions (k-means of leading principal components) or algorithms (eight, on "
+        "5,000 rows at most)",
         group=OUTPUT,
-        action="store_true",
+        nargs="?",
+        const="starts",
+        choices=["starts", "reductions", "algorithms"],
+    )
+    map: Literal["pca", "neighbours"] | None = _option(
+        None,
+        "draw a map of the rows: their first two principal components (pca), or a layout that keeps neighbours "
+        "together (minutes for 70,000 rows; needs gpukmeans[maps])",
+        group=OUTPUT,
+        choices=["pca", "neighbours"],
     )
     train_test: tuple[int, ...] | None = _option(
         None,

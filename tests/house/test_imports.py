@@ -86,7 +86,7 @@ FOLDERS = [
     "backends",
     "exact",
     "certificates",
-    "arrays callers logs tables threads writing",
+    "arrays caches callers logs tables threads writing",
 ]
 DEPTH = {folder: depth for depth, line in enumerate(FOLDERS) for folder in line.split()}
 

@@ -6,15 +6,19 @@ import builtins
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from gpukmeans.evaluation import Accuracy, Judged, TrainTest
+import gpukmeans
+from gpukmeans.evaluation import Accuracy, Compared, Comparison, Judged, TrainTest, flow
 from gpukmeans.plots import (
     centroid_grid,
+    comparison_figure,
     confusion_heatmap,
     feature_heatmap,
+    flow_figure,
     point_map,
     require_matplotlib,
     save_png,
@@ -24,6 +28,7 @@ from gpukmeans.plots.points import cluster_style
 
 image_module = pytest.importorskip("matplotlib.image", reason="matplotlib is not installed")
 
+to_rgb = pytest.importorskip("matplotlib.colors").to_rgb
 Text = pytest.importorskip("matplotlib.text").Text
 
 # Clusters by most frequent class, then size: 2 (class 7), 0 and 3 (class 8), 1 is empty.
@@ -118,6 +123,16 @@ def judged(names, numbers):
     return TrainTest(tuple(entries), 60_000, 10_000, 5_000)
 
 
+def compared(names):
+    """Labels with noise, and with as many clusters as the place of the name."""
+    entries = []
+    for i, name in enumerate(names):
+        labels = MANY[i] % (i + 2) - 1
+        evaluation = gpukmeans.evaluate(labels[labels >= 0], MANY[:6].T[labels >= 0], MANY[2, labels >= 0] % 3)
+        entries.append(Compared(name, 10.0 ** (i - 3), int((labels < 0).sum()), evaluation, labels, None))
+    return Comparison(tuple(entries))
+
+
 @pytest.mark.parametrize(
     "draw",
     [
@@ -139,6 +154,12 @@ def judged(names, numbers):
         lambda: point_map([[1, 2]], [0], title="One"),
         lambda: train_test_figure(judged([f"{w} {i}" for i, w in enumerate(WORDS)], range(10, 40)), title="T " * 99),
         lambda: train_test_figure(judged(["one"], [2]), title="One"),
+        lambda: flow_figure(flow(RANDOM.integers(0, 90, 400), RANDOM.integers(0, 5, 400)), before="T " * 99),
+        lambda: flow_figure(flow(*MANY[:2, :9] % 5), names_before=WORDS, names_after=WORDS, title="T " * 99),
+        lambda: flow_figure(flow([0], [0]), title="One"),
+        lambda: comparison_figure(compared(WORDS * 2), points=RANDOM.normal(size=(40, 2)), title="T " * 99),
+        lambda: comparison_figure(compared(["one"]), title="One"),
+        lambda: point_map(RANDOM.normal(size=(40, 2)), MANY[0] % 5, names=WORDS, values=MANY[1], title="Values"),
     ],
 )
 def test_no_text_is_cut_or_lies_on_another(draw, monkeypatch):
@@ -180,6 +201,38 @@ def test_clusters_of_a_map_have_hue_and_mark_and_name():
         point_map(points, [0, 1])
     with pytest.raises(ValueError, match="names has 1 entries, expected one for each of 2 clusters"):
         point_map(points[:2], [0, 1], names=["a"])
+
+
+def test_a_map_shows_classes_noise_and_values():
+    points = [[0, 0], [0, 2], [5, 5], [9, 9]]
+    figure = point_map(points, ["b", "a", "b", "c"], title="Map")
+    assert sorted(text.get_text() for text in figure.axes[0].texts) == ["a", "b", "c"]
+    assert "4 rows in 3 classes" in texts(figure)
+    figure = point_map(points, [-1, -1, 0, 1], title="Map")
+    assert figure.axes[0].collections[0].get_facecolor()[0, :3] == pytest.approx([0xC8 / 255] * 3)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["0", "1"]
+    assert "4 rows in 2 clusters; 2 of them noise (grey)" in texts(figure)
+    figure = point_map(points, [0, 0, 1, 1], values=[3, 1, 4, 2], values_name="distance")
+    assert figure.axes[0].collections[0].get_array().tolist() == [4, 3, 2, 1]
+    assert figure.axes[1].get_ylabel() == "distance"
+    with pytest.raises(ValueError, match=r"values has shape \(3,\), expected \(4,\)"):
+        point_map(points, [0, 0, 1, 1], values=[1, 2, 3])
+
+
+def test_maps_of_a_comparison_colour_matching_clusters_alike():
+    found = compared(["one", "two"])
+    entries = [
+        replace(entry, labels=labels)
+        for entry, labels in zip(found.entries, [[0, 0, 1, 1, -1], [2, 2, 0, 0, 1]], strict=True)
+    ]
+    entries = [replace(entry, labels=np.array(entry.labels)) for entry in entries]
+    figure = comparison_figure(Comparison(tuple(entries)), points=np.eye(5, 2))
+    drawn = [[tuple(c.get_facecolor()[0, :3]) for c in axes.collections] for axes in figure.axes[-2:]]
+    hues = [to_rgb(cluster_style(cluster)[0]) for cluster in (0, 1, 2)]
+    assert drawn[0] == [*hues[:2], to_rgb("#c8c8c8")]
+    assert drawn[1] == hues
+    table = np.asarray(figure.axes[-3].images[0].get_array())
+    assert table[0, 1] == table[1, 0] == 1.0  # noise is left out
 
 
 def test_classes_that_name_no_cluster_are_said():
