@@ -76,13 +76,13 @@ def layout(
     if min(rows.shape) < 2:
         raise ValueError(f"X has shape {rows.shape}; a plane needs at least two rows and two features")
     if method == "pca":
-        return _components(rows, 2, random_state)
+        return components(rows, 2, random_state)
     if rows.shape[0] < LEAST_ROWS:
         raise ValueError(f"X has {rows.shape[0]} rows; a layout of neighbours needs at least {LEAST_ROWS}")
     umap = require_neighbours()
 
     def place() -> F64:
-        few = _components(rows, min(COMPONENTS, *rows.shape), random_state)
+        few = components(rows, min(COMPONENTS, *rows.shape), random_state)
         few /= np.abs(few).max() or 1.0  # umap-learn works in float32: no value may be too large or small for it
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "n_jobs value|n_neighbors is larger", UserWarning)
@@ -112,7 +112,7 @@ def require_neighbours() -> Any:
     return require("umap", "maps", "layouts of neighbours")
 
 
-def _components(rows: Any, n_components: int, random_state: int) -> F64:
+def components(rows: Any, n_components: int, random_state: int) -> F64:
     """The leading principal components of each row."""
     from sklearn.decomposition import PCA
 
