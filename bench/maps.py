@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from bench.machine import ROOT, commit_info, machine_info
+from bench.memory import resident, resident_peak
 from bench.results import now, write_json
 
 SYSTEMS = ("umap-learn", "openTSNE")
@@ -46,22 +47,20 @@ def lay_out(system: str, X: np.ndarray, threads: int) -> np.ndarray:
 
 def one(system: str, threads: int, rows: int, folder: Path) -> dict[str, Any]:
     """In this process: seconds (imports and compilation included), memory, and a digest of the layout."""
-    import resource
-
     X = np.load(folder / "rows.npy")[:rows]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resident(reset=True) or 0
     wall, cpu = time.perf_counter(), time.process_time()
     points = lay_out(system, X, threads)
     seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
     np.save(folder / "points.npy", points)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = resident_peak() or 0
     return {
         "system": system,
         "rows": rows,
         "threads": threads,
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
-        "extra_bytes": (peak - before) * 1024,
+        "extra_bytes": peak - before,
         "sha256": hashlib.sha256(np.ascontiguousarray(points).data).hexdigest()[:16],
     }
 
@@ -98,6 +97,17 @@ def islands(points: np.ndarray, X: np.ndarray, y: np.ndarray) -> dict[str, float
     }
 
 
+def document(arguments: list[str] | None, works: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "datetime": now(),
+        "command": "python -m bench.maps " + " ".join(arguments or sys.argv[1:]),
+        "commit_info": commit_info(),
+        "machine_info": machine_info(),
+        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "works": works,
+    }
+
+
 def main(arguments: list[str] | None = None) -> int:
     if (arguments or sys.argv[1:])[:1] == ["--one"]:
         system, threads, rows, folder = (arguments or sys.argv[1:])[1:]
@@ -106,32 +116,25 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.maps", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="JSON file for every run")
     parser.add_argument("--rows", type=int, default=70_000, help="rows of MNIST (default 70000)")
-    parser.add_argument("--few", type=int, default=6_000, help="rows whose bits are compared (default 6000)")
+    parser.add_argument("--few", type=int, default=4_500, help="rows whose bits are compared (default 4500)")
     options = parser.parse_args(arguments)
     import gpukmeans
     from gpukmeans.evaluation.layouts import components
 
     X, y = gpukmeans.load_mnist(return_X_y=True)
+    works: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
-        folder, works = Path(name), []
+        folder = Path(name)
         rows = components(X[: options.rows], COMPONENTS, 0)
         np.save(folder / "rows.npy", rows)
-        for system in SYSTEMS:
-            for n, threads in ((options.few, 1), (options.few, 2), (options.rows, 2)):
+        for n, threads in ((options.rows, 2), (options.few, 1), (options.few, 2)):
+            for system in SYSTEMS:
                 work = in_subprocess(system, threads, n, folder)
                 if "error" not in work:
                     work |= islands(np.load(folder / "points.npy"), rows[:n], y[:n])
                 works.append(work)
                 print(work, flush=True)
-    document = {
-        "datetime": now(),
-        "command": "python -m bench.maps " + " ".join(arguments or sys.argv[1:]),
-        "commit_info": commit_info(),
-        "machine_info": machine_info(),
-        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
-        "works": works,
-    }
-    write_json(options.out, document)
+                write_json(options.out, document(arguments, works))
     return 0
 
 

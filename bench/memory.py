@@ -52,9 +52,9 @@ def measure(system_name: str, workload_name: str) -> dict[str, Any]:
     _warm_up(system, problem)
     run, outcome = system.prepare(problem)
     gc.collect()
-    before = _resident(reset=True)
+    before = resident(reset=True)
     result = run()
-    after = _resident_peak()
+    after = resident_peak()
     labels = outcome(result).labels
     del result
     tracemalloc.start()
@@ -62,13 +62,13 @@ def measure(system_name: str, workload_name: str) -> dict[str, Any]:
     traced = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     copy = problem.X.size * 4
-    resident = None if before is None or after is None else max(0, after - before)
+    grown = None if before is None or after is None else max(0, after - before)
     return {
-        "resident_bytes": resident,
+        "resident_bytes": grown,
         "traced_bytes": traced,
         "float32_copy_bytes": copy,
         "labels_bytes": 0 if labels is None else int(labels.nbytes),
-        "resident_share": None if resident is None else resident / copy,
+        "resident_share": None if grown is None else grown / copy,
         "traced_share": traced / copy,
     }
 
@@ -90,16 +90,18 @@ def _status(key: str) -> int | None:
     return None
 
 
-def _resident(*, reset: bool) -> int | None:
+def resident(*, reset: bool) -> int | None:
+    """Of this process now; `reset` forgets the peak so far."""
     if reset:
         try:
-            Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+            Path("/proc/self/clear_refs").write_text("5")
         except OSError:
             return None
     return _status("VmRSS")
 
 
-def _resident_peak() -> int | None:
+def resident_peak() -> int | None:
+    """The largest since then."""
     return _status("VmHWM")
 
 
