@@ -11,7 +11,8 @@ from sklearn.preprocessing import StandardScaler
 
 import gpukmeans
 from gpukmeans.cli import main
-from gpukmeans.evaluation import algorithms, compare, starts
+from gpukmeans.evaluation import algorithms, compare, reductions, starts
+from gpukmeans.study import beside
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +92,24 @@ def test_the_command_scales_and_compares(digits, capsys):
         assert got["metrics"]["v_measure"] == entry.evaluation.v_measure
     model = gpukmeans.fit(digits[0], 10, random_state=0)
     assert told["metrics"]["inertia"] == pytest.approx(model.inertia_)
+
+
+def test_the_command_compares_algorithms_on_a_sample_that_it_names_and_draws_maps(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(beside, "_SAMPLE", 300)
+    assert main(["digits", "--compare", "algorithms", "--map", "pca", "-o", str(tmp_path), "--seed", "3"]) == 0
+    text = capsys.readouterr().out
+    assert "a random sample of 300 of 1,797 rows\n" in text
+    table = [line for line in text.splitlines() if line.startswith(tuple(algorithms(10)))]
+    assert [line.split("  ")[0] for line in table] == list(algorithms(10))
+    pictures = {"centroids.png", "confusion.png", "map.png", "comparison.png"}
+    assert pictures == {path.name for path in tmp_path.iterdir() if path.suffix == ".png"}
+
+
+def test_reductions_are_judged_in_the_space_of_all_features(digits):
+    X, y = digits
+    found = compare(reductions(10, [5], n_init=2), X, y)["PCA 5"]
+    few = PCA(5, random_state=0).fit_transform(X)
+    model = gpukmeans.KMeans(10, random_state=0, n_init=2).fit(few)
+    assert np.array_equal(found.labels, model.labels_)
+    means = np.stack([X[model.labels_ == j].mean(axis=0) for j in range(10)])
+    assert found.evaluation.inertia == pytest.approx(np.square(X - means[model.labels_]).sum())
