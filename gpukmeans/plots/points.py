@@ -168,14 +168,16 @@ def point_map(
 def _placed_names(
     on_page: F64, clusters: NDArray[np.int64], names: Sequence[str] | None
 ) -> list[tuple[str, float, float, float]]:
-    """Names, each at the median of its points, with their size; none lies on that of a larger cluster."""
+    """Names, each at the point nearest to the median, with their size; none lies on that of a larger cluster."""
     free: list[tuple[float, float, float, float]] = []
     placed: list[tuple[str, float, float, float]] = []
     sizes = np.bincount(clusters[clusters >= 0])
     for cluster in (int(c) for c in np.argsort(-sizes, kind="stable") if sizes[c]):
         (text,), size = fitted(str(cluster if names is None else names[cluster]), 1.4, 9.0, 7.0, weight="bold")
         half = np.array([width_of(text, size) * 0.58, size * LINE * 0.55])  # bold is wider
-        x, y = np.clip(np.median(on_page[clusters == cluster], axis=0), half, _SIDE - half).tolist()
+        some = on_page[clusters == cluster]
+        middle = some[np.square(some - np.median(some, axis=0)).sum(axis=1).argmin()]  # a point, also of an arc
+        x, y = np.clip(middle, half, _SIDE - half).tolist()
         box = (x - half[0], y - half[1], x + half[0], y + half[1])
         if all(box[2] <= b[0] or b[2] <= box[0] or box[3] <= b[1] or b[3] <= box[1] for b in free):
             free.append(box)
