@@ -15,6 +15,7 @@ k_means, kmeans_plusplus            scikit-learn's functions of these names
 load_model              read a model that its method `save` has written
 load_mnist, load_digits             images of handwritten digits
 read_table              rows of your own: CSV, Parquet, npy, a folder of pictures, ...
+Facts, Partial, partial one step of a fit over rows that lie in many places: exact sums that add up
 patch_sklearn, unpatch_sklearn      put these classes in the place of scikit-learn's
 
 Packages: gpukmeans.evaluation (metrics), gpukmeans.plots (pictures), gpukmeans.datasets, gpukmeans.backends.
@@ -50,14 +51,19 @@ if TYPE_CHECKING:
     from gpukmeans.evaluation.silhouettes import silhouette
     from gpukmeans.evaluation.sweeps import sweep
     from gpukmeans.evaluation.table import evaluate
+    from gpukmeans.intake.partials import partial
     from gpukmeans.patching import patch_sklearn, unpatch_sklearn
+    from gpukmeans.scale.facts import Facts
+    from gpukmeans.scale.partials import Partial
     from gpukmeans.scale.table import read_table
 
 __version__ = "0.1.0"
 __all__ = [
     "BisectingKMeans",
+    "Facts",
     "KMeans",
     "MiniBatchKMeans",
+    "Partial",
     "SphericalKMeans",
     "__version__",
     "evaluate",
@@ -70,6 +76,7 @@ __all__ = [
     "load_model",
     "members",
     "name_clusters",
+    "partial",
     "patch_sklearn",
     "read_table",
     "silhouette",
@@ -79,8 +86,10 @@ __all__ = [
 
 _HOME = {
     "BisectingKMeans": "gpukmeans.estimators.bisecting",
+    "Facts": "gpukmeans.scale.facts",
     "KMeans": "gpukmeans.estimators.kmeans",
     "MiniBatchKMeans": "gpukmeans.estimators.minibatch",
+    "Partial": "gpukmeans.scale.partials",
     "SphericalKMeans": "gpukmeans.estimators.spherical",
     "evaluate": "gpukmeans.evaluation.table",
     "fit": "gpukmeans.estimators.kmeans",
@@ -92,6 +101,7 @@ _HOME = {
     "load_model": "gpukmeans.estimators.saved",
     "members": "gpukmeans.evaluation.member_rows",
     "name_clusters": "gpukmeans.evaluation.naming",
+    "partial": "gpukmeans.intake.partials",
     "patch_sklearn": "gpukmeans.patching",
     "read_table": "gpukmeans.scale.table",
     "silhouette": "gpukmeans.evaluation.silhouettes",

@@ -28,14 +28,22 @@ class ClusterSums:
     ----------
     sums : ndarray of shape (n_limbs, n_clusters, n_features), int64
     weights : ndarray of shape (n_weight_limbs, n_clusters), int64
+        On the grid `weights_on`; that of these rows' weights unless they are part of more rows.
     touched : ndarray of shape (n_clusters,), bool
         Clusters whose sums have changed since their centers were computed.
     """
 
-    def __init__(self, shape: tuple[int, int], sample_weight: F64 | None, grid: Grid, n_clusters: int) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        sample_weight: F64 | None,
+        grid: Grid,
+        n_clusters: int,
+        weights_on: Grid | None = None,
+    ) -> None:
         n_samples, n_features = shape
         self._weight, self._grid = sample_weight, grid
-        self._weight_grid = weight_grid(n_samples, sample_weight)
+        self._weight_grid = weights_on or weight_grid(n_samples, sample_weight)
         self.sums = np.zeros((grid.n_limbs, n_clusters, n_features), np.int64)
         self.weights = np.zeros((self._weight_grid.n_limbs, n_clusters), np.int64)
         self.touched = np.ones(n_clusters, bool)
@@ -53,6 +61,10 @@ class ClusterSums:
             self.touched[:] = True
             rows, new = np.arange(len(all_new)), all_new
             old = np.full(len(new), -1, np.int32)
+        self.add(rows, old, new, pool)
+
+    def add(self, rows: NDArray[np.int64], old: NDArray[np.int32], new: NDArray[np.int32], pool: Workers) -> None:
+        """As `move`, by differences only."""
         first = bool((old < 0).all())
         assert first or (old >= 0).all(), "either all rows of an update are new or none"
         self._add(rows, None if first else old, new, pool)
@@ -78,8 +90,10 @@ class ClusterSums:
 class DenseSums(ClusterSums):
     """Sums of rows in an array, by products with an incidence matrix."""
 
-    def __init__(self, X: NDArray, sample_weight: F64 | None, grid: Grid, n_clusters: int) -> None:
-        super().__init__(X.shape, sample_weight, grid, n_clusters)
+    def __init__(
+        self, X: NDArray, sample_weight: F64 | None, grid: Grid, n_clusters: int, weights_on: Grid | None = None
+    ) -> None:
+        super().__init__(X.shape, sample_weight, grid, n_clusters, weights_on)
         self._X = X
 
     def _add(

@@ -19,8 +19,15 @@ SHIFTED = 16
 class SparseSums(ClusterSums):
     """Sums of rows in CSR, added where entries are stored: the same integers as of the dense rows."""
 
-    def __init__(self, table: SparseTable, sample_weight: F64 | None, grid: Grid, n_clusters: int) -> None:
-        super().__init__(table.shape, sample_weight, grid, n_clusters)
+    def __init__(
+        self,
+        table: SparseTable,
+        sample_weight: F64 | None,
+        grid: Grid,
+        n_clusters: int,
+        weights_on: Grid | None = None,
+    ) -> None:
+        super().__init__(table.shape, sample_weight, grid, n_clusters, weights_on)
         self._table = table
 
     def _add(
