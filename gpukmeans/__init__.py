@@ -13,6 +13,7 @@ silhouette              of every row: how much nearer its cluster is than the ne
 sweep                   cluster into several numbers of clusters, and recommend one
 k_means, kmeans_plusplus            scikit-learn's functions of these names
 load_model              read a model that its method `save` has written
+open_rows               rows that are read block by block, for more of them than memory holds
 load_mnist, load_digits             images of handwritten digits
 read_table              rows of your own: CSV, Parquet, npy, a folder of pictures, ...
 Facts, Partial, partial one step of a fit over rows that lie in many places: exact sums that add up
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from gpukmeans.evaluation.silhouettes import silhouette
     from gpukmeans.evaluation.sweeps import sweep
     from gpukmeans.evaluation.table import evaluate
+    from gpukmeans.intake.opened import open_rows
     from gpukmeans.intake.partials import partial
     from gpukmeans.patching import patch_sklearn, unpatch_sklearn
     from gpukmeans.scale.facts import Facts
@@ -76,6 +78,7 @@ __all__ = [
     "load_model",
     "members",
     "name_clusters",
+    "open_rows",
     "partial",
     "patch_sklearn",
     "read_table",
@@ -101,6 +104,7 @@ _HOME = {
     "load_model": "gpukmeans.estimators.saved",
     "members": "gpukmeans.evaluation.member_rows",
     "name_clusters": "gpukmeans.evaluation.naming",
+    "open_rows": "gpukmeans.intake.opened",
     "partial": "gpukmeans.intake.partials",
     "patch_sklearn": "gpukmeans.patching",
     "read_table": "gpukmeans.scale.table",

@@ -7,6 +7,7 @@ not depend on the unit of the values, so rows of such magnitudes are fitted in a
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -47,16 +48,22 @@ def unit_exponent(values: NDArray, *others: NDArray | None) -> int:
     if values.dtype.kind != "f":
         return 0
     arrays = [array for array in (values, *others) if array is not None]
-    seen = _largest(values[:: max(1, len(values) // SAMPLE)])
-    if seen and _near_one(seen):
+    return exponent_of(values[:: max(1, len(values) // SAMPLE)], lambda: arrays)
+
+
+def exponent_of(sample: NDArray, arrays: Callable[[], Iterable[NDArray]]) -> int:
+    """`unit_exponent` of values that come in parts, floating, each time that they are asked for."""
+    seen = _largest(sample)
+    if seen and near_one(seen):
         return 0
-    largest = max(map(_largest, arrays))
-    if _near_one(largest) or not largest <= LARGEST_VALUE:
+    largest = max(map(_largest, arrays()))
+    if near_one(largest) or not largest <= LARGEST_VALUE:
         return 0
     exponent = -math.frexp(largest)[1]
-    if exponent < 0 and min(map(_smallest, arrays)) < 2.0 ** (LEAST - exponent):
+    if exponent < 0 and min(map(_smallest, arrays())) < 2.0 ** (LEAST - exponent):
         return 0
-    return exponent if all(np.array_equal(times_power(times_power(a, exponent), -exponent), a) for a in arrays) else 0
+    same = (np.array_equal(times_power(times_power(a, exponent), -exponent), a) for a in arrays())
+    return exponent if all(same) else 0
 
 
 def _largest(values: NDArray) -> float:
@@ -68,7 +75,7 @@ def _smallest(values: NDArray) -> float:
     return float(np.abs(values).min(where=values != 0, initial=np.inf))
 
 
-def _near_one(largest: float) -> bool:
+def near_one(largest: float) -> bool:
     """Whether the largest magnitude is left as it is: also 0 and NaN."""
     return NEAR_ONE[0] < math.frexp(largest)[1] < NEAR_ONE[1]
 

@@ -192,6 +192,9 @@ class FitReport:
     iterations : sequence of Iteration
         Every iteration of every restart, in order.  Of a `MiniBatchKMeans` that was read from a pickle: one record, the
         last of the steps, with the sums of their counts.
+    bytes_read : int or None
+        Of rows that stream: bytes of rows that were read, in all passes, those before the first iteration included.
+        None for rows in memory, and in a model that was read from a pickle.
 
     See Also
     --------
@@ -212,6 +215,7 @@ class FitReport:
     backend: str = ""
     stages: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("load", "seed", "lloyd", "inertia"), 0.0))
     iterations: Sequence[Iteration] = field(default_factory=list)
+    bytes_read: int | None = None
 
     def __str__(self) -> str:
         """The backend, the seconds of the stages, and how rows got their labels, over all iterations."""

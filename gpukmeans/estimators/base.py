@@ -136,7 +136,7 @@ class BaseKMeans(Kept, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
             Or a torch tensor or CuPy array, as X is.
         """
         check_is_fitted(self)
-        run, given, _ = self._at_centers(self._in_range(self._receive_again(X)))
+        run, given, _ = self._at_centers(self._in_range(self._receive_again(X, streams=True)))
         return given.give(run.labels_for_caller())
 
     def score(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> float:
@@ -154,7 +154,7 @@ class BaseKMeans(Kept, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
             Not above 0, in the squared units of X.
         """
         check_is_fitted(self)
-        run, _, exponent = self._at_centers(self._receive_again(X, sample_weight))
+        run, _, exponent = self._at_centers(self._receive_again(X, sample_weight, streams=True))
         return -times_power(run.inertia(), -2 * exponent)
 
     def transform(self, X: ArrayLike) -> Floats:
@@ -179,7 +179,7 @@ class BaseKMeans(Kept, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         """
         check_is_fitted(self)
         backend = self.backend if lies_on_device(X) else "numpy"
-        given = receive(self, X, backend=backend, reset=False, fitted_dtype=self._fitted_dtype())
+        given = receive(self, X, backend=backend, reset=False, fitted_dtype=self._fitted_dtype(), streams=True)
         given, centers, exponent = self._beside_centers(given)
         distances = cast(DeviceRows, given.load(sums=False)).center_distances(centers)
         return self._given_back(X, times_power_in_order(distances, -exponent) if exponent else distances)

@@ -222,7 +222,8 @@ class KMeans(BaseKMeans):
             If the rows do not fit on the GPU.
         """
         with self._all_or_nothing():
-            fit_in_range(self, self._receive(X, sample_weight, init=self.init), KMeans._fit)
+            given = self._receive(X, sample_weight, init=self.init, streams=not self._draws_starts())
+            fit_in_range(self, given, KMeans._fit)
         return self
 
     def _fit(self, given: Given) -> None:
@@ -265,6 +266,7 @@ class KMeans(BaseKMeans):
             )
         best.centers = given.widened(best.centers)
         n_used = rows.n_used(best.labels, self.n_clusters)
+        report.bytes_read = given.bytes_read
         self._take(best, n_used, given.n_distinct, given.kind, backend, report)
 
     def _centered_start(

@@ -53,9 +53,7 @@ def check_rows(
     if is_sparse(X):
         return _check_sparse_rows(estimator, X, reset=reset)
     if type(X) is np.ndarray and X.ndim == 2 and X.dtype in _AS_THEY_ARE and X.flags.c_contiguous and X.size:
-        if reset or "feature_names_in_" in vars(estimator):
-            _check_feature_names(estimator, X, reset=reset)
-        _check_n_features(estimator, X, reset=reset)
+        check_width(estimator, X, reset=reset)
         checked = X
     else:
         checked = _converted(estimator, X, reset=reset)
@@ -64,6 +62,13 @@ def check_rows(
             assert_all_finite(checked, estimator_name=type(estimator).__name__, input_name="X")
         _check_magnitude(checked, "X")
     return checked
+
+
+def check_width(estimator: BaseEstimator, X: Any, *, reset: bool) -> None:
+    """Compare the number of features of rows that are not read here with that of the fitted ones, or keep it."""
+    if reset or "feature_names_in_" in vars(estimator):
+        _check_feature_names(estimator, X, reset=reset)
+    _check_n_features(estimator, X, reset=reset)
 
 
 def _converted(estimator: BaseEstimator, X: Any, *, reset: bool) -> NDArray:

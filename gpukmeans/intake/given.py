@@ -11,10 +11,11 @@ How rows are stored (`Given.form`):
 | "dense" | ndarray, C-contiguous, uint8, float32 or float64 | every backend |
 | "csr" | SciPy's CSR, canonical, float32 or float64 | backends with `reads_sparse` |
 | "device" | `DeviceInput`, not read yet | backends with `reads_device` |
+| "stream" | `Stream`, of `open_rows` | every backend, block by block |
 
-A further source of rows (a stream of blocks, rows on the workers of a cluster) is one more form: `_form_of` recognises
-it, a check beside `check_rows` reads its shape and dtype, and `Given.load` returns `Rows` over it, by a backend or by a
-class that adds up the exact sums of its blocks.  The engine and the estimators stay as they are.
+A further source of rows (rows on the workers of a cluster) is one more form: `_form_of` recognises it, a check beside
+`check_rows` reads its shape and dtype, and `Given.load` returns `Rows` over it, by a backend or by a class that adds up
+the exact sums of its blocks.  The engine and the estimators stay as they are.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ from gpukmeans.arrays.sparse import is_sparse
 from gpukmeans.arrays.types import F64
 from gpukmeans.backends.choice import get_backend
 from gpukmeans.backends.protocol import Backend, CsrRows, Feed, Rows
-from gpukmeans.intake.checks import check_rows, check_weights, refuse_path
+from gpukmeans.intake.checks import check_rows, check_weights, check_width, refuse_path
 from gpukmeans.intake.columns import Columns, narrow_rows, used_columns
 from gpukmeans.intake.kinds import ArrayKind, check_places
+from gpukmeans.intake.streams import OpenRows, Stream
 
-Form = Literal["dense", "csr", "device"]
+Form = Literal["dense", "csr", "device", "stream"]
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ class Given:
 
     Attributes
     ----------
-    X : ndarray, CSR or DeviceInput of shape (n_samples, n_features)
-    form : {"dense", "csr", "device"}
+    X : ndarray, CSR, DeviceInput or Stream of shape (n_samples, n_features)
+    form : {"dense", "csr", "device", "stream"}
         How X is stored.
     sample_weight : ndarray of shape (n_samples,), float64, or None
         Checked, rounded as scikit-learn does; None if all are one.
@@ -60,7 +62,7 @@ class Given:
         Those of the caller's X that X has; None: all.
     """
 
-    X: NDArray | CsrRows | DeviceInput
+    X: NDArray | CsrRows | DeviceInput | Stream
     form: Form
     sample_weight: F64 | None
     center_dtype: np.dtype
@@ -109,6 +111,8 @@ class Given:
         """
         if self.form == "device":
             return 0
+        if isinstance(self.X, Stream):
+            return self.X.exponent(near)
         values = cast(CsrRows, self.X).data if self.form == "csr" else cast(NDArray, self.X)
         return unit_exponent(values, near)
 
@@ -116,10 +120,14 @@ class Given:
         """The same with rows that are multiplied by 2**exponent: a copy, unless it is 0."""
         if not exponent:
             return self
+        if isinstance(self.X, Stream):
+            return replace(self, X=self.X.in_unit(exponent))
         return replace(self, X=rows_times_power(self.X, exponent))
 
     def load(self, *, sums: bool = True) -> Rows:
         """The rows on the backend, with their weights."""
+        if isinstance(self.X, Stream):
+            return self.X.rows(self.backend, self.sample_weight, sums=sums)
         return self.backend.load(self.X, self.sample_weight, sums=sums)
 
     def feed(self, batch_size: int) -> Feed:
@@ -133,11 +141,20 @@ class Given:
 
     def host_rows(self) -> NDArray | CsrRows:
         """The rows on the host, for code of the caller: copied from their device if they lie on one."""
+        if isinstance(self.X, Stream):
+            raise ValueError("A callable init gets all rows, and these stream; pass a name or an array of centers.")
         return self.X.on_host() if isinstance(self.X, DeviceInput) else self.X
 
     def n_distinct(self) -> int:
         """How many distinct rows of positive weight there are (-0.0 equals 0.0)."""
+        if isinstance(self.X, Stream):
+            return self.X.n_distinct(self.sample_weight, distinct_rows)
         return n_distinct_rows(self.host_rows(), self.sample_weight)
+
+    @property
+    def bytes_read(self) -> int | None:
+        """Bytes of rows that were read so far; None of rows in memory."""
+        return self.X.bytes_read if isinstance(self.X, Stream) else None
 
     def give(self, values: Any) -> Any:
         """A result as an array of the caller's kind; see `ArrayKind.give`."""
@@ -156,6 +173,7 @@ def receive(
     fitted_dtype: np.dtype | None = None,
     weight_dtype: np.dtype | None = None,
     to_host: bool = False,
+    streams: bool = False,
     **others: Any,
 ) -> Given:
     """Check rows and their weights, and choose the backend that reads them.
@@ -180,6 +198,8 @@ def receive(
         To which weights are rounded; by default that of centers fitted to X.
     to_host : bool, default=False
         Copy rows on a device to the host; results go back there.
+    streams : bool, default=False
+        Whether rows of `open_rows` are taken, too.
     **others
         Arrays that must lie on the host or where X lies, by the names that an error calls them.
 
@@ -194,10 +214,23 @@ def receive(
     """
     rows = host_copy(X) if to_host else X
     form, placed, chosen = _placed(rows, backend, sample_weight=sample_weight, **others)
-    checked = check_rows(estimator, placed, reset=reset, backend=None if check_values else chosen)
+    if isinstance(placed, OpenRows):
+        if not streams:
+            raise TypeError(
+                f"{type(estimator).__name__} reads rows here and there, and these stream: KMeans takes them; "
+                "MiniBatchKMeans.partial_fit takes the blocks of rows.blocks(), one after the other."
+            )
+        if sample_weight is None:
+            sample_weight = placed.sample_weight
+        checked: Any = placed.stream(n_clusters, others.get("init"))
+        check_width(estimator, checked, reset=reset)
+    else:
+        checked = check_rows(estimator, placed, reset=reset, backend=None if check_values else chosen)
     check_enough(checked.shape[0], n_clusters)
     own = center_dtype(checked.dtype)
     weight = check_weights(sample_weight, checked.shape[0], own if weight_dtype is None else weight_dtype)
+    if isinstance(checked, Stream):
+        checked.survey(weight)
     if fitted_dtype == np.float64 and checked.dtype == np.float32:
         checked = checked.astype(np.float64)
     return Given(checked, form, weight, own, chosen, ArrayKind.of(X))
@@ -208,15 +241,21 @@ def n_distinct_rows(X: NDArray | CsrRows, sample_weight: F64 | None) -> int:
 
     Counted by a 64-bit hash of each row, so that one row in 10**9 might be missed.
     """
+    found: set[int] = set()
+    distinct_rows(X, sample_weight, found)
+    return len(found)
+
+
+def distinct_rows(X: NDArray | CsrRows, sample_weight: F64 | None, found: set[int]) -> None:
+    """Add the hashes of rows of positive weight."""
     heavy = range(X.shape[0]) if sample_weight is None else np.flatnonzero(sample_weight > 0.0).tolist()
     if isinstance(X, np.ndarray):
-        return len({hash((X[i] + X.dtype.type(0)).tobytes()) for i in heavy})
-    found = set()
+        found.update(hash((X[i] + X.dtype.type(0)).tobytes()) for i in heavy)
+        return
     for i in heavy:
         entries = slice(X.indptr[i], X.indptr[i + 1])
         there = X.data[entries] != 0.0
         found.add(hash((X.indices[entries][there].tobytes(), X.data[entries][there].tobytes())))
-    return len(found)
 
 
 def check_enough(n_samples: int, n_clusters: int) -> None:
@@ -241,11 +280,14 @@ def _placed(X: ArrayLike, backend: str | Backend, **others: Any) -> tuple[Form, 
     form, placed = _form_of(X)
     check_places(X, **others)
     device = placed.device if form == "device" else None
-    return form, placed, get_backend(backend, device, sparse=form == "csr")
+    sparse = placed.form()[2] if isinstance(placed, OpenRows) else form == "csr"
+    return form, placed, get_backend(backend, device, sparse=sparse)
 
 
 def _form_of(X: ArrayLike) -> tuple[Form, Any]:
     refuse_path(X)
+    if isinstance(X, OpenRows):
+        return "stream", X
     if is_sparse(X):
         return "csr", X
     found = on_device(X)

@@ -7,6 +7,7 @@ from typing import Any
 
 from gpukmeans.arrays.on_device import BFLOAT16, DeviceInput
 from gpukmeans.intake.given import Given
+from gpukmeans.intake.streams import Stream
 
 Range = tuple[float, float]
 
@@ -23,8 +24,11 @@ def value_range(given: Given, most: int = MOST_VALUES) -> Range | None:
     ----------
     given : Given
     most : int
-        Of more values, those of evenly spaced rows count.
+        Of more values, those of evenly spaced rows count, unless they stream.
     """
+    if isinstance(given.X, Stream):
+        found = given.X.survey()
+        return found.low, found.high
     X: Any = given.X
     if isinstance(X, DeviceInput):
         dtype, X = X.dtype, X.array

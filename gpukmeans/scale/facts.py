@@ -58,6 +58,12 @@ class ColumnFacts:
                 return cls(largest, None)
         return cls(largest, finest)
 
+    @property
+    def largest_integer(self) -> float:
+        """The largest magnitude if every value is a whole number (of at most 36 bits), else infinity."""
+        whole = self.finest is not None and bool((self.finest >= 1.0).all())
+        return float(self.largest.max()) if whole else float("inf")
+
     def __add__(self, other: ColumnFacts) -> ColumnFacts:
         both = self.finest is not None and other.finest is not None
         finest = np.minimum(self.finest, other.finest) if both else None  # type: ignore[arg-type]
@@ -121,9 +127,13 @@ class SumGrids:
 
     def top(self, centers: NDArray) -> int:
         """An exponent e so that no row's weight * |x - center|^2 reaches 2**e, for any of these centers."""
-        reach = self.largest + np.abs(centers.astype(np.float64)).max(axis=0)
-        bound = self.largest_weight * float(np.square(reach).sum())
-        return int(power_of_two_above(bound)) + 1  # for the roundings of both
+        return top_of(self.largest, centers, self.largest_weight)
+
+
+def top_of(largest: F64, centers: NDArray, largest_weight: float) -> int:
+    """`SumGrids.top` from the largest magnitude in each column."""
+    reach = largest + np.abs(centers.astype(np.float64)).max(axis=0)
+    return int(power_of_two_above(largest_weight * float(np.square(reach).sum()))) + 1  # for the roundings of both
 
 
 @dataclass(frozen=True)

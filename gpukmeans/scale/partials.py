@@ -249,11 +249,15 @@ def _digest(arrays: dict[str, NDArray]) -> bytes:
 # ---- the rows of one block -------------------------------------------------------------------------------------------
 
 
-def block_sums(X: Any, sample_weight: F64 | None, grid: SumGrids, n_clusters: int) -> ClusterSums:
-    """Sums, all zero, to which rows of a block are added on the grids of all rows."""
-    if isinstance(X, np.ndarray):
-        return DenseSums(X, sample_weight, grid.rows, n_clusters, grid.weights)
-    return SparseSums(SparseTable(X), sample_weight, grid.rows, n_clusters, grid.weights)
+def block_sums(
+    X: Any, sample_weight: F64 | None, grid: SumGrids, n_clusters: int, into: ClusterSums | None = None
+) -> ClusterSums:
+    """Sums to which rows of a block are added on the grids of all rows: all zero, or the arrays of `into`."""
+    kind: Any = (DenseSums, X) if isinstance(X, np.ndarray) else (SparseSums, SparseTable(X))
+    sums: ClusterSums = kind[0](kind[1], sample_weight, grid.rows, n_clusters, grid.weights)
+    if into is not None:
+        sums.sums, sums.weights, sums.touched = into.sums, into.weights, into.touched
+    return sums
 
 
 def block_distances(X: Any, labels: NDArray[np.int32], centers: NDArray) -> F64:

@@ -124,7 +124,7 @@ def test_a_backend_with_switches_is_pickled_by_them():
     backend = NumpyBackend(skip=False)
     model = KMeans(3, random_state=0, backend=backend).fit(rows())
     again = pickle.loads(pickle.dumps(model))
-    assert again.backend._switches == backend._switches
+    assert again.backend.switches == backend.switches
     assert {name for name in globals_of(model) if name.startswith("gpukmeans")} == {
         "gpukmeans.estimators.kmeans.KMeans",
         "gpukmeans.backends.cpu.backend.NumpyBackend",

@@ -55,22 +55,22 @@ class NumpyBackend(BackendDefaults):
     reads_sparse = True
 
     def __init__(self, *, skip: bool = True, screen: bool = True, project: bool = True, lockstep: bool = True) -> None:
-        self._switches = Switches(skip, screen, project, lockstep and skip and screen and project)
+        self.switches = Switches(skip, screen, project, lockstep and skip and screen and project)
 
     def __getstate__(self) -> dict[str, bool]:
         """For pickles: the parameters."""
-        return self._switches._asdict()
+        return self.switches._asdict()
 
     def __setstate__(self, state: dict[str, bool]) -> None:
         """From a pickle."""
-        self._switches = Switches(**state)
+        self.switches = Switches(**state)
 
     def load(
         self, X: NDArray | DeviceInput | CsrRows, sample_weight: F64 | None = None, *, sums: bool = True
     ) -> NumpyRows | SparseRows:
         if isinstance(X, np.ndarray):
-            return NumpyRows(self._switches, X, sample_weight, sums=sums)
-        return SparseRows(self._switches, X, sample_weight, sums=sums)
+            return NumpyRows(self.switches, X, sample_weight, sums=sums)
+        return SparseRows(self.switches, X, sample_weight, sums=sums)
 
     def checks_values(self, dtype: np.dtype) -> bool:
         """float32 rows that are not finite show in their grid, and in the float64 distances that are left to them."""

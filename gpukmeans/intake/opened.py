@@ -1,0 +1,219 @@
+"""`open_rows`: rows that are read block by block, for fits of more rows than the memory holds."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gpukmeans.arrays.sparse import canonical, is_sparse
+from gpukmeans.intake.streams import OpenRows
+from gpukmeans.scale.files import shown, unreadable
+from gpukmeans.scale.readers import (
+    CalledRows,
+    IteratedRows,
+    Reader,
+    SlicedRows,
+    TableRows,
+    open_npy_rows,
+)
+from gpukmeans.scale.sources import ReadingOptions, open_source
+from gpukmeans.scale.stores import open_hdf5, open_zarr
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+_ROW_DTYPES = ("uint8", "float32", "float64")
+#: What a reader of tables may take of its own, beside blocks.
+_TABLE_BYTES = 1 << 28
+
+
+def n_bytes(limit: int | str | None, name: str = "memory_limit") -> int | None:
+    """A number of bytes from a number, or from a text such as "4GB" or "512 MiB".
+
+    Examples
+    --------
+    >>> from gpukmeans.intake.opened import n_bytes
+    >>> n_bytes("4GB"), n_bytes("1 MiB"), n_bytes(100)
+    (4000000000, 1048576, 100)
+    """
+    if limit is None:
+        return None
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", str(limit).upper())
+    if found is None or found[2] not in _UNITS or not float(found[1]):
+        raise ValueError(f"{name}={limit!r} is no number of bytes; give one such as 4000000000 or '4GB'.")
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
+def open_rows(
+    source: Any,
+    *,
+    columns: Sequence[str | int] | str | None = None,
+    n_samples: int | None = None,
+    n_features: int | None = None,
+    dtype: str | np.dtype | type | None = None,
+    sample_weight: ArrayLike | str | None = None,
+    memory_limit: int | str | None = None,
+    device_memory_limit: int | str | None = None,
+) -> OpenRows:
+    """Rows that are read block by block, whenever they are needed: `KMeans.fit` takes them in the place of X.
+
+    Labels, centers, inertia and n_iter are the same bits as of the same rows in memory, for the same `random_state`.
+
+    Parameters
+    ----------
+    source : path, array, callable or iterable
+        A file: npy, Parquet, Arrow, CSV and whatever else `read_table` reads, an HDF5 file, the folder of a Zarr 3
+        array (``pip install 'gpukmeans[stores]'`` for the latter two).  Or a `numpy.memmap`, an h5py dataset, a Zarr or
+        Dask array, CSR.  Or a callable ``source(start, stop)`` that returns these rows, with `n_samples`.  Or an
+        iterable of blocks that begins anew each time, no generator.  Blocks are dense or CSR.
+    columns : sequence of str or int, or str, optional
+        Which columns are features, by name or place; of HDF5 the name of the dataset.  None: all.
+    n_samples, n_features : int, optional
+        The shape, where the source does not tell; else it must be that.
+    dtype : {"uint8", "float32", "float64"}, optional
+        How the rows are kept; by default as a fit reads them: uint8 and float32 as they are, else float64.
+    sample_weight : array-like of shape (n_samples,) or str, optional
+        The weights, or the name of their column, which is then no feature.
+    memory_limit : int or str, optional
+        Bytes that a fit may take beside what the process holds: 4000000000 or "4GB".  If so much is not enough, the
+        error before the first pass tells how much is.
+    device_memory_limit : int or str, optional
+        Bytes of a GPU that a block may take.
+
+    Returns
+    -------
+    OpenRows
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    ValueError, TypeError
+        The source has no rows of numbers, cannot be walked again, or an option does not fit it.
+    ImportError
+        A package that reads the file is not installed.
+
+    See Also
+    --------
+    read_table : the rows of a file as one array, with labels, categories and missing values.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import gpukmeans
+    >>> rows = gpukmeans.open_rows(lambda start, stop: np.arange(start, stop)[:, None] % 7.0, n_samples=100)
+    >>> model = gpukmeans.KMeans(2, random_state=0).fit(rows)
+    >>> model.labels_[:8].tolist(), model.fit_report_.bytes_read > 0
+    ([1, 1, 1, 1, 0, 0, 0, 1], True)
+    """
+    wanted = None if dtype is None else np.dtype(dtype)
+    if wanted is not None and wanted.name not in _ROW_DTYPES:
+        raise ValueError(f"dtype={dtype!r} should be one of {', '.join(_ROW_DTYPES)}, which rows are kept in.")
+    limits = n_bytes(memory_limit), n_bytes(device_memory_limit, "device_memory_limit")
+    weights = sample_weight if isinstance(sample_weight, str) else None
+    reader = _reader_of(source, columns, n_samples, n_features, weights)
+    if weights is not None and not isinstance(reader, TableRows):
+        raise ValueError(
+            f"sample_weight={weights!r:.80} names a column, and {reader.where} has no names; pass the weights as an "
+            "array."
+        )
+    for name, given, found in (
+        ("n_samples", n_samples, reader.n_rows),
+        ("n_features", n_features, reader.n_features),
+    ):
+        if given is not None and found is not None and given != found:
+            raise ValueError(f"{name}={given:,}, but {reader.where} has {found:,}.")
+    return OpenRows(reader, wanted, None if weights is not None else sample_weight, *limits)
+
+
+def _reader_of(source: Any, columns: Any, n_samples: int | None, n_features: int | None, weights: str | None) -> Reader:
+    module = type(source).__module__.partition(".")[0]
+    places = columns if columns is not None and not isinstance(columns, str) else None
+    if isinstance(source, str | os.PathLike):
+        return _of_path(Path(source), os.fspath(source), columns, weights)
+    if is_sparse(source):
+        rows = canonical(source.tocsr())
+        return _named(CalledRows(lambda start, stop: rows[start:stop], rows.shape[0], rows.shape[1]), "the CSR matrix")
+    if module == "dask":
+        chunked = source.rechunk({1: -1})
+        blocks = _DaskBlocks(chunked)
+        return IteratedRows(blocks, "the Dask array")
+    if isinstance(source, np.ndarray) or module in ("h5py", "zarr"):
+        return SlicedRows(source, f"the {type(source).__name__}", places)
+    if callable(source):
+        if n_samples is None:
+            raise ValueError("open_rows of a callable(start, stop) needs n_samples, the number of rows that it has.")
+        return CalledRows(source, n_samples, n_features)
+    if isinstance(source, Iterable):
+        reader = IteratedRows(source)
+        if iter(source) is source:
+            next(reader.walk())  # raises
+        return reader
+    raise TypeError(
+        f"open_rows of a {type(source).__name__}; a path, an array that is sliced, a callable(start, stop) or an "
+        "iterable of blocks is needed."
+    )
+
+
+def _named(reader: CalledRows, where: str) -> CalledRows:
+    reader.where = where
+    return reader
+
+
+class _DaskBlocks:
+    """The blocks of a Dask array, computed one after the other."""
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+
+    def __iter__(self) -> Iterator[Any]:
+        for number in range(self._array.numblocks[0]):
+            yield self._array.blocks[number].compute()
+
+
+def _of_path(path: Path, text: str, columns: Any, weights: str | None) -> Reader:
+    if "://" in text:
+        raise ValueError(f"{text!r:.120} is an address, and only files of this machine are read; copy it here first.")
+    places = None if columns is None or isinstance(columns, str) else list(columns)
+    by_place = places is None or all(isinstance(c, int | np.integer) for c in places)
+    if (path / "zarr.json").is_file():
+        return open_zarr(path, _places(path, places))
+    if (path / ".zarray").is_file():
+        raise unreadable(shown(path), "an array of Zarr 2, which is not read; write it anew with zarr_format=3")
+    if path.is_file():
+        with open(path, "rb") as file:
+            start = file.read(8)
+        if start[:4] == b"\x89HDF":
+            return open_hdf5(path, columns if isinstance(columns, str) else None, _places(path, places))
+        if start[:6] == b"\x93NUMPY" and weights is None and by_place and not isinstance(columns, str):
+            found = open_npy_rows(path, places)
+            if found is not None:
+                return found
+    name = columns if isinstance(columns, str) and path.suffix == ".npz" else None
+    table = open_source(path, ReadingOptions(_TABLE_BYTES, array=name))
+    names = [c.name for c in table.columns]
+    if weights is not None and weights not in names:
+        raise unreadable(table.where, f"no column {weights!r:.80} for sample_weight")
+    if places is None:
+        chosen = [c.name for c in table.columns if c.kind != "beside" and c.name != weights]
+    else:
+        chosen = [names[c] if isinstance(c, int | np.integer) and -len(names) <= c < len(names) else c for c in places]
+    kinds = {c.name: c for c in table.columns}
+    for one in chosen:
+        if one not in kinds:
+            raise unreadable(table.where, f"no column {one!r:.80}")
+        if kinds[one].kind not in ("number", "beside"):
+            raise unreadable(
+                table.where, f"column {one!r:.80} holds {kinds[one].holds}, no numbers; name the features as columns"
+            )
+    return TableRows(table, path, chosen, weights)
+
+
+def _places(path: Path, places: Any) -> list[int] | None:
+    if places is not None and not all(isinstance(c, int | np.integer) for c in places):
+        raise ValueError(f"{shown(path)}: columns of an array are given by their places, not by {places!r:.80}.")
+    return places

@@ -1,0 +1,303 @@
+"""Rows that stream, as an estimator gets them: their shape, what a first pass finds, and rows on a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import copy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gpukmeans.arrays.limits import LARGEST_VALUE
+from gpukmeans.arrays.magnitude import SAMPLE, exponent_of, near_one
+from gpukmeans.arrays.types import F64
+from gpukmeans.backends.protocol import Backend
+from gpukmeans.scale.facts import ColumnFacts, Facts, SumGrids, times_weights
+from gpukmeans.scale.readers import Reader, TableRows
+from gpukmeans.scale.row_blocks import BLOCK_BYTES, KEPT, RowBlocks, first_of, len_of
+from gpukmeans.scale.streamed_rows import Room, StreamedRows
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a first pass over the rows finds: their facts, and their smallest and largest value."""
+
+    facts: Facts
+    low: float
+    high: float
+
+
+class OpenRows:
+    """Rows that are read when they are needed; made by `open_rows`.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (n_samples, n_features); reads all rows once where the source does not tell.
+    n_samples, n_features : int
+    dtype : dtype
+        uint8, float32 or float64: how rows are kept.
+    sample_weight : ndarray of shape (n_samples,), or None
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        dtype: np.dtype | None,
+        sample_weight: ArrayLike | None,
+        memory_limit: int | None,
+        device_memory_limit: int | None,
+    ) -> None:
+        self._reader, self._wanted = reader, dtype
+        self._given_weight = sample_weight
+        self.memory_limit, self.device_memory_limit = memory_limit, device_memory_limit
+        self._form: tuple[tuple[int, int], np.dtype, bool] | None = None
+        self.surveys: dict[int, Survey] = {}
+        self.weighted: list[tuple[F64, int, Facts]] = []
+
+    def __repr__(self) -> str:
+        size = "" if self._form is None else f": {self.n_samples:,} rows of {self.n_features:,} features, {self.dtype}"
+        return f"<OpenRows of {self._reader.where}{size}>"
+
+    def __array__(self, *_: object, **__: object) -> NDArray:
+        raise TypeError(
+            f"{self!r} stream and are no array: KMeans.fit, predict, score and transform take them; other code gets "
+            "them block by block from rows.blocks(), or as an array from gpukmeans.read_table."
+        )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.form()[0]
+
+    @property
+    def n_samples(self) -> int:
+        return self.shape[0]
+
+    @property
+    def n_features(self) -> int:
+        return self.shape[1]
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.form()[1]
+
+    @property
+    def sample_weight(self) -> NDArray | None:
+        if isinstance(self._reader, TableRows) and self._reader.weights is not None:
+            if not self._reader.weights:
+                for _ in self._reader.walk():
+                    pass
+            return np.concatenate(self._reader.weights).astype(np.float64)
+        return None if self._given_weight is None else np.asarray(self._given_weight)
+
+    def blocks(self, n_rows: int | None = None) -> Iterator[Any]:
+        """All rows in blocks, ndarrays or CSR, for `MiniBatchKMeans.partial_fit` or any other use.
+
+        Parameters
+        ----------
+        n_rows : int, optional
+            Rows of a block; None: about 16 MB.
+        """
+        row_bytes = self.n_features * self.dtype.itemsize
+        blocks = self._blocks(*self.form(), block_bytes=None if n_rows is None else n_rows * row_bytes)
+        for _, block in blocks.walk():
+            yield block
+
+    # ---- for the intake ----------------------------------------------------------------------------------------------
+
+    def form(self) -> tuple[tuple[int, int], np.dtype, bool]:
+        """Shape, dtype, and whether blocks are CSR; a pass over the rows where the source does not tell."""
+        if self._form is None:
+            reader = self._reader
+            first = first_of(reader, reader.n_rows)
+            d, sparse = first.shape[1], not isinstance(first, np.ndarray)
+            if reader.n_features is not None and reader.n_features != d:
+                raise ValueError(f"{reader.where}: rows of {d} features came, {reader.n_features} were expected")
+            dtype = self._wanted or reader.dtype or first.dtype
+            n = reader.n_rows
+            if n is None or (isinstance(reader, TableRows) and self._wanted is None and reader.dtype is None):
+                n, dtype = self._walked(reader, dtype)
+            if not n or not d:
+                raise ValueError(f"{reader.where}: {n} rows of {d} features; at least one of each is needed")
+            self._form = (n, d), dtype, sparse
+        return self._form
+
+    def _walked(self, reader: Reader, dtype: np.dtype) -> tuple[int, np.dtype]:
+        """The number of rows, and their dtype; that of a table which may hold bytes, or other whole numbers."""
+        n, bytes_only = 0, isinstance(reader, TableRows) and self._wanted is None and reader.dtype is None
+        undecided = bytes_only
+        for block in reader.walk():
+            n += len_of(block)
+            if bytes_only and block.dtype != np.uint8:
+                with np.errstate(invalid="ignore", over="ignore"):
+                    bytes_only = bool(np.array_equal(block.astype(np.uint8), block))
+        return n, np.dtype(np.uint8 if bytes_only else np.float64) if undecided else dtype
+
+    def _blocks(
+        self, shape: tuple[int, int], dtype: np.dtype, sparse: bool, exponent: int = 0, block_bytes: int | None = None
+    ) -> RowBlocks:
+        return RowBlocks(self._reader, shape, dtype, sparse, block_bytes or self.block_bytes(), exponent)
+
+    def block_bytes(self) -> int:
+        limits = [BLOCK_BYTES]
+        if self.memory_limit is not None:
+            limits.append(self.memory_limit // 40)
+        if self.device_memory_limit is not None:
+            limits.append(self.device_memory_limit // 4)
+        return max(1, min(limits))
+
+    def stream(self, n_clusters: int = 1, init: object = None) -> Stream:
+        """The rows for one fit; `init` as of `KMeans`: drawing seeds takes more memory.
+
+        Raises
+        ------
+        ValueError
+            The memory limit is too low for it.
+        """
+        shape, dtype, sparse = self.form()
+        blocks = self._blocks(shape, dtype, sparse)
+        return Stream(self, blocks, self._room(blocks, n_clusters, init))
+
+    def _room(self, blocks: RowBlocks, n_clusters: int, init: object) -> Room:
+        """What is kept of the rows; raises if the limit is too low for what has to be."""
+        if self.memory_limit is None:
+            return Room()
+        n, d = blocks.shape
+        trials = 2 + int(np.log(n_clusters))
+        of_row = 24 if self._given_weight is not None else 0
+        seeds = isinstance(init, str)
+        if seeds and init == "random":
+            of_row += 40  # numpy's draw without replacement
+        elif seeds:  # distances and their errors, squares, norms, the draw, and what the trials may change
+            of_row += 56 + trials * (1 + max(4, blocks.itemsize))
+        block = blocks.step * d * blocks.itemsize
+        least = n * of_row + (KEPT + 9) * block + 64 * n_clusters * d + (1 << 22)
+        if least > self.memory_limit:
+            raise ValueError(
+                f"memory_limit={self.memory_limit:,} bytes is too little for {n:,} rows of {d:,} features in "
+                f"{n_clusters:,} clusters: at least {least:,} are needed, of which {of_row * n:,} for the rows' state"
+                + (". An array of centers as init needs less." if seeds else ".")
+            )
+        left = self.memory_limit - least
+        bounds = n * 60 <= left
+        tables = n * (60 + 4 * (68 + n_clusters) + 4 * (n_clusters // 32 + 164)) <= left
+        return Room(labels_in_file=8 * n > left, bounds=bounds, tables=tables)
+
+
+class Stream:
+    """Opened rows in one use: `Given.X` of rows that stream."""
+
+    def __init__(self, opened: OpenRows, blocks: RowBlocks, room: Room) -> None:
+        self.opened, self.blocks, self.room = opened, blocks, room
+        self.shape, self.dtype, self.ndim = blocks.shape, blocks.dtype, 2
+
+    def survey(self, sample_weight: F64 | None = None) -> Survey:
+        """A pass over the rows, unless they have been surveyed before.
+
+        Raises
+        ------
+        ValueError
+            A value is not finite or too large; the message names the block.
+        """
+        opened, exponent = self.opened, self.blocks.exponent
+        known = next((f for w, e, f in opened.weighted if w is sample_weight and e == exponent), None)
+        if exponent in opened.surveys and (sample_weight is None or known is not None):
+            found = opened.surveys[exponent]
+            return found if known is None else replace(found, facts=known)
+        values = products = weights = None
+        low, high = np.inf, -np.inf
+        n, d = self.shape
+        for part, X in self.blocks.walk():
+            here = ColumnFacts.of(X)
+            self._refuse(here, X, part)
+            entries = X if isinstance(X, np.ndarray) else X.data
+            if entries.size:
+                low, high = min(low, float(entries.min())), max(high, float(entries.max()))
+            if entries.size < X.shape[0] * d:
+                low, high = min(low, 0.0), max(high, 0.0)
+            values = here if values is None else values + here
+            if sample_weight is not None:
+                weight = sample_weight[part]
+                product, own = ColumnFacts.of(times_weights(X, weight)), ColumnFacts.of(weight[:, None])
+                products = product if products is None else products + product
+                weights = own if weights is None else weights + own
+        assert values is not None
+        found = Survey(Facts(n, d, self.dtype, values), low, high)
+        opened.surveys[exponent] = found
+        if sample_weight is None:
+            return found
+        facts = Facts(n, d, self.dtype, values, products, weights)
+        opened.weighted = [(sample_weight, exponent, facts)]
+        return replace(found, facts=facts)
+
+    def _refuse(self, here: ColumnFacts, X: Any, part: slice) -> None:
+        largest = float(here.largest.max(initial=0.0))
+        if largest <= LARGEST_VALUE:
+            return
+        dense = (X if isinstance(X, np.ndarray) else X.toarray()).astype(np.float64)
+        row = part.start + int(np.flatnonzero(~(np.abs(dense) <= LARGEST_VALUE).all(axis=1))[0])
+        what = "NaN" if np.isnan(largest) else "infinity" if np.isinf(largest) else f"a value of {largest:.3g}"
+        raise ValueError(
+            f"{self.blocks.reader.where}: {self.blocks.name_of(row)} contains {what} in row {row:,}; rows are finite "
+            f"and at most 2**480. Mend it, or leave the row out."
+        )
+
+    def grids(self, sample_weight: F64 | None) -> SumGrids:
+        """The grids of the sums of the rows."""
+        return self.survey(sample_weight).facts.grid()
+
+    def rows(self, backend: Backend, sample_weight: F64 | None, *, sums: bool) -> StreamedRows:
+        """The rows on a backend."""
+        values = self.survey().facts.values
+        grids = self.grids if sums else None
+        return StreamedRows(self.blocks, backend, sample_weight, grids, values, self.room)
+
+    def astype(self, dtype: Any) -> Stream:
+        """The same rows in a wider dtype."""
+        twin = copy(self)
+        twin.blocks = self.opened._blocks(self.shape, np.dtype(dtype), self.blocks.is_sparse, self.blocks.exponent)
+        twin.dtype = np.dtype(dtype)
+        return twin
+
+    def exponent(self, near: NDArray | None) -> int:
+        """`gpukmeans.arrays.magnitude.unit_exponent` of the rows, and of values near them."""
+        found = self.survey()
+        largest = max(found.high, -found.low, 0.0 if near is None else float(np.abs(near).max()))
+        if self.dtype.kind != "f" or near_one(largest):
+            return 0
+
+        def arrays() -> Iterator[NDArray]:
+            yield from (X if isinstance(X, np.ndarray) else X.data for _, X in self.blocks.walk())
+            if near is not None:
+                yield near
+
+        if not self.blocks.is_sparse:
+            sample = self.blocks[:: max(1, self.shape[0] // SAMPLE)]
+        else:
+            step = max(1, sum(X.nnz for _, X in self.blocks.walk()) // SAMPLE)
+            parts, before = [], 0
+            for _, X in self.blocks.walk():
+                parts.append(X.data[-before % step :: step])
+                before += X.nnz
+            sample = np.concatenate(parts)
+        return exponent_of(sample, arrays)
+
+    def in_unit(self, exponent: int) -> Stream:
+        """The same rows times 2**exponent."""
+        twin = copy(self)
+        twin.blocks = self.opened._blocks(self.shape, self.dtype, self.blocks.is_sparse, exponent)
+        return twin
+
+    def n_distinct(self, sample_weight: F64 | None, count: Any) -> int:
+        """How many distinct rows of positive weight there are; ``count(rows, sample_weight, found)`` adds a block."""
+        found: set[int] = set()
+        for part, X in self.blocks.walk():
+            count(X, None if sample_weight is None else sample_weight[part], found)
+        return len(found)
+
+    @property
+    def bytes_read(self) -> int:
+        """Of rows, so far."""
+        return self.blocks.bytes_read

@@ -1,0 +1,300 @@
+"""Rows that stream, over any backend: it finds the labels of a block, and exact integer sums of the blocks are added.
+
+Beside the labels nothing is kept of a row between iterations.  On the CPU, where memory allows it, a run of the NumPy
+backend reads them instead, from sources that give single rows: what it keeps of a row, drift bounds and leading
+components with their proved radii, settles most rows unread.  Labels, centers, inertia and draws are those of the same
+rows in memory: labels are the true nearest centers there and here, and sums do not depend on their order.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpukmeans.arrays.on_device import center_dtype
+from gpukmeans.arrays.types import F64, I64, Index
+from gpukmeans.backends.cpu.backend import NumpyBackend
+from gpukmeans.backends.cpu.run import NumpyRun
+from gpukmeans.backends.cpu.screens.groups import GroupBounds
+from gpukmeans.backends.cpu.seeding.screen import SeedScreen
+from gpukmeans.backends.cpu.seeding.steps import NumpySeeding
+from gpukmeans.backends.cpu.sparse.seeding import SparseSeedScreen
+from gpukmeans.backends.cpu.table import DenseTable, Switches
+from gpukmeans.backends.csr.table import SparseTable, entry_rows
+from gpukmeans.backends.defaults import RowsDefaults, RunDefaults
+from gpukmeans.backends.protocol import Assigned, Backend, DeviceRows, Rows, Updated
+from gpukmeans.exact.sums import Grid, exact_totals_by_label
+from gpukmeans.exact.totals import Total
+from gpukmeans.scale.facts import ColumnFacts, SumGrids, top_of
+from gpukmeans.scale.partials import FarRows, block_distances, block_far, block_sums
+from gpukmeans.scale.row_blocks import RowBlocks
+from gpukmeans.threads import workers
+
+
+class Room(NamedTuple):
+    """What a memory limit allows to keep of every row.
+
+    Attributes
+    ----------
+    labels_in_file : bool
+        Labels lie in a temporary file.
+    bounds : bool
+        Drift bounds and norms.
+    tables : bool
+        Leading components, and bounds of groups of centers.
+    """
+
+    labels_in_file: bool = False
+    bounds: bool = True
+    tables: bool = True
+
+
+class StreamedRows(RowsDefaults):
+    """`gpukmeans.backends.Rows` that are read block by block.
+
+    Parameters
+    ----------
+    blocks : RowBlocks
+    backend : Backend
+        Labels blocks.
+    sample_weight : ndarray of shape (n_samples,), float64, or None
+    grids : callable or None
+        ``grids(sample_weight)`` returns the grids of the sums; None: the rows are not to be summed.
+    values : ColumnFacts
+        Of the rows.
+    room : Room
+        What is kept of the rows.
+    """
+
+    def __init__(
+        self,
+        blocks: RowBlocks,
+        backend: Backend,
+        sample_weight: F64 | None,
+        grids: Callable[[F64 | None], SumGrids] | None,
+        values: ColumnFacts,
+        room: Room,
+    ) -> None:
+        self.blocks, self.backend, self.sample_weight = blocks, backend, sample_weight
+        self.n_samples, self.n_features = blocks.shape
+        self.center_dtype = center_dtype(blocks.dtype)
+        self.grids = None if grids is None else grids(sample_weight)
+        self.grid = None if self.grids is None else self.grids.rows
+        self.values, self.room = values, room
+        self._grids_of = grids
+
+    def walk(self) -> Iterator[tuple[slice, Any, F64 | None]]:
+        """All blocks: their places, rows and weights."""
+        for part, X in self.blocks.walk():
+            yield part, X, None if self.sample_weight is None else self.sample_weight[part]
+
+    def new_labels(self) -> NDArray[np.int32]:
+        """Room for the labels of a run, -1 each."""
+        if not self.room.labels_in_file:
+            return np.full(self.n_samples, -1, np.int32)
+        with tempfile.TemporaryFile() as file:  # stays as long as the memory map
+            labels = np.memmap(file, np.int32, "w+", shape=(self.n_samples,))
+        labels[:] = -1
+        return labels
+
+    def start(self, centers: NDArray, *, precision: str = "exact") -> StreamedRun | NumpyRun:
+        if self._bounded is not None:
+            return NumpyRun(self._bounded, centers, precision)
+        return StreamedRun(self, centers, precision)
+
+    @cached_property
+    def _bounded(self) -> BlocksTable | None:
+        """The rows as the NumPy backend knows them, where it is to keep bounds."""
+        direct = self.blocks.reader.direct and not self.blocks.is_sparse
+        if not (direct and self.room.bounds and type(self.backend) is NumpyBackend):
+            return None
+        return BlocksTable(self.backend.switches, self.blocks, self.sample_weight, self.grid, self.values, self.room)
+
+    def seeding(self) -> NumpySeeding:
+        screen: Any
+        if self.blocks.is_sparse:
+            screen = SparseSeedScreen(self._table, self._table.squares, self.values.largest_integer)  # type: ignore[arg-type]
+        else:
+            screen = self._seed_screen
+        return NumpySeeding(screen, self.sample_weight)
+
+    @cached_property
+    def _seed_screen(self) -> SeedScreen:
+        with workers(self.blocks.size) as pool:
+            return SeedScreen(self.blocks, self.values.largest_integer, pool)  # type: ignore[arg-type]
+
+    @cached_property
+    def _table(self) -> _BlockTable:
+        return _BlockTable(self.blocks)
+
+    def take(self, indices: I64) -> NDArray:
+        rows = self.blocks.take(indices)
+        return rows if isinstance(rows, np.ndarray) else rows.toarray()
+
+    def entries(self, indices: I64) -> tuple[NDArray, NDArray, NDArray] | None:
+        if not self.blocks.is_sparse:
+            return None
+        x = self.blocks.take(indices)
+        return entry_rows(x), x.indices, x.data
+
+    def unweighted(self) -> StreamedRows:
+        return StreamedRows(self.blocks, self.backend, None, self._grids_of, self.values, self.room)
+
+    def subset(self, indices: I64, sample_weight: F64 | None = None, *, sums: bool = True) -> Rows:
+        return self.backend.load(self.blocks.take(indices), sample_weight, sums=sums)
+
+    def center_distances(self, centers: NDArray) -> NDArray:
+        """See `gpukmeans.backends.protocol.DeviceRows`."""
+        distances = np.empty((self.n_samples, len(centers)), self.center_dtype)
+        for part, X, _ in self.walk():
+            rows: DeviceRows = self.backend.load(X, sums=False)  # type: ignore[assignment]
+            distances[part] = rows.center_distances(centers)
+        return distances
+
+
+class StreamedRun(RunDefaults):
+    """One run of Lloyd's algorithm, a pass over the blocks for each iteration."""
+
+    def __init__(self, rows: StreamedRows, centers: NDArray, precision: str) -> None:
+        self._rows, self._precision = rows, precision
+        self._centers = self._assigned = np.array(centers, rows.center_dtype, order="C")
+        self._labels = rows.new_labels()
+        if rows.grids is not None:
+            self._sums = block_sums(np.empty((0, rows.n_features)), None, rows.grids, len(centers))
+
+    def assign(self, *, move: bool = True) -> Assigned:
+        rows, self._assigned = self._rows, self._centers
+        counts = np.zeros(6, np.int64)
+        reading, seconds = time.perf_counter(), dict[str, float]()
+        for part, X, weight in rows.walk():
+            seconds["read"] = seconds.get("read", 0.0) + time.perf_counter() - reading
+            run = rows.backend.load(X, sums=False).start(self._centers, precision=self._precision)
+            found = run.assign(move=False)
+            new, old = run.labels(), self._labels[part]
+            changed = np.flatnonzero(new != old)
+            counts += (len(changed), *found[1:6])
+            for stage, spent in found.seconds.items():
+                seconds[stage] = seconds.get(stage, 0.0) + spent
+            if move and len(changed):
+                self._move(X, weight, changed, old[changed], new[changed])
+            self._labels[part] = new
+            reading = time.perf_counter()
+        n_moved, certified, resolved, exact, uncertain, skipped = counts.tolist()
+        return Assigned(n_moved, certified, resolved, exact, uncertain, skipped, seconds)
+
+    def _move(self, X: Any, weight: F64 | None, changed: I64, old: NDArray[np.int32], new: NDArray[np.int32]) -> None:
+        assert self._rows.grids is not None, "rows that are loaded with sums=False cannot be summed"
+        sums = block_sums(X, weight, self._rows.grids, len(self._centers), self._sums)
+        with workers(X.shape[0] * X.shape[1]) as pool:
+            sums.add(changed, old, new, pool)
+
+    def update(self) -> Updated:
+        with workers(self._centers.size) as pool:
+            self._centers, self._weights, shift = self._sums.means(self._centers, pool)
+        return Updated(self._weights, shift)
+
+    def weights(self) -> F64:
+        return self._weights
+
+    def sums(self) -> tuple[I64, I64]:
+        return self._sums.sums.copy(), self._sums.weights.copy()
+
+    def centers(self) -> NDArray:
+        return self._centers
+
+    def assigned_centers(self) -> NDArray:
+        return self._assigned
+
+    def set_centers(self, centers: NDArray) -> None:
+        self._centers = np.array(centers, self._rows.center_dtype, order="C")
+        if self._rows.grids is not None:
+            self._sums.touched[:] = True
+
+    def labels(self) -> NDArray[np.int32]:
+        return self._labels.copy()
+
+    def labels_for_caller(self) -> NDArray[np.int32]:
+        return self._labels if self._rows.room.labels_in_file else self._labels.copy()
+
+    # ---- distances to the own center: a pass each --------------------------------------------------------------------
+
+    def _distances(self, centers: NDArray) -> Iterator[tuple[slice, Any, F64 | None, F64]]:
+        for part, X, weight in self._rows.walk():
+            yield part, X, weight, block_distances(X, self._labels[part], centers)
+
+    def farthest(self, count: int) -> I64:
+        found: FarRows | None = None
+        for part, X, _, distances in self._distances(self._assigned):
+            here = block_far(X, distances, self._labels[part], None, part.start, count)
+            found = here if found is None else found.merged(here, count)
+        assert found is not None
+        return found.indices
+
+    def inertia(self) -> float:
+        total: Total | None = None
+        rows = self._rows
+        heaviest = 1.0 if rows.sample_weight is None else float(rows.sample_weight.max())
+        top = top_of(rows.values.largest, self._centers, heaviest)
+        for _, _, weight, distances in self._distances(self._centers):
+            terms = distances if weight is None else distances * weight
+            here = Total.of(terms, rows.n_samples, top)
+            total = here if total is None else total + here
+        assert total is not None
+        return total.value()
+
+    def inertias(self) -> F64:
+        terms = np.empty(self._rows.n_samples)
+        for part, _, weight, distances in self._distances(self._centers):
+            terms[part] = distances if weight is None else distances * weight
+        return exact_totals_by_label(terms, self._labels, len(self._centers))
+
+
+class BlocksTable(DenseTable):
+    """Rows that are read by ranges and one by one, as a run of the NumPy backend sees them."""
+
+    def __init__(
+        self,
+        switches: Switches,
+        blocks: RowBlocks,
+        sample_weight: F64 | None,
+        grid: Grid | None,
+        values: ColumnFacts,
+        room: Room,
+    ) -> None:
+        kept = switches if room.tables else switches._replace(project=False)
+        super().__init__(kept, blocks, sample_weight, grid)  # type: ignore[arg-type]
+        self.largest_integer = values.largest_integer
+        self._grouped = room.tables
+
+    def groups(self, n_clusters: int) -> GroupBounds | None:
+        return super().groups(n_clusters) if self._grouped else None
+
+    def nearest_of_few(self, centers: NDArray) -> None:
+        return None
+
+    def refuse_infinities(self, rows: Index) -> None:
+        """All values have been checked."""
+
+
+class _BlockTable:
+    """What `SparseSeedScreen` needs of a `SparseTable`, from rows in CSR that stream."""
+
+    def __init__(self, blocks: RowBlocks) -> None:
+        self._blocks, self.shape, self.dtype = blocks, blocks.shape, blocks.dtype
+        self.counts, self.squares, self.size = np.empty(len(blocks), np.int64), np.empty(len(blocks)), 0
+        for part, X in blocks.walk():
+            table = SparseTable(X)
+            self.counts[part], self.squares[part] = table.counts, table.squares()
+            self.size += table.size
+
+    def rows(self, index: Any) -> Any:
+        return self._blocks[index]
+
+    def dense(self, index: Any) -> NDArray:
+        return self._blocks[index].toarray()

@@ -1,0 +1,285 @@
+"""Rows that stream end in the bits of the same rows in memory, whatever they come from and however they are cut."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from gpukmeans import KMeans, MiniBatchKMeans, open_rows
+from gpukmeans.backends import NumpyBackend
+from tests.support.assertions import assert_same
+from tests.support.toy_backend import ToyBackend
+
+#: So small that a few hundred rows are many blocks.
+SMALL = {"device_memory_limit": 8192}
+
+
+def blobs(dtype="float32", n=600):
+    rng = np.random.default_rng(5)
+    X = rng.integers(0, 5, (n, 1)) * 30.0 + rng.standard_normal((n, 6)) * 5 + 20.0
+    return np.clip(X, 0, 255).astype(dtype)
+
+
+class Blocks:
+    """An iterable that begins anew."""
+
+    def __init__(self, *blocks):
+        self.blocks = blocks
+
+    def __iter__(self):
+        return iter(self.blocks)
+
+
+def cut(X, *ends):
+    return Blocks(*(X[a:b] for a, b in zip((0, *ends), (*ends, X.shape[0]), strict=True)))
+
+
+def saved(X, folder):
+    np.save(folder / "rows.npy", X)
+    return folder / "rows.npy"
+
+
+def parquet(X, folder):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    names = [f"f{i}" for i in range(X.shape[1])]
+    pq.write_table(pa.table(dict(zip(names, X.T, strict=True))), folder / "rows.parquet", row_group_size=130)
+    return folder / "rows.parquet"
+
+
+def csv(X, folder):
+    pytest.importorskip("pyarrow")
+    np.savetxt(folder / "rows.csv", X, delimiter=",", header="a,b,c,d,e,f", comments="", fmt="%d")
+    return folder / "rows.csv"
+
+
+def hdf5(X, folder):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(folder / "rows.h5", "w") as file:
+        file.create_dataset("X", data=X, chunks=(100, 4), compression="gzip")
+    return folder / "rows.h5"
+
+
+def zarr(X, folder):
+    zarr = pytest.importorskip("zarr", minversion="3")
+    zarr.create_array(folder / "rows.zarr", data=X, chunks=(90, 6))
+    return folder / "rows.zarr"
+
+
+def dask(X, folder):
+    return pytest.importorskip("dask.array").from_array(X, chunks=(77, 4))
+
+
+SOURCES = {
+    "npy": saved,
+    "npy in Fortran order": lambda X, folder: saved(np.asfortranarray(X), folder),
+    "memmap": lambda X, folder: np.load(saved(X, folder), mmap_mode="r"),
+    "Parquet": parquet,
+    "CSV": csv,
+    "HDF5": hdf5,
+    "Zarr": zarr,
+    "Dask": dask,
+    "iterable": lambda X, folder: cut(X, 0, 1, 50, 50, 400),
+    "CSR": lambda X, folder: cut(sparse.csr_array(X), 3, 300),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES.keys())
+def test_every_source_ends_in_the_bits_of_rows_in_memory(source, tmp_path):
+    X = blobs("uint8" if source in (SOURCES["Parquet"], SOURCES["CSV"]) else "float32")
+    want = KMeans(6, random_state=1, backend="numpy").fit(X)
+    rows = open_rows(source(X, tmp_path), **SMALL)
+    got = KMeans(6, random_state=1, backend="numpy").fit(rows)
+    assert_same(got, want)
+    assert rows.dtype == X.dtype
+    assert got.data_range_ == want.data_range_
+    assert got.fit_report_.bytes_read > X.nbytes
+    assert np.array_equal(got.predict(rows), want.labels_)
+    assert got.score(rows) == want.score(X)
+
+
+@pytest.mark.parametrize(
+    "backend", [NumpyBackend(), ToyBackend(), NumpyBackend(skip=False)], ids=["numpy", "toy", "plain"]
+)
+@pytest.mark.parametrize("init", ["k-means++", "k-means||", "random"])
+def test_draws_weights_and_relocations_are_the_same(backend, init, tmp_path):
+    """Also with few distinct rows, whose ties are decided exactly, and with more clusters than these."""
+    for dtype, distinct in (("float64", 600), ("float16", 9)):
+        X = blobs(dtype)[np.random.default_rng(2).integers(0, distinct, 600)]
+        weight = np.random.default_rng(3).integers(0, 4, 600) / 3
+        params = {"init": init, "n_init": 1, "random_state": 4, "backend": backend}
+        k = 6 if distinct > 9 or init == "k-means++" else 4
+        want = KMeans(k, **params).fit(X, sample_weight=weight)
+        called = open_rows(lambda a, b, X=X: X[a:b], n_samples=600, sample_weight=weight, **SMALL)
+        for rows in (called, open_rows(saved(X, tmp_path), sample_weight=weight, **SMALL)):
+            assert_same(KMeans(k, **params).fit(rows), want)
+
+
+@pytest.mark.filterwarnings("ignore:Number of distinct clusters")
+@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_array], ids=["dense", "csr"])
+@pytest.mark.parametrize("scale", [1e-160, 1.0, 1e-9])
+def test_empty_clusters_and_far_units(kind, scale):
+    X = kind(np.round(blobs("float64"), 1) * scale)
+    start = np.concatenate([kind(X)[:3].toarray() if sparse.issparse(X) else X[:3], np.full((2, 6), 900.0 * scale)])
+    model = KMeans(5, init=start, n_init=1, tol=0, backend="numpy")
+    want = KMeans(5, init=start, n_init=1, tol=0, backend="numpy").fit(X)
+    assert sum(record.n_relocated for record in want.fit_report_.iterations) > 0
+    assert_same(model.fit(open_rows(cut(X, 100, 250), **SMALL)), want)
+    assert np.array_equal(model.transform(open_rows(X, **SMALL)), want.transform(X))
+
+
+@pytest.mark.parametrize("limit", [5_700_000, 5_900_000, 7_000_000, 50_000_000])
+def test_what_is_kept_by_a_limit_changes_no_bit(limit, tmp_path):
+    """Labels in a file, plain passes, bounds, tables of components."""
+    X = blobs("uint8", 20_000)
+    want = KMeans(6, init=X[:6], n_init=1, backend="numpy").fit(X)
+    rows = open_rows(saved(X, tmp_path), memory_limit=limit)
+    room = rows.stream(6, X[:6]).room
+    kept = {5_700_000: (True, False, False), 5_900_000: (False, False, False), 7_000_000: (False, True, False)}
+    assert tuple(room) == kept.get(limit, (False, True, True))
+    assert_same(KMeans(6, init=X[:6], n_init=1, backend="numpy").fit(rows), want)
+
+
+def test_limits_are_told_before_the_first_pass():
+    def never(start, stop):
+        assert stop - start <= 1, "the first pass"
+        return np.zeros((stop - start, 8), np.float32)
+
+    rows = open_rows(never, n_samples=10**9, memory_limit="8GB")
+    with pytest.raises(
+        ValueError, match=r"memory_limit=8,000,000,000 bytes is too little .*: at least [\d,]+ are needed"
+    ):
+        KMeans(100).fit(rows)
+    with pytest.raises(ValueError, match="memory_limit='4 apples' is no number of bytes"):
+        open_rows(never, n_samples=5, memory_limit="4 apples")
+
+
+def test_blocks_are_batches():
+    X = blobs("uint8")
+    rows = open_rows(cut(X, 7, 400), **SMALL)
+    one, other = MiniBatchKMeans(4, random_state=0), MiniBatchKMeans(4, random_state=0)
+    for number, block in enumerate(rows.blocks(100)):
+        assert np.array_equal(block, X[100 * number : 100 * (number + 1)])
+        one.partial_fit(block)
+        other.partial_fit(X[100 * number : 100 * (number + 1)])
+    assert_same(one, other)
+    with pytest.raises(TypeError, match=r"KMeans takes them; MiniBatchKMeans.partial_fit takes the blocks"):
+        one.fit(rows)
+    with pytest.raises(TypeError, match="stream and are no array"):
+        np.asarray(rows)
+
+
+# ---- bad input -------------------------------------------------------------------------------------------------------
+
+
+def bad(X):
+    nan, inf = X.copy(), X.copy()
+    nan[555, 3], inf[100, 1] = np.nan, np.inf
+    return {
+        "NaN": (cut(nan, 200, 500), r"iterable Blocks: block 2 \(from row 500 on\) contains NaN in row 555"),
+        "infinity": (inf, r"the ndarray: block 0 .* contains infinity in row 100"),
+        "width": (
+            Blocks(X[:9], X[9:, :3]),
+            r"Blocks: block 1 \(from row 9 on\) has dense rows of 3 features, the first",
+        ),
+        "form": (Blocks(X[:9], sparse.csr_array(X[9:])), "block 1 .* has sparse rows of 6 features"),
+        "dtype": (Blocks(X[:9], X[9:].astype(np.float64)), "block 1 .* has float64 rows, blocks before it float32"),
+        "axes": (Blocks(X[:9], X[9]), "block 1 .*: a block has shape"),
+        "objects": (Blocks(X[:9].astype(object)), "dtype object; rows are real numbers"),
+        "empty": (Blocks(X[:0]), "no rows"),
+        "nothing": (Blocks(), "no rows"),
+        "once": ((block for block in [X]), "can be walked once only"),
+        "number": (5, "open_rows of a int; a path, an array"),
+        "address": ("s3://bucket/rows.zarr", "is an address, and only files of this machine"),
+    }
+
+
+@pytest.mark.parametrize("case", bad(blobs()).keys())
+def test_bad_rows_end_in_one_sentence(case):
+    source, message = bad(blobs())[case]
+    with pytest.raises((ValueError, TypeError), match=message):
+        KMeans(2, backend="numpy").fit(open_rows(source))
+
+
+def test_a_source_that_changes_is_refused(tmp_path):
+    X = blobs()
+    path = saved(X, tmp_path)
+    init = X[:2].copy()
+    rows = open_rows(path)
+    os.utime(path, ns=(5, 5))
+    with pytest.raises(ValueError, match=r"rows\.npy has changed since it was opened"):
+        KMeans(2, init=init).fit(rows)
+    rows = open_rows(path)
+    rows.stream()
+    os.truncate(path, path.stat().st_size - 100)
+    rows._reader.check = lambda: None  # it is cut short between the look and the read
+    with pytest.raises(ValueError, match="the file ends before row 600 of 600; it was cut short"):
+        KMeans(2, init=init, backend="numpy").fit(rows)
+    lengths = iter([600, 600, 600, 599])
+
+    class Shrinking(Blocks):
+        def __iter__(self):
+            return iter([X[: next(lengths)]])
+
+    with pytest.raises(ValueError, match="ended after 599 rows, and had 600 before"):
+        KMeans(2, init=init, backend="numpy").fit(open_rows(Shrinking()))
+    with pytest.raises(ValueError, match="rows 0 to 599 were asked for, 600 of them, and 10 came"):
+        KMeans(2).fit(open_rows(lambda a, b: X[a : min(b, 10)], n_samples=600))
+    with pytest.raises(ValueError, match="needs n_samples"):
+        open_rows(lambda a, b: X[a:b])
+    with pytest.raises(ValueError, match=r"n_samples=5, but .*rows.npy has 600"):
+        open_rows(saved(X, tmp_path), n_samples=5)
+
+
+def test_stores_are_read_where_they_lie_only(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    X = blobs()
+    hdf5(X, tmp_path)
+    with h5py.File(tmp_path / "links.h5", "w") as file:
+        file["far"] = h5py.ExternalLink("rows.h5", "X")
+        file.create_dataset("raw", (600, 6), "f4", external=[(str(tmp_path / "raw"), 0, 14400)])
+        layout = h5py.VirtualLayout((600, 6), "f4")
+        layout[:] = h5py.VirtualSource(tmp_path / "rows.h5", "X", (600, 6))
+        file.create_virtual_dataset("virtual", layout)
+        file.create_dataset("text", data=np.array([[b"a"]], "S1"))
+    for name, message in (
+        ("far", "'far' is a link into another file"),
+        ("raw", "its values lie in other files"),
+        ("virtual", "its values lie in other files"),
+        ("text", r"an array of \|S1; rows are real numbers"),
+        ("none", "no dataset 'none'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            open_rows(tmp_path / "links.h5", columns=name)
+    assert open_rows(tmp_path / "rows.h5", columns=[0, 5]).shape == (600, 2)
+    (tmp_path / "objects").mkdir()
+    for meta, message in (
+        ('{"node_type": "array", "data_type": "float32", "codecs": [{"name": "pickle"}]}', "codec 'pickle'"),
+        ('{"node_type": "array", "data_type": {"name": "object"}}', "objects are never read"),
+        ('{"node_type": "group"}', "a group of Zarr arrays"),
+        ("{", "its zarr.json is damaged"),
+    ):
+        (tmp_path / "objects" / "zarr.json").write_text(meta)
+        with pytest.raises(ValueError, match=message):
+            open_rows(tmp_path / "objects")
+
+
+def test_columns_and_weights_of_tables(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    X, weight = blobs("float64"), np.random.default_rng(0).integers(1, 9, 600)
+    names = ["a", "b", "c", "d", "e", "f"]
+    table = {**dict(zip(names, X.T, strict=True)), "w": weight, "name": ["x"] * 600}
+    pq.write_table(pa.table(table), tmp_path / "t.parquet", row_group_size=200)
+    want = KMeans(3, random_state=0, backend="numpy").fit(X[:, [4, 1]], sample_weight=weight)
+    rows = open_rows(tmp_path / "t.parquet", columns=["e", 1], sample_weight="w", **SMALL)
+    assert_same(KMeans(3, random_state=0, backend="numpy").fit(rows), want)
+    with pytest.raises(ValueError, match="column 'name' holds text such as 'x', no numbers"):
+        open_rows(tmp_path / "t.parquet", sample_weight="w")
+    with pytest.raises(ValueError, match="no column 'v' for sample_weight"):
+        open_rows(tmp_path / "t.parquet", sample_weight="v")
