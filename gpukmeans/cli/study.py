@@ -54,27 +54,32 @@ def run(arguments: argparse.Namespace) -> int:
     """Do the study and print its outcome; returns the exit status."""
     from gpukmeans.study import job
     from gpukmeans.study.progress import Progress
+    from gpukmeans.study.streaming import run_stream, stream_report, streams
     from gpukmeans.study.text_report import report
 
     options = chosen(arguments)
     progress = Progress(None if arguments.quiet else sys.stderr)
     if arguments.json or not arguments.quiet:
         require_stdout()
-    job.check_ahead(options)
+    streamed = streams(options)
     try:
-        result = job.run_job(options, progress)
+        if streamed:
+            result = run_stream(options, progress)
+        else:
+            job.check_ahead(options)
+            result = job.run_job(options, progress)
     finally:
         progress.clear()
     if not arguments.quiet:
         for warning in result["warnings"]:
             say(f"gpukmeans: warning: {warning}")
     if arguments.json:
-        for table in ("metric_table", "compared_table", "train_test_table"):
-            del result[table]
+        tables = ("metric_table", "compared_table", "train_test_table")
+        result = {key: value for key, value in result.items() if key not in tables}
         emit(json.dumps(result, allow_nan=False) + "\n")
     elif not arguments.quiet:
-        emit(report(result, iterations=arguments.iterations) + "\n")
-    if result["check"] and not result["check"]["agrees"]:
+        emit((stream_report(result) if streamed else report(result, iterations=arguments.iterations)) + "\n")
+    if not streamed and result["check"] and not result["check"]["agrees"]:
         say(
             "gpukmeans: --check: not scikit-learn's clustering: "
             f"{result['check']['n_different_labels']:,} labels differ, "

@@ -70,6 +70,7 @@ def open_rows(
         array (``pip install 'gpukmeans[stores]'`` for the latter two).  Or a `numpy.memmap`, an h5py dataset, a Zarr or
         Dask array, CSR.  Or a callable ``source(start, stop)`` that returns these rows, with `n_samples`.  Or an
         iterable of blocks that begins anew each time, no generator.  Blocks are dense or CSR.
+        `gpukmeans.datasets.make_infinite_mnist` makes rows, too.
     columns : sequence of str or int, or str, optional
         Which columns are features, by name or place; of HDF5 the name of the dataset.  None: all.
     n_samples, n_features : int, optional
@@ -108,7 +109,7 @@ def open_rows(
     >>> rows = gpukmeans.open_rows(lambda start, stop: np.arange(start, stop)[:, None] % 7.0, n_samples=100)
     >>> model = gpukmeans.KMeans(2, random_state=0).fit(rows)
     >>> model.labels_[:8].tolist(), model.fit_report_.bytes_read > 0
-    ([1, 1, 1, 1, 0, 0, 0, 1], True)
+    ([1, 1, 1, 0, 0, 0, 0, 1], True)
     """
     wanted = None if dtype is None else np.dtype(dtype)
     if wanted is not None and wanted.name not in _ROW_DTYPES:
@@ -142,7 +143,7 @@ def _reader_of(source: Any, columns: Any, n_samples: int | None, n_features: int
         chunked = source.rechunk({1: -1})
         blocks = _DaskBlocks(chunked)
         return IteratedRows(blocks, "the Dask array")
-    if isinstance(source, np.ndarray) or module in ("h5py", "zarr"):
+    if isinstance(getattr(source, "dtype", None), np.dtype) and hasattr(source, "shape"):
         return SlicedRows(source, f"the {type(source).__name__}", places)
     if callable(source):
         if n_samples is None:

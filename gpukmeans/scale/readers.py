@@ -176,7 +176,10 @@ class NpyRows(_Ranged):
 
 
 class SlicedRows(_Ranged):
-    """Anything with a shape and a dtype that is sliced: memory maps, HDF5 and Zarr arrays, arrays in memory."""
+    """Anything with a shape and a dtype that is sliced: memory maps, HDF5 and Zarr arrays, arrays in memory.
+
+    It gives single rows by their indices, at little cost, if it is an ndarray or has a true `gathers`.
+    """
 
     def __init__(
         self, array: Any, where: str, columns: Sequence[int] | None = None, check: Callable[[], None] | None = None
@@ -189,7 +192,7 @@ class SlicedRows(_Ranged):
         self.where, self.n_rows, self.n_features = where, int(shape[0]), int(shape[1])
         self.dtype = row_dtype_of(np.dtype(array.dtype))
         self._array, self._columns = array, columns
-        self.direct = isinstance(array, np.ndarray)
+        self.direct = isinstance(array, np.ndarray) or getattr(array, "gathers", False)
         if columns is not None:
             self.n_features = len(columns)
         if check is not None:
@@ -203,7 +206,7 @@ class SlicedRows(_Ranged):
         return rows if self._columns is None else rows[:, self._columns]
 
     def gather(self, rows: NDArray[np.int64]) -> tuple[NDArray, int] | None:
-        if not isinstance(self._array, np.ndarray):
+        if not self.direct:
             return None
         found = self._array[rows] if self._columns is None else self._array[rows][:, self._columns]
         return found, found.nbytes

@@ -124,6 +124,8 @@ class Options:
         Parameters of `gpukmeans.read_table`; columns are listed with commas between.
     seeds : int
         How many seeds, from `seed` on, are fitted, of which the best is kept.
+    memory_limit : str or None
+        As of `gpukmeans.open_rows`: the rows stream.
     source : str
         Where the images of "mnist" come from, as of `gpukmeans.load_mnist`.
     clusters, backend, precision, init, n_init, max_iter, tol, seed
@@ -151,7 +153,8 @@ class Options:
     command: str
     path: Path = _option(  # noqa: RUF009 (a field, like the others)
         Path(),
-        "a table (CSV, TSV, Parquet, Arrow, Feather), an array (npy, npz, IDX), or a folder of PNG and JPEG files",
+        "a table (CSV, TSV, Parquet, Arrow, Feather), an array (npy, npz, IDX), or a folder of PNG and JPEG files; or "
+        "infinite-mnist:N, N deformed digits",
         group="",
         flags=("path",),
         commands=OWN,
@@ -252,6 +255,13 @@ class Options:
     )
     sample: int | None = _option(
         None, "cluster a random sample of N rows", group=READING, commands=OWN, type=whole(1), metavar="N"
+    )
+    memory_limit: str | None = _option(
+        None,
+        "read the rows block by block, within so much memory, as 4GB: they need not fit into it",
+        group=READING,
+        commands=OWN,
+        metavar="BYTES",
     )
     image_size: tuple[int, int] | None = _option(
         None,
