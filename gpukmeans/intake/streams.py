@@ -18,6 +18,10 @@ from gpukmeans.scale.facts import ColumnFacts, Facts, SumGrids, times_weights
 from gpukmeans.scale.readers import Reader, TableRows
 from gpukmeans.scale.row_blocks import BLOCK_BYTES, KEPT, RowBlocks, first_of, len_of
 from gpukmeans.scale.streamed_rows import Room, StreamedRows
+from gpukmeans.threads import n_threads
+
+#: What a thread takes beside, whatever the rows: blocks of values that it works on, their scores and products.
+WORK_BYTES = 25 << 20
 
 
 @dataclass(frozen=True)
@@ -173,7 +177,7 @@ class OpenRows:
         elif seeds:  # distances and their errors, squares, norms, the draw, and what the trials may change
             of_row += 56 + trials * (1 + max(4, blocks.itemsize))
         block = blocks.step * d * blocks.itemsize
-        least = n * of_row + (KEPT + 9) * block + 64 * n_clusters * d + (1 << 22)
+        least = n * of_row + (KEPT + 9) * block + 64 * n_clusters * d + WORK_BYTES * n_threads()
         if least > self.memory_limit:
             raise ValueError(
                 f"memory_limit={self.memory_limit:,} bytes is too little for {n:,} rows of {d:,} features in "

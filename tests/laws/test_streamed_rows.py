@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import numpy as np
 import pytest
@@ -132,15 +133,17 @@ def test_empty_clusters_and_far_units(kind, scale):
     assert np.array_equal(model.transform(open_rows(X, **SMALL)), want.transform(X))
 
 
-@pytest.mark.parametrize("limit", [5_700_000, 5_900_000, 7_000_000, 50_000_000])
-def test_what_is_kept_by_a_limit_changes_no_bit(limit, tmp_path):
-    """Labels in a file, plain passes, bounds, tables of components."""
+@pytest.mark.parametrize("n_bytes", [0, 9, 61, 5000], ids=["labels in a file", "plain", "bounds", "tables"])
+def test_what_is_kept_by_a_limit_changes_no_bit(n_bytes, tmp_path):
+    """Bytes a row beyond what a fit needs at least."""
     X = blobs("uint8", 20_000)
     want = KMeans(6, init=X[:6], n_init=1, backend="numpy").fit(X)
-    rows = open_rows(saved(X, tmp_path), memory_limit=limit)
-    room = rows.stream(6, X[:6]).room
-    kept = {5_700_000: (True, False, False), 5_900_000: (False, False, False), 7_000_000: (False, True, False)}
-    assert tuple(room) == kept.get(limit, (False, True, True))
+    path = saved(X, tmp_path)
+    with pytest.raises(ValueError, match="is too little for 20,000 rows") as error:
+        open_rows(path, memory_limit=40 * X.nbytes).stream(6, X[:6])
+    least = int(re.search(r"at least ([\d,]+)", str(error.value))[1].replace(",", ""))
+    rows = open_rows(path, memory_limit=least + n_bytes * 20_000)
+    assert tuple(rows.stream(6, X[:6]).room) == (not n_bytes, n_bytes > 60, n_bytes > 1000)
     assert_same(KMeans(6, init=X[:6], n_init=1, backend="numpy").fit(rows), want)
 
 

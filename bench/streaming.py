@@ -1,0 +1,229 @@
+"""Fits of rows that stream: bytes read, speed beside the same rows in memory and beside the file alone, memory taken.
+
+``python -m bench.streaming --out FILE [--rounds R] [--works bytes,pass,speed,memory]``
+
+- bytes: bytes of rows that a fit reads, over those of a pass over the file for each iteration; at most 0.5.
+- pass: a plain pass that labels all rows, beside reading the file alone, its pages dropped before; at least 0.7.
+- speed: seconds of the process of the fit in memory over those of the streamed one, k=256; at least 0.85.
+- memory: growth of the anonymous memory in a fit, over its limit, of a file four times the limit; at most 1.
+
+Turns alternate, and ratios are taken within rounds.  Every streamed fit ends in the bits of the one in memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import gpukmeans
+import gpukmeans.datasets
+from bench.machine import ROOT, commit_info, machine_info
+from bench.results import now, write_json
+from gpukmeans.backends import NumpyBackend
+from gpukmeans.scale.streamed_rows import StreamedRun
+
+WORKS = ("bytes", "pass", "speed", "memory")
+BACKEND = NumpyBackend()
+
+
+def mnist() -> NDArray[Any]:
+    return np.ascontiguousarray(gpukmeans.load_mnist(return_X_y=True)[0])
+
+
+def blobs() -> NDArray[Any]:
+    rng = np.random.default_rng(0)
+    centers = rng.uniform(-10.0, 10.0, (16, 16))
+    return (centers[rng.integers(0, 16, 1_000_000)] + rng.standard_normal((1_000_000, 16))).astype(np.float32)
+
+
+def saved_images(path: Path, n: int) -> Any:
+    """Infinite MNIST in an npy file."""
+    rows = gpukmeans.datasets.make_infinite_mnist(n, 0)
+    out = np.lib.format.open_memmap(path, "w+", np.uint8, rows.shape)
+    for start in range(0, n, 20_000):
+        out[start : start + 20_000] = rows[start : start + 20_000]
+    out.flush()
+    return rows
+
+
+def fitted(rows: Any, k: int, **params: Any) -> tuple[gpukmeans.KMeans, float]:
+    """A fit, and the processor seconds that it took."""
+    started = time.process_time()
+    model = gpukmeans.KMeans(k, n_init=1, random_state=0, tol=0.0, backend=BACKEND, **params).fit(rows)
+    return model, time.process_time() - started
+
+
+def require_same(one: gpukmeans.KMeans, other: gpukmeans.KMeans) -> None:
+    if (one.inertia_, one.n_iter_, one.labels_.tobytes()) != (other.inertia_, other.n_iter_, other.labels_.tobytes()):
+        raise SystemExit("the streamed fit differs from the one in memory")
+
+
+def bytes_read(folder: Path, rounds: int) -> list[dict[str, Any]]:
+    works = []
+    images, points = mnist(), blobs()
+    shuffled = np.random.default_rng(1).permutation(len(images))
+    for title, X, k in (
+        ("blobs 1M x 16, k=16, random start", points, 16),
+        ("MNIST k=10, random start", images[shuffled], 10),
+        ("MNIST k=10, random start, rows sorted by cluster", None, 10),
+    ):
+        if X is None:
+            X = images[np.argsort(fitted(images, k, init="random")[0].labels_, kind="stable")]
+        np.save(folder / "rows.npy", X)
+        ratios, times = [], []
+        for seed in range(rounds):
+            model = gpukmeans.KMeans(k, init="random", n_init=1, random_state=seed, backend=BACKEND)
+            want = gpukmeans.KMeans(k, init="random", n_init=1, random_state=seed, backend=BACKEND)
+            started = time.process_time()
+            want.fit(X)
+            middle = time.process_time()
+            model.fit(gpukmeans.open_rows(folder / "rows.npy"))
+            times.append((time.process_time() - middle) / (middle - started))
+            require_same(model, want)
+            ratios.append(model.fit_report_.bytes_read / (model.n_iter_ * X.nbytes))
+        works.append(told(title, "bytes read / (iterations x file)", ratios, seconds_over_memory=times))
+    return works
+
+
+def plain_pass(folder: Path, rounds: int) -> list[dict[str, Any]]:
+    works = []
+    path = folder / "rows.npy"
+    rows = saved_images(path, 600_000)
+    centers = rows[:10].astype(np.float64)
+    opened = gpukmeans.open_rows(path)
+    stream = opened.stream(10, centers)
+    streamed = stream.rows(BACKEND, None, sums=True)  # surveys the rows
+    for title, run in (
+        ("reading in blocks", lambda: sum(1 for _ in stream.blocks.walk())),
+        ("labelling, k=10", lambda: StreamedRun(streamed, centers, "exact").assign(move=False)),
+        ("labelling and sums, k=10", lambda: StreamedRun(streamed, centers, "exact").assign()),
+    ):
+        ratios = []
+        for _ in range(rounds):
+            seconds = [wall(path, alone) for alone in (lambda: read_alone(path), run)]
+            ratios.append(seconds[0] / seconds[1])
+        works.append(told(f"plain pass over {path.stat().st_size / 1e6:.0f} MB, {title}", "file alone / pass", ratios))
+    return works
+
+
+def wall(path: Path, run: Callable[[], Any]) -> float:
+    """Seconds of a run after the file's pages have been dropped."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def read_alone(path: Path) -> None:
+    room = bytearray(1 << 24)
+    with open(path, "rb", buffering=0) as file:
+        while file.readinto(room):
+            pass
+
+
+def speed(folder: Path, rounds: int) -> list[dict[str, Any]]:
+    works = []
+    for title, X in (("MNIST", mnist()), ("blobs 1M x 16", blobs())):
+        np.save(folder / "rows.npy", X)
+        ratios = []
+        for _ in range(rounds):
+            want, in_memory = fitted(X, 256, init=X[:256], max_iter=20)
+            got, streamed = fitted(gpukmeans.open_rows(folder / "rows.npy"), 256, init=X[:256], max_iter=20)
+            require_same(got, want)
+            ratios.append(in_memory / streamed)
+        works.append(told(f"{title}, k=256, 20 iterations", "seconds in memory / streamed", ratios))
+    return works
+
+
+def memory(folder: Path, rounds: int) -> list[dict[str, Any]]:
+    works = []
+    path = folder / "rows.npy"
+    saved_images(path, 400_000)
+    for k, init in ((10, None), (256, None), (10, "k-means++")):
+        limit = path.stat().st_size // 4
+        command = [sys.executable, "-m", "bench.streaming", "--peak", str(path), str(limit), str(k), str(init)]
+        ratios = []
+        for _ in range(rounds):
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+            ratios.append(json.loads(done.stdout) / limit)
+        title = f"infinite MNIST, {path.stat().st_size / 1e6:.0f} MB, limit {limit / 1e6:.0f} MB, k={k}"
+        works.append(told(f"{title}, {init or 'given centers'}", "growth of anonymous memory / limit", ratios))
+    return works
+
+
+def peak(path: str, limit: str, k: str, init: str) -> float:
+    """The most by which a fit lets the anonymous memory of this process grow, looked at every 3 ms."""
+    small = np.random.default_rng(0).random((2000, 16)).astype(np.float32)
+    fitted(gpukmeans.open_rows(small), 4)
+    rows = gpukmeans.open_rows(path, memory_limit=int(limit))
+    start = init if init != "None" else next(rows.blocks(int(k)))
+    before, seen, done = anonymous(), [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.003):
+            seen[0] = max(seen[0], anonymous())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    fitted(rows, int(k), init=start, max_iter=5)
+    done.set()
+    thread.join()
+    return seen[0] - before
+
+
+def anonymous() -> int:
+    """Bytes of anonymous memory of this process."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return 1024 * int(line.split()[1])
+    raise SystemExit("this system does not tell the anonymous memory of a process")
+
+
+def told(work: str, what: str, ratios: list[float], **more: Any) -> dict[str, Any]:
+    print(f"{work}: {what} {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})", flush=True)
+    return {"work": work, "what": what, "ratio": statistics.median(ratios), "ratios": ratios, **more}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["--peak"]:
+        print(json.dumps(peak(*given[1:])))
+        return 0
+    parser = argparse.ArgumentParser(prog="python -m bench.streaming", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="JSON file for every run")
+    parser.add_argument("--rounds", type=int, default=3, help="default 3")
+    parser.add_argument("--works", default=",".join(WORKS), help="default %(default)s")
+    options = parser.parse_args(given)
+    works: list[dict[str, Any]] = []
+    runs = {"bytes": bytes_read, "pass": plain_pass, "speed": speed, "memory": memory}
+    with tempfile.TemporaryDirectory(dir=options.out.absolute().parent) as folder:
+        for name in options.works.split(","):
+            works += runs[name](Path(folder), options.rounds)
+    document = {
+        "datetime": now(),
+        "command": "python -m bench.streaming " + " ".join(given),
+        "commit_info": commit_info(),
+        "machine_info": machine_info(),
+        "works": works,
+    }
+    write_json(options.out, document)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
