@@ -153,8 +153,8 @@ def speed(folder: Path, rounds: int) -> list[dict[str, Any]]:
 def memory(folder: Path, rounds: int) -> list[dict[str, Any]]:
     works = []
     path = folder / "rows.npy"
-    saved_images(path, 400_000)
-    for k, init in ((10, None), (256, None), (10, "k-means++")):
+    saved_images(path, 600_000)
+    for k, init in ((10, None), (64, None), (10, "k-means++")):
         limit = path.stat().st_size // 4
         command = [sys.executable, "-m", "bench.streaming", "--peak", str(path), str(limit), str(k), str(init)]
         ratios = []

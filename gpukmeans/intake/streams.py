@@ -147,7 +147,7 @@ class OpenRows:
     def block_bytes(self) -> int:
         limits = [BLOCK_BYTES]
         if self.memory_limit is not None:
-            limits.append(self.memory_limit // 40)
+            limits.append(self.memory_limit // 60)
         if self.device_memory_limit is not None:
             limits.append(self.device_memory_limit // 4)
         return max(1, min(limits))
