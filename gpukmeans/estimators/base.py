@@ -30,7 +30,7 @@ from gpukmeans.engine.records import FitReport
 from gpukmeans.engine.restarts import Init
 from gpukmeans.engine.seeding.starts import draw_rows
 from gpukmeans.estimators.keeping import Kept
-from gpukmeans.estimators.typed import Floats, Labels
+from gpukmeans.estimators.typed import AnyRows, Floats, Labels
 from gpukmeans.intake.checks import check_centers, check_fitted_centers
 from gpukmeans.intake.given import Given, give_back, lies_on_device, receive
 from gpukmeans.intake.kinds import on_host
@@ -122,12 +122,12 @@ class BaseKMeans(Kept, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
     data_range_: Range | None
     fit_report_: FitReport
 
-    def predict(self, X: ArrayLike) -> Labels:
+    def predict(self, X: AnyRows) -> Labels:
         """The index of the nearest center of each row (ties: the lowest index).
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, OpenRows} of shape (n_samples, n_features)
             On the host or on a device, wherever the model was fitted; the centers are brought there.
 
         Returns
@@ -139,7 +139,7 @@ class BaseKMeans(Kept, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         run, given, _ = self._at_centers(self._in_range(self._receive_again(X, streams=True)))
         return given.give(run.labels_for_caller())
 
-    def score(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> float:
+    def score(self, X: AnyRows, y: object = None, sample_weight: ArrayLike | None = None) -> float:
         """Minus the inertia of X under the fitted centers: the higher, the better.
 
         Parameters
@@ -157,7 +157,7 @@ class BaseKMeans(Kept, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         run, _, exponent = self._at_centers(self._receive_again(X, sample_weight, streams=True))
         return -times_power(run.inertia(), -2 * exponent)
 
-    def transform(self, X: ArrayLike) -> Floats:
+    def transform(self, X: AnyRows) -> Floats:
         """The distances of each row to every center.
 
         ``transform(X).argmin(axis=1)`` are the true nearest centers (ties: the lowest index), so `predict(X)`: where
@@ -190,15 +190,15 @@ class BaseKMeans(Kept, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
             return on_host(transformed)
         return give_back(X, transformed, self.backend)
 
-    def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(self, X: AnyRows, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Find the clusters of X."""
         raise NotImplementedError
 
-    def fit_predict(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Labels:
+    def fit_predict(self, X: AnyRows, y: object = None, sample_weight: ArrayLike | None = None) -> Labels:
         """``fit(X, sample_weight=sample_weight).labels_``."""
         return self.fit(X, sample_weight=sample_weight).labels_
 
-    def fit_transform(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Floats:
+    def fit_transform(self, X: AnyRows, y: object = None, sample_weight: ArrayLike | None = None) -> Floats:
         """``fit(X, sample_weight=sample_weight).transform(X)``."""
         return self.fit(X, sample_weight=sample_weight).transform(X)
 
@@ -224,7 +224,7 @@ class BaseKMeans(Kept, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
                 )
             raise
 
-    def _receive(self, X: ArrayLike, sample_weight: ArrayLike | None, **options: Any) -> Given:
+    def _receive(self, X: AnyRows, sample_weight: ArrayLike | None, **options: Any) -> Given:
         """The rows of a fit; `options` of `gpukmeans.intake.given.receive`."""
         for name in NEVER_CALLED:
             if hasattr(self, name):
@@ -240,7 +240,7 @@ class BaseKMeans(Kept, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         )  # fmt: skip
         return given
 
-    def _receive_again(self, X: ArrayLike, sample_weight: ArrayLike | None = None, **options: Any) -> Given:
+    def _receive_again(self, X: AnyRows, sample_weight: ArrayLike | None = None, **options: Any) -> Given:
         """Rows for the fitted centers; their weights are rounded as those of a fit of X."""
         fitted = self._fitted_dtype()
         return receive(self, X, sample_weight, backend=self.backend, reset=False, fitted_dtype=fitted, **options)

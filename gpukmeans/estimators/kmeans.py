@@ -20,7 +20,7 @@ from gpukmeans.engine.records import FitReport, Iteration, LloydResult
 from gpukmeans.engine.restarts import Init, Restarts
 from gpukmeans.engine.tolerance import scaled_tolerance
 from gpukmeans.estimators.base import BaseKMeans
-from gpukmeans.estimators.typed import KMeansParameters, validates_parameters
+from gpukmeans.estimators.typed import AnyRows, KMeansParameters, validates_parameters
 from gpukmeans.estimators.units import fit_in_range
 from gpukmeans.estimators.watching import Callback, watching
 from gpukmeans.intake.checks import lone_as_one
@@ -191,14 +191,14 @@ class KMeans(BaseKMeans):
         self.progress = progress
 
     @validates_parameters
-    def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(self, X: AnyRows, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Find the clusters of X.
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, OpenRows} of shape (n_samples, n_features)
             uint8, float32 or float64 rows are read in place; others are converted to float64.  Or an array on a CUDA
-            device, see the notes.
+            device, see the notes, or rows that stream, of `gpukmeans.open_rows`.
         y : ignored
         sample_weight : array-like of shape (n_samples,), default=None
             Not negative, not all zero.  None weighs all rows equally.
@@ -220,6 +220,8 @@ class KMeans(BaseKMeans):
             If ``backend="cupy"`` cannot be used on this machine, or X lies on a device and CuPy cannot be used.
         MemoryError
             If the rows do not fit on the GPU.
+        OSError
+            If rows that stream cannot be read.
         """
         with self._all_or_nothing():
             given = self._receive(X, sample_weight, init=self.init, streams=not self._draws_starts())
@@ -309,7 +311,7 @@ class KMeans(BaseKMeans):
 
 
 def fit(
-    X: ArrayLike, n_clusters: int = 8, *, sample_weight: ArrayLike | None = None, **params: Unpack[KMeansParameters]
+    X: AnyRows, n_clusters: int = 8, *, sample_weight: ArrayLike | None = None, **params: Unpack[KMeansParameters]
 ) -> KMeans:
     """Cluster the rows of X: ``KMeans(n_clusters, **params).fit(X)``.
 

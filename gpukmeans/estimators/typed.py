@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Literal, TypedDict, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import validate_params
 
@@ -14,12 +14,16 @@ from gpukmeans.backends.protocol import Backend
 from gpukmeans.engine.records import Iteration
 from gpukmeans.engine.restarts import Init
 from gpukmeans.estimators.watching import Callback
+from gpukmeans.intake.streams import OpenRows
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: Arrays that are NumPy's for NumPy's rows: where X is a torch tensor or a CuPy array, they are such.
 Labels = NDArray[np.int32]
 Floats = NDArray[np.floating[Any]]
+
+#: Rows for `KMeans`: an array, or rows that stream.
+AnyRows = ArrayLike | OpenRows
 
 
 class KMeansParameters(TypedDict, total=False):

@@ -154,3 +154,21 @@ def test_text_that_looks_like_a_formula_is_escaped(tmp_path):
     names, *lines = cells(tmp_path / "t.csv")
     assert names == ["'-x", "y"]
     assert lines == [["'" * (text[:1] in tuple("=+-@\t")) + text, "-1.5"] for text in texts]
+
+
+def test_rows_that_stream_end_in_the_bits_of_rows_in_memory(tmp_path, capsys):
+    np.save(tmp_path / "rows.npy", POINTS)
+    found = run(capsys, "fit", tmp_path / "rows.npy", "-k", "3", "--memory-limit", "1GB", "-o", tmp_path / "out")
+    want = gpukmeans.fit(POINTS, 3, random_state=0)
+    assert found["inertia"] == want.inertia_
+    assert np.array_equal(np.load(tmp_path / "out" / "labels.npy"), want.labels_)
+    assert np.array_equal(gpukmeans.load_model(tmp_path / "out" / "model.npz").cluster_centers_, want.cluster_centers_)
+    assert [int(row[1]) for row in cells(tmp_path / "out" / "centers.csv")[1:]] == found["sizes"]
+    for arguments, message in (
+        ([tmp_path / "rows.npy", "--memory-limit", "9 cats"], "memory_limit='9 cats' is no number of bytes"),
+        ([tmp_path / "rows.npy", "--memory-limit", "1GB", "--scale", "minmax"], "--scale needs all rows in memory"),
+        (["infinite-mnist:many"], "the number of rows should stand behind the colon"),
+    ):
+        assert main(["fit", *map(str, arguments), "-o", str(tmp_path / "none")]) == 2
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "none").exists()
