@@ -120,6 +120,17 @@ def test_draws_weights_and_relocations_are_the_same(backend, init, tmp_path):
             assert_same(KMeans(k, **params).fit(rows), want)
 
 
+@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_array], ids=["dense", "csr"])
+def test_every_backend_labels_blocks(every_backend, kind):
+    if kind is not np.asarray and not every_backend.reads_sparse:
+        pytest.skip("reads dense rows only")
+    X = kind(blobs()[:90])
+    start = X[:3].toarray() if sparse.issparse(X) else X[:3]
+    params = {"init": start, "n_init": 1, "max_iter": 2}
+    rows = open_rows(cut(X, 50), device_memory_limit=4096)
+    assert_same(KMeans(3, backend=every_backend, **params).fit(rows), KMeans(3, backend="numpy", **params).fit(X))
+
+
 @pytest.mark.filterwarnings("ignore:Number of distinct clusters")
 @pytest.mark.parametrize("kind", [np.asarray, sparse.csr_array], ids=["dense", "csr"])
 @pytest.mark.parametrize("scale", [1e-160, 1.0, 1e-9])
