@@ -209,9 +209,6 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(given)
     works: list[dict[str, Any]] = []
     runs = {"bytes": bytes_read, "pass": plain_pass, "speed": speed, "memory": memory}
-    with tempfile.TemporaryDirectory(dir=options.out.absolute().parent) as folder:
-        for name in options.works.split(","):
-            works += runs[name](Path(folder), options.rounds)
     document = {
         "datetime": now(),
         "command": "python -m bench.streaming " + " ".join(given),
@@ -219,7 +216,10 @@ def main(arguments: list[str] | None = None) -> int:
         "machine_info": machine_info(),
         "works": works,
     }
-    write_json(options.out, document)
+    with tempfile.TemporaryDirectory(dir=options.out.absolute().parent) as folder:
+        for name in options.works.split(","):
+            works += runs[name](Path(folder), options.rounds)
+            write_json(options.out, document)
     return 0
 
 

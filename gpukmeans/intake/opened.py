@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from gpukmeans.arrays.sparse import canonical, is_sparse
 from gpukmeans.intake.streams import OpenRows
 from gpukmeans.scale.files import shown, unreadable
+from gpukmeans.scale.npy import open_npy
 from gpukmeans.scale.readers import (
     CalledRows,
     IteratedRows,
@@ -55,7 +57,7 @@ def open_rows(
     n_samples: int | None = None,
     n_features: int | None = None,
     dtype: str | np.dtype | type | None = None,
-    sample_weight: ArrayLike | str | None = None,
+    sample_weight: ArrayLike | str | os.PathLike[str] | None = None,
     memory_limit: int | str | None = None,
     device_memory_limit: int | str | None = None,
 ) -> OpenRows:
@@ -77,8 +79,8 @@ def open_rows(
         The shape, where the source does not tell; else it must be that.
     dtype : {"uint8", "float32", "float64"}, optional
         How the rows are kept; by default as a fit reads them: uint8 and float32 as they are, else float64.
-    sample_weight : array-like of shape (n_samples,) or str, optional
-        The weights, or the name of their column, which is then no feature.
+    sample_weight : array-like of shape (n_samples,), str or Path, optional
+        The weights, or the name of their column, which is then no feature, or the `pathlib.Path` of their npy file.
     memory_limit : int or str, optional
         Bytes that a fit may take beside what the process holds: 4000000000 or "4GB".  If so much is not enough, the
         error before the first pass tells how much is.
@@ -116,6 +118,8 @@ def open_rows(
         raise ValueError(f"dtype={dtype!r} should be one of {', '.join(_ROW_DTYPES)}, which rows are kept in.")
     limits = n_bytes(memory_limit), n_bytes(device_memory_limit, "device_memory_limit")
     weights = sample_weight if isinstance(sample_weight, str) else None
+    if isinstance(sample_weight, os.PathLike):
+        sample_weight = _weights_of(Path(sample_weight))
     reader = _reader_of(source, columns, n_samples, n_features, weights)
     if weights is not None and not isinstance(reader, TableRows):
         raise ValueError(
@@ -129,6 +133,17 @@ def open_rows(
         if given is not None and found is not None and given != found:
             raise ValueError(f"{name}={given:,}, but {reader.where} has {found:,}.")
     return OpenRows(reader, wanted, None if weights is not None else sample_weight, *limits)
+
+
+def _weights_of(path: Path) -> NDArray:
+    """The numbers of an npy file of one dimension."""
+    with ExitStack() as files:
+        part = open_npy(path, files)
+        if len(part.shape) != 1:
+            raise unreadable(shown(path), f"an array of shape {part.shape}; weights are (n_samples,)")
+        values = np.empty(part.shape, part.dtype.newbyteorder("="))
+        part.read(values)
+    return values
 
 
 def _reader_of(source: Any, columns: Any, n_samples: int | None, n_features: int | None, weights: str | None) -> Reader:

@@ -201,9 +201,16 @@ class Partial:
         checksum = a.pop("checksum", None)
         if checksum is None or checksum.tobytes() != _digest(a):
             raise unreadable(where, "no partial that `save` has written whole; save it anew")
+        try:
+            return cls._of_arrays(a)
+        except (KeyError, ValueError, TypeError, IndexError) as error:
+            raise unreadable(where, f"no partial as `save` writes it ({error})") from None
+
+    @classmethod
+    def _of_arrays(cls, a: dict[str, NDArray]) -> Partial:
         numbers = a["numbers"].tolist()
         if numbers[0] != FORMAT:
-            raise unreadable(where, f"a partial of format {numbers[0]}; this version reads format {FORMAT}")
+            raise ValueError(f"format {numbers[0]}; this version reads format {FORMAT}")
         _, n_samples, weighted, size, bits, n_limbs, weight_bits, n_weight_limbs, n_moved, top, base = numbers
         dtype = np.dtype({1: np.uint8, 4: np.float32, 8: np.float64}[size])
         grid = SumGrids(

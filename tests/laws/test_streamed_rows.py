@@ -116,7 +116,8 @@ def test_draws_weights_and_relocations_are_the_same(backend, init, tmp_path):
         k = 6 if distinct > 9 or init == "k-means++" else 4
         want = KMeans(k, **params).fit(X, sample_weight=weight)
         called = open_rows(lambda a, b, X=X: X[a:b], n_samples=600, sample_weight=weight, **SMALL)
-        for rows in (called, open_rows(saved(X, tmp_path), sample_weight=weight, **SMALL)):
+        np.save(tmp_path / "weights.npy", weight)
+        for rows in (called, open_rows(saved(X, tmp_path), sample_weight=tmp_path / "weights.npy", **SMALL)):
             assert_same(KMeans(k, **params).fit(rows), want)
 
 
