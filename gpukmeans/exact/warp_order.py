@@ -30,10 +30,11 @@ def warp_order_sum(terms: F64) -> F64:
     ndarray of shape (n_rows,), float64
     """
     n, d = terms.shape
+    n_lanes = min(WARP, 1 << (d - 1).bit_length())  # the others are zero, which is added last
     # Lanes are rows of `lanes` while halves are added, which reads long runs of memory; and while columns are added,
     # unless the columns are far apart.
     by_row = d > 4 * WARP
-    lanes = np.zeros((n, WARP) if by_row else (WARP, n))
+    lanes = np.zeros((n, WARP) if by_row else (n_lanes, n))
     added = 0
     if d > WARP * n:  # fewer rows than steps: each row by itself, whose layers of lanes NumPy adds one after the other
         added = d - d % WARP
@@ -47,7 +48,7 @@ def warp_order_sum(terms: F64) -> F64:
             lanes[: stop - start] += terms[:, start:stop].T
     if by_row:
         lanes = np.ascontiguousarray(lanes.T)
-    half = WARP // 2
+    half = len(lanes) // 2
     while half:
         lanes[:half] += lanes[half : 2 * half]
         half //= 2

@@ -9,9 +9,11 @@ screens/full        float32 scores of whole rows, with their radii
 screens/components  scores of a few leading components, anchored to those of whole rows
 screens/groups      many centers: bounds of groups of them; screens/grouping makes the groups
 batches             mini-batches: a single assignment of few rows
+own                 what follows from the distance of every row to its own center
 sums                exact sums of the clusters
 seeding/            k-means++ and k-means||: steps of a run, and the screen that all restarts share
 lockstep/           small problems, all restarts together: runs, steps, and the draws of their seeds
+line/               rows of one feature, sorted once: rows, run and seeding
 sparse/             rows in CSR: rows, table, sums and seeding; gpukmeans/backends/csr has their scores and exact labels
 """
 
@@ -45,6 +47,9 @@ class NumpyBackend(BackendDefaults):
     lockstep : bool, default=True
         Let the restarts of small problems advance together (which takes none of the short cuts above, nor needs them;
         without one of these it is off, too).
+    sort : bool, default=True
+        Sort rows of one feature once, and search for the boundaries between centers (without one of the first three
+        switches this is off, too).
 
     Notes
     -----
@@ -54,8 +59,17 @@ class NumpyBackend(BackendDefaults):
     name = "numpy"
     reads_sparse = True
 
-    def __init__(self, *, skip: bool = True, screen: bool = True, project: bool = True, lockstep: bool = True) -> None:
-        self.switches = Switches(skip, screen, project, lockstep and skip and screen and project)
+    def __init__(
+        self,
+        *,
+        skip: bool = True,
+        screen: bool = True,
+        project: bool = True,
+        lockstep: bool = True,
+        sort: bool = True,
+    ) -> None:
+        plain = skip and screen and project
+        self.switches = Switches(skip, screen, project, lockstep and plain, sort and plain)
 
     def __getstate__(self) -> dict[str, bool]:
         """For pickles: the parameters."""

@@ -11,6 +11,9 @@ from gpukmeans.arrays.limits import ALGORITHM
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.cpu.batches import batch_sums, gathered
 from gpukmeans.backends.cpu.distances import dense_distances, settle_open
+from gpukmeans.backends.cpu.line.rows import SortedRows
+from gpukmeans.backends.cpu.line.run import LineRun
+from gpukmeans.backends.cpu.line.seeding import LineSeeding, serves
 from gpukmeans.backends.cpu.lockstep.draws import plusplus_of_few
 from gpukmeans.backends.cpu.lockstep.runs import NumpyRuns, SmallRows, runs_at_a_time
 from gpukmeans.backends.cpu.run import NumpyRun
@@ -41,8 +44,18 @@ class NumpyRows(RowsDefaults):
         self.grid = self.table.grid
         self.center_dtype = self.table.center_dtype
 
-    def start(self, centers: NDArray, *, precision: str = "exact") -> NumpyRun:
+    def start(self, centers: NDArray, *, precision: str = "exact") -> NumpyRun | LineRun:
+        if self._on_a_line:
+            return LineRun(self._sorted, centers, precision)
         return NumpyRun(self.table, centers, precision)
+
+    @property
+    def _on_a_line(self) -> bool:
+        return self.n_features == 1 and self.table.switches.sort and isinstance(self.table.X, np.ndarray)
+
+    @cached_property
+    def _sorted(self) -> SortedRows:
+        return SortedRows(self.table)
 
     def take(self, indices: NDArray[np.int64]) -> NDArray:
         return self.table.X[indices]
@@ -56,7 +69,9 @@ class NumpyRows(RowsDefaults):
     def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:
         return batch_sums(self.table, centers, precision, inertia)
 
-    def seeding(self) -> NumpySeeding:
+    def seeding(self) -> NumpySeeding | LineSeeding:
+        if self._on_a_line and serves(self._sorted):
+            return LineSeeding(self._sorted)
         return NumpySeeding(self.table.seed_screen, self.table.sample_weight)
 
     def center_distances(self, centers: NDArray) -> NDArray:

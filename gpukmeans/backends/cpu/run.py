@@ -10,15 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.arrays.types import F64, I64, Index
+from gpukmeans.backends.cpu.own import OwnDistances, check_precision
 from gpukmeans.backends.cpu.screens.bounds import DriftBounds
 from gpukmeans.backends.cpu.sums import ClusterSums
 from gpukmeans.backends.cpu.table import Anchored, S, Table
-from gpukmeans.backends.defaults import RunDefaults
 from gpukmeans.backends.protocol import Assigned, Updated
 from gpukmeans.certificates.verdicts import Screened
-from gpukmeans.exact.sums import exact_total, exact_totals_by_label
 from gpukmeans.exact.tie_break import first_of_equal_rows
-from gpukmeans.exact.warp_order import farthest_rows
 from gpukmeans.threads import Workers, rows_to_screen, workers
 
 #: Share of the rows from which all are looked at, without fetching them by index.
@@ -32,7 +30,7 @@ PAUSE = 3
 ANCHOR_FROM = 0.5
 
 
-class NumpyRun(RunDefaults, Generic[S]):
+class NumpyRun(OwnDistances, Generic[S]):
     """Centers, labels and exact sums of one run, and what its screens keep of the rows.
 
     Parameters
@@ -45,8 +43,7 @@ class NumpyRun(RunDefaults, Generic[S]):
     """
 
     def __init__(self, table: Table[S], centers: NDArray, precision: str) -> None:
-        if precision not in ("exact", "fast"):
-            raise ValueError(f"precision={precision!r} should be 'exact' or 'fast'.")
+        check_precision(precision)
         self._table = table
         self._centers = self._assigned = np.array(centers, table.center_dtype, order="C")
         self._certify = precision == "exact"
@@ -297,23 +294,9 @@ class NumpyRun(RunDefaults, Generic[S]):
 
     # ---- distances to the own center ---------------------------------------------------------------------------
 
-    def farthest(self, count: int) -> NDArray[np.int64]:
-        return farthest_rows(self._table.own_distances(self._labels, self._assigned), count)
-
-    def inertia(self) -> float:
-        return exact_total(self._inertia_terms())
-
     def inertia_bounds(self) -> tuple[float, float]:
         found = self._table.inertia_bounds(self._labels, self._centers)
         return super().inertia_bounds() if found is None else found
-
-    def inertias(self) -> F64:
-        return exact_totals_by_label(self._inertia_terms(), self._labels, len(self._centers))
-
-    def _inertia_terms(self) -> F64:
-        distances = self._table.own_distances(self._labels, self._centers)
-        weight = self._table.sample_weight
-        return distances if weight is None else distances * weight
 
 
 class _Look(NamedTuple):

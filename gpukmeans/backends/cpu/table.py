@@ -41,6 +41,7 @@ class Switches(NamedTuple):
     screen: bool = True
     project: bool = True
     lockstep: bool = True
+    sort: bool = True
 
 
 class Norms(Protocol):

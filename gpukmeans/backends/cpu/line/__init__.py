@@ -1,0 +1,1 @@
+"""Rows of one feature, which are sorted once."""
