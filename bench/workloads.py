@@ -277,6 +277,14 @@ _ALL = [
         lambda: blobs(1_000_000, 16, 16),
         suites=BOTH,
     ),
+    Workload(
+        "line-k16",
+        "1M x 1, k=16",
+        "fit",
+        16,
+        (1_000_000, 1),
+        lambda: np.random.RandomState(0).standard_normal((1_000_000, 1)).astype(np.float32),
+    ),
     *(
         Workload(
             f"texts-k{k}",

@@ -80,8 +80,8 @@ FOLDERS = [
     "engine engine.seeding",
     "intake",
     "scale",
-    "backends.cpu backends.cpu.lockstep backends.cpu.screens backends.cpu.seeding backends.cpu.sparse backends.cuda "
-    "backends.cuda.device backends.cuda.seeding backends.cuda.sparse",
+    "backends.cpu backends.cpu.line backends.cpu.lockstep backends.cpu.screens backends.cpu.seeding "
+    "backends.cpu.sparse backends.cuda backends.cuda.device backends.cuda.seeding backends.cuda.sparse",
     "backends.csr",
     "backends",
     "exact",

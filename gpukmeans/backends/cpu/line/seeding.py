@@ -1,4 +1,4 @@
-"""k-means++ distances on a line: each from its difference, so good to nearly every bit, in passes that stay in a cache."""
+"""k-means++ distances on a line: each from its difference, in passes over blocks that stay in a cache."""
 
 from __future__ import annotations
 
