@@ -11,6 +11,7 @@ members                 the most typical, doubtful and far rows of each cluster
 name_clusters           name clusters after known classes, and predict classes
 silhouette              of every row: how much nearer its cluster is than the next
 sweep                   cluster into several numbers of clusters, and recommend one
+kmeans_1d               the best clusters of all of numbers on a line
 k_means, kmeans_plusplus            scikit-learn's functions of these names
 load_model              read a model that its method `save` has written
 open_rows               rows that are read block by block, for more of them than memory holds
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from gpukmeans.estimators.bisecting import BisectingKMeans
     from gpukmeans.estimators.functions import k_means, kmeans_plusplus
     from gpukmeans.estimators.kmeans import KMeans, fit
+    from gpukmeans.estimators.line import kmeans_1d
     from gpukmeans.estimators.many import fit_many
     from gpukmeans.estimators.minibatch import MiniBatchKMeans
     from gpukmeans.estimators.saved import load_model
@@ -72,6 +74,7 @@ __all__ = [
     "fit",
     "fit_many",
     "k_means",
+    "kmeans_1d",
     "kmeans_plusplus",
     "load_digits",
     "load_mnist",
@@ -98,6 +101,7 @@ _HOME = {
     "fit": "gpukmeans.estimators.kmeans",
     "fit_many": "gpukmeans.estimators.many",
     "k_means": "gpukmeans.estimators.functions",
+    "kmeans_1d": "gpukmeans.estimators.line",
     "kmeans_plusplus": "gpukmeans.estimators.functions",
     "load_digits": "gpukmeans.datasets",
     "load_mnist": "gpukmeans.datasets",
