@@ -86,8 +86,8 @@ def kmeans_1d(x: ArrayLike, n_clusters: int, *, sample_weight: ArrayLike | None 
     clustering in 1D", arXiv:1701.07204 (2017).
 
     Costs carry twice the precision of float64 and proved errors; partitions that these leave open are compared in whole
-    numbers of unlimited size.  So no offset and no range of the numbers loses the optimum.  Time grows slower than
-    n_samples, and faster than n_clusters: some hundred clusters take ten times as long per number as sixteen do.
+    numbers of unlimited size.  So no offset and no range of the numbers loses the optimum.  It is made for few
+    clusters; with hundreds it takes long (see LIMITS.md).
 
     Equal numbers are in one cluster.  A number without weight gets the nearest center.  Centers are rounded; a number
     that lies within this rounding of the middle between two of them stays in the cluster of the optimal partition.
