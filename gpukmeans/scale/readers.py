@@ -19,8 +19,8 @@ from gpukmeans.scale.files import path_error, shown, unreadable
 from gpukmeans.scale.npy import open_npy
 from gpukmeans.scale.sources import Source, row_dtype_of
 
-#: Bytes between two rows that are read along, rather than asking for each.
-GAP_BYTES = 512
+#: Bytes between two rows that are read along, rather than asking for each: a page, which costs less than a call.
+GAP_BYTES = 4096
 #: Rows are gathered window by window, and a window is read whole where more than this share of it is wanted.
 WINDOW_BYTES, WHOLE_FROM = 1 << 20, 0.1
 

@@ -152,7 +152,7 @@ def test_what_is_kept_by_a_limit_changes_no_bit(n_bytes, tmp_path):
     want = KMeans(6, init=X[:6], n_init=1, backend="numpy").fit(X)
     path = saved(X, tmp_path)
     with pytest.raises(ValueError, match="is too little for 20,000 rows") as error:
-        open_rows(path, memory_limit=40 * X.nbytes).stream(6, X[:6])
+        open_rows(path, memory_limit=60 * X.nbytes).stream(6, X[:6])
     least = int(re.search(r"at least ([\d,]+)", str(error.value))[1].replace(",", ""))
     rows = open_rows(path, memory_limit=least + n_bytes * 20_000)
     assert tuple(rows.stream(6, X[:6]).room) == (not n_bytes, n_bytes > 60, n_bytes > 1000)
