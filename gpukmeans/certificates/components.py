@@ -28,7 +28,7 @@ def projected_rows_error(n_features: int, n_components: int, basis_defect: float
     the norms of `gpukmeans.backends.cpu.screens.full.RowScreen` are never smaller.
     """
     rounding = math.sqrt(n_components * (1.0 + basis_defect)) * gamma(n_features + 4.0, UNIT32)
-    return SLACK * (rounding + basis_defect * (1.0 + basis_defect + rounding)) + n_features * TINY32
+    return SLACK * (rounding + basis_defect * (1.0 + basis_defect + rounding))
 
 
 def projection_radius(
