@@ -6,14 +6,17 @@ import argparse
 from dataclasses import MISSING, fields
 from typing import Any
 
-from gpukmeans.study.options import Options
+from gpukmeans.study.options import DIGITS, OWN, Options
+
+#: Commands that take digits by their name, or a path.
+EITHER = ("report",)
 
 
 def add_options(parser: argparse.ArgumentParser, command: str, largest_pixel: int) -> None:
     """Add every option that a command has, each in the group that its field names."""
     groups: dict[str, Any] = {"": parser}
     for field in fields(Options):
-        if field.default is MISSING or command not in field.metadata["commands"]:
+        if field.default is MISSING or (command not in EITHER and command not in field.metadata["commands"]):
             continue
         declared, names = field.metadata, {"command": command, "largest": largest_pixel}
         if declared["group"] not in groups:
@@ -34,6 +37,20 @@ def add_options(parser: argparse.ArgumentParser, command: str, largest_pixel: in
 
 
 def chosen(arguments: argparse.Namespace) -> Options:
-    """The options that were given, and the defaults of those that were not."""
-    given = vars(arguments)
-    return Options(**{field.name: given[field.name] for field in fields(Options) if field.name in given})
+    """The options that were given, and the defaults of those that were not.
+
+    Raises
+    ------
+    ValueError
+        An option is not one of the data that `report` was given.
+    """
+    given = {field.name: getattr(arguments, field.name) for field in fields(Options) if hasattr(arguments, field.name)}
+    if arguments.command in EITHER:
+        named = str(given["path"])
+        given["command"] = named if named in DIGITS else OWN[0]
+        for field in fields(Options)[1:]:
+            if given["command"] in field.metadata["commands"]:
+                continue
+            if given.pop(field.name) != field.default and field.name != "path":
+                raise ValueError(f"--{field.name.replace('_', '-')} is no option of {arguments.command} {named}")
+    return Options(**given)

@@ -31,6 +31,15 @@ def add_commands(commands: Any) -> None:
         help="cluster the 70,000 MNIST images",
         description="Cluster the 70,000 MNIST images, compare the clusters with the digits, and draw both.",
     )
+    command = _add(
+        commands,
+        "report",
+        255,
+        help="the same as mnist, digits or fit, with a page that shows it all",
+        description="Cluster mnist, digits or the rows of a file, and also write report.html: a map, the clusters and "
+        "their members in one page that needs no network. A file that is called mnist is ./mnist.",
+    )
+    command.set_defaults(report=True)
     _add(
         commands,
         "digits",
@@ -40,7 +49,7 @@ def add_commands(commands: Any) -> None:
     )
 
 
-def _add(commands: Any, name: str, largest_pixel: int, **texts: str) -> None:
+def _add(commands: Any, name: str, largest_pixel: int, **texts: str) -> argparse.ArgumentParser:
     command = commands.add_parser(name, **texts)
     add_options(command, name, largest_pixel)
     show = command.add_argument_group("what is printed")
@@ -48,6 +57,7 @@ def _add(commands: Any, name: str, largest_pixel: int, **texts: str) -> None:
     show.add_argument("--json", action="store_true", help="print one JSON object on standard output, nothing else")
     show.add_argument("--quiet", action="store_true", help="no report, no progress, no warnings; errors only")
     command.set_defaults(run=run)
+    return command
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -124,10 +124,14 @@ def members(model: Any, X: ArrayLike, *, n: int = 10) -> Members:
         raise ValueError(f"n={n} should be at least 1")
     labels = on_host(model.predict(X)).astype(np.int64)
     centers = on_host(model.cluster_centers_)
-    found = margins(X, labels, centers)
+    return members_of(labels, margins(X, labels, centers), len(centers), n)
+
+
+def members_of(labels: NDArray[np.int64], found: Margins, n_clusters: int, n: int) -> Members:
+    """The same where the margins are known already."""
     clusters = []
-    of_clusters = dict(rows_by_cluster(labels, len(centers)))
-    for cluster in range(len(centers)):
+    of_clusters = dict(rows_by_cluster(labels, n_clusters))
+    for cluster in range(n_clusters):
         rows = of_clusters.get(cluster, np.empty(0, np.intp))
         distance, margin = found.distance[rows], found.margin[rows]
         clusters.append(
@@ -135,7 +139,7 @@ def members(model: Any, X: ArrayLike, *, n: int = 10) -> Members:
                 cluster,
                 len(rows),
                 _first(rows, distance, n),
-                _first(rows, margin, n) if len(centers) > 1 else rows[:0],
+                _first(rows, margin, n) if n_clusters > 1 else rows[:0],
                 _first(rows, -distance, n),
             )
         )

@@ -113,6 +113,18 @@ def run_job(options: Options, progress: Progress) -> dict[str, Any]:
             files |= _draw(options, data, model, counts, classes)
             names = None if counts is None or classes is None else cluster_names(counts, classes)
             files |= beside.draw(model, names, progress.stage)
+    if options.report:
+        progress.stage("putting the report together")
+        from gpukmeans.study.explorer.content import Outcome, made, silhouettes_of
+        from gpukmeans.study.explorer.page import write_page
+
+        with _timed(seconds, "report"):
+            outcome = Outcome(
+                data, model, options.parameters(), found, table, data.unit, counts, classes,
+                silhouettes_of(data, model, found, options.silhouette), options.silhouette, dict(seconds),
+                [str(warning.message) for warning in caught],
+            )  # fmt: skip
+            files["report"] = str(write_page(options.folder / "report.html", *made(outcome)))
     progress.clear()
 
     return {

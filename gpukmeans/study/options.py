@@ -310,6 +310,19 @@ class Options:
         action="store_false",
     )
 
+    report: bool = _option(
+        False,
+        "also write report.html: a map, the clusters and their members in one page that needs no network",
+        group=OUTPUT,
+        action="store_true",
+    )
+    silhouette: str = _option(
+        "simplified",
+        "of the report: by distances to the centers, or to all rows; default: %(default)s",
+        group=OUTPUT,
+        choices=["simplified", "exact"],
+    )
+
     @property
     def folder(self) -> Path:
         """Where files are written."""
@@ -318,7 +331,7 @@ class Options:
     @property
     def writes(self) -> bool:
         """Whether anything is written."""
-        return self.command in OWN or self.plots or self.out is not None
+        return self.command in OWN or self.plots or self.report or self.out is not None
 
     def parameters(self) -> dict[str, Any]:
         """Those of `gpukmeans.KMeans`, but for the callback."""

@@ -1,0 +1,3 @@
+// What a page does that `gpukmeans explore` serves.
+
+function startLive() {}
