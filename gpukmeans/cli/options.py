@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import Any
 
 from gpukmeans.study.options import DIGITS, OWN, Options
 
 #: Commands that take digits by their name, or a path.
-EITHER = ("report",)
+EITHER = ("report", "explore")
 
 
 def add_options(parser: argparse.ArgumentParser, command: str, largest_pixel: int) -> None:
@@ -23,6 +24,8 @@ def add_options(parser: argparse.ArgumentParser, command: str, largest_pixel: in
             groups[declared["group"]] = parser.add_argument_group(declared["group"])
         kwargs = dict(declared["kwargs"])
         if field.metadata["flags"] == ("path",):  # a positional argument
+            if command == "explore":
+                kwargs |= {"nargs": "?", "default": Path(DIGITS[0])}
             groups[""].add_argument("path", help=declared["help"], **kwargs)
             continue
         if kwargs.get("action") not in ("store_true", "store_false"):

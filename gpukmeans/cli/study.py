@@ -40,6 +40,13 @@ def add_commands(commands: Any) -> None:
         "their members in one page that needs no network. A file that is called mnist is ./mnist.",
     )
     command.set_defaults(report=True)
+    command = commands.add_parser(
+        "explore",
+        help="the page of report, served to this machine's browser, with other fits while you look",
+        description="Serve the page of report on this machine only, until Ctrl-C; it fits again as its slider moves.",
+    )
+    add_options(command, "explore", 255)
+    command.set_defaults(run=explore, quiet=False)
     _add(
         commands,
         "digits",
@@ -96,4 +103,20 @@ def run(arguments: argparse.Namespace) -> int:
             f"{result['check']['n_iter'][0]} iterations against {result['check']['n_iter'][1]}"
         )
         return EXIT_DIFFERS
+    return 0
+
+
+def explore(arguments: argparse.Namespace) -> int:
+    """Fit once and serve the page; returns the exit status."""
+    from gpukmeans.study.data import load
+    from gpukmeans.study.explorer.server import require_server, serve
+    from gpukmeans.study.explorer.session import Session
+
+    options = chosen(arguments)
+    require_server()
+    require_stdout()
+    say("loading and fitting ...")
+    session = Session(options, load(options))
+    session.fit(session.checked({"clusters": options.clusters, "backend": options.backend, "seed": options.seed}))
+    serve(session, lambda address: emit(f"open {address}\nCtrl-C ends\n"))
     return 0

@@ -110,7 +110,8 @@ def plane(X: NDArray[Any]) -> NDArray[np.float64]:
     n = min(2, *X.shape)
     few = X.shape[1] <= 1_000
     values = np.asarray(X, np.float32 if X.dtype == np.uint8 else np.float64)
-    found = PCA(n, svd_solver="covariance_eigh" if few else "auto", random_state=0).fit_transform(values)
+    with np.errstate(invalid="ignore"):  # the share of variance that is told where there is none
+        found = PCA(n, svd_solver="covariance_eigh" if few else "auto", random_state=0).fit_transform(values)
     return np.pad(np.asarray(found, np.float64), ((0, 0), (0, 2 - n)))
 
 
@@ -130,7 +131,12 @@ def silhouettes_of(data: Loaded, model: Any, found: Margins, kind: str) -> NDArr
 
 
 def made(
-    outcome: Outcome, *, points: ArrayLike | None = None, points_name: str = "", film: bool = True
+    outcome: Outcome,
+    *,
+    points: ArrayLike | None = None,
+    points_name: str = "",
+    film: bool = True,
+    thumbnails: bool = True,
 ) -> tuple[dict[str, Any], Arrays]:
     """Everything that the page shows.
 
@@ -143,6 +149,8 @@ def made(
         What these are, as "UMAP, 15 neighbours".
     film : bool
         Whether the fit is gone through once more for its film.
+    thumbnails : bool
+        Whether a reader needs thumbnails, or has those of an earlier page of the same rows.
 
     Returns
     -------
@@ -165,7 +173,8 @@ def made(
     members = members_of(labels, found, k, per_kind)
     calls = np.argsort(found.margin, kind="stable")[:MOST_CALLS] if k > 1 else np.empty(0, np.int64)
     kinds = {kind: [getattr(of, kind) for of in members] for kind in ("typical", "doubtful", "farthest")}
-    shown = np.unique(np.concatenate([*(rows for lists in kinds.values() for rows in lists), calls]))[:MOST_SHOWN]
+    wanted = np.concatenate([*kinds["typical"], calls, *kinds["doubtful"], *kinds["farthest"]])
+    shown = np.sort(wanted[np.sort(np.unique(wanted, return_index=True)[1])][:MOST_SHOWN])
     kept = np.arange(n)
     if n > MOST_ROWS:
         kept = np.union1d(np.random.RandomState(0).permutation(n)[: MOST_ROWS - len(shown)], shown)
@@ -205,7 +214,7 @@ def made(
     if pictures is None:
         content |= _features(outcome, shown, arrays)
     else:
-        content |= _images(pictures, model, shown, kept, arrays)
+        content |= _images(pictures, model, shown, kept if thumbnails else kept[:0], arrays)
     content["film"] = _film(outcome, pictures, arrays) if film else "No film was made."
     return content, arrays
 
@@ -267,7 +276,7 @@ def _images(
     arrays["pixels"] = pictures.whole(pictures.X[shown])
     arrays["centers"] = pictures.whole(model.cluster_centers_)
     n_thumbs = min(len(kept), MOST_THUMBNAILS // ((int(np.prod(small)) + 1) // 2))
-    if n_thumbs == len(kept):
+    if 0 < n_thumbs == len(kept):
         arrays["thumbnails"] = pictures.thumbnails(kept)
     greys = pictures.greys
     image = {"height": height, "width": width, "channels": channels, "lowest": greys.lowest, "highest": greys.highest}

@@ -94,3 +94,9 @@ function section(id, title, about, ...children) {
     element("h2", { id: `${id}-title` }, title), about ? element("p.about", {}, about) : null, children);
   return made;
 }
+
+/** The width of a chart: its texts keep their size on a phone. */
+const chartWidth = (wide) => Math.max(300, Math.min(wide, innerWidth - 70));
+
+/** A text of so many characters, at most. */
+const clipped = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);

@@ -2,28 +2,29 @@
 
 /** Bars from the left: [name, share of the width, text, colour]. */
 function barChart(bars, alt) {
-  const [w, line] = [520, 24];
-  const cutName = (name) => (name.length > 20 ? `${name.slice(0, 19)}…` : name);
+  const [w, line] = [chartWidth(520), 24];
+  const [left, long] = [112, w - 232];
   return shape("svg", { viewBox: `0 0 ${w} ${bars.length * line}`, width: w, role: "img", "aria-label": alt },
     bars.map(([name, share, text, colour], i) => shape("g", { transform: `translate(0 ${i * line})` },
       shape("title", {}, `${name}: ${text}`),
-      shape("text", { x: 122, y: 16, "text-anchor": "end" }, cutName(name)),
-      shape("rect", { x: 132, y: 5, width: Math.max(1, 260 * share), height: 14, rx: 3, fill: css(colour) }),
-      shape("text", { x: 140 + 260 * share, y: 16, class: "soft" }, text))));
+      shape("text", { x: left - 8, y: 16, "text-anchor": "end" }, clipped(String(name), 15)),
+      shape("rect", { x: left, y: 5, width: Math.max(1, long * share), height: 14, rx: 3, fill: css(colour) }),
+      shape("text", { x: left + 8 + long * share, y: 16, class: "soft" }, text))));
 }
 
 /** Bars to both sides of a middle: [name, signed length, text]. */
 function signedBars(bars) {
-  const [w, line, middle] = [520, 24, 300];
+  const w = chartWidth(520);
+  const [line, middle, half] = [24, w - 190, Math.min(80, w / 6)];
   const longest = Math.max(...bars.map(([, by]) => Math.abs(by)), 1e-12);
   return shape("svg", { viewBox: `0 0 ${w} ${bars.length * line}`, width: w, role: "img", "aria-label": "features that set the cluster apart" },
     bars.map(([name, by, text], i) => {
-      const length = (80 * Math.abs(by)) / longest;
+      const length = (half * Math.abs(by)) / longest;
       return shape("g", { transform: `translate(0 ${i * line})` },
         shape("title", {}, `${name}: ${text}`),
-        shape("text", { x: 200, y: 16, "text-anchor": "end" }, name.length > 30 ? `${name.slice(0, 29)}…` : name),
+        shape("text", { x: middle - half - 8, y: 16, "text-anchor": "end" }, clipped(name, Math.round(w / 18) - 8)),
         shape("rect", { x: by < 0 ? middle - length : middle, y: 5, width: Math.max(1, length), height: 14, rx: 3, fill: css(by < 0 ? [92, 150, 206] : [240, 138, 54]) }),
-        shape("text", { x: middle + 88, y: 16, class: "soft" }, text));
+        shape("text", { x: middle + half + 8, y: 16, class: "soft" }, text));
     }));
 }
 
@@ -35,7 +36,7 @@ function silhouetteSection(study) {
   const shown = order.length > 40 ? [...order.slice(0, 20), ...order.slice(-20)] : order;
   const points = study.arrays.profile.length / study.k;
   const least = Math.min(-0.1, ...study.arrays.profile.filter((value) => !Number.isNaN(value)));
-  const [w, line, left, right] = [760, 34, 150, 56];
+  const [w, line, left, right] = [chartWidth(760), 34, 116, 52];
   const x = (value) => left + ((value - least) / (1 - least)) * (w - left - right);
   const h = shown.length * line + 26;
   const profile = (c, i) => {
@@ -44,7 +45,7 @@ function silhouetteSection(study) {
     const edge = Array.from({ length: points }, (_, p) => `${x(study.arrays.profile[c * points + p]).toFixed(1)},${(y + p * step).toFixed(1)}`);
     return shape("g", {}, shape("title", {}, `cluster ${study.clusterName(c)}: mean ${short(found.means[c], 3)}`),
       shape("polygon", { points: `${x(0)},${y} ${edge.join(" ")} ${x(0)},${y + line - 8}`, fill: css(study.colours[c]) }),
-      shape("text", { x: left - 12, y: y + 17, "text-anchor": "end" }, study.clusterName(c).slice(0, 18)),
+      shape("text", { x: left - 12, y: y + 17, "text-anchor": "end" }, clipped(study.clusterName(c), 15)),
       shape("text", { x: w, y: y + 17, "text-anchor": "end", class: "soft" }, found.means[c].toFixed(3)));
   };
   const ticks = [0, 0.25, 0.5, 0.75, 1].map((value) => shape("g", {},
@@ -64,7 +65,7 @@ function silhouetteSection(study) {
 /** Rows that moved in each iteration, on a logarithmic scale. */
 function iterationChart(study) {
   const moved = study.iterations.map(([n]) => n);
-  const [w, h, left] = [520, 170, 62];
+  const [w, h, left] = [chartWidth(520), 170, 62];
   const most = Math.log10(Math.max(...moved, 10));
   const x = (i) => left + (i * (w - left - 10)) / Math.max(moved.length - 1, 1);
   const y = (n) => 8 + (1 - (n ? Math.log10(n) + 0.3 : 0) / (most + 0.3)) * (h - 34);

@@ -28,7 +28,7 @@ function confusionSection(study, pictures) {
       const share = size ? count / size : 0;
       const button = count ? element("button", { type: "button", "data-cluster": c, "data-class": j,
         "aria-label": `${whole(count)} of ${study.className} ${study.classes[j]} in cluster ${study.clusterName(c)}`,
-        style: { background: `color-mix(in srgb, var(--accent) ${Math.round(8 + 80 * share)}%, var(--card))`, color: share > 0.5 ? "var(--accent-ink)" : "inherit" },
+        style: { background: `color-mix(in srgb, var(--accent) ${Math.round(10 + 90 * share)}%, var(--card))`, color: share > 0.75 ? "var(--accent-ink)" : "inherit" },
         onclick: () => open(button, c, j) }, whole(count)) : "";
       return element("td", {}, button);
     }), element("td", {}, whole(size)));

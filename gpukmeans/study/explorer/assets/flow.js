@@ -6,7 +6,8 @@
  */
 function flowDiagram({ from, to, counts, titles }) {
   const total = counts.flat().reduce((a, b) => a + b, 0) || 1;
-  const [w, gap] = [760, 6];
+  const [w, gap] = [chartWidth(760), 6];
+  const edge = Math.min(150, w / 4);
   const h = Math.max(320, 22 * Math.max(from.length, to.length)) + 24;
   const stack = (sizes) => {
     const scale = (h - 24 - gap * (sizes.length - 1)) / total;
@@ -26,13 +27,13 @@ function flowDiagram({ from, to, counts, titles }) {
     const [y1, y2, d1, d2] = [a.y + a.used, b.y + b.used, count * a.scale, count * b.scale];
     a.used += d1;
     b.used += d2;
-    return shape("path", { d: `M150,${y1} C${w / 2},${y1} ${w / 2},${y2} ${w - 150},${y2} v${d2} C${w / 2},${y2 + d2} ${w / 2},${y1 + d1} 150,${y1 + d1} z`,
+    return shape("path", { d: `M${edge},${y1} C${w / 2},${y1} ${w / 2},${y2} ${w - edge},${y2} v${d2} C${w / 2},${y2 + d2} ${w / 2},${y1 + d1} ${edge},${y1 + d1} z`,
       fill: css(palette[i]), "fill-opacity": 0.45 }, shape("title", {}, `${from[i]} to ${to[j]}: ${whole(count)}`));
   }));
   const names = (nodes, texts, x, anchor) => nodes.map((node, i) => shape("text",
-    { x, y: node.y + node.height / 2 + 4, "text-anchor": anchor }, texts[i].length > 18 ? `${texts[i].slice(0, 17)}…` : texts[i]));
+    { x, y: node.y + node.height / 2 + 4, "text-anchor": anchor }, clipped(texts[i], Math.round(edge / 8))));
   return shape("svg", { viewBox: `0 0 ${w} ${h}`, width: w, role: "img", "aria-label": `Flow of rows from ${titles[0]} to ${titles[1]}` },
-    shape("text", { x: 150, y: 12, "text-anchor": "end", class: "soft" }, titles[0]),
-    shape("text", { x: w - 150, y: 12, class: "soft" }, titles[1]),
-    bands, names(left, from, 142, "end"), names(right, to, w - 142, "start"));
+    shape("text", { x: edge, y: 12, "text-anchor": "end", class: "soft" }, titles[0]),
+    shape("text", { x: w - edge, y: 12, class: "soft" }, titles[1]),
+    bands, names(left, from, edge - 8, "end"), names(right, to, w - edge + 8, "start"));
 }

@@ -136,11 +136,13 @@ class RowMap {
     const box = [this.left, this.top, this.left + w / s, this.top + h / s];
     const inSight = this.points.count(...box);
     const spacing = Math.sqrt((w * h) / Math.max(inSight, 1));
-    const size = Math.max(1, Math.min(Math.round(9 * this.ratio), Math.round(0.75 * spacing)));
-    this.points.runs(...box, (from, to) => this.drawPoints(from, to, size));
-    this.thumbs = [];
     const ready = this.pictures?.exist && this.study.arrays.thumbnails;
-    if (ready && (this.showImages || spacing > 0.8 * THUMB[0] * this.ratio)) this.drawThumbs(box, spacing);
+    const zoomedIn = ready && spacing > 0.5 * THUMB[0] * this.ratio;
+    const largest = Math.round((zoomedIn ? 3 : 9) * this.ratio);
+    const size = Math.max(1, Math.min(largest, Math.round(0.75 * spacing)));
+    if (zoomedIn || !ready || !this.showImages) this.points.runs(...box, (from, to) => this.drawPoints(from, to, size));
+    this.thumbs = [];
+    if (ready && (zoomedIn || this.showImages)) this.drawThumbs(box, spacing);
     this.context.putImageData(this.image, 0, 0);
     this.drawOver();
   }

@@ -34,7 +34,7 @@ async function unpack(array) {
 class Study {
   /**
    * @param {Object} content  plain values
-   * @param {Object} arrays  of packed arrays, by name
+   * @param {Object} arrays  functions that return packed arrays, by name
    */
   constructor(content, arrays) {
     Object.assign(this, content);
@@ -49,7 +49,7 @@ class Study {
   /** Inflate the arrays of these names that the page has. */
   async load(names) {
     await Promise.all(names.filter((name) => this.packed[name]).map(async (name) => {
-      this.arrays[name] = await unpack(this.packed[name]);
+      this.arrays[name] = await unpack(this.packed[name]());
       delete this.packed[name];  // the text is no longer needed
     }));
   }
@@ -97,8 +97,7 @@ class Study {
 function embeddedStudy() {
   const arrays = {};
   for (const script of document.querySelectorAll("script.array")) {
-    arrays[script.dataset.name] = JSON.parse(script.textContent);
-    script.remove();
+    arrays[script.dataset.name] = () => JSON.parse(script.textContent);
   }
   return new Study(JSON.parse(document.getElementById("content").textContent), arrays);
 }

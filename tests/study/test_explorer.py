@@ -1,0 +1,207 @@
+"""The page of a report: what Python puts into it, and what a real browser makes of it."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import os
+import re
+import shutil
+import zlib
+
+import numpy as np
+import pytest
+
+import gpukmeans
+from gpukmeans.cli import main
+from gpukmeans.study.explorer import film, page, pictures
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+HOSTILE = "</script><script>document.title='run'</script><!--"
+QUIET = ("--backend", "numpy", "--no-plots", "--quiet")
+
+
+def arrays_of(text):
+    """The arrays that a page holds, by the rules of its reader."""
+    found = {}
+    for name, body in re.findall(r'class="array" data-name="(\w+)">(.*?)</script>', text):
+        array = json.loads(body)
+        dtype = np.dtype(array["dtype"])
+        planes = np.frombuffer(zlib.decompress(base64.b64decode(array["bytes"])), np.uint8)
+        whole = np.ascontiguousarray(planes.reshape(dtype.itemsize, -1).T).view(dtype.newbyteorder("<"))
+        found[name] = whole.reshape(array["shape"])
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Reports: of digits, of a hostile table, and of three rows that are one."""
+    made = tmp_path_factory.mktemp("reports")
+    with open(made / "table.csv", "w", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(["id", "<b>length</b>", "w" * 300, HOSTILE])
+        for i in range(60):
+            lines.writerow([f"row {i} {HOSTILE}", i % 3 * 10 + i / 100, i % 3, [HOSTILE, "b" * 500, "c"][i % 3]])
+    (made / "same.csv").write_text("a,b\n1,2\n1,2\n1,2\n")
+    assert main(["report", "digits", "-o", str(made / "digits"), *QUIET]) == 0
+    table = str(made / "table.csv")
+    assert main(["report", table, "-k", "3", "--label", HOSTILE, "-o", str(made / "table"), *QUIET]) == 0
+    assert main(["report", str(made / "same.csv"), "-k", "3", "-o", str(made / "same"), *QUIET]) == 0
+    return made
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(params=[1280, 390])
+def opened(request, browser, folder):
+    """A function that opens a report from its file, and finds fault with errors and requests at the end."""
+    width, faults = request.param, []
+    context = browser.new_context(viewport={"width": width, "height": 800}, has_touch=width < 600)
+
+    def open_report(name):
+        tab = context.new_page()
+        tab.on("console", lambda message: faults.append(message.text))
+        tab.on("pageerror", lambda error: faults.append(str(error)))
+        url = (folder / name / "report.html").as_uri()
+        tab.on("request", lambda sent: sent.url in (url, "data:,") or faults.append(sent.url))
+        tab.goto(url)
+        tab.wait_for_selector("body[data-complete]")
+        assert tab.evaluate("document.documentElement.scrollWidth") == width  # nothing sticks out
+        return tab
+
+    yield open_report
+    context.close()
+    assert faults == []
+
+
+def test_a_pages_arrays_are_the_fit(folder):
+    text = (folder / "digits" / "report.html").read_text(encoding="utf-8")
+    arrays = arrays_of(text)
+    model = gpukmeans.load_model(folder / "digits" / "model.npz")
+    X, y = gpukmeans.load_digits(return_X_y=True)
+    np.testing.assert_array_equal(arrays["label"], model.predict(X))
+    np.testing.assert_array_equal(arrays["class"], y)
+    found = gpukmeans.evaluation.margins(X, arrays["label"], model.cluster_centers_)
+    np.testing.assert_array_equal(arrays["margin"], found.margin.astype(np.float32))
+    thumbnails = arrays["thumbnails"]
+    greys = np.stack([thumbnails >> 4, thumbnails & 15], axis=2).reshape(len(X), 64)
+    np.testing.assert_array_equal(greys, np.rint(X / 16 * 15))
+    shown = arrays["shown"]
+    np.testing.assert_array_equal(arrays["pixels"], np.rint(X[shown] / 16 * 255))
+    np.testing.assert_array_equal(arrays["film"][-1], np.rint(model.cluster_centers_ / 16 * 255))
+    assert "http:" not in text.replace("http://www.w3.org/2000/svg", "")
+    assert "https:" not in text
+
+
+def test_a_film_stops_at_the_iterations_that_it_names():
+    X = gpukmeans.load_digits(return_X_y=True)[0]
+    model = gpukmeans.fit(X, 10, random_state=3, backend="numpy")
+    parameters = {"init": "k-means++", "n_init": "auto", "precision": "exact", "backend": "numpy"}
+    at, centers = film.frames(X, model, parameters)
+    assert at[0] == 0
+    assert at[-1] == model.n_iter_
+    for iteration, seen in list(zip(at, centers, strict=True))[1:]:
+        fitted = gpukmeans.fit(X, 10, random_state=3, backend="numpy", max_iter=iteration, tol=model.tol)
+        np.testing.assert_array_equal(seen, fitted.cluster_centers_)
+
+
+def test_pictures_are_shrunk_by_area_whatever_their_shape():
+    colours = np.arange(2 * 30 * 20 * 3, dtype=np.float64).reshape(2, -1)
+    small = pictures.Pictures(colours, (30, 20, 3), {"scale": None})
+    assert small.thumb_shape == (14, 9, 3)
+    values = small.small(colours, 255).reshape(2, 14, 9, 3) / 255.0 * (small.greys.highest - small.greys.lowest)
+    means = colours.reshape(2, 600, 3).mean(axis=1)
+    np.testing.assert_allclose(values.mean(axis=(1, 2)), means, atol=10)
+    constant = pictures.Pictures(np.full((3, 16), 7.0), (4, 4), {"scale": None})
+    assert constant.thumbnails(np.arange(3)).shape == (3, 8)
+
+
+def test_no_text_ends_the_script_that_holds_it(folder):
+    assert page.embedded(HOSTILE).count("<") == 0
+    text = (folder / "table" / "report.html").read_text(encoding="utf-8")
+    assert "document.title='run'" not in text.replace("\\u003c", "").split("\\u003e")[0]
+    assert text.count("</script>") == text.count("<script")
+
+
+def test_the_row_under_the_pointer_is_the_one_that_is_named(opened):
+    tab = opened("digits")
+    box = tab.locator(".canvas")
+    tab.evaluate("document.querySelector('.canvas').scrollIntoView({behavior: 'instant', block: 'center'})")
+    row = tab.evaluate("gpukmeansPage.map.zoom(4); gpukmeansPage.map.draw(); gpukmeansPage.map.thumbs[5].row")
+    x, y = tab.evaluate(
+        f"gpukmeansPage.map.toBox(gpukmeansPage.study.arrays.x[{row}], gpukmeansPage.study.arrays.y[{row}])"
+    )
+    place = box.bounding_box()
+    tab.mouse.move(place["x"] + x, place["y"] + y)
+    assert tab.locator(".hover dl").first.get_attribute("data-row") == str(row)
+    box.focus()
+    for _ in range(12):
+        tab.keyboard.press("+")
+    tab.evaluate("gpukmeansPage.map.moveTo(gpukmeansPage.study.arrays.x[77], gpukmeansPage.study.arrays.y[77],"
+                 "gpukmeansPage.map.scale); gpukmeansPage.map.draw()")  # fmt: skip
+    tab.keyboard.press("Enter")
+    assert tab.locator(".hover dl").first.get_attribute("data-row") == "77"
+    digits = gpukmeans.load_digits()
+    assert f"digit{digits.target[77]}" in tab.locator(".hover dl").first.inner_text().replace("\n", "")
+    assert tab.evaluate("gpukmeansPage.map.thumbs.some((thumb) => thumb.row === 77)")
+    pixels = tab.evaluate("Array.from(gpukmeansPage.pictures.thumbnail(77))")
+    np.testing.assert_array_equal(pixels, np.rint(digits.data[77] / 16 * 15) * 17)
+
+
+def test_a_cell_lists_its_rows_a_lasso_its_own_and_names_change_the_accuracy(opened, folder):
+    tab = opened("digits")
+    labels = gpukmeans.load_model(folder / "digits" / "model.npz").predict(gpukmeans.load_digits().data)
+    y = gpukmeans.load_digits().target
+    counts, _ = gpukmeans.evaluation.cluster_class_counts(labels, y)
+    cluster, digit = (int(i) for i in np.unravel_index(counts.argmax(), counts.shape))
+    tab.locator(f'button[data-cluster="{cluster}"][data-class="{digit}"]').click()
+    while (more := tab.locator("#cell button:not([data-row])")).count():
+        more.first.click()
+    listed = "[...document.querySelectorAll('#cell button[data-row]')].map((one) => Number(one.dataset.row))"
+    rows = tab.evaluate(listed)
+    assert sorted(rows) == np.flatnonzero((labels == cluster) & (y == digit)).tolist()
+
+    polygon = [[10_000, 10_000], [50_000, 12_000], [30_000, 50_000]]
+    held = tab.evaluate("(polygon) => gpukmeansPage.map.points.within(polygon)", polygon)
+    arrays = arrays_of((folder / "digits" / "report.html").read_text(encoding="utf-8"))
+    from matplotlib.path import Path
+
+    inside = Path(polygon).contains_points(np.stack([arrays["x"], arrays["y"]], axis=1).astype(np.float64))
+    assert held == np.flatnonzero(inside).tolist()
+
+    shown = "#tiles div:nth-child(2) dd"
+    assert tab.locator(shown).inner_text() == f"{100 * counts.max(axis=1).sum() / len(y):.1f} %"
+    tab.locator(f'.card[data-cluster="{cluster}"]').click()
+    worst = int(counts[cluster].argmin())
+    tab.get_by_label("name of the cluster").fill(str(worst))
+    tab.get_by_label("name of the cluster").press("Enter")
+    right = counts.max(axis=1).sum() - counts[cluster].max() + counts[cluster, worst]
+    assert tab.locator(shown).inner_text() == f"{100 * right / len(y):.1f} %"
+
+
+def test_names_of_strangers_are_texts_and_one_point_is_a_map(opened):
+    tab = opened("table")
+    assert tab.title() == "table.csv in 3 clusters"
+    tab.locator(".card").first.click()
+    assert HOSTILE[:20] in tab.locator("#main").inner_text()
+    assert tab.locator("#main img, #main script").count() == 0
+    same = opened("same")
+    assert same.locator(".card", has_text="empty").count() == 2
+    same.locator(".card", has_text="empty").first.click()
+    assert "No row belongs to this cluster." in same.locator("#cluster").inner_text()
+
+
+def test_report_refuses_options_of_other_data(capsys, tmp_path):
+    assert main(["report", "mnist", "--label", "digit", "-o", str(tmp_path)]) == 2
+    assert "--label is no option of report mnist" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
