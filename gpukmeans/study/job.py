@@ -115,7 +115,7 @@ def run_job(options: Options, progress: Progress) -> dict[str, Any]:
             files |= beside.draw(model, names, progress.stage)
     if options.report:
         progress.stage("putting the report together")
-        from gpukmeans.study.explorer.content import Outcome, made, silhouettes_of
+        from gpukmeans.study.explorer.content import Outcome, made, plane, silhouettes_of
         from gpukmeans.study.explorer.page import write_page
 
         with _timed(seconds, "report"):
@@ -124,7 +124,12 @@ def run_job(options: Options, progress: Progress) -> dict[str, Any]:
                 silhouettes_of(data, model, found, options.silhouette), options.silhouette, dict(seconds),
                 [str(warning.message) for warning in caught],
             )  # fmt: skip
-            files["report"] = str(write_page(options.folder / "report.html", *made(outcome)))
+            points = plane(X)
+            files["report"] = str(write_page(options.folder / "report.html", *made(outcome, points=points)))
+            if options.labels_format == "parquet":
+                from gpukmeans.study.explorer.atlas import write_points
+
+                files["points"] = str(write_points(options.folder / "points.parquet", outcome, points))
     progress.clear()
 
     return {

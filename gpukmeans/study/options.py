@@ -300,7 +300,10 @@ class Options:
     )
     force: bool = _option(False, "replace files in a folder that exists", group=OUTPUT, action="store_true")
     labels_format: str = _option(
-        "csv", "of the file of labels; default: %(default)s", group=OUTPUT, choices=["csv", "parquet"]
+        "csv",
+        "of the file of labels; with a report, parquet also writes its map, for Embedding Atlas; default: %(default)s",
+        group=OUTPUT,
+        choices=["csv", "parquet"],
     )
     plots: bool = _option(
         True,

@@ -203,7 +203,7 @@ def made(
         "calls": places(calls),
         "metrics": outcome.evaluation.rows(outcome.units),
         "facts": _facts(outcome),
-        "iterations": [[record.n_moved, _number(record.shift)] for record in model.fit_report_.iterations],
+        "iterations": [record.n_moved for record in _records(model)],
         "extras": [_extra(extra) for extra in outcome.extras],
         "ids": data.ids is not None,
         "image": None,
@@ -313,11 +313,16 @@ def _film(outcome: Outcome, pictures: Pictures | None, arrays: Arrays) -> dict[s
     return {"at": at, "k": k}
 
 
+def _records(model: Any) -> Sequence[Any]:
+    """What is known of each iteration; a bisecting model has many fits and no records."""
+    return model.fit_report_.iterations if hasattr(model, "fit_report_") else ()
+
+
 def _facts(outcome: Outcome) -> list[tuple[str, str]]:
     model, parameters = outcome.model, outcome.parameters
     return [
-        ("backend", f"{model.backend_}, {model.fit_report_.backend}"),
-        ("iterations", f"{model.n_iter_:,}"),
+        ("backend", model.backend_),
+        ("iterations", f"{len(_records(model)):,}"),
         *(
             (name.replace("_", " "), str(parameters[name]))
             for name in ("init", "n_init", "max_iter", "tol", "precision")

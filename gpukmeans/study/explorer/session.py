@@ -129,7 +129,8 @@ class Session:
         parameters = options.parameters() | {"init": chosen["init"], "algorithm": chosen["algorithm"]}
         outcome = contents.Outcome(
             shown, model, parameters, found, table, data.unit, counts, classes,
-            contents.silhouettes_of(shown, model, found, "simplified"), "simplified", model.fit_report_.stages,
+            contents.silhouettes_of(shown, model, found, "simplified"), "simplified",
+            model.fit_report_.stages if hasattr(model, "fit_report_") else {},
         )  # fmt: skip
         again = self.result is not None and len(data.X) <= contents.MOST_ROWS
         film = chosen["algorithm"] == "k-means" and data.X.size <= MOST_FILMED

@@ -64,7 +64,7 @@ function silhouetteSection(study) {
 
 /** Rows that moved in each iteration, on a logarithmic scale. */
 function iterationChart(study) {
-  const moved = study.iterations.map(([n]) => n);
+  const moved = study.iterations;
   const [w, h, left] = [chartWidth(520), 170, 62];
   const most = Math.log10(Math.max(...moved, 10));
   const x = (i) => left + (i * (w - left - 10)) / Math.max(moved.length - 1, 1);

@@ -1,7 +1,7 @@
 // The film of the fit: centers from the seeds to convergence.
 
 function filmSection(study, pictures) {
-  const chart = [element("h3", {}, `How many ${study.rows} moved in each iteration`), iterationChart(study)];
+  const chart = !study.iterations.length ? null : [element("h3", {}, `How many ${study.rows} moved in each iteration`), iterationChart(study)];
   if (typeof study.film === "string") return section("film", "The fit", study.film, chart);
   const { at, k } = study.film;
   const frames = Array.from({ length: k }, (_, c) => pictures.canvas(new Uint8Array(pictures.small), { small: true, alt: `cluster ${c}` }));

@@ -45,7 +45,7 @@ function headline(study) {
     ["clusters", whole(kept)],
     ...(right === null ? [] : [["accuracy by cluster names", percent(right)]]),
     ...(study.silhouette ? [[`${study.silhouette.kind} silhouette`, study.silhouette.mean.toFixed(3)]] : []),
-    ["iterations", whole(study.iterations.length)],
+    ...(study.iterations.length ? [["iterations", whole(study.iterations.length)]] : []),
     ["largest, smallest cluster", `${whole(Math.max(...study.sizes))}, ${whole(Math.min(...study.sizes))}`],
   ];
   document.getElementById("tiles").replaceChildren(...tiles.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
