@@ -72,7 +72,8 @@ def measured(browser: Any, path: Path, seconds: float) -> dict[str, Any]:
     )
     tab.wait_for_timeout(500)
     found |= {"points": times["points"], "first_draw_ms": times["first"], "complete_ms": times["complete"]}
-    alone = "Array.from({length: 9}, () => { const from = performance.now(); gpukmeansPage.map.draw(); return performance.now() - from; })"
+    once = "const from = performance.now(); gpukmeansPage.map.draw(); return performance.now() - from;"
+    alone = f"Array.from({{ length: 9 }}, () => {{ {once} }})"
     found["draw_ms"] = statistics.median(tab.evaluate(alone))
     for kind in ("pan", "zoom"):
         tab.evaluate("gpukmeansPage.map.reset()")
@@ -114,7 +115,14 @@ def main(arguments: list[str] | None = None) -> int:
     pages["mnist"] |= made
     write_json(
         options.out,
-        {"when": now(), **commit_info(), "machine": machine_info(), "chromium": version, "pages": pages},
+        {
+            "datetime": now(),
+            "command": "python -m bench.page " + " ".join(arguments or sys.argv[1:]),
+            "commit_info": commit_info(),
+            "machine_info": machine_info(),
+            "chromium": version,
+            "pages": pages,
+        },
     )
     return 0
 

@@ -1,4 +1,4 @@
-"""The command line: ``gpukmeans fit``, ``predict``, ``mnist``, ``digits`` and ``info``; see ``gpukmeans --help``."""
+"""The command line: ``gpukmeans fit``, ``predict``, ``mnist``, ``digits``, ``report``, ``explore`` and ``info``; see ``gpukmeans --help``."""
 
 from __future__ import annotations
 
