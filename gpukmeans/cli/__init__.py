@@ -1,4 +1,4 @@
-"""The command line: ``gpukmeans fit``, ``predict``, ``mnist``, ``digits``, ``report``, ``explore`` and ``info``; see ``gpukmeans --help``."""
+"""The command line: ``gpukmeans fit``, ``report``, ``explore``, ``predict`` and others; see ``gpukmeans --help``."""
 
 from gpukmeans.cli.entry import COMMANDS, EXIT_ERROR, EXIT_INTERRUPTED, main
 from gpukmeans.cli.study import EXIT_DIFFERS

@@ -1,4 +1,4 @@
-"""The command line: ``gpukmeans fit``, ``predict``, ``mnist``, ``digits``, ``report``, ``explore`` and ``info``; see ``gpukmeans --help``."""
+"""The command line: ``gpukmeans fit``, ``report``, ``explore``, ``predict`` and others; see ``gpukmeans --help``."""
 
 from __future__ import annotations
 
