@@ -1,5 +1,6 @@
 // The map: all rows as points, drawn pixel by pixel; zoomed in, as the images that they are.
 
+const MOST_MOVING = 250_000;  // points that are drawn in a frame while the map moves; of more, every n-th
 const THUMB = [22, 64];  // sides of an image on the map, in CSS pixels
 
 class RowMap {
@@ -70,13 +71,21 @@ class RowMap {
   }
 
   pan(dx, dy) {
+    this.moves();
     this.left -= (dx * this.ratio) / this.scale;
     this.top -= (dy * this.ratio) / this.scale;
     this.request();
   }
 
+  /** Note that the map moves; once it rests, all points are drawn. */
+  moves() {
+    clearTimeout(this.resting);
+    this.resting = setTimeout(() => { this.resting = null; this.request(); }, 150);
+  }
+
   /** Zoom by a factor about a point of the box. */
   zoom(factor, x = this.width / this.ratio / 2, y = this.height / this.ratio / 2) {
+    this.moves();
     const [mapX, mapY] = this.toMap(x, y);
     this.scale = Math.min(Math.max(this.scale * factor, this.fitScale / 2), 16);
     this.left = mapX - (x * this.ratio) / this.scale;
@@ -135,24 +144,25 @@ class RowMap {
     this.buffer.fill(pixel(styled("--map")));
     const box = [this.left, this.top, this.left + w / s, this.top + h / s];
     const inSight = this.points.count(...box);
+    const every = this.resting ? Math.ceil(inSight / MOST_MOVING) : 1;
     const spacing = Math.sqrt((w * h) / Math.max(inSight, 1));
     const ready = this.pictures?.exist && this.study.arrays.thumbnails;
     const zoomedIn = ready && spacing > 0.5 * THUMB[0] * this.ratio;
     const largest = Math.round((zoomedIn ? 3 : 9) * this.ratio);
     const size = Math.max(1, Math.min(largest, Math.round(0.75 * spacing)));
-    if (zoomedIn || !ready || !this.showImages) this.points.runs(...box, (from, to) => this.drawPoints(from, to, size));
+    if (zoomedIn || !ready || !this.showImages) this.points.runs(...box, (from, to) => this.drawPoints(from, to, size, every));
     this.thumbs = [];
     if (ready && (zoomedIn || this.showImages)) this.drawThumbs(box, spacing);
     this.context.putImageData(this.image, 0, 0);
     this.drawOver();
   }
 
-  /** Points from one place to another, as discs of a diameter in canvas pixels. */
-  drawPoints(from, to, size) {
+  /** Every n-th point from one place to another, as discs of a diameter in canvas pixels. */
+  drawPoints(from, to, size, every) {
     const { buffer, width: w, height: h, scale: s, left, top, pixels } = this;
     const { x: xs, y: ys } = this.points;
     if (size === 1) {
-      for (let at = from; at < to; at++) {
+      for (let at = from; at < to; at += every) {
         const x = Math.floor((xs[at] - left) * s);
         const y = Math.floor((ys[at] - top) * s);
         if (x >= 0 && x < w && y >= 0 && y < h) buffer[y * w + x] = pixels[at];
@@ -162,7 +172,7 @@ class RowMap {
     const half = size / 2;
     const widths = Array.from({ length: size }, (_, i) =>
       (size === 2 ? 2 : Math.round(2 * Math.sqrt(Math.max(half * half - (i + 0.5 - half) ** 2, 0)))));
-    for (let at = from; at < to; at++) {
+    for (let at = from; at < to; at += every) {
       const x = Math.round((xs[at] - left) * s - half);
       const y = Math.round((ys[at] - top) * s - half);
       if (x < -size || x >= w || y < -size || y >= h) continue;
