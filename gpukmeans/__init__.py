@@ -14,6 +14,7 @@ sweep                   cluster into several numbers of clusters, and recommend 
 kmeans_1d               the best clusters of all of numbers on a line
 k_means, kmeans_plusplus            scikit-learn's functions of these names
 load_model              read a model that its method `save` has written
+checkpoint, resume      keep a long fit in a file, and go on from it to the same bits
 open_rows               rows that are read block by block, for more of them than memory holds
 load_mnist, load_digits             images of handwritten digits
 read_table              rows of your own: CSV, Parquet, npy, a folder of pictures, ...
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from gpukmeans.estimators.line import kmeans_1d
     from gpukmeans.estimators.many import fit_many
     from gpukmeans.estimators.minibatch import MiniBatchKMeans
+    from gpukmeans.estimators.resuming import resume
     from gpukmeans.estimators.saved import load_model
     from gpukmeans.estimators.spherical import SphericalKMeans
     from gpukmeans.evaluation.member_rows import members
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from gpukmeans.intake.opened import open_rows
     from gpukmeans.intake.partials import partial
     from gpukmeans.patching import patch_sklearn, unpatch_sklearn
+    from gpukmeans.scale.checkpoints import checkpoint
     from gpukmeans.scale.facts import Facts
     from gpukmeans.scale.partials import Partial
     from gpukmeans.scale.table import read_table
@@ -70,6 +73,7 @@ __all__ = [
     "Partial",
     "SphericalKMeans",
     "__version__",
+    "checkpoint",
     "evaluate",
     "fit",
     "fit_many",
@@ -85,6 +89,7 @@ __all__ = [
     "partial",
     "patch_sklearn",
     "read_table",
+    "resume",
     "silhouette",
     "sweep",
     "unpatch_sklearn",
@@ -97,6 +102,7 @@ _HOME = {
     "MiniBatchKMeans": "gpukmeans.estimators.minibatch",
     "Partial": "gpukmeans.scale.partials",
     "SphericalKMeans": "gpukmeans.estimators.spherical",
+    "checkpoint": "gpukmeans.scale.checkpoints",
     "evaluate": "gpukmeans.evaluation.table",
     "fit": "gpukmeans.estimators.kmeans",
     "fit_many": "gpukmeans.estimators.many",
@@ -112,6 +118,7 @@ _HOME = {
     "partial": "gpukmeans.intake.partials",
     "patch_sklearn": "gpukmeans.patching",
     "read_table": "gpukmeans.scale.table",
+    "resume": "gpukmeans.estimators.resuming",
     "silhouette": "gpukmeans.evaluation.silhouettes",
     "sweep": "gpukmeans.evaluation.sweeps",
     "unpatch_sklearn": "gpukmeans.patching",

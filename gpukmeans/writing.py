@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,7 +36,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     path = Path(path)
     if path.is_dir() and not path.is_symlink():
         raise IsADirectoryError(f"{path} is a folder; the path of a file is needed")
-    partial = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}.part")
+    partial = path.with_name(f"{_part_of(path)}{secrets.token_hex(8)}.part")
     with open(partial, "xb") as file:  # "x" neither follows a link nor opens what is there
         try:
             yield file
@@ -53,3 +54,15 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def remove_parts(path: Path) -> None:
+    """Remove what writers of `path` that were killed have left beside it; no other process may be writing it."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(path.parent):
+            if re.fullmatch(re.escape(_part_of(path)) + r"[0-9a-f]{16}\.part", name):
+                path.with_name(name).unlink()
+
+
+def _part_of(path: Path) -> str:
+    return f".{path.name[:200]}."

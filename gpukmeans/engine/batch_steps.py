@@ -11,7 +11,9 @@ same bits.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,9 +21,12 @@ from numpy.typing import NDArray
 
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.protocol import BatchSums, Feed, Rows
-from gpukmeans.engine.records import Iteration, Watch
+from gpukmeans.engine.records import FitReport, Iteration, Watch
+from gpukmeans.engine.standing import check_kept, kept_state
 from gpukmeans.exact.sums import exact_total
 from gpukmeans.exact.warp_order import center_shift_square
+from gpukmeans.scale.archives import plain_state
+from gpukmeans.scale.checkpoints import Checkpoint, active, wrong_state
 
 
 class Draws:
@@ -61,6 +66,14 @@ class Draws:
         """The indices of the next batch, (size,), drawn so that `take_back` can undo it."""
         self._before = self.random_state.get_state()
         return self()
+
+    def next_state(self) -> dict[str, Any] | None:
+        """The state that the next batch is drawn from, as `plain_state` returns it."""
+        if self._before is None:
+            return plain_state(self.random_state)
+        twin = np.random.RandomState()
+        twin.set_state(self._before)
+        return plain_state(twin)
 
     def settle(self) -> bool:
         """Keep the batch that was drawn ahead.  Returns whether there was one."""
@@ -237,6 +250,7 @@ def take_steps(
     precision: str,
     inertia: bool,
     watch: Watch | None,
+    past: Sequence[Iteration] = (),
 ) -> list[Iteration]:
     """Draw batches and move the centers until a stopping rule holds or `watch` stops.
 
@@ -255,6 +269,8 @@ def take_steps(
     inertia : bool
         Whether to compute the inertia of the batches even if neither `stopping` nor `watch` needs it.
     watch : Watch or None
+    past : sequence of Iteration
+        Of a fit that goes on from a checkpoint: one record of all steps so far.
 
     Returns
     -------
@@ -262,11 +278,16 @@ def take_steps(
         One a step.  `n_moved` is the number of rows in the batch, `n_relocated` the number of replaced clusters.
     """
     inertia |= stopping.verbose or stopping.max_no_improvement is not None or (watch is not None and watch.inertia)
-    records: list[Iteration] = []
+    records = list(past)
+    keep, total = active(), records[-1] if records else None
+    if keep is not None and not records:
+        keep.first(partial(batch_state, draws, moving, stopping, None))
+    if keep is not None and keep.ended:
+        return records
     feed.send(draws())
     while True:
         started = time.perf_counter()
-        step = len(records) + 1
+        step = records[-1].iteration + 1 if records else 1
         rows = feed.receive()
         if feed.ahead and step < stopping.n_steps:
             feed.send(draws.ahead())
@@ -294,9 +315,64 @@ def take_steps(
             )
         )
         stop = stopping(step, found.inertia, shift)
-        if (watch is not None and watch.call(records[-1])) or stop or step == stopping.n_steps:
-            if draws.take_back():
-                feed.drop()
+        stop |= (watch is not None and bool(watch.call(records[-1]))) or step == stopping.n_steps
+        if stop and draws.take_back():
+            feed.drop()
+        if keep is not None:
+            total = summed(total, records[-1])
+            state: Callable[[], dict[str, Any]] = partial(dict, batch_state(draws, moving, stopping, total))
+            if stop:
+                keep.end(state)
+            else:
+                keep.after(1, state)
+        if stop:
             return records
         if not draws.settle():
             feed.send(draws())
+
+
+# ---- checkpoints -----------------------------------------------------------------------------------------------------
+
+_STOPPING = ("smoothed", "first", "lowest", "n_without")
+
+
+def summed(total: Iteration | None, record: Iteration) -> Iteration:
+    """The last record, with the counts of all steps."""
+    if total is None:
+        return record
+    counts = {f.name: vars(total)[f.name] + vars(record)[f.name] for f in fields(record) if f.name.startswith("n_")}
+    return replace(record, **counts)
+
+
+def batch_state(
+    draws: Draws, moving: MovingCenters, stopping: EarlyStopping, total: Iteration | None
+) -> dict[str, Any]:
+    """Where a fit stands between two steps, as JSON and arrays."""
+    return {
+        "moving": {"centers": moving.centers, "counts": moving.counts, "n_since": moving.n_since},
+        "stopping": {name: vars(stopping)[name] for name in _STOPPING},
+        "random_state": draws.next_state(),
+        "iterations": FitReport(iterations=[] if total is None else [total]).kept(summed=False)["iterations"],
+    }
+
+
+def go_on_from(
+    keep: Checkpoint | None, shape: tuple[int, int], dtype: np.dtype, stopping: EarlyStopping
+) -> tuple[np.random.RandomState, MovingCenters, list[Iteration]] | None:
+    """The draws, the centers and the records of a fit that is to go on; `stopping` is changed in place.
+
+    None where no fit is to go on.  Raises a ValueError if the file holds something else.
+    """
+    if keep is None or keep.resumed is None:
+        return None
+    try:
+        moving = keep.resumed["moving"]
+        centers = check_kept(moving["centers"], shape, dtype, "centers")
+        counts = check_kept(moving["counts"], shape[:1], np.dtype(np.float64), "counts")
+        for name in _STOPPING:
+            setattr(stopping, name, keep.resumed["stopping"][name])
+        report = FitReport.of_kept({"backend": "", "stages": [], "iterations": keep.resumed["iterations"]})
+        found = MovingCenters(centers, counts, int(moving["n_since"]))
+        return kept_state(keep.resumed["random_state"]), found, list(report.iterations)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise wrong_state(keep.path, error) from None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import cast
+from typing import NamedTuple, cast
 
 from numpy.typing import NDArray
 
@@ -16,6 +16,7 @@ from gpukmeans.arrays.types import F64
 from gpukmeans.backends.protocol import Rows, Run, Step
 from gpukmeans.engine.empty_clusters import fill_empty_clusters
 from gpukmeans.engine.records import Iteration, LloydResult, Watch, iteration_record
+from gpukmeans.engine.standing import Begun
 from gpukmeans.engine.tolerance import Tolerance
 from gpukmeans.exact.sums import exact_total
 from gpukmeans.exact.warp_order import center_shift_square
@@ -23,6 +24,21 @@ from gpukmeans.exact.warp_order import center_shift_square
 #: ``constrain(centers, before)`` returns the centers mapped onto the set of allowed ones, such as the unit sphere;
 #: `before` are the centers that the labels belong to.
 Constraint = Callable[[NDArray, NDArray], NDArray]
+
+
+class Keep(NamedTuple):
+    """What keeps a run.
+
+    Attributes
+    ----------
+    due_in : callable
+        ``due_in()`` is the number of iterations after which it is to be kept again, at least 1.
+    after : callable
+        ``after(n_iterations, begun)`` is called with the number of iterations since the last call.
+    """
+
+    due_in: Callable[[], int]
+    after: Callable[[int, Begun], None]
 
 
 def lloyd(
@@ -37,6 +53,8 @@ def lloyd(
     watch: Watch | None = None,
     verbose: bool = False,
     constrain: Constraint | None = None,
+    begun: Begun | None = None,
+    keep: Keep | None = None,
 ) -> LloydResult:
     """Run Lloyd's algorithm from `centers` until labels or centers stay, `max_iter` is reached, or `watch` stops it.
 
@@ -60,14 +78,24 @@ def lloyd(
         Print the inertia of every iteration, and why the run ended, as scikit-learn does.
     constrain : callable, optional
         ``constrain(centers, before)`` maps new centers onto the set of allowed ones.  `centers` must be in it already.
+    begun : Begun, optional
+        Go on with this run, not from `centers`: its labels and sums are found anew, by one assignment.
+    keep : Keep, optional
+        Called with where the run stands, after iterations that are not its last.
 
     Returns
     -------
     LloydResult
         Its labels and inertia are those of the returned centers.
     """
-    run = rows.start(centers, precision=precision)
     iterations: list[Iteration] = []
+    if begun is None or begun.assigned is None:
+        run = rows.start(centers, precision=precision)
+    else:
+        run = rows.start(begun.assigned, precision=precision)
+        run.assign()
+        run.set_centers(begun.centers)
+        iterations += begun.iterations
     current = done = stopped = False  # current: labels are those of the centers
     with_inertia = verbose or (watch is not None and watch.inertia)
     while not (done or stopped) and len(iterations) < max_iter:
@@ -75,6 +103,7 @@ def lloyd(
         if not with_inertia and constrain is None:
             limit = max_iter - len(iterations)
             limit = limit if watch is None else min(limit, watch.at_a_time)
+            limit = limit if keep is None else min(limit, keep.due_in())
             steps = [(step, {}, None) for step in run.advance(limit, cast(float, tol))]
         if not steps:
             steps = [_one_step(run, with_inertia)]
@@ -105,6 +134,9 @@ def lloyd(
                 done = True
                 if verbose:
                     print(f"Converged at iteration {number - 1}: center shift {shift} within tolerance {tol}.")
+        if keep is not None and not (done or stopped) and len(iterations) < max_iter:
+            here = Begun(run.centers().copy(), run.assigned_centers().copy(), tuple(iterations))
+            keep.after(len(steps), here)
     if not current:
         run.assign(move=False)
     started = time.perf_counter()

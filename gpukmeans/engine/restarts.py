@@ -14,14 +14,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from gpukmeans.arrays.types import F64
 from gpukmeans.backends.protocol import Backend, Rows
-from gpukmeans.engine.lloyd import Constraint, lloyd
+from gpukmeans.engine.lloyd import Constraint, Keep, lloyd
 from gpukmeans.engine.lockstep import lockstep
 from gpukmeans.engine.records import FitReport, LloydResult, Watch
 from gpukmeans.engine.seeding.draws import probabilities
 from gpukmeans.engine.seeding.plusplus import many_kmeans_plusplus
 from gpukmeans.engine.seeding.starts import draw_rows
+from gpukmeans.engine.standing import Begun, Standing, plain_standing
 from gpukmeans.engine.tolerance import Tolerance
 from gpukmeans.intake.checks import check_centers
+from gpukmeans.scale.checkpoints import Checkpoint, active, wrong_state
 from gpukmeans.threads import parts_of, workers
 
 #: Runs whose seeds are drawn together.
@@ -84,14 +86,14 @@ class Restarts:
         """
         foreign = watch is not None or callable(self.init)  # the user's code runs without the limit on BLAS threads
         with nullcontext() if foreign else workers(0):
-            alone = watch is not None or verbose or self.constrain is not None
+            alone = watch is not None or verbose or self.constrain is not None or active() is not None
             if not alone and self.rows.runs_at_a_time(self.n_clusters, self.n_init):
                 return self._best_of_all_at_once(max_iter, tol, precision)
             return self._best_of_each(max_iter, tol, precision, watch, verbose)
 
     def _best_of_all_at_once(self, max_iter: int, tol: float | Tolerance, precision: str) -> LloydResult:
         started = time.perf_counter()
-        starts = list(self._starts())
+        starts = list(self._starts(self.n_init))
         self.report.stages["seed"] += time.perf_counter() - started
         started = time.perf_counter()
         best = lockstep(
@@ -108,14 +110,21 @@ class Restarts:
         watch: Watch | None,
         verbose: bool,
     ) -> LloydResult:
-        best: LloydResult | None = None
-        starts = self._starts(1 if verbose or watch else SEEDED_TOGETHER)  # a watch is called as early as possible
-        for restart in range(self.n_init):
+        best, begun, first, keep = None, None, 0, active()
+        if keep is not None and keep.resumed is not None:
+            kept = self._standing(keep)
+            best, begun, first, self.random_state = kept.best, kept.run, kept.restart, kept.random_state
+            self.report.iterations = list(kept.iterations)
+        together = 1 if verbose or watch or keep else SEEDED_TOGETHER  # a watch is called as early as possible
+        starts = self._starts(self.n_init - first - (begun is not None), together)
+        for restart in range(first, self.n_init):
             started = time.perf_counter()
-            centers = next(starts)
+            centers = next(starts) if begun is None else begun.centers
             self.report.stages["seed"] += time.perf_counter() - started
             if verbose:
                 print("Initialization complete")
+            if keep is not None and begun is None and restart == 0:
+                keep.first(self._state(restart, best, Begun(centers, None, ())))
             started = time.perf_counter()
             result = lloyd(
                 self.rows,
@@ -128,14 +137,44 @@ class Restarts:
                 watch=watch,
                 verbose=verbose,
                 constrain=self.constrain,
+                begun=begun,
+                keep=None if keep is None else Keep(lambda: keep.due_in, self._keeper(keep, restart, best)),
             )
+            begun = None
             self._note(result, started)
             if best is None or result.inertia < best.inertia:
                 best = result
             if result.stopped:
                 break
+            if keep is not None and restart + 1 < self.n_init:
+                keep.after(1, self._state(restart + 1, best))
         assert best is not None
+        if keep is not None:
+            keep.end(self._state(self.n_init, best))
+        if best.labels is None:  # as a file has it
+            run = self.rows.start(best.centers, precision=precision)
+            run.assign(move=False)
+            best.labels = run.labels_for_caller()
         return best
+
+    # ---- checkpoints -----------------------------------------------------------------------------------------------
+
+    def _standing(self, keep: Checkpoint) -> Standing:
+        """Where the fit stands that is to go on."""
+        assert keep.resumed is not None
+        try:
+            return Standing.of(keep.resumed, (self.n_clusters, self.rows.n_features), self.dtype)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise wrong_state(keep.path, error) from None
+
+    def _state(self, restart: int, best: LloydResult | None, run: Begun | None = None) -> Callable[[], dict[str, Any]]:
+        """The state of the fit as it is now, for a checkpoint."""
+        drawn = np.random.RandomState()
+        drawn.set_state(self.random_state.get_state())
+        return partial(plain_standing, Standing(restart, run, best, drawn, tuple(self.report.iterations)))
+
+    def _keeper(self, keep: Checkpoint, restart: int, best: LloydResult | None) -> Callable[[int, Begun], None]:
+        return lambda n_iterations, run: keep.after(n_iterations, self._state(restart, best, run))
 
     def _note(self, result: LloydResult, started: float) -> None:
         self.report.stages["lloyd"] += time.perf_counter() - started - result.inertia_seconds
@@ -164,14 +203,14 @@ class Restarts:
         """`host_rows()`, called once."""
         return self.host_rows()
 
-    def _starts(self, at_a_time: int = SEEDED_TOGETHER) -> Iterator[NDArray]:
-        """The centers that the runs start from; seeds of k-means++ are drawn for `at_a_time` runs together."""
+    def _starts(self, n_runs: int, at_a_time: int = SEEDED_TOGETHER) -> Iterator[NDArray]:
+        """The centers that `n_runs` runs start from; seeds of k-means++ are drawn for `at_a_time` runs together."""
         if not isinstance(self.init, str) or self.init != "k-means++":
-            for _ in range(self.n_init):
+            for _ in range(n_runs):
                 yield self._start()
             return
         p = probabilities(self.rows.n_samples, self.sample_weight, self.dtype)
-        for part in parts_of(self.n_init, at_a_time):
-            n_runs = part.stop - part.start
-            drawn = many_kmeans_plusplus(self.rows, self.n_clusters, n_runs, self.random_state, p, self.sample_weight)
+        for part in parts_of(n_runs, at_a_time):
+            n_drawn = part.stop - part.start
+            drawn = many_kmeans_plusplus(self.rows, self.n_clusters, n_drawn, self.random_state, p, self.sample_weight)
             yield from (self.rows.take(run).astype(self.dtype) for run in drawn)

@@ -36,6 +36,7 @@ from gpukmeans.intake.given import Given, give_back, lies_on_device, receive
 from gpukmeans.intake.kinds import on_host
 from gpukmeans.intake.ranges import Range, another_range, value_range
 from gpukmeans.logs import logger
+from gpukmeans.scale.checkpoints import active
 
 
 class BackendObject(HasMethods):
@@ -234,6 +235,11 @@ class BaseKMeans(Kept, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
                 )
         given = receive(self, X, sample_weight, backend=self.backend, reset=True, n_clusters=self.n_clusters, **options)
         self.data_range_ = value_range(given)
+        kept = active()
+        if kept is not None:
+            from gpukmeans.estimators.resuming import begin
+
+            begin(kept, self, given)
         logger.debug(
             "%s: %d rows of %d features, %s %s, from %g to %g, backend %s", type(self).__name__, given.n_samples,
             given.n_features, given.form, given.X.dtype, *(self.data_range_ or (nan, nan)), given.backend.name,

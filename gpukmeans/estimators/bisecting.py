@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
-from functools import partial
 from numbers import Integral
 from typing import Any, ClassVar, Literal, Self
 
@@ -17,25 +15,15 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from gpukmeans.arrays.magnitude import times_power
-from gpukmeans.arrays.types import F64, I64
-from gpukmeans.backends.protocol import Backend, Rows
+from gpukmeans.backends.protocol import Backend
 from gpukmeans.callers import warn_caller
-from gpukmeans.engine.lloyd import lloyd
-from gpukmeans.engine.lockstep import lockstep
-from gpukmeans.engine.records import LloydResult
-from gpukmeans.engine.seeding.starts import draw_rows
 from gpukmeans.estimators.base import BaseKMeans
-from gpukmeans.estimators.splits import Cluster, Tree
+from gpukmeans.estimators.splits import Cluster, Splitter, Tree
 from gpukmeans.estimators.typed import Labels, validates_parameters
 from gpukmeans.estimators.units import fit_in_range
 from gpukmeans.exact.sums import exact_total
-from gpukmeans.intake.checks import WEIGHT_RANGE, check_centers
 from gpukmeans.intake.given import Given
 from gpukmeans.threads import workers
-
-#: A further run of a bisection replaces the best one if its inertia is below this multiple, as in scikit-learn, whose
-#: inertias are rounded.
-BETTER = 1.0 - 1e-6
 
 
 class BisectingKMeans(BaseKMeans):
@@ -199,9 +187,11 @@ class BisectingKMeans(BaseKMeans):
     def _fit(self, given: Given) -> None:
         if not (callable(self.init) or self._draws_starts() or self.verbose):  # users would see the columns
             given, _ = given.narrowed()
-        splitter = _Splitter(self, given, given.load(), check_random_state(self.random_state))
+        splitter = Splitter(self, given, given.load(), check_random_state(self.random_state))
         with nullcontext() if splitter.calls_users else workers(0):
             tree, clusters = self._grow(splitter)
+            if splitter.keep is not None:
+                splitter.keep.end(splitter.state)
 
         self.backend_ = given.backend.name
         labels = np.empty(given.n_samples, np.int32)
@@ -224,7 +214,7 @@ class BisectingKMeans(BaseKMeans):
                 ConvergenceWarning,
             )
 
-    def _grow(self, splitter: _Splitter) -> tuple[Tree, list[Cluster]]:
+    def _grow(self, splitter: Splitter) -> tuple[Tree, list[Cluster]]:
         """Split until there are enough clusters, which are returned from left to right."""
         n_samples = splitter.rows.n_samples
         tree, clusters = Tree(), [Cluster(0, np.arange(n_samples), 0.0)]
@@ -306,82 +296,3 @@ class BisectingKMeans(BaseKMeans):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-@dataclass
-class _Splitter:
-    """Runs k-means with two clusters on some of the rows."""
-
-    options: BisectingKMeans
-    given: Given
-    rows: Rows
-    random_state: np.random.RandomState
-
-    def __post_init__(self) -> None:
-        self.calls_users = callable(self.options.init) or self.options._draws_starts()
-        if self.calls_users:
-            self._host = self.given.host_rows()
-            # To center sparse rows would fill them.
-            sparse = self.given.form == "csr"
-            self._mean = None if sparse else self._host.mean(axis=0, dtype=self.given.center_dtype)
-
-    def split(self, indices: I64) -> tuple[NDArray[np.int32], NDArray, F64] | None:
-        """Labels 0 and 1, the two centers and the two inertias; None where too few rows weigh anything."""
-        weights = self.given.sample_weight
-        weight = None if weights is None else weights[indices]
-        n_heavy = len(indices) if weight is None else int(np.count_nonzero(weight))
-        if n_heavy < (2 if self.options.init == "random" else 1):
-            return None
-        if weight is not None and weight.max() < WEIGHT_RANGE[0]:
-            return None
-        rows = self.rows if len(indices) == self.rows.n_samples else self.rows.subset(indices, weight)
-        best: LloydResult | None = None
-        for _ in range(self.options.n_init):
-            result = self._run(rows, self._start(rows, indices, weight), weight)
-            if best is None or result.inertia < best.inertia * BETTER:
-                best = result
-        assert best is not None
-        if self.options.verbose:
-            print(f"New centroids from bisection: {best.centers}")
-        run = rows.start(best.centers, precision=self.options.precision)
-        run.assign(move=False)
-        return run.labels(), best.centers, run.inertias()
-
-    def _start(self, rows: Rows, indices: I64, weight: F64 | None) -> NDArray:
-        init = self.options.init
-        if self.calls_users:
-            mean, X = self._mean, self._host[indices]
-            X = X if mean is None else X - mean
-            if self.options._draws_starts():
-                moved = self.options._drawn_start(X, weight, init, self.random_state, n_centroids=2)
-            else:
-                assert callable(init)
-                moved = init(X, 2, random_state=self.random_state)
-            centers = check_centers(moved, 2, rows.n_features, self.given.center_dtype)
-            return centers if mean is None else centers + mean
-        load, dtype = partial(self.given.backend.load, sums=False), self.given.center_dtype
-        drawn = draw_rows(str(init), rows, 2, self.random_state, weight, dtype, load)
-        return rows.take(drawn).astype(dtype)
-
-    def _run(self, rows: Rows, centers: NDArray, weight: F64 | None) -> LloydResult:
-        options = self.options
-        how: dict[str, Any] = {
-            "sample_weight": weight,
-            "max_iter": options.max_iter,
-            "tol": float(options.tol),
-            "precision": options.precision,
-        }
-        if not options.verbose and rows.runs_at_a_time(2, 1):
-            return lockstep(rows, [centers], **how)
-        return lloyd(rows, centers, **how, verbose=bool(options.verbose))
-
-    def one_cluster(self, tree: Tree) -> float:
-        """Give node 0 its center, the mean of the rows (weights do not enter, as in scikit-learn); its inertia."""
-        rows = self.rows if self.given.sample_weight is None else self.rows.unweighted()
-        run = rows.start(np.zeros((1, rows.n_features), self.given.center_dtype))
-        run.assign()
-        run.update()
-        tree.centers[0] = run.centers()[0]
-        run = self.rows.start(run.centers())
-        run.assign(move=False)
-        return run.inertia()

@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator
 from gpukmeans.callers import warn_caller
 from gpukmeans.engine.records import FitReport
 from gpukmeans.intake.kinds import arrays_on_host
+from gpukmeans.scale.archives import own_version
 
 _VERSION = "_gpukmeans_version"
 
@@ -120,10 +121,3 @@ class Kept(BaseEstimator):
         twin = type(self).__new__(type(self))
         twin.__dict__ = attributes
         return twin
-
-
-def own_version() -> str:
-    """Of gpukmeans, from the face, which must not be imported before it is complete."""
-    from gpukmeans import __version__
-
-    return __version__

@@ -23,6 +23,7 @@ from gpukmeans.estimators.kmeans import KMeans
 from gpukmeans.estimators.typed import KMeansParameters
 from gpukmeans.intake.problems import GivenProblem, GivenProblems, receive_problems, starts_of_each
 from gpukmeans.intake.ranges import range_of
+from gpukmeans.scale.checkpoints import refuse
 
 
 def fit_many(
@@ -81,6 +82,7 @@ def fit_many(
     >>> [sorted(model.cluster_centers_.ravel().tolist()) for model in models]
     [[0.5, 9.5], [-5.0, 6.0]]
     """
+    refuse("fit_many")
     given = receive_problems(problems, sample_weight, params.get("init"))
     inits = starts_of_each(params.get("init", "k-means++"), given.n_problems)
     models = [KMeans(n_clusters, **(params | {"init": init})) for init in inits]

@@ -18,7 +18,7 @@ from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.protocol import Backend, Rows
 from gpukmeans.callers import warn_caller
 from gpukmeans.engine.batch_starts import BatchStarts
-from gpukmeans.engine.batch_steps import Draws, EarlyStopping, MovingCenters, take_steps
+from gpukmeans.engine.batch_steps import Draws, EarlyStopping, MovingCenters, go_on_from, take_steps
 from gpukmeans.engine.records import FitReport, Iteration
 from gpukmeans.engine.restarts import Init
 from gpukmeans.engine.seeding.draws import probabilities
@@ -29,6 +29,7 @@ from gpukmeans.estimators.units import fit_in_range
 from gpukmeans.estimators.watching import Callback, watching
 from gpukmeans.intake.given import Given
 from gpukmeans.intake.ranges import union, value_range
+from gpukmeans.scale.checkpoints import active, refuse
 from gpukmeans.threads import workers
 
 
@@ -199,8 +200,6 @@ class MiniBatchKMeans(BaseKMeans):
         self.callback = callback
         self.progress = progress
 
-    # ---- fit ---------------------------------------------------------------------------------------------------
-
     @validates_parameters
     def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Find the clusters of X by random batches of its rows.
@@ -245,12 +244,15 @@ class MiniBatchKMeans(BaseKMeans):
         ):
             started = time.perf_counter()
             tol = float(self.tol) * mean_variance(backend.load(given.X), given.n_all_features) if self.tol > 0 else 0.0
-            starts = self._batch_starts(given, feed.some, partial(given.load, sums=False), init, random_state)
-            centers = starts.best(n_init, self.precision, verbose=bool(self.verbose))
-            moving = MovingCenters(centers, np.zeros(self.n_clusters))
             stopping = EarlyStopping(
                 n_samples, self._batch_size, n_steps, tol, self.max_no_improvement, bool(self.verbose)
             )
+            begun = go_on_from(active(), (self.n_clusters, given.n_features), dtype, stopping)
+            if begun is None:
+                starts = self._batch_starts(given, feed.some, partial(given.load, sums=False), init, random_state)
+                centers = starts.best(n_init, self.precision, verbose=bool(self.verbose))
+                begun = random_state, MovingCenters(centers, np.zeros(self.n_clusters)), []
+            random_state, moving, past = begun
             report.stages["seed"] = time.perf_counter() - started
             started = time.perf_counter()
             report.iterations = take_steps(
@@ -262,10 +264,11 @@ class MiniBatchKMeans(BaseKMeans):
                 precision=self.precision,
                 inertia=not self.compute_labels,
                 watch=watch,
+                past=past,
             )
             report.stages["steps"] = time.perf_counter() - started
         self._keep(moving, given)
-        self.n_steps_ = len(report.iterations)
+        self.n_steps_ = report.iterations[-1].iteration
         self.n_iter_ = int(np.ceil(self.n_steps_ * self._batch_size / n_samples))
         started = time.perf_counter()
         if self.compute_labels:
@@ -274,8 +277,6 @@ class MiniBatchKMeans(BaseKMeans):
             self.inertia_ = stopping.mean_inertia() * (n_samples if weight is None else float(weight.sum()))
         report.stages["labels"] = time.perf_counter() - started
         self.fit_report_ = report
-
-    # ---- partial_fit -------------------------------------------------------------------------------------------
 
     @validates_parameters
     def partial_fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
@@ -298,6 +299,7 @@ class MiniBatchKMeans(BaseKMeans):
         ValueError, TypeError, MemoryError, gpukmeans.backends.BackendUnavailable
             As `gpukmeans.KMeans.fit`.  The estimator is then as it was before.
         """
+        refuse("MiniBatchKMeans.partial_fit")
         random_state = self.__dict__.get("_random_state") or check_random_state(self.random_state)
         state = random_state.get_state()
         try:
@@ -339,8 +341,6 @@ class MiniBatchKMeans(BaseKMeans):
         if self.compute_labels:
             self._label(rows, moving.centers, given)
         self.n_steps_ = getattr(self, "n_steps_", 0) + 1
-
-    # ---- both --------------------------------------------------------------------------------------------------
 
     def _set_sizes(self, n_samples: int) -> None:
         """Rows of a batch, and to start from."""

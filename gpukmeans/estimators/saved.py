@@ -15,15 +15,10 @@ shapes against each other, labels and the nodes of a tree against their number.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
-import math
 import os
-import stat
-import zipfile
 from collections.abc import Callable
-from contextlib import ExitStack
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -34,26 +29,30 @@ from sklearn.utils.validation import check_is_fitted
 
 from gpukmeans.callers import warn_caller
 from gpukmeans.engine.records import FitReport
-from gpukmeans.estimators.keeping import own_version
 from gpukmeans.intake.kinds import arrays_on_host, on_host
 from gpukmeans.logs import logger
-from gpukmeans.scale.files import path_error, shown, unreadable
-from gpukmeans.scale.npy import open_npz
-from gpukmeans.writing import whole_file
+from gpukmeans.scale.archives import (
+    DTYPES,
+    Format,
+    apart,
+    is_state,
+    plain_state,
+    read_archive,
+    state_of,
+    together,
+    write_archive,
+)
+from gpukmeans.scale.files import shown, unreadable
 
-FORMAT, VERSION = "gpukmeans model", 1
+MODEL = Format("gpukmeans model", 1, "gpukmeans_model", "`save`")
 CLASSES = {
     "KMeans": "gpukmeans.estimators.kmeans",
     "MiniBatchKMeans": "gpukmeans.estimators.minibatch",
     "BisectingKMeans": "gpukmeans.estimators.bisecting",
     "SphericalKMeans": "gpukmeans.estimators.spherical",
 }
-MOST_JSON = 16 << 20  # bytes, which take some twenty times as much once they are read
 
-_HEAD, _CHECKSUM = "gpukmeans_model", "checksum"
-_DTYPES = tuple(map(np.dtype, ("<f8", "<f4", "<f2", "<i8", "<i4", "<i2", "|i1", "<u8", "<u4", "<u2", "|u1")))
-_DRAWS = ("generator", "words", "place", "has_gauss", "gauss")  # of RandomState.get_state
-_NOT = object()  # in place of what a file does not hold
+NOT_HELD = object()  # in place of what a file does not hold
 
 
 def save_model(model: Any, path: str | os.PathLike[str], *, labels: bool) -> Path:
@@ -69,9 +68,9 @@ def save_model(model: Any, path: str | os.PathLike[str], *, labels: bool) -> Pat
     fitted = {key: value for key, value in arrays_on_host(model.__dict__).items() if key not in given}
     if not labels:
         fitted.pop("labels_", None)
-    parameters = {key: _storable(value, init=key == "init") for key, value in given.items()}
-    values = {key: _storable(_plain(model, key, value)) if key in _FITS else _NOT for key, value in fitted.items()}
-    dropped = {key: (given | fitted)[key] for key, value in (parameters | values).items() if value is _NOT}
+    parameters = {key: storable(value, init=key == "init") for key, value in given.items()}
+    values = {key: storable(_plain(model, key, value)) if key in _FITS else NOT_HELD for key, value in fitted.items()}
+    dropped = {key: (given | fitted)[key] for key, value in (parameters | values).items() if value is NOT_HELD}
     if dropped:
         kinds = sorted({type(value).__name__ for value in dropped.values()})
         warn_caller(
@@ -79,22 +78,9 @@ def save_model(model: Any, path: str | os.PathLike[str], *, labels: bool) -> Pat
             "that the class knows. A model that is read from it has the default of such a parameter.",
             UserWarning,
         )
-    values["parameters"] = {key: value for key, value in parameters.items() if value is not _NOT}
-    rest, arrays = _apart({key: value for key, value in sorted(values.items()) if value is not _NOT})
-    head = {"format": FORMAT, "version": VERSION, "written_by": own_version(), "class": name, "model": rest}
-    text = json.dumps(head, separators=(",", ":")).encode()
-    if len(text) > MOST_JSON:
-        raise ValueError(
-            f"Names of features, preprocessing and other texts of this model take {len(text):,} bytes as JSON; a file "
-            f"holds {MOST_JSON:,} at most."
-        )
-    members = {_HEAD: np.frombuffer(text, np.uint8), **arrays}
-    members[_CHECKSUM] = np.frombuffer(_digest(members), np.uint8)
-    with whole_file(path) as file, zipfile.ZipFile(file, "w") as archive:
-        for key, array in members.items():
-            # ZipInfo has the date 1980 unless it is given one, so that equal models have equal bytes.
-            with archive.open(zipfile.ZipInfo(f"{key}.npy"), "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
+    values["parameters"] = {key: value for key, value in parameters.items() if value is not NOT_HELD}
+    rest, arrays = apart({key: value for key, value in sorted(values.items()) if value is not NOT_HELD})
+    write_archive(path, MODEL, {"class": name, "model": rest}, arrays)
     logger.info("%s: saved as %s", name, path)
     return Path(path)
 
@@ -143,63 +129,18 @@ def load_model(path: str | os.PathLike[str]) -> Any:
     True
     """
     file = Path(path)
-    where = shown(file)
-    try:
-        if not stat.S_ISREG(file.stat().st_mode):
-            raise unreadable(where, "no regular file; expected one that the method `save` has written")
-    except OSError as error:
-        raise path_error(file, error) from None
-    head, arrays = _read(file, where)
+    head, arrays = read_archive(file, MODEL)
     try:
         return _model_of(head, arrays)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise unreadable(where, f"not as `save` writes it ({error}); the file was altered") from None
-
-
-def _read(file: Path, where: str) -> tuple[dict[str, Any], dict[str, NDArray]]:
-    """JSON and arrays, after the checks of format, version and checksum."""
-    with ExitStack() as files:
-        part = open_npz(file, [_HEAD], files)[_HEAD]
-        if len(part.shape) != 1 or part.shape[0] > MOST_JSON:
-            raise unreadable(where, f"{_HEAD} has shape {part.shape}, expected at most ({MOST_JSON},)")
-        text = np.empty(part.shape, np.uint8)
-        part.read(text)
-        try:
-            head = json.loads(text.tobytes())
-            found, version, writer = head["format"], head["version"], head["written_by"]
-        except (ValueError, RecursionError, KeyError, TypeError):
-            raise unreadable(where, "its JSON is none that `save` writes; the file was altered") from None
-        if found != FORMAT or type(version) is not int or version < 1:
-            raise unreadable(where, f"format {found!r:.40}, version {version!r:.20}; expected {FORMAT!r} and 1")
-        if version > VERSION:
-            raise unreadable(
-                where,
-                f"written by gpukmeans {writer!s:.20} in format {version}; gpukmeans {own_version()} reads formats up "
-                f"to {VERSION}: update it",
-            )
-        parts = open_npz(file, None, files, _DTYPES)
-        length = file.stat().st_size
-        size = sum(math.prod(part.shape) * part.dtype.itemsize for part in parts.values())
-        if size > length or any(len(part.shape) > 2 or max(part.shape) > length for part in parts.values()):
-            raise unreadable(where, f"arrays of {size:,} bytes in a file of {length:,}, but `save` does not compress")
-        arrays = {name: np.empty(part.shape, part.dtype) for name, part in parts.items()}
-        for name, part in parts.items():
-            part.read(arrays[name])
-    checksum = arrays.pop(_CHECKSUM, None)
-    if checksum is None or checksum.tobytes() != _digest(arrays):
-        raise unreadable(where, "its checksum is not that of its arrays; the file was altered or damaged")
-    del arrays[_HEAD]
-    return head, arrays
+        raise unreadable(shown(file), f"not as `save` writes it ({error}); the file was altered") from None
 
 
 def _model_of(head: dict[str, Any], arrays: dict[str, NDArray]) -> Any:
     """The model, after each attribute has been checked."""
-    name, values = head["class"], head["model"]
+    name, values = head["class"], together(head["model"], arrays)
     if not isinstance(name, str) or name not in CLASSES:
         raise ValueError(f"class {name!r:.40}, expected one of {', '.join(CLASSES)}")
-    for key, array in arrays.items():
-        outer, _, inner = key.partition(".")
-        (values[outer] if inner else values)[inner or outer] = array
     model = getattr(importlib.import_module(CLASSES[name]), name)(**values.pop("parameters"))
     model._validate_params()
     for key, value in values.items():
@@ -230,14 +171,6 @@ def _need(right: bool, name: str) -> None:
         raise ValueError(f"{name:.40} is not what the class has")
 
 
-def _digest(arrays: dict[str, NDArray]) -> bytes:
-    found = hashlib.sha256()
-    for name, array in sorted(arrays.items()):
-        found.update(f"{name}:{array.dtype.str}:{array.shape}:".encode())
-        found.update(array.reshape(-1).view(np.uint8).data)
-    return found.digest()
-
-
 # ---- attributes: how a file holds them, what each may be, how it is read ---------------------------------------------
 
 
@@ -247,21 +180,20 @@ def _plain(model: Any, name: str, value: Any) -> Any:
         kept = value.kept(summed=model._sums_records)
         return kept | kept.pop("iterations")
     if isinstance(value, np.random.RandomState):
-        state: Any = value.get_state()
-        return dict(zip(_DRAWS, state, strict=True)) if state[0] == "MT19937" else value
+        return plain_state(value) or value
     return on_host(value) if name == "cluster_centers_" else value
 
 
-def _storable(value: Any, *, init: bool = False) -> Any:
-    """A value as a file holds it, or `_NOT`."""
+def storable(value: Any, *, init: bool = False) -> Any:
+    """A value as a file holds it, or `NOT_HELD`."""
     if init and not isinstance(value, str) and not callable(value):
         value = on_host(value)
         value = value if value.dtype.kind in "iuf" else value.astype(np.float64)
-    if isinstance(value, np.ndarray) and value.ndim and value.dtype.newbyteorder("<") in _DTYPES:
+    if isinstance(value, np.ndarray) and value.ndim and value.dtype.newbyteorder("<") in DTYPES:
         return np.ascontiguousarray(value, value.dtype.newbyteorder("<"))
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        inner = {key: _storable(each) for key, each in value.items()}
-        return _NOT if any(each is _NOT for each in inner.values()) else inner
+        inner = {key: storable(each) for key, each in value.items()}
+        return NOT_HELD if any(each is NOT_HELD for each in inner.values()) else inner
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, Real) and not isinstance(value, bool):
@@ -269,22 +201,8 @@ def _storable(value: Any, *, init: bool = False) -> Any:
     try:
         json.dumps(value)
     except (TypeError, ValueError, RecursionError):
-        return _NOT
+        return NOT_HELD
     return value
-
-
-def _apart(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, NDArray]]:
-    """What is JSON, and the arrays by their names; those in a dict by that of the dict, a dot and their key."""
-    rest, arrays = dict[str, Any](), dict[str, NDArray]()
-    for key, value in values.items():
-        if isinstance(value, np.ndarray):
-            arrays[key] = value
-        elif isinstance(value, dict):
-            rest[key] = {inner: each for inner, each in value.items() if not isinstance(each, np.ndarray)}
-            arrays |= {f"{key}.{inner}": each for inner, each in value.items() if isinstance(each, np.ndarray)}
-        else:
-            rest[key] = value
-    return rest, arrays
 
 
 def _array(n_axes: int, *dtypes: type) -> Callable[[Any], bool]:
@@ -311,18 +229,6 @@ def _number(value: Any) -> bool:
     return type(value) in (int, float)
 
 
-def _state(value: Any) -> bool:
-    """Whether it is a state of MT19937; NumPy does not check the place."""
-    return (
-        _array(1, np.uint32)(value["words"])
-        and len(value["words"]) == 624
-        and _count(value["place"])
-        and value["place"] <= 624
-        and value["has_gauss"] in (0, 1)
-        and _number(value["gauss"])
-    )
-
-
 def _report_of(value: dict[str, Any]) -> FitReport:
     backend, stages = value.pop("backend"), value.pop("stages")
     _need(_text(backend) and _texts(stages), "fit_report_")
@@ -339,7 +245,7 @@ _FITS: dict[str, Callable[[Any], bool]] = {
     "_n_features_out": _count,
     "_n_init": _count,
     "_n_since_last_reassign": _count,
-    "_random_state": _state,
+    "_random_state": is_state,
     "_sklearn_output_config": lambda value: _dict(value) and all(map(_text, value.values())),
     "_tree": lambda value: _centers(value["centers"]) and _whole(value["first_child"]) and _whole(value["label"]),
     "backend_": _text,
@@ -359,14 +265,8 @@ _FITS: dict[str, Callable[[Any], bool]] = {
 
 #: How the model has it, where not as the file has it.
 _OF_PLAIN: dict[str, Callable[[Any], Any]] = {
-    "_random_state": lambda value: _random_state(*(value[name] for name in _DRAWS)),
+    "_random_state": state_of,
     "data_range_": lambda value: None if value is None else tuple(value),
     "feature_names_in_": lambda value: np.array(value, dtype=object),
     "fit_report_": _report_of,
 }
-
-
-def _random_state(*state: Any) -> np.random.RandomState:
-    drawn = np.random.RandomState()
-    drawn.set_state(state)
-    return drawn
