@@ -45,7 +45,8 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             file.close()
             os.replace(partial, path)
         except BaseException:  # Ctrl-C included
-            file.close()
+            with contextlib.suppress(OSError):  # of a full disk: what is left in the buffer
+                file.close()
             partial.unlink(missing_ok=True)
             raise
     with contextlib.suppress(OSError):  # Windows opens no folders

@@ -175,8 +175,11 @@ def together(rest: dict[str, Any], arrays: dict[str, NDArray]) -> dict[str, Any]
 
 def plain_state(random_state: np.random.RandomState) -> dict[str, Any] | None:
     """The state of a generator as JSON and an array; None of another generator than NumPy's MT19937."""
-    state: Any = random_state.get_state()
-    return dict(zip(_DRAWS, state, strict=True)) if state[0] == "MT19937" else None
+    state: Any = random_state.get_state(legacy=False)
+    if state["bit_generator"] != "MT19937":
+        return None
+    values = "MT19937", state["state"]["key"], state["state"]["pos"], state["has_gauss"], state["gauss"]
+    return dict(zip(_DRAWS, values, strict=True))
 
 
 def is_state(value: Any) -> bool:

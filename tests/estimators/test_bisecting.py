@@ -361,13 +361,13 @@ def last_of_equal_scores(monkeypatch):
 
 
 def means_of_the_wrong_side(monkeypatch):
-    split = bisecting._Splitter.split
+    split = bisecting.Splitter.split
 
     def swapped(self, indices):
         labels, centers, inertias = split(self, indices)
         return labels, centers[::-1], inertias
 
-    monkeypatch.setattr(bisecting._Splitter, "split", swapped)
+    monkeypatch.setattr(bisecting.Splitter, "split", swapped)
 
 
 @pytest.mark.parametrize("plant", [flat_predict, last_of_equal_scores, means_of_the_wrong_side])
