@@ -14,6 +14,7 @@ sweep                   cluster into several numbers of clusters, and recommend 
 kmeans_1d               the best clusters of all of numbers on a line
 k_means, kmeans_plusplus            scikit-learn's functions of these names
 load_model              read a model that its method `save` has written
+keep_state, refit       fit old and new rows from a model of the old ones
 checkpoint, resume      keep a long fit in a file, and go on from it to the same bits
 open_rows               rows that are read block by block, for more of them than memory holds
 load_mnist, load_digits             images of handwritten digits
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from gpukmeans.estimators.line import kmeans_1d
     from gpukmeans.estimators.many import fit_many
     from gpukmeans.estimators.minibatch import MiniBatchKMeans
+    from gpukmeans.estimators.refits import keep_state, refit
     from gpukmeans.estimators.resuming import resume
     from gpukmeans.estimators.saved import load_model
     from gpukmeans.estimators.spherical import SphericalKMeans
@@ -78,6 +80,7 @@ __all__ = [
     "fit",
     "fit_many",
     "k_means",
+    "keep_state",
     "kmeans_1d",
     "kmeans_plusplus",
     "load_digits",
@@ -89,6 +92,7 @@ __all__ = [
     "partial",
     "patch_sklearn",
     "read_table",
+    "refit",
     "resume",
     "silhouette",
     "sweep",
@@ -107,6 +111,7 @@ _HOME = {
     "fit": "gpukmeans.estimators.kmeans",
     "fit_many": "gpukmeans.estimators.many",
     "k_means": "gpukmeans.estimators.functions",
+    "keep_state": "gpukmeans.estimators.refits",
     "kmeans_1d": "gpukmeans.estimators.line",
     "kmeans_plusplus": "gpukmeans.estimators.functions",
     "load_digits": "gpukmeans.datasets",
@@ -118,6 +123,7 @@ _HOME = {
     "partial": "gpukmeans.intake.partials",
     "patch_sklearn": "gpukmeans.patching",
     "read_table": "gpukmeans.scale.table",
+    "refit": "gpukmeans.estimators.refits",
     "resume": "gpukmeans.estimators.resuming",
     "silhouette": "gpukmeans.evaluation.silhouettes",
     "sweep": "gpukmeans.evaluation.sweeps",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gpukmeans.arrays.on_device import DeviceInput
 from gpukmeans.arrays.types import F64, I64
+from gpukmeans.backends.known import Known
 from gpukmeans.backends.protocol import Backend, BatchSums, CsrRows, Drawn, Feed, Rows, Run, Runs, Step
 from gpukmeans.exact import batch_inertia
 from gpukmeans.exact.unit_rows import unit_rows
@@ -44,6 +45,9 @@ class SeedingDefaults:
 
 class RowsDefaults:
     """Defaults of `gpukmeans.backends.Rows`: dense rows whose runs advance one by one."""
+
+    def start_from(self: Rows, centers: NDArray, known: Known, *, precision: str = "exact") -> Run:
+        return self.start(centers, precision=precision)
 
     def plusplus(self, seeds: I64, draws: F64) -> Drawn:
         return Drawn.nothing(seeds, draws.shape[1])

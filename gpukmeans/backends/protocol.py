@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from gpukmeans.arrays.on_device import DeviceInput
 from gpukmeans.arrays.types import F64, I64
+from gpukmeans.backends.known import Known
 from gpukmeans.exact.sums import Grid
 
 #: SciPy's csr_array or csr_matrix, which the protocol does not import.
@@ -258,6 +259,9 @@ class Rows(Protocol):
         """
 
     # ---- `RowsDefaults` has these ----
+
+    def start_from(self, centers: NDArray, known: Known, *, precision: str = "exact") -> Run:
+        """As `start`, of rows whose first ones are known beside these centers.  Default: `start`."""
 
     def plusplus(self, seeds: I64, draws: F64) -> Drawn:
         """Greedy k-means++ for several runs, each on its own as far as every draw and every choice is certain.

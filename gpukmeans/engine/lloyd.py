@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, cast
 
 from numpy.typing import NDArray
 
 from gpukmeans.arrays.types import F64
+from gpukmeans.backends.known import Known
 from gpukmeans.backends.protocol import Rows, Run, Step
 from gpukmeans.engine.empty_clusters import fill_empty_clusters
 from gpukmeans.engine.records import Iteration, LloydResult, Watch, iteration_record
@@ -55,6 +57,7 @@ def lloyd(
     constrain: Constraint | None = None,
     begun: Begun | None = None,
     keep: Keep | None = None,
+    known: Known | None = None,
 ) -> LloydResult:
     """Run Lloyd's algorithm from `centers` until labels or centers stay, `max_iter` is reached, or `watch` stops it.
 
@@ -82,6 +85,8 @@ def lloyd(
         Go on with this run, not from `centers`: its labels and sums are found anew, by one assignment.
     keep : Keep, optional
         Called with where the run stands, after iterations that are not its last.
+    known : Known, optional
+        What is known of the first rows beside `centers`.
 
     Returns
     -------
@@ -90,7 +95,8 @@ def lloyd(
     """
     iterations: list[Iteration] = []
     if begun is None or begun.assigned is None:
-        run = rows.start(centers, precision=precision)
+        start = rows.start if known is None else partial(rows.start_from, known=known)
+        run = start(centers, precision=precision)
     else:
         run = rows.start(begun.assigned, precision=precision)
         run.assign()

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gpukmeans.arrays.types import F64
+from gpukmeans.backends.known import Known
 from gpukmeans.backends.protocol import Backend, Rows
 from gpukmeans.engine.lloyd import Constraint, Keep, lloyd
 from gpukmeans.engine.lockstep import lockstep
@@ -56,6 +57,8 @@ class Restarts:
         Whether a callable `init` gets rows from which their mean is subtracted, and returns centers likewise.
     constrain : callable, optional
         As of `gpukmeans.engine.lloyd.lloyd`.  A callable `init` returns centers that are constrained already.
+    known : Known, optional
+        What is known of the first rows beside `init`, an array.
     """
 
     host_rows: Callable[[], Any]
@@ -70,6 +73,7 @@ class Restarts:
     report: FitReport
     centered: bool = True
     constrain: Constraint | None = None
+    known: Known | None = None
 
     def best(
         self,
@@ -86,7 +90,8 @@ class Restarts:
         """
         foreign = watch is not None or callable(self.init)  # the user's code runs without the limit on BLAS threads
         with nullcontext() if foreign else workers(0):
-            alone = watch is not None or verbose or self.constrain is not None or active() is not None
+            alone = watch is not None or verbose or self.constrain is not None
+            alone |= self.known is not None or active() is not None
             if not alone and self.rows.runs_at_a_time(self.n_clusters, self.n_init):
                 return self._best_of_all_at_once(max_iter, tol, precision)
             return self._best_of_each(max_iter, tol, precision, watch, verbose)
@@ -138,6 +143,7 @@ class Restarts:
                 verbose=verbose,
                 constrain=self.constrain,
                 begun=begun,
+                known=self.known,
                 keep=None if keep is None else Keep(lambda: keep.due_in, self._keeper(keep, restart, best)),
             )
             begun = None

@@ -18,7 +18,7 @@ from gpukmeans.backends.protocol import Backend
 from gpukmeans.callers import warn_caller
 from gpukmeans.engine.records import FitReport, Iteration, LloydResult
 from gpukmeans.engine.restarts import Init, Restarts
-from gpukmeans.engine.tolerance import scaled_tolerance
+from gpukmeans.engine.tolerance import Tolerance, scaled_tolerance
 from gpukmeans.estimators.base import BaseKMeans
 from gpukmeans.estimators.typed import AnyRows, KMeansParameters, validates_parameters
 from gpukmeans.estimators.units import fit_in_range
@@ -241,8 +241,14 @@ class KMeans(BaseKMeans):
         report = FitReport(backend.describe())
         started = time.perf_counter()
         rows = given.load()
-        plain = rows if weight is None else rows.unweighted()
-        tol = scaled_tolerance(plain, float(self.tol), given.n_all_features) if self.tol > 0 else 0.0
+        state = vars(self).get("_state")
+        known = None if state is None else state.known(given, rows, init)
+        tol: float | Tolerance = 0.0
+        if state is not None and known is not None:
+            tol = state.tolerance(given, float(self.tol))
+        elif self.tol > 0:
+            plain = rows if weight is None else rows.unweighted()
+            tol = scaled_tolerance(plain, float(self.tol), given.n_all_features)
         report.stages["load"] = time.perf_counter() - started
 
         restarts = Restarts(
@@ -257,6 +263,7 @@ class KMeans(BaseKMeans):
             given.center_dtype,
             report,
             centered=given.form != "csr",  # to center sparse rows would fill them
+            known=known,
         )
         with watching(self.callback, self.progress, type(self).__name__, given.n_samples) as watch:
             best = restarts.best(

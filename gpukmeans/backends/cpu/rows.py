@@ -20,6 +20,7 @@ from gpukmeans.backends.cpu.run import NumpyRun
 from gpukmeans.backends.cpu.seeding.steps import NumpySeeding
 from gpukmeans.backends.cpu.table import DenseTable, Switches
 from gpukmeans.backends.defaults import RowsDefaults
+from gpukmeans.backends.known import Known
 from gpukmeans.backends.protocol import BatchSums, Drawn
 from gpukmeans.exact.sums import Grid
 from gpukmeans.threads import parts_of, workers
@@ -56,6 +57,11 @@ class NumpyRows(RowsDefaults):
     @cached_property
     def _sorted(self) -> SortedRows:
         return SortedRows(self.table)
+
+    def start_from(self, centers: NDArray, known: Known, *, precision: str = "exact") -> NumpyRun | LineRun:
+        if self._on_a_line:
+            return LineRun(self._sorted, centers, precision)  # which looks at no row
+        return NumpyRun(self.table, centers, precision).take_known(known)
 
     def take(self, indices: NDArray[np.int64]) -> NDArray:
         return self.table.X[indices]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Generic, NamedTuple
+from typing import Generic, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from gpukmeans.backends.cpu.own import OwnDistances, check_precision
 from gpukmeans.backends.cpu.screens.bounds import DriftBounds
 from gpukmeans.backends.cpu.sums import ClusterSums
 from gpukmeans.backends.cpu.table import Anchored, S, Table
+from gpukmeans.backends.known import Known
 from gpukmeans.backends.protocol import Assigned, Updated
 from gpukmeans.certificates.verdicts import Screened
 from gpukmeans.exact.tie_break import first_of_equal_rows
@@ -56,6 +57,34 @@ class NumpyRun(OwnDistances, Generic[S]):
         self._groups = table.groups(len(self._centers))
         grid = table.grid
         self._sums: ClusterSums | None = None if grid is None else table.sums(len(self._centers), grid)
+        self._n_known = 0  # rows that had a label before the first assignment
+
+    # ---- rows that are known ---------------------------------------------------------------------------------------
+
+    def take_known(self, known: Known) -> Self:
+        """Begin with what is known of the first rows: only the others are looked at."""
+        n = self._n_known = len(known.labels)
+        self._labels[:n] = known.labels
+        self._groups, self._n_assigned = None, 1  # as if these rows had been looked at
+        self._bounds = DriftBounds(self._table.n_samples, len(self._centers))
+        self._bounds.advance(self._centers)
+        gaps = Screened(known.labels, known.second, np.ones(n, bool), known.near, known.rest)
+        self._bounds.settle(slice(0, n), known.labels, known.second, gaps)
+        sums = self._need_sums()
+        if known.sums is not None:
+            sums.sums[:], sums.weights[:] = known.sums
+        else:
+            with workers(self._table.size) as pool:
+                sums.add(np.arange(n), np.full(n, -1, np.int32), known.labels, pool)
+        return self
+
+    def known(self) -> Known:
+        """Assign all rows and tell what is known of them, beside the centers that the run started from."""
+        self._groups = None
+        self._bounds = DriftBounds(self._table.n_samples, len(self._centers))
+        self._bounds.advance(self._centers)
+        self.assign()
+        return Known(self._labels, *self._bounds.gaps(), self.sums())
 
     # ---- assign ------------------------------------------------------------------------------------------------
 
@@ -90,8 +119,10 @@ class NumpyRun(OwnDistances, Generic[S]):
                 index = changed if looked_at is None else looked_at[changed]
                 self._need_sums().move(index, look.labels[changed], new[changed], self._labels, pool)
             clock.lap("move")
+        n_moved = table.n_samples if self._n_known else len(changed)  # known rows are given their labels, too
+        self._n_known = 0
         return Assigned(
-            len(changed),
+            n_moved,
             n_certified=n_looked_at - n_open,
             n_resolved=n_open - n_exact if look.certify else 0,
             n_exact=n_exact,

@@ -128,6 +128,11 @@ class DriftBounds:
         near = found.near + (self._drift[best] + self._drift[second])
         self._keys.put(self._places(rows), _Keys(best, second, near, found.rest + self._drift_rest[best]))
 
+    def gaps(self) -> tuple[NDArray[np.int32], F64, F64]:
+        """Of all rows, the second best center and both gaps; called while no center has moved."""
+        keys = self._all
+        return keys.second, keys.near, keys.rest
+
     def void(self, rows: Index) -> None:
         """Rows must be looked at next time; only rows of the last `open_rows`, unless that was most of the rows."""
         self._keys.near[self._places(rows)] = -np.inf
