@@ -11,7 +11,7 @@ import gpukmeans
 from gpukmeans.cli import info, predict, study
 from gpukmeans.study.streams import emit, say
 
-COMMANDS = ("fit", "predict", "mnist", "digits", "report", "explore", "info")
+COMMANDS = ("fit", "resume", "predict", "mnist", "digits", "report", "explore", "info")
 EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
 
 

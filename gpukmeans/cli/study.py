@@ -1,4 +1,4 @@
-"""`gpukmeans mnist`, `digits` and `fit`: cluster images of digits, or rows of a file, and write what came of it."""
+"""`gpukmeans mnist`, `digits`, `fit` and `resume`: cluster images of digits, or rows of a file, and write it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from gpukmeans.cli.options import add_options, chosen
+from gpukmeans.study.options import some_path
 from gpukmeans.study.streams import emit, require_stdout, say
 
 #: The exit status of `run` where scikit-learn's clustering is another one.
@@ -55,10 +56,24 @@ def add_commands(commands: Any) -> None:
         description="Cluster scikit-learn's 1,797 digits of 8 x 8 pixels: what `gpukmeans mnist` does, in a second.",
     )
 
+    command = commands.add_parser(
+        "resume",
+        help="go on with a fit from its checkpoint",
+        description="Go on with `gpukmeans fit PATH --checkpoint FILE` where it was killed or interrupted: to the same "
+        "bits, with the same options, into the same folder.",
+    )
+    command.add_argument("checkpoint", type=some_path, metavar="FILE", help="the file that --checkpoint named")
+    command.add_argument("--backend", choices=["auto", "numpy", "cupy"], help="default: that of the fit")
+    _add_shown(command)
+
 
 def _add(commands: Any, name: str, largest_pixel: int, **texts: str) -> argparse.ArgumentParser:
     command = commands.add_parser(name, **texts)
     add_options(command, name, largest_pixel)
+    _add_shown(command)
+
+
+def _add_shown(command: argparse.ArgumentParser) -> None:
     show = command.add_argument_group("what is printed")
     show.add_argument("--iterations", action="store_true", help="print a line for every iteration")
     show.add_argument("--json", action="store_true", help="print one JSON object on standard output, nothing else")
@@ -70,11 +85,15 @@ def _add(commands: Any, name: str, largest_pixel: int, **texts: str) -> argparse
 def run(arguments: argparse.Namespace) -> int:
     """Do the study and print its outcome; returns the exit status."""
     from gpukmeans.study import job
+    from gpukmeans.study.fitting import options_of
     from gpukmeans.study.progress import Progress
     from gpukmeans.study.streaming import run_stream, stream_report, streams
     from gpukmeans.study.text_report import report
 
-    options = chosen(arguments)
+    if arguments.command == "resume":
+        options = options_of(arguments.checkpoint, arguments.backend)
+    else:
+        options = chosen(arguments)
     progress = Progress(None if arguments.quiet else sys.stderr)
     if arguments.json or not arguments.quiet:
         require_stdout()

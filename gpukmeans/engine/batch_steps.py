@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.protocol import BatchSums, Feed, Rows
-from gpukmeans.engine.records import FitReport, Iteration, Watch
-from gpukmeans.engine.standing import check_kept, kept_state
+from gpukmeans.engine.records import Iteration, Watch
+from gpukmeans.engine.standing import check_kept, kept_state, plain_records, records_of
 from gpukmeans.exact.sums import exact_total
 from gpukmeans.exact.warp_order import center_shift_square
 from gpukmeans.scale.archives import plain_state
@@ -341,7 +341,7 @@ def summed(total: Iteration | None, record: Iteration) -> Iteration:
     if total is None:
         return record
     counts = {f.name: vars(total)[f.name] + vars(record)[f.name] for f in fields(record) if f.name.startswith("n_")}
-    return replace(record, **counts)
+    return replace(record, seconds=total.seconds + record.seconds, **counts)
 
 
 def batch_state(
@@ -352,7 +352,7 @@ def batch_state(
         "moving": {"centers": moving.centers, "counts": moving.counts, "n_since": moving.n_since},
         "stopping": {name: vars(stopping)[name] for name in _STOPPING},
         "random_state": draws.next_state(),
-        "iterations": FitReport(iterations=[] if total is None else [total]).kept(summed=False)["iterations"],
+        "iterations": plain_records([] if total is None else [total]),
     }
 
 
@@ -371,8 +371,7 @@ def go_on_from(
         counts = check_kept(moving["counts"], shape[:1], np.dtype(np.float64), "counts")
         for name in _STOPPING:
             setattr(stopping, name, keep.resumed["stopping"][name])
-        report = FitReport.of_kept({"backend": "", "stages": [], "iterations": keep.resumed["iterations"]})
         found = MovingCenters(centers, counts, int(moving["n_since"]))
-        return kept_state(keep.resumed["random_state"]), found, list(report.iterations)
+        return kept_state(keep.resumed["random_state"]), found, records_of(keep.resumed["iterations"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise wrong_state(keep.path, error) from None

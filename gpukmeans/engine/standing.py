@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -64,7 +64,7 @@ class Standing:
             It is something else.
         """
         run, best = values["run"], values["best"]
-        records = FitReport.of_kept({"backend": "", "stages": [], "iterations": values["iterations"]}).iterations
+        records = records_of(values["iterations"])
         here = len(records) - run["n_iter"] if run else len(records)
         begun = won = None
         if run:
@@ -88,7 +88,7 @@ def plain_standing(standing: Standing) -> dict[str, Any]:
         "run": {},
         "best": {},
         "random_state": plain_state(standing.random_state),
-        "iterations": FitReport(iterations=records).kept(summed=False)["iterations"],
+        "iterations": plain_records(records),
     }
     if run is not None:
         plain["run"] = {"n_iter": len(run.iterations), "centers": run.centers}
@@ -97,6 +97,20 @@ def plain_standing(standing: Standing) -> dict[str, Any]:
     if best is not None:
         plain["best"] = {"centers": best.centers, "inertia": best.inertia, "n_iter": best.n_iter}
     return plain
+
+
+def plain_records(records: Sequence[Iteration]) -> dict[str, NDArray]:
+    """Records as arrays, one of each number; the times of stages are left out."""
+    columns = FitReport(iterations=records).kept(summed=False)["iterations"]
+    return {**columns, "seconds": np.array([record.seconds for record in records], np.float64)}
+
+
+def records_of(columns: dict[str, NDArray]) -> list[Iteration]:
+    """From what `plain_records` returned."""
+    columns = dict(columns)
+    seconds = columns.pop("seconds").tolist()
+    records = FitReport.of_kept({"backend": "", "stages": [], "iterations": columns}).iterations
+    return [replace(record, seconds=spent) for record, spent in zip(records, seconds, strict=True)]
 
 
 def check_kept(centers: Any, shape: tuple[int, ...], dtype: np.dtype, name: str) -> NDArray:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from gpukmeans.study.beside import Beside
 from gpukmeans.study.check import check_against_sklearn
 from gpukmeans.study.data import DATA_SETS, DataSet, Loaded, load
+from gpukmeans.study.fitting import check_checkpoint, fitted
 from gpukmeans.study.options import Options
 from gpukmeans.study.outputs import check_folder, write_all
 from gpukmeans.study.progress import Progress
@@ -41,6 +42,7 @@ def check_ahead(options: Options) -> None:
         raise ValueError(
             "--train-test does not go with --scale, which is learned from all images, those of the test too"
         )
+    check_checkpoint(options)
     if options.plots:
         from gpukmeans.plots import require_matplotlib
 
@@ -171,15 +173,11 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
 
 def _best(options: Options, X: NDArray[Any], progress: Progress) -> tuple[Any, dict[str, Any] | None]:
     """The fit of lowest inertia over all seeds, and what came of each if there are several."""
-    import gpukmeans
-
     best, inertias, n_iters = None, list[float](), list[int]()
     for seed in range(options.seed, options.seed + options.seeds):
         if options.seeds > 1:
             progress.stage(f"clustering from seed {seed}")
-        parameters = options.parameters() | {"random_state": seed}
-        model = gpukmeans.fit(X, options.clusters, **parameters, progress=progress.iteration)
-        model.set_params(progress=False)  # what draws it cannot be saved
+        model = fitted(options, X, progress, seed)
         inertias.append(model.inertia_)
         n_iters.append(int(model.n_iter_))
         if best is None or model.inertia_ < best.inertia_:

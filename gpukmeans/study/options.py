@@ -140,6 +140,10 @@ class Options:
         Numbers of clusters that are fitted to the training images and judged on the test images.
     out : Path or None
         The folder for all that is written; None: `folder` is a default, for pictures and what comes with them.
+    checkpoint : Path or None
+        The checkpoint of the fit.
+    resumes : bool
+        Whether the fit goes on from it.
     force : bool
         Whether the folder may hold files already.
     labels_format : {"csv", "parquet"}
@@ -298,6 +302,15 @@ class Options:
         type=some_path,
         metavar="DIR",
     )
+    checkpoint: Path | None = _option(  # noqa: RUF009
+        None,
+        "keep the fit in this file; `gpukmeans resume FILE` goes on from it, to the same bits",
+        group=OUTPUT,
+        commands=OWN,
+        type=some_path,
+        metavar="FILE",
+    )
+    resumes: bool = _option(False, commands=())
     force: bool = _option(False, "replace files in a folder that exists", group=OUTPUT, action="store_true")
     labels_format: str = _option(
         "csv",

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from gpukmeans.study.fitting import INFINITE, check_checkpoint, fitted
 from gpukmeans.study.options import READING, Options
 from gpukmeans.study.outputs import check_folder, write_centers
 from gpukmeans.study.progress import Progress
 from gpukmeans.writing import whole_file
 
-#: What a path begins with that names rows of `gpukmeans.datasets.make_infinite_mnist`, before their number.
-INFINITE = "infinite-mnist:"
 #: Options of reading that rows which stream have, too.
 _HAVE = {"memory_limit", "columns"}
 
@@ -37,8 +36,6 @@ def run_stream(options: Options, progress: Progress) -> dict[str, Any]:
     ValueError
         An option needs all rows in memory.
     """
-    import gpukmeans
-
     for field in fields(Options):
         of_memory = field.metadata.get("group") == READING or field.name in ("compare", "seeds", "check")
         if of_memory and field.name not in _HAVE and getattr(options, field.name) != field.default:
@@ -46,6 +43,7 @@ def run_stream(options: Options, progress: Progress) -> dict[str, Any]:
                 f"--{field.name.replace('_', '-')} needs all rows in memory; leave it out, or --memory-limit"
                 + (", and name the features by --columns" if field.name in ("label", "id", "drop") else "")
             )
+    check_checkpoint(options)
     check_folder(options.folder, force=options.force)
     rows = _opened(options)
     progress.stage(f"reading {options.path}")
@@ -53,8 +51,7 @@ def run_stream(options: Options, progress: Progress) -> dict[str, Any]:
     progress.stage(f"clustering {rows.n_samples:,} rows into {options.clusters:,}")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
-        model = gpukmeans.KMeans(options.clusters, **options.parameters(), progress=progress.iteration).fit(rows)
-    model.set_params(progress=False)  # what draws it cannot be saved
+        model = fitted(options, rows, progress)
     progress.stage("writing")
     folder = options.folder
     folder.mkdir(parents=True, exist_ok=True)
