@@ -163,11 +163,13 @@ def keep_state(model: KMeans, X: ArrayLike, sample_weight: ArrayLike | None = No
     if given.form != "dense":
         raise TypeError("keep_state takes dense rows on the host; refit without a state takes any.")
     centers = np.ascontiguousarray(on_host(model.cluster_centers_))
-    if centers.dtype != given.center_dtype or given.exponent(centers):
+    if centers.dtype != given.center_dtype:
         raise ValueError(
-            f"A state is kept of {given.center_dtype} centers of rows not far from one, and the model has "
-            f"{centers.dtype} centers; refit without a state takes any."
+            f"Centers of X are {given.center_dtype}, and those of the model {centers.dtype}: give the rows of the fit "
+            "in its dtype."
         )
+    if given.exponent(centers):
+        raise ValueError("X has values far from one, in whose unit no state is kept; refit without a state takes any.")
     stored = cast(NDArray, given.X)
     rows = cast(NumpyRows, NumpyBackend().load(stored, given.sample_weight))
     known = rows.start(centers).known()

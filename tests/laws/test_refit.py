@@ -23,16 +23,15 @@ X = RNG.integers(0, 6, (N, 1)) * 2.0 + RNG.standard_normal((N, 7))
 WEIGHT = RNG.integers(1, 4, N) / 3
 
 
-def refitted(X, k, *, weight=None, n_old=OLD, backend=None, after=None, **parameters):
+def refitted(X, k, *, weight=None, n_old=OLD, backend=None, **parameters):
     """The model that `refit` returns, and the plain fit."""
     old = None if weight is None else weight[:n_old]
     model = KMeans(k, random_state=0, backend="numpy", **parameters).fit(X[:n_old], sample_weight=old)
     state = gpukmeans.keep_state(model, X[:n_old], sample_weight=old)
     model.set_params(backend=backend or NumpyBackend())
     plain = KMeans(k, init=model.cluster_centers_, n_init=1, backend=NumpyBackend(), **parameters)
-    rows = X if after is None else after
-    want = plain.fit(rows, sample_weight=weight)
-    return gpukmeans.refit(model, rows, n_old=n_old, state=state, sample_weight=weight), want
+    want = plain.fit(X, sample_weight=weight)
+    return gpukmeans.refit(model, X, n_old=n_old, state=state, sample_weight=weight), want
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
@@ -54,8 +53,10 @@ def test_a_wider_grid_finds_the_sums_anew():
     got, want = refitted(wide, 6, tol=0)
     assert_same(got, want)
     far = X.copy()
-    far[OLD:] *= 2.0**600  # in another unit: no short cut
-    assert_same(*refitted(far[:, :2] * 2.0**-480, 3, after=far[:, :2] * 2.0**-480))
+    far[OLD:] *= 1e130  # fitted in another unit: no short cut
+    assert_same(*refitted(far, 6))
+    with pytest.raises(ValueError, match="values far from one"):
+        refitted(X * 1e-170, 6)
 
 
 def test_nothing_new_equal_centers_and_other_backends():
@@ -95,7 +96,10 @@ def test_a_state_is_saved_apart_and_recognises_its_rows(tmp_path):
         (lambda: gpukmeans.refit(model, X, n_old=OLD, state=state, sample_weight=WEIGHT), "not those of the state"),
         (lambda: gpukmeans.refit(model, X, n_old=9, state=state), "n_old=9, and the state is of 2,600 rows"),
         (lambda: gpukmeans.refit(again, X, n_old=OLD, state=state), "of other centers"),
-        (lambda: gpukmeans.keep_state(model, X[:OLD].astype(np.float32)), "float32 centers"),
+        (
+            lambda: gpukmeans.keep_state(model, X[:OLD].astype(np.float32)),
+            "Centers of X are float32",
+        ),
         (lambda: State.load(model.save(tmp_path / "model.npz")), "no array gpukmeans_state"),
     ):
         with pytest.raises(ValueError, match=why):
