@@ -13,9 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
-from gpukmeans.arrays.types import F64
+from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.cpu.backend import NumpyBackend
 from gpukmeans.backends.cpu.rows import NumpyRows
+from gpukmeans.backends.cpu.sums import DenseSums
 from gpukmeans.backends.known import Known
 from gpukmeans.backends.protocol import Rows
 from gpukmeans.engine.tolerance import Tolerance, mean_variance
@@ -25,7 +26,7 @@ from gpukmeans.intake.given import Given, receive
 from gpukmeans.intake.kinds import on_host
 from gpukmeans.scale.archives import Format, read_archive, write_archive
 from gpukmeans.scale.files import shown, unreadable
-from gpukmeans.threads import blocks
+from gpukmeans.threads import blocks, workers
 
 FORMAT = Format("gpukmeans state", 1, "gpukmeans_state", "`save`")
 #: Rows, evenly spaced, that a state recognises the old ones by.
@@ -79,9 +80,11 @@ class State:
         """
         head, arrays = read_archive(Path(path), FORMAT)
         n, (k, d) = len(arrays.get("labels", ())), arrays.get("centers", np.empty((0, 0))).shape
-        wanted = {"second": (n,), "near": (n,), "rest": (n,), "column_sums": (d,), "squares": (1,)}
+        wanted = {"second": (n,), "near": (n,), "rest": (n,), "column_sums": (d,), "squares": (1,), "scale": (d,)}
+        wanted |= {"weight_scale": (1,), "limbs": (4,)}
         labels = [arrays.get(name, np.full(1, -1)) for name in ("labels", "second")]
         right = all(name in arrays and arrays[name].shape == shape for name, shape in wanted.items())
+        right = right and "sums" in arrays and "weights" in arrays and arrays["sums"].shape[1:] == (k, d)
         if not right or any(of.dtype != np.int32 or of.min(initial=0) < 0 or of.max(initial=0) >= k for of in labels):
             raise unreadable(shown(path), "not as `save` writes it; the file was altered")
         return cls(arrays, head["sample"])
@@ -108,9 +111,26 @@ class State:
                 "they were, then the new ones; or leave the state out."
             )
         assert rows.grid is not None
-        same = same_grid(rows.grid, a, "rows") and same_grid(weight_grid(given.n_samples, weight), a, "weights")
-        sums = (a["sums"], a["weights"]) if same else None
+        sums = self._sums_on(rows.grid, weight_grid(given.n_samples, weight), X[:n], weight)
         return Known(a["labels"], a["second"], a["near"], a["rest"], sums)
+
+    def _sums_on(self, grid: Grid, weights_on: Grid, X: NDArray, sample_weight: F64 | None) -> tuple[I64, I64] | None:
+        """The sums of the old rows on these grids; columns whose scale is another one are summed anew.  None: all."""
+        a, limbs = self.arrays, [grid.bits, grid.n_limbs, weights_on.bits, weights_on.n_limbs]
+        if limbs != a["limbs"].tolist() or not np.array_equal(weights_on.scale, a["weight_scale"]):
+            return None
+        wider = np.flatnonzero(grid.scale != a["scale"])
+        if 4 * len(wider) > len(grid.scale):
+            return None
+        sums, n = a["sums"].copy(), self.n_samples
+        if len(wider):
+            columns = np.ascontiguousarray(X[:, wider])
+            weight = None if sample_weight is None else sample_weight[:n]
+            anew = DenseSums(columns, weight, grid.of_columns(wider), len(a["centers"]), weights_on)
+            with workers(columns.size) as pool:
+                anew.add(np.arange(n), np.full(n, -1, np.int32), a["labels"], pool)
+            sums[:, :, wider] = anew.sums
+        return sums, a["weights"]
 
     def tolerance(self, given: Given, tol: float) -> float | Tolerance:
         """`gpukmeans.engine.tolerance.scaled_tolerance` of all rows, from bounds of their variance."""
@@ -175,7 +195,8 @@ def keep_state(model: KMeans, X: ArrayLike, sample_weight: ArrayLike | None = No
     known = rows.start(centers).known()
     assert known.sums is not None
     assert rows.grid is not None
-    grids = {"rows": rows.grid, "weights": weight_grid(given.n_samples, given.sample_weight)}
+    weights_on = weight_grid(given.n_samples, given.sample_weight)
+    limbs = [rows.grid.bits, rows.grid.n_limbs, weights_on.bits, weights_on.n_limbs]
     column_sums, squares = moments(stored)
     arrays = {
         "centers": centers,
@@ -187,9 +208,10 @@ def keep_state(model: KMeans, X: ArrayLike, sample_weight: ArrayLike | None = No
         "weights": known.sums[1],
         "column_sums": column_sums,
         "squares": np.array([squares]),
+        "scale": rows.grid.scale,
+        "weight_scale": weights_on.scale,
+        "limbs": np.array(limbs),
     }
-    for name, grid in grids.items():
-        arrays |= {f"{name}_scale": grid.scale, f"{name}_grid": np.array([grid.bits, grid.n_limbs])}
     return State(arrays, sample_of(stored, given.sample_weight, given.n_samples))
 
 
@@ -288,9 +310,3 @@ def sample_of(X: NDArray, sample_weight: F64 | None, n_rows: int) -> str:
     for array in (rows, weight):
         found.update(np.ascontiguousarray(array).data)
     return found.hexdigest()
-
-
-def same_grid(grid: Grid, arrays: dict[str, NDArray], name: str) -> bool:
-    """Whether sums on the grid of a state are sums on this one."""
-    kept = arrays[f"{name}_grid"].tolist()
-    return kept == [grid.bits, grid.n_limbs] and np.array_equal(grid.scale, arrays[f"{name}_scale"])
