@@ -183,7 +183,11 @@ class BaseKMeans(Kept, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         given = receive(self, X, backend=backend, reset=False, fitted_dtype=self._fitted_dtype(), streams=True)
         given, centers, exponent = self._beside_centers(given)
         distances = cast(DeviceRows, given.load(sums=False)).center_distances(centers)
-        return self._given_back(X, times_power_in_order(distances, -exponent) if exponent else distances)
+        if exponent and hasattr(distances, "map_blocks"):  # a Dask array
+            distances = distances.map_blocks(times_power_in_order, -exponent, meta=distances)
+        elif exponent:
+            distances = times_power_in_order(distances, -exponent)
+        return self._given_back(X, distances)
 
     def _given_back(self, X: ArrayLike, transformed: Any) -> Any:
         """The result of `transform` for X: an array of the same kind, unless `set_output` requests data frames."""

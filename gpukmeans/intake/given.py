@@ -12,10 +12,11 @@ How rows are stored (`Given.form`):
 | "csr" | SciPy's CSR, canonical, float32 or float64 | backends with `reads_sparse` |
 | "device" | `DeviceInput`, not read yet | backends with `reads_device` |
 | "stream" | `Stream`, of `open_rows` | every backend, block by block |
+| "stream" | `PartedStream`, of a Dask array or of `gpukmeans.distributed.fit` | workers, part by part |
 
-A further source of rows (rows on the workers of a cluster) is one more form: `_form_of` recognises it, a check beside
-`check_rows` reads its shape and dtype, and `Given.load` returns `Rows` over it, by a backend or by a class that adds up
-the exact sums of its blocks.  The engine and the estimators stay as they are.
+A further source of rows is one more answer: `_form_of` recognises it, a check beside `check_rows` reads its shape and
+dtype, and `Given.load` returns `Rows` over it, by a backend or by a class that adds up the exact sums of its blocks.
+The engine and the estimators stay as they are.
 """
 
 from __future__ import annotations
@@ -199,7 +200,7 @@ def receive(
     to_host : bool, default=False
         Copy rows on a device to the host; results go back there.
     streams : bool, default=False
-        Whether rows of `open_rows` are taken, too.
+        Whether rows of `open_rows` are taken, too, and Dask arrays and data frames stay on their workers.
     **others
         Arrays that must lie on the host or where X lies, by the names that an error calls them.
 
@@ -213,6 +214,8 @@ def receive(
         As `gpukmeans.KMeans.fit`.
     """
     rows = host_copy(X) if to_host else X
+    if streams:
+        rows = _parted(rows)
     form, placed, chosen = _placed(rows, backend, sample_weight=sample_weight, **others)
     if isinstance(placed, OpenRows):
         if not streams:
@@ -223,7 +226,7 @@ def receive(
         if sample_weight is None:
             sample_weight = placed.sample_weight
         checked: Any = placed.stream(n_clusters, others.get("init"))
-        check_width(estimator, checked, reset=reset)
+        check_width(estimator, checked if placed.names is None else placed.names, reset=reset)
     else:
         checked = check_rows(estimator, placed, reset=reset, backend=None if check_values else chosen)
     check_enough(checked.shape[0], n_clusters)
@@ -280,8 +283,18 @@ def _placed(X: ArrayLike, backend: str | Backend, **others: Any) -> tuple[Form, 
     form, placed = _form_of(X)
     check_places(X, **others)
     device = placed.device if form == "device" else None
-    sparse = placed.form()[2] if isinstance(placed, OpenRows) else form == "csr"
-    return form, placed, get_backend(backend, device, sparse=sparse)
+    if isinstance(placed, OpenRows):
+        return form, placed, placed.chosen(backend)
+    return form, placed, get_backend(backend, device, sparse=form == "csr")
+
+
+def _parted(X: Any) -> Any:
+    """A Dask array or data frame as parts; everything else as it is."""
+    if not type(X).__module__.startswith("dask."):
+        return X
+    from gpukmeans.distributed.dask_parts import given_by_dask
+
+    return given_by_dask(X)
 
 
 def _form_of(X: ArrayLike) -> tuple[Form, Any]:

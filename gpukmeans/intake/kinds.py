@@ -5,6 +5,7 @@
 | NumPy arrays, lists, data frames; JAX arrays wherever they lie | NumPy arrays |
 | torch tensors | torch tensors on the same device |
 | CuPy arrays, and arrays of other libraries on a CUDA device (Numba's) | CuPy arrays on the same device |
+| Dask arrays and data frames | centers NumPy arrays; one result a row: Dask arrays, on the workers of the rows |
 
 JAX rounds float64 arrays to float32 by default, so JAX rows get NumPy results, which JAX reads as they are.  No library
 is imported that the caller has not imported.
@@ -58,7 +59,7 @@ class ArrayKind:
 
         Parameters
         ----------
-        values : ndarray, or an array on the caller's device (of `Device.for_caller`)
+        values : ndarray, or an array on the caller's device (of `Device.for_caller`), or what lies on workers
             Must not be used elsewhere: the returned torch tensor shares this memory.
         backend : Backend, optional
             The backend of the rows, which copies NumPy arrays to their device; needed if they have one.
@@ -67,6 +68,10 @@ class ArrayKind:
         -------
         ndarray, torch.Tensor or cupy.ndarray
         """
+        if hasattr(values, "given"):  # labels that lie on workers
+            values = values.given()
+        if hasattr(values, "dask"):
+            return values
         if self.device is None:
             host = np.asarray(host_copy(values))
             return sys.modules["torch"].from_numpy(host) if self.library == "torch" else host

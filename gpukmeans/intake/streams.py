@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from gpukmeans.arrays.limits import LARGEST_VALUE
 from gpukmeans.arrays.magnitude import SAMPLE, exponent_of, near_one
 from gpukmeans.arrays.types import F64
+from gpukmeans.backends.choice import get_backend
 from gpukmeans.backends.protocol import Backend
 from gpukmeans.scale.facts import ColumnFacts, Facts, SumGrids, times_weights
 from gpukmeans.scale.readers import Reader, TableRows
@@ -44,7 +45,11 @@ class OpenRows:
     dtype : dtype
         uint8, float32 or float64: how rows are kept.
     sample_weight : ndarray of shape (n_samples,), or None
+    names : data frame without rows, or None
+        Has the names of the columns, where a fit is to keep them.
     """
+
+    names: Any = None
 
     def __init__(
         self,
@@ -110,6 +115,10 @@ class OpenRows:
             yield block
 
     # ---- for the intake ----------------------------------------------------------------------------------------------
+
+    def chosen(self, backend: str | Backend) -> Backend:
+        """The backend of a fit."""
+        return get_backend(backend, sparse=self.form()[2])
 
     def form(self) -> tuple[tuple[int, int], np.dtype, bool]:
         """Shape, dtype, and whether blocks are CSR; a pass over the rows where the source does not tell."""

@@ -78,6 +78,7 @@ FOLDERS = [
     "plots",
     "estimators evaluation datasets",
     "engine engine.seeding",
+    "distributed",
     "intake",
     "scale",
     "backends.cpu backends.cpu.line backends.cpu.lockstep backends.cpu.screens backends.cpu.seeding "

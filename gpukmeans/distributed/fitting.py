@@ -1,0 +1,95 @@
+"""`fit`: parts on any engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import ArrayLike
+
+from gpukmeans.distributed.engine import Engine
+from gpukmeans.distributed.executors import ExecutorEngine
+from gpukmeans.distributed.rows_given import PartedInput
+
+if TYPE_CHECKING:
+    from gpukmeans.estimators.kmeans import KMeans
+
+
+def fit(
+    parts: Any,
+    n_clusters: int = 8,
+    *,
+    executor: Executor | str,
+    sample_weight: ArrayLike | None = None,
+    **params: Any,
+) -> KMeans:
+    """Cluster rows that lie in parts on workers: the bits of ``KMeans(n_clusters, **params).fit(all rows)``.
+
+    The rows stay where they are.  Facts, centers and exact sums travel, which add up to the same bits however the rows
+    are cut and however many workers there are, so that a step that is lost with its worker can be taken anywhere again.
+
+    Parameters
+    ----------
+    parts : sequence, Dask array or data frame, or Ray dataset
+        Arrays of shape (n_rows, n_features), or functions without arguments that return one and are called where the
+        rows are needed.  For Dask also futures and delayed objects, for Ray object references of arrays.
+    n_clusters : int, default=8
+    executor : concurrent.futures.Executor, "dask" or "ray"
+        "dask": the current client's workers (``pip install 'gpukmeans[dask]'``).  "ray": the cluster that `ray.init`
+        has joined (``pip install 'gpukmeans[ray]'``).  Workers run what they unpickle: use machines that you trust,
+        over a network that you trust.
+    sample_weight : array-like of shape (n_samples,), optional
+        In the order of the parts.
+    **params
+        Parameters of `gpukmeans.KMeans`; workers choose ``backend="auto"`` each for itself.
+
+    Returns
+    -------
+    KMeans
+        Fitted; `labels_` is a Dask array with ``executor="dask"``, else an ndarray.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A part is no dense table of finite numbers, or parts differ in width or dtype; the message names the part.
+    gpukmeans.distributed.WorkersLost
+        The workers are gone, or cannot import gpukmeans.
+    ImportError
+        Dask or Ray is not installed.
+
+    See Also
+    --------
+    gpukmeans.open_rows : rows of one machine that exceed its memory.
+
+    Examples
+    --------
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> import numpy as np
+    >>> import gpukmeans, gpukmeans.distributed
+    >>> X = np.arange(12.0).reshape(6, 2)
+    >>> with ThreadPoolExecutor(2) as executor:
+    ...     model = gpukmeans.distributed.fit([X[:1], lambda: X[1:]], 2, executor=executor, random_state=0)
+    >>> model.labels_.tolist() == gpukmeans.KMeans(2, random_state=0).fit_predict(X).tolist()
+    True
+    """
+    from gpukmeans.estimators.kmeans import KMeans
+
+    found, where = _engine(parts, executor)
+    return KMeans(n_clusters, **params).fit(PartedInput(found, where), sample_weight=sample_weight)
+
+
+def _engine(parts: Any, executor: Executor | str) -> tuple[Engine, str]:
+    if executor == "dask":
+        from gpukmeans.distributed.dask_parts import dask_engine
+
+        return dask_engine(parts), "Dask parts"
+    if executor == "ray":
+        from gpukmeans.distributed.ray_parts import RayEngine
+
+        return RayEngine.of(parts), "Ray parts"
+    if isinstance(executor, str) or not hasattr(executor, "submit"):
+        raise ValueError(f"executor={executor!r} should be 'dask', 'ray' or an Executor of concurrent.futures.")
+    if not isinstance(parts, Sequence) or not len(parts):
+        raise ValueError("parts should be a list of arrays, or of functions that return one; at least one of them.")
+    return ExecutorEngine.of(parts, executor), "parts"
