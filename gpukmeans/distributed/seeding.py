@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.cpu.seeding.screen import PART, SeedScreen
-from gpukmeans.backends.cpu.seeding.steps import FEW_ROWS, SEEDING_BLOCK, NumpySeeding
+from gpukmeans.backends.cpu.seeding.steps import NumpySeeding
 from gpukmeans.certificates.rounding import SLACK, UNIT64, gamma
 from gpukmeans.certificates.scores import exact_in_float64
 from gpukmeans.distributed.engine import Engine
 from gpukmeans.distributed.parts import Job, Part
 from gpukmeans.threads import workers
 
-#: Blocks of rows of which sums are sent, at most about.
+#: Blocks of rows of which sums are sent, at most; fewer rows are a block each, in which nothing is left to look for.
 MOST_BLOCKS = 16384
 
 
@@ -180,7 +180,7 @@ class PartedSeeding:
     ) -> None:
         self._engine, self._take, self._offsets = engine, take, offsets
         n = int(offsets[-1])
-        self.block_size = 1 if n <= FEW_ROWS else max(SEEDING_BLOCK, -(-n // MOST_BLOCKS))
+        self.block_size = -(-n // MOST_BLOCKS)
         self._n_blocks = -(-n // self.block_size)
         self._filled = np.flatnonzero(np.diff(offsets)).tolist()
         self._plan = engine.share(Plan(job, self.block_size))
