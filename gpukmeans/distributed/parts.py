@@ -130,7 +130,7 @@ def look(part: Part, backend: str | Backend) -> Look:
     low, high = (float(X.min()), float(X.max())) if X.size else (np.inf, -np.inf)
     largest = max(high, -low)
     if X.size and not largest <= LARGEST_VALUE:
-        row = int(np.flatnonzero(~(np.abs(X) <= LARGEST_VALUE).all(axis=1))[0])
+        row = int(np.flatnonzero(~(np.abs(X.astype(np.float64)) <= LARGEST_VALUE).all(axis=1))[0])
         what = "NaN" if np.isnan(largest) else "infinity" if np.isinf(largest) else f"a value of {largest:.3g}"
         raise ValueError(
             f"part {part.number:,} contains {what} in its row {row:,}; rows are finite and at most 2**480. Mend it, or "

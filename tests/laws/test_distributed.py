@@ -1,0 +1,270 @@
+"""Rows on workers end in the bits of the same rows in memory, however they are cut and whatever is lost on the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from gpukmeans import KMeans, MiniBatchKMeans
+from gpukmeans.distributed import WorkersLost, fit
+from gpukmeans.distributed.executors import ExecutorEngine
+from gpukmeans.distributed.rows_given import PartedInput
+from tests.support.assertions import assert_same
+from tests.support.toy_backend import ToyBackend
+
+CUTS = [1, 50, 50, 400]
+PARAMS = {"random_state": 1, "backend": "numpy"}
+
+
+def blobs(dtype="float32", n=600):
+    rng = np.random.default_rng(5)
+    X = rng.integers(0, 5, (n, 1)) * 30.0 + rng.standard_normal((n, 6)) * 5 + 20.0
+    return np.clip(X, 0, 255).astype(dtype)
+
+
+@pytest.fixture(scope="module")
+def threads():
+    with ThreadPoolExecutor(2) as executor:
+        yield executor
+
+
+@pytest.mark.parametrize("init", ["k-means++", "k-means||", "random"])
+@pytest.mark.parametrize("backend", ["numpy", ToyBackend()], ids=["numpy", "toy"])
+def test_draws_weights_and_restarts_are_those_of_rows_in_memory(threads, init, backend):
+    """Also with few distinct rows, whose ties are decided exactly."""
+    weight = np.random.default_rng(3).integers(0, 4, 600) / 3
+    for dtype, distinct in (("uint8", 600), ("float32", 600), ("float64", 9)):
+        X = blobs(dtype)[np.random.default_rng(2).integers(0, distinct, 600)]
+        for w in (None, weight):
+            params = {"init": init, "n_init": 2, "random_state": 4, "backend": backend}
+            want = KMeans(4, **params).fit(X, sample_weight=w)
+            assert_same(fit(np.split(X, CUTS), 4, executor=threads, sample_weight=w, **params), want)
+
+
+def test_many_rows_have_blocks_that_lie_across_parts(threads, monkeypatch):
+    monkeypatch.setattr("gpukmeans.distributed.seeding.MOST_BLOCKS", 64)
+    X = blobs("float64", 5000)
+    for init in ("k-means++", "k-means||"):
+        want = KMeans(6, init=init, **PARAMS).fit(X)
+        assert_same(fit(np.split(X, [1, 1000, 1100, 4999]), 6, executor=threads, init=init, **PARAMS), want)
+
+
+@pytest.mark.parametrize("scale", [1e-160, 1.0])
+def test_empty_clusters_and_far_units(threads, scale):
+    X = np.round(blobs("float64"), 1) * scale
+    start = np.concatenate([X[:3], np.full((2, 6), 900.0 * scale)])
+    params = {"init": start, "n_init": 1, "tol": 0, "backend": "numpy"}
+    want = KMeans(5, **params).fit(X)
+    assert sum(record.n_relocated for record in want.fit_report_.iterations) > 0
+    assert_same(fit(np.split(X, CUTS), 5, executor=threads, **params), want)
+
+
+@pytest.mark.parametrize("init", ["k-means++", "k-means||"])
+def test_what_parts_have_lost_is_computed_again(threads, init):
+    """As of a worker that is lost between any two steps."""
+    lost = np.random.default_rng(0)
+
+    class Forgetful(ExecutorEngine):
+        def _submit(self, *args):
+            for held in self._held:
+                if held._part is not None and lost.random() < 0.3:
+                    held._part.kept.clear()
+            return super()._submit(*args)
+
+        def derived(self, *args, **named):
+            return Forgetful(self._executor, super().derived(*args, **named)._held)
+
+    X = blobs("float32")
+    for _ in range(3):
+        model = KMeans(6, init=init, **PARAMS).fit(PartedInput(Forgetful.of(np.split(X, CUTS), threads), "parts"))
+        assert_same(model, KMeans(6, init=init, **PARAMS).fit(X))
+
+
+def _dies():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_processes_make_parts_themselves_and_a_dead_one_is_named():
+    X = blobs("uint8")
+    want = KMeans(4, init="random", n_init=1, **PARAMS).fit(X)
+    with ProcessPoolExecutor(2) as executor:
+        assert_same(fit(np.split(X, CUTS), 4, executor=executor, init="random", n_init=1, **PARAMS), want)
+        with pytest.raises(WorkersLost, match="A process of ProcessPoolExecutor has died"):
+            fit([X, _dies], 4, executor=executor, **PARAMS)
+
+
+def test_bad_parts_end_in_one_sentence(threads):
+    X = blobs()
+    nan = X.copy()
+    nan[7, 3] = np.nan
+    for parts, message in (
+        ([X, nan], "part 1 contains NaN in its row 7"),
+        ([X, X[:, :3]], "float32 rows of 6 features without weights and float32 rows of 3 features"),
+        ([X, X.astype("float64")], "float32 rows .* and float64 rows"),
+        ([X, X[0]], r"part 1: a block has shape \(6,\)"),
+        ([X[:0]], "0 rows of 6 features"),
+        ([], "at least one of them"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fit(parts, 2, executor=threads, backend="numpy")
+    with pytest.raises(ValueError, match="should be 'dask', 'ray' or an Executor"):
+        fit([X], 2, executor="spark")
+
+
+# ---- Dask ------------------------------------------------------------------------------------------------------------
+
+
+def assert_same_on_dask(got, want):
+    """Labels lie where the rows do."""
+    assert hasattr(got.labels_, "dask")
+    got.labels_ = got.labels_.compute()
+    assert_same(got, want)
+
+
+@pytest.fixture(scope="module")
+def array():
+    return pytest.importorskip("dask.array", reason="Dask is not installed: pip install 'gpukmeans[dask]'")
+
+
+def test_a_dask_array_without_a_client(array):
+    X = blobs()
+    D = array.from_array(X, chunks=((1, 99, 0, 500), (2, 4)))
+    want = KMeans(5, **PARAMS).fit(X)
+    model = KMeans(5, **PARAMS).fit(D)
+    assert model.labels_.chunks == ((1, 99, 0, 500),)
+    assert np.array_equal(model.predict(D).compute(), want.labels_)
+    assert model.score(D) == want.score(X)
+    assert np.array_equal(model.transform(D).compute().argmin(axis=1), want.labels_)
+    assert_same_on_dask(model, want)
+    unknown = D[D[:, 0] > 50]
+    assert_same_on_dask(KMeans(5, **PARAMS).fit(unknown), KMeans(5, **PARAMS).fit(X[X[:, 0] > 50]))
+    assert isinstance(MiniBatchKMeans(5, **PARAMS).fit(D).labels_, np.ndarray)
+    with pytest.raises(ValueError, match="two dimensions"):
+        KMeans(2).fit(D.ravel())
+
+
+@pytest.fixture(scope="module")
+def client(array):
+    distributed = pytest.importorskip("distributed", reason="pip install 'gpukmeans[dask]'")
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
+        yield client
+
+
+def test_a_dask_array_on_processes(array, client):
+    X = blobs("uint8")
+    weight = np.random.default_rng(3).integers(0, 4, 600) / 3
+    D = array.from_array(X, chunks=((1, 99, 0, 500), (2, 4)))
+    params = {"init": "k-means||", **PARAMS}
+    model = KMeans(4, **params).fit(D, sample_weight=array.from_array(weight))
+    assert model.score(D) == KMeans(4, **params).fit(X, sample_weight=weight).score(X)
+    assert_same_on_dask(model, KMeans(4, **params).fit(X, sample_weight=weight))
+    with client.as_current():
+        stopped = KMeans(4, callback=lambda number, *_: number == 2, init=X[:4], n_init=1, **PARAMS).fit(D)
+    assert stopped.n_iter_ == 2
+
+
+def test_kills_change_no_bit(array, client, monkeypatch):
+    """SIGKILL in the seeding, the first and the last iteration."""
+    from gpukmeans.distributed import dask_parts
+
+    X = blobs("float64")
+    want = KMeans(5, **PARAMS).fit(X)
+    D = array.from_array(X, chunks=(150, 6))
+
+    def kill():
+        os.kill(min(client.run(os.getpid).values()), signal.SIGKILL)
+
+    begun = []
+    before = dask_parts.DaskEngine.map
+
+    def map_and_kill(self, work, *args, **named):
+        begun.append(work.__name__)
+        if begun.count("propose") == 2 and begun[-1] == "propose":
+            kill()
+        return before(self, work, *args, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dask_parts.DaskEngine, "map", map_and_kill)
+        model = KMeans(5, **PARAMS).fit(D)
+    assert begun.count("propose") > 2
+    assert_same_on_dask(model, want)
+    moments = [1, want.n_iter_]
+    killed = []
+
+    def at(record):
+        if record.iteration in moments:
+            killed.append(record.iteration)
+            kill()
+
+    assert_same_on_dask(KMeans(5, progress=at, **PARAMS).fit(D), want)
+    assert killed == moments
+
+
+def test_workers_without_the_package_are_named(array, client, monkeypatch):
+    from gpukmeans.distributed import dask_parts
+
+    D = array.from_array(blobs(), chunks=(300, 6))
+    dask_parts._asked.clear()
+    monkeypatch.setattr("gpukmeans.__version__", "99.0")
+    with pytest.raises(WorkersLost, match=r"2 of 2 Dask workers have gpukmeans .*: install gpukmeans==99\.0 on all"):
+        KMeans(2).fit(D)
+
+
+@pytest.mark.weekly
+def test_lost_workers_and_a_lost_scheduler_are_named(array, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    from gpukmeans.distributed import dask_parts
+
+    monkeypatch.setattr(dask_parts, "PATIENCE", 3.0)
+    for lose, message in (
+        (lambda cluster: cluster.scale(0), "has no workers"),
+        (lambda cluster: cluster.sync(cluster.scheduler.close), "scheduler .* (is gone|does not answer)"),
+    ):
+        options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
+        with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster):
+            D = array.from_array(blobs(), chunks=(300, 6))
+
+            def at(record, lose=lose, cluster=cluster):
+                if record.iteration == 2:
+                    lose(cluster)
+
+            with pytest.raises(WorkersLost, match=message):
+                KMeans(5, progress=at, **PARAMS).fit(D)
+
+
+# ---- Ray -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.weekly
+def test_parts_on_ray(tmp_path):
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'gpukmeans[ray]'")
+    path = os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": path}})
+    try:
+        import ray.data
+
+        X = blobs("float64")
+        want = KMeans(5, **PARAMS).fit(X)
+        cut = np.split(X, CUTS)
+        assert_same(fit([ray.put(part) for part in cut], 5, executor="ray", **PARAMS), want)
+        assert_same(fit(ray.data.from_numpy(np.split(X, [200])), 5, executor="ray", **PARAMS), want)
+        with pytest.raises(ValueError, match="part 1: a block has shape"):
+            fit([X, X[0]], 5, executor="ray")
+        marker = tmp_path / "died"
+
+        def dying():
+            """A part whose first process dies."""
+            if not marker.exists():
+                marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return X[300:]
+
+        assert_same(fit([X[:300], dying], 5, executor="ray", **PARAMS), want)
+        assert marker.exists()
+    finally:
+        ray.shutdown()
