@@ -174,7 +174,7 @@ class DaskEngine:
         owners, groups = self._places(), dict[str | None, list[int]]()
         for place, number in enumerate(numbers):
             groups.setdefault(owners[number], []).append(place)
-        futures, order = [], []
+        futures, order = [], list[int]()
         for owner, places in groups.items():
             n_tasks = len(places) if owner is None else self._threads[owner]
             for some in in_groups(places, max(1, -(-len(places) // n_tasks))):
@@ -256,7 +256,11 @@ class DaskEngine:
     # ---- the verbs ---------------------------------------------------------------------------------------------------
 
     def map(
-        self, work: Callable[..., Any], *shared: Any, each: Sequence[Any] | None = None, only: Sequence[int] | None = None
+        self,
+        work: Callable[..., Any],
+        *shared: Any,
+        each: Sequence[Any] | None = None,
+        only: Sequence[int] | None = None,
     ) -> list[Any]:
         numbers = list(range(self.n_parts)) if only is None else list(only)
         own: list[Any] = [() for _ in numbers] if each is None else [(value,) for value in each]

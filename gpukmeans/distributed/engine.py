@@ -26,7 +26,11 @@ class Engine(Protocol):
         """A handle of a value that several calls get: it travels to a worker once."""
 
     def map(
-        self, work: Callable[..., Any], *shared: Any, each: Sequence[Any] | None = None, only: Sequence[int] | None = None
+        self,
+        work: Callable[..., Any],
+        *shared: Any,
+        each: Sequence[Any] | None = None,
+        only: Sequence[int] | None = None,
     ) -> list[Any]:
         """The results for all parts, or for those whose numbers are `only`, in order; `each` has one value for each."""
 

@@ -120,7 +120,11 @@ class ExecutorEngine:
                 future.cancel()
 
     def map(
-        self, work: Callable[..., Any], *shared: Any, each: Sequence[Any] | None = None, only: Sequence[int] | None = None
+        self,
+        work: Callable[..., Any],
+        *shared: Any,
+        each: Sequence[Any] | None = None,
+        only: Sequence[int] | None = None,
     ) -> list[Any]:
         return [result for group in self._submit(_called, work, shared, each, only) for result in group]
 
@@ -128,9 +132,7 @@ class ExecutorEngine:
         return added(self._submit(_summed, work, shared, None, None))
 
     def derived(self, work: Callable[..., Any], *shared: Any, each: Sequence[Any]) -> ExecutorEngine:
-        held = [
-            Held(work, (before, own, *shared), before._most) for before, own in zip(self._held, each, strict=True)
-        ]
+        held = [Held(work, (before, own, *shared), before._most) for before, own in zip(self._held, each, strict=True)]
         return ExecutorEngine(self._executor, held, self._folder)
 
     def rows(self, work: Callable[..., Any], *shared: Any, sizes: Sequence[int], width: int | None, dtype: Any) -> Any:

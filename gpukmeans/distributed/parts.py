@@ -196,7 +196,7 @@ class Farthest:
 
 
 def step(part: Part, job: Job, before: NDArray | None, centers: NDArray, move: bool) -> Moved:
-    """Assign the rows, labelled by the centers `before` (None: not yet), to `centers`; with `move` return their sums."""
+    """Assign the rows, labelled by the centers `before` (None: not yet), to `centers`; with `move`, and sum them."""
     found, run = _assigned(part, job, before, centers)
     if not move:
         return Moved(None, None, found)
@@ -242,7 +242,7 @@ def distances(part: Part, centers: NDArray) -> NDArray:
     """The distances to all centers, (n_rows, n_clusters)."""
     if not len(part.X):
         return np.empty((0, len(centers)), center_dtype(part.X.dtype))
-    return NumpyBackend().load(part.X, sums=False).center_distances(centers)  # type: ignore[union-attr]
+    return NumpyBackend().load(part.X, sums=False).center_distances(centers)
 
 
 def _key(job: Job) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import reduce
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,7 @@ class _OfWorkers(NumpyBackend):
 class PartedStream(Stream):
     """Parts in one use."""
 
-    opened: PartedInput  # type: ignore[assignment]
+    opened: PartedInput
 
     def __init__(self, opened: PartedInput, dtype: np.dtype, exponent: int = 0) -> None:
         self.opened, self.dtype, self._exponent = opened, dtype, exponent
@@ -111,13 +112,11 @@ class PartedStream(Stream):
                 return engine, found
         where = self.offsets.tolist()
         each = [
-            (start, None if sample_weight is None else sample_weight[start:stop])
-            for start, stop in zip(where[:-1], where[1:], strict=True)
+            (start, None if sample_weight is None else sample_weight[start:stop]) for start, stop in pairwise(where)
         ]
         engine = self.opened.engine.derived(parts.changed, self.dtype, self._exponent, each=each)
-        found = self._plain if sample_weight is None else None
-        if found is None:
-            found = _all(engine.map(parts.look, "numpy"))
+        known = self._plain if sample_weight is None else None
+        found = _all(engine.map(parts.look, "numpy")) if known is None else known
         self._placed = [(sample_weight, engine, found)]
         return engine, found
 
@@ -150,7 +149,9 @@ class PartedStream(Stream):
         if self.dtype.kind != "f" or near_one(largest):
             return 0
         engine = self.opened.engine
-        rows = PartedRows(engine, self.opened.look(), self.offsets, None, "numpy", NumpyBackend(), None, self.grids(None))
+        rows = PartedRows(
+            engine, self.opened.look(), self.offsets, None, "numpy", NumpyBackend(), None, self.grids(None)
+        )
         sample = rows.take(np.arange(0, self.shape[0], max(1, self.shape[0] // SAMPLE)))
         seen = [found for found, _ in engine.map(parts.extremes, 0)]
         exponent = exponent_of(sample, lambda: [*seen, *([] if near is None else [near])])
@@ -162,5 +163,3 @@ class PartedStream(Stream):
     @property
     def bytes_read(self) -> int:
         return 0
-
-

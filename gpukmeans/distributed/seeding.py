@@ -175,9 +175,7 @@ class PartedSeeding:
         Rows by their places.
     """
 
-    def __init__(
-        self, engine: Engine, job: Job, offsets: I64, n_features: int, take: Callable[[I64], NDArray]
-    ) -> None:
+    def __init__(self, engine: Engine, job: Job, offsets: I64, n_features: int, take: Callable[[I64], NDArray]) -> None:
         self._engine, self._take, self._offsets = engine, take, offsets
         n = int(offsets[-1])
         self.block_size = -(-n // MOST_BLOCKS)
