@@ -22,7 +22,8 @@ read_table              rows of your own: CSV, Parquet, npy, a folder of picture
 Facts, Partial, partial one step of a fit over rows that lie in many places: exact sums that add up
 patch_sklearn, unpatch_sklearn      put these classes in the place of scikit-learn's
 
-Packages: gpukmeans.evaluation (metrics), gpukmeans.plots (pictures), gpukmeans.datasets, gpukmeans.backends.
+Packages: gpukmeans.evaluation (metrics), gpukmeans.plots (pictures), gpukmeans.datasets, gpukmeans.backends,
+gpukmeans.distributed (rows on many workers).
 `python -m gpukmeans --help` shows the command line.
 
 Examples

@@ -21,7 +21,6 @@ from weakref import WeakSet
 
 import numpy as np
 
-import gpukmeans
 from gpukmeans.distributed.engine import Engine, WorkersLost, added, in_groups
 from gpukmeans.distributed.executors import ExecutorEngine
 from gpukmeans.distributed.parts import part_of
@@ -99,6 +98,8 @@ def _blocks(parts: Any, client: Any) -> list[Any]:
 
 def _ask_for_package(client: Any) -> None:
     """Raise unless all workers have this version."""
+    import gpukmeans
+
     if client in _asked:
         return
     answers = client.run(eval, "__import__('gpukmeans').__version__", on_error="return")
@@ -193,22 +194,33 @@ class DaskEngine:
             pending: list[Any] = []
             try:
                 future, pending, more = begin()
-                return self._wait([future], [w for w in self._owners or [] if w])[0].result(), more
+                owners = [owner for owner in self._owners or [] if owner]
+                return self._watched(lambda: future.result(timeout=LOOK), owners), more  # noqa: B023 -- called at once
             except _TakeAgain:
                 self._owners = None
             except BaseException as error:
                 self._client.cancel([f for f in pending if f.status == "pending"]) if self._running() else None
-                raise self._explained(error) from error
+                explained = self._explained(error)
+                if explained is error:
+                    raise
+                raise explained from error
         raise WorkersLost(f"Workers of {self._address()} were lost in {TRIES} tries of one step running.")
 
-    def _wait(self, futures: list[Any], owners: Sequence[str] = ()) -> list[Any]:
+    def _wait(self, futures: list[Any]) -> list[Any]:
         """Futures that have ended; raises what the first failed one raised."""
-        distributed = sys.modules["distributed"]
+        wait = sys.modules["distributed"].wait
+        self._watched(lambda: wait(futures, timeout=LOOK), ())
+        for future in futures:
+            if future.status != "finished":
+                self._watched(lambda: future.result(timeout=LOOK), ())  # noqa: B023 -- called at once
+        return futures
+
+    def _watched(self, ask: Callable[[], Any], owners: Sequence[str]) -> Any:
+        """What ``ask()`` returns, called until it raises no TimeoutError; raises where waiting is in vain."""
         idle_since = time.monotonic()
         while True:
             try:
-                distributed.wait(futures, timeout=LOOK)
-                break
+                return ask()
             except TimeoutError:
                 if not self._running():
                     problem = f"the scheduler {self._address()} does not answer"
@@ -222,10 +234,6 @@ class DaskEngine:
                     problem = f"{self._address()} has no workers"
                 if self._client.status in ("closed", "closing") or time.monotonic() - idle_since > PATIENCE:
                     raise WorkersLost(f"The fit cannot go on: {problem}. Start them again, and fit again.") from None
-        for future in futures:
-            if future.status != "finished":
-                future.result()
-        return futures
 
     def _running(self) -> bool:
         return self._client.status == "running"

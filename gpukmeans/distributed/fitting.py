@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from numpy.typing import ArrayLike
 
 from gpukmeans.distributed.engine import Engine
 from gpukmeans.distributed.executors import ExecutorEngine
 from gpukmeans.distributed.rows_given import PartedInput
-
-if TYPE_CHECKING:
-    from gpukmeans.estimators.kmeans import KMeans
 
 
 def fit(
@@ -23,7 +20,7 @@ def fit(
     executor: Executor | str,
     sample_weight: ArrayLike | None = None,
     **params: Any,
-) -> KMeans:
+) -> Any:
     """Cluster rows that lie in parts on workers: the bits of ``KMeans(n_clusters, **params).fit(all rows)``.
 
     The rows stay where they are.  Facts, centers and exact sums travel, which add up to the same bits however the rows

@@ -16,6 +16,7 @@ from gpukmeans.distributed.engine import Engine
 from gpukmeans.distributed.parts import Job, Look
 from gpukmeans.distributed.seeding import PartedSeeding
 from gpukmeans.exact.sums import exact_totals_by_label
+from gpukmeans.intake.kinds import OnWorkers
 from gpukmeans.scale.facts import SumGrids, top_of
 from gpukmeans.scale.partials import block_sums
 from gpukmeans.threads import workers
@@ -107,7 +108,7 @@ class PartedRows(RowsDefaults):
         return engine.rows(parts.distances, shared, sizes=self.sizes, width=len(centers), dtype=self.center_dtype)
 
 
-class PartedLabels:
+class PartedLabels(OnWorkers):
     """The labels of a run where the rows are; `given` brings them to the caller.
 
     Attributes

@@ -25,6 +25,14 @@ from gpukmeans.arrays.on_device import host_copy, is_torch, on_device
 from gpukmeans.backends.protocol import Backend
 
 
+class OnWorkers:
+    """A result that lies with its rows on workers."""
+
+    def given(self) -> Any:
+        """As one array for the caller: an ndarray, or a Dask array."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
 class ArrayKind:
     """The library and place of the caller's arrays; `give` makes results such arrays.
@@ -68,9 +76,9 @@ class ArrayKind:
         -------
         ndarray, torch.Tensor or cupy.ndarray
         """
-        if hasattr(values, "given"):  # labels that lie on workers
+        if isinstance(values, OnWorkers):
             values = values.given()
-        if hasattr(values, "dask"):
+        if type(values).__module__.startswith("dask."):
             return values
         if self.device is None:
             host = np.asarray(host_copy(values))
