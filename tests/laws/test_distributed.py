@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gpukmeans import KMeans, MiniBatchKMeans
-from gpukmeans.distributed import WorkersLost, fit
+from gpukmeans.distributed import WorkersLost, fit, parts, seeding
 from gpukmeans.distributed.executors import ExecutorEngine
 from gpukmeans.distributed.rows_given import PartedInput
 from tests.support.assertions import assert_same
@@ -84,6 +84,15 @@ def test_what_parts_have_lost_is_computed_again(threads, init):
         assert_same(model, KMeans(6, init=init, **PARAMS).fit(X))
 
 
+def test_distances_to_other_seeds_are_not_taken_for_those_asked_for():
+    X = blobs("float64")
+    part, plan = parts.Part(0, X), seeding.Plan(parts.Job("numpy", "exact", False, None, np.inf), 1)
+    seeding.add(part, plan, b"", X[:1])
+    known = seeding.checksum(b"", X[:1])
+    assert seeding.propose(part, plan, known, X[1:3]) is not None
+    assert seeding.propose(part, plan, seeding.checksum(b"", X[3:4]), X[1:3]) is None
+
+
 def _dies():
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -101,7 +110,7 @@ def test_bad_parts_end_in_one_sentence(threads):
     X = blobs()
     nan = X.copy()
     nan[7, 3] = np.nan
-    for parts, message in (
+    for given, message in (
         ([X, nan], "part 1 contains NaN in its row 7"),
         ([X, X[:, :3]], "float32 rows of 6 features without weights and float32 rows of 3 features"),
         ([X, X.astype("float64")], "float32 rows .* and float64 rows"),
@@ -110,7 +119,7 @@ def test_bad_parts_end_in_one_sentence(threads):
         ([], "at least one of them"),
     ):
         with pytest.raises(ValueError, match=message):
-            fit(parts, 2, executor=threads, backend="numpy")
+            fit(given, 2, executor=threads, backend="numpy")
     with pytest.raises(ValueError, match="should be 'dask', 'ray' or an Executor"):
         fit([X], 2, executor="spark")
 
