@@ -129,10 +129,9 @@ class Run(Protocol):
     # ---- `RunDefaults` has these ----
 
     def advance(self, limit: int, tol: float) -> list[Step]:
-        """Take up to `limit` iterations in one call; an empty list makes the caller take them one by one.
+        """Take up to `limit` iterations in one call; an empty list, the default, makes the caller take them one by one.
 
-        Ends after an iteration that moves no row, or whose shift is not above `tol`, or that leaves a cluster empty.
-        Default: an empty list.
+        Ends after one that moves no row, whose shift is not above `tol` (or its `float()`), or that empties a cluster.
         """
 
     def labels_for_caller(self) -> Any:
@@ -279,10 +278,7 @@ class Rows(Protocol):
         """New runs from `centers` (n_runs, n_clusters, n_features).  Called only where `runs_at_a_time` is not 0."""
 
     def n_used(self, labels: Any, n_clusters: int) -> int:
-        """The number of clusters that have a row, by labels of `Run.labels_for_caller`.  Default: counted on the host.
-
-        Labels on a device need a method of their own.
-        """
+        """Clusters that have a row, by `Run.labels_for_caller`.  Default: of labels on the host."""
 
     def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:
         """Assign all rows to `centers` (n_clusters, n_features) once.  `inertia` of rows without weights only.

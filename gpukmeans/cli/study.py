@@ -71,6 +71,7 @@ def _add(commands: Any, name: str, largest_pixel: int, **texts: str) -> argparse
     command = commands.add_parser(name, **texts)
     add_options(command, name, largest_pixel)
     _add_shown(command)
+    return command
 
 
 def _add_shown(command: argparse.ArgumentParser) -> None:
@@ -79,7 +80,6 @@ def _add_shown(command: argparse.ArgumentParser) -> None:
     show.add_argument("--json", action="store_true", help="print one JSON object on standard output, nothing else")
     show.add_argument("--quiet", action="store_true", help="no report, no progress, no warnings; errors only")
     command.set_defaults(run=run)
-    return command
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.cpu.backend import NumpyBackend
 from gpukmeans.backends.cpu.rows import NumpyRows
+from gpukmeans.backends.cpu.run import NumpyRun
 from gpukmeans.backends.cpu.sums import DenseSums
 from gpukmeans.backends.known import Known
 from gpukmeans.backends.protocol import Rows
@@ -191,8 +192,8 @@ def keep_state(model: KMeans, X: ArrayLike, sample_weight: ArrayLike | None = No
     if given.exponent(centers):
         raise ValueError("X has values far from one, in whose unit no state is kept; refit without a state takes any.")
     stored = cast(NDArray, given.X)
-    rows = cast(NumpyRows, NumpyBackend().load(stored, given.sample_weight))
-    known = rows.start(centers).known()
+    rows = cast(NumpyRows, NumpyBackend(sort=False).load(stored, given.sample_weight))  # sorted rows have no bounds
+    known = cast(NumpyRun, rows.start(centers)).known()
     assert known.sums is not None
     assert rows.grid is not None
     weights_on = weight_grid(given.n_samples, given.sample_weight)

@@ -65,6 +65,7 @@ def test_nothing_new_equal_centers_and_other_backends():
     twins = np.repeat(X[:5], 600, axis=0)
     with pytest.warns(match="Number of distinct clusters"):
         assert_same(*refitted(twins, 7))
+    assert_same(*refitted(X[:, :1].copy(), 6, tol=0))  # rows of one feature, which are sorted
     assert_same(*refitted(X, 6, backend=ToyBackend()))
     assert_same(*refitted(X, 6, backend=NumpyBackend(skip=False)))
 
