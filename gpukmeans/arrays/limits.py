@@ -6,6 +6,8 @@ import numpy as np
 
 #: Largest magnitude of a value: its square, summed over any number of features, must stay finite in float64.
 LARGEST_VALUE = 2.0**480
+#: Between which the largest weight lies.
+WEIGHT_RANGE = (2.0**-400, 2.0**50)
 
 
 #: What the advice of scikit-learn for NaN calls the estimator, where its class is not known.
@@ -44,4 +46,16 @@ def refuse_values(largest: float, dtype: object, name: str = "X") -> None:
         raise ValueError(
             f"{name} has values up to {largest:.3g} in magnitude; squared distances need at most 2**480 "
             f"({LARGEST_VALUE:.3g}). Scale the data down first."
+        )
+
+
+def refuse_weights(largest: float) -> None:
+    """Raise a ValueError unless the largest weight of all rows is allowed."""
+    if not largest:
+        raise ValueError("sample_weight is zero everywhere; at least one row needs a positive weight.")
+    lowest, highest = WEIGHT_RANGE
+    if not lowest <= largest <= highest:
+        raise ValueError(
+            f"The largest sample_weight is {largest:.3g}; it should lie between {lowest:.3g} and {highest:.3g}. "
+            "Scale the weights, which changes no cluster."
         )

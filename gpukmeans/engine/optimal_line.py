@@ -169,7 +169,7 @@ def _cost(segments: Segments, cuts: I64) -> float:
 
 def _exactly(segments: Segments, places: list[I64], n: int, slack: float) -> I64:
     """The best cuts among some places of each boundary, in fractions; pairs that rounding excludes are left out."""
-    sums = segments.exact_gains(np.unique(np.concatenate([[0], *places, [n]])))
+    sums = segments.exact_sums(np.unique(np.concatenate([[0], *places, [n]])))
     layers = [np.array([0]), *places, np.array([n])]
     lowest, gains = np.zeros(1), [Fraction(0)]
     origins: list[list[int]] = []

@@ -89,7 +89,8 @@ def kmeans_1d(x: ArrayLike, n_clusters: int, *, sample_weight: ArrayLike | None 
     numbers of unlimited size.  So no offset and no range of the numbers loses the optimum.  It is made for few
     clusters; with hundreds it takes long (see LIMITS.md).
 
-    Equal numbers are in one cluster.  A number without weight gets the nearest center.  Centers are rounded; a number
+    Equal numbers are in one cluster.  A number without weight gets the nearest center.  Centers are rounded (with
+    weights the exact means, once; without on the grid of `KMeans`, for its bits); a number
     that lies within this rounding of the middle between two of them stays in the cluster of the optimal partition.
 
     Examples
@@ -129,8 +130,9 @@ def kmeans_1d(x: ArrayLike, n_clusters: int, *, sample_weight: ArrayLike | None 
             f"({n_clusters}): each is a cluster.",
             ConvergenceWarning,
         )
-    firsts = segments.x[optimal_cuts(segments, min(n_clusters, n_distinct))[1:-1]]
-    return _clusters(values, weight, firsts, exponent)
+    cuts = optimal_cuts(segments, min(n_clusters, n_distinct))
+    means = None if weight is None else segments.exact_means(cuts)
+    return _clusters(values, weight, segments.x[cuts[1:-1]], means, exponent)
 
 
 def _segments(x: F64, weight: F64 | None) -> Segments:
@@ -143,20 +145,23 @@ def _segments(x: F64, weight: F64 | None) -> Segments:
     return Segments(x[order], weight[order])
 
 
-def _clusters(values: F64, weight: F64 | None, firsts: F64, exponent: int) -> LineClusters:
-    """The clusters between the numbers `firsts`, each the first of a cluster; values are times 2**exponent."""
+def _clusters(values: F64, weight: F64 | None, firsts: F64, means: F64 | None, exponent: int) -> LineClusters:
+    """The clusters between the numbers `firsts`, each the first of a cluster; values are times 2**exponent.
+
+    Without weights the means are taken on the grid of all numbers, for the bits of `KMeans`.
+    """
     grid = Grid.for_rows(values, weight)
     line = SortedRows(DenseTable(Switches(), values, weight, grid))
     ids = np.arange(len(firsts) + 1)
-    cuts = line.cuts(firsts)
-    sums = (line.sums[:, cuts[1:]] - line.sums[:, cuts[:-1]])[:, :, None]
-    weights = line.weight_grid.value((line.weights[:, cuts[1:]] - line.weights[:, cuts[:-1]])[:, :, None])[:, 0]
-    centers = cluster_means(sums, weights, grid, np.dtype(np.float64))
+    if means is None:
+        cuts = line.cuts(firsts)
+        sums, counts = np.diff(line.sums[:, cuts])[:, :, None], np.diff(line.weights[0, cuts])
+        means = cluster_means(sums, counts.astype(np.float64), grid, np.dtype(np.float64))[:, 0]
     labels = line.labels(ids, firsts)
     if weight is not None:
         light = np.flatnonzero(weight == 0.0)
-        nearest = boundaries(centers[:, 0], np.dtype(np.float64))
+        nearest = boundaries(means, np.dtype(np.float64))
         labels[light] = nearest.ids[nearest.firsts.searchsorted(values[light, 0], "right")]
-    terms = line.table.own_distances(labels, centers)
+    terms = line.table.own_distances(labels, means[:, None])
     inertia = exact_total(terms if weight is None else terms * weight)
-    return LineClusters(labels, times_power(centers[:, 0], -exponent), times_power(inertia, -2 * exponent))
+    return LineClusters(labels, times_power(means, -exponent), times_power(inertia, -2 * exponent))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpukmeans.arrays.limits import WEIGHT_RANGE
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.protocol import Rows
 from gpukmeans.engine.lloyd import lloyd
@@ -16,7 +17,7 @@ from gpukmeans.engine.lockstep import lockstep
 from gpukmeans.engine.records import LloydResult
 from gpukmeans.engine.seeding.starts import draw_rows
 from gpukmeans.engine.standing import check_kept, kept_state
-from gpukmeans.intake.checks import WEIGHT_RANGE, check_centers
+from gpukmeans.intake.checks import check_centers
 from gpukmeans.intake.given import Given
 from gpukmeans.scale.archives import plain_state
 from gpukmeans.scale.checkpoints import Checkpoint, active, wrong_state

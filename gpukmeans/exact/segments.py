@@ -39,7 +39,8 @@ class Segments:
     Numbers are taken less one of them, a difference of two floats whose rounding error is kept.  Let u, v and w be the
     units of the grids of Q, S and N, and R the largest magnitude.  A prefix sum of n terms is off by less than n units
     (each term is rounded to the grid, once, and was right to 2**-98 before); so Q by 2 n u, S^2 / N by
-    2 (2 R n v + R^2 n w), as |S| is at most R N; and products and quotients in two floats are right to 2**-98 of Q.
+    2 (4 R n v + 2 R^2 n w), as |S| is at most R N and v at most 2 R w, where N is more than 8 n w; lighter segments
+    cost less than 10 R^2 n w and count as free.  Products and quotients in two floats are right to 2**-98 of Q.
     """
 
     def __init__(self, x: F64, weight: F64) -> None:
@@ -60,15 +61,16 @@ class Segments:
         self._sums = [_PrefixSums(*each, self._places) for each in terms]
         of_square, of_once, of_weight = (sums.unit for sums in self._sums)
         largest = float(np.abs(high).max())
-        roundings = 4.0 * len(x) * (of_square + 2.0 * largest * of_once + largest * largest * of_weight)
+        self._lightest = 8.0 * len(x) * of_weight
+        roundings = 4.0 * len(x) * (of_square + 2.0 * largest * of_once + 3.0 * largest * largest * of_weight)
         self.error = roundings + 2.0**-94 * float(twice.sum())
 
     def costs(self, starts: I64, stops: I64) -> F64:
-        """The costs of the segments from `starts` up to `stops`; 0 where these have no number."""
+        """The costs of the segments from `starts` up to `stops`; 0 where these have no number or hardly a weight."""
         square, square_low = self._sums[0].between(starts, stops)
         once, once_low = self._sums[1].between(starts, stops)
         weight, weight_low = self._sums[2].between(starts, stops)
-        some = stops > starts
+        some = (stops > starts) & (weight > self._lightest)
         weight = np.where(some, weight, 1.0)
         top, rest = two_product(once, once)
         rest += 2.0 * once * once_low
@@ -78,13 +80,19 @@ class Segments:
         return np.where(some, np.maximum((square - quotient) + (square_low - remainder), 0.0), 0.0)
 
     def means(self, cuts: I64) -> F64:
-        """The means of the segments between some cuts, rounded."""
+        """The means of the segments between some cuts, rounded; anything where these have hardly a weight."""
         once, weight = (sums.between(cuts[:-1], cuts[1:])[0] for sums in self._sums[1:])
-        return self._shift + once / weight
+        return self._shift + once / np.maximum(weight, self._lightest)
 
-    def exact_gains(self, places: I64) -> dict[int, tuple[int, int]]:
+    def exact_means(self, cuts: I64) -> F64:
+        """The means of the segments between some cuts, each rounded once."""
+        sums, unit = self.exact_sums(cuts), Fraction(2) ** _whole_numbers(self._rows)[1]
+        both = [[b - a for a, b in zip(*ends, strict=True)] for ends in pairwise(sums[cut] for cut in cuts.tolist())]
+        return np.array([float(Fraction(once, weight) * unit) for once, weight in both])
+
+    def exact_sums(self, places: I64) -> dict[int, tuple[int, int]]:
         """Sums of w x and of w before each of some rising places, as Python integers of two common units."""
-        whole, weights = _whole_numbers(self._rows), _whole_numbers(self._weight)
+        whole, weights = _whole_numbers(self._rows)[0], _whole_numbers(self._weight)[0]
         ends = [0, *self._places[places].tolist()]
         running_once = running_weight = 0
         found = {}
@@ -120,11 +128,11 @@ class _PrefixSums:
         return total / self._scale, error / self._scale
 
 
-def _whole_numbers(values: F64) -> NDArray[np.object_]:
-    """Floats as Python integers of a common unit."""
+def _whole_numbers(values: F64) -> tuple[NDArray[np.object_], int]:
+    """Floats as Python integers of a common unit, and the exponent of this power of two."""
     fractions, exponents = np.frexp(values)
     whole = (fractions * 2.0**53).astype(np.int64).astype(object)
-    return whole << (exponents - exponents.min()).astype(object)
+    return whole << (exponents - exponents.min()).astype(object), int(exponents.min()) - 53
 
 
 def gain(sums: dict[int, tuple[int, int]], start: int, stop: int) -> Fraction:

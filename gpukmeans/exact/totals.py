@@ -42,15 +42,16 @@ class Total:
     @classmethod
     def of(cls, terms: F64, n_terms: int, top: int) -> Total:
         """The total of a block of terms."""
-        base = int(power_of_two_above(float(terms.max()))) if len(terms) else MIN_EXPONENT
+        some = bool(terms.any())  # zeros alone must not widen the grid of other blocks
+        base = int(power_of_two_above(float(terms.max()))) if some else MIN_EXPONENT
         bits = Grid.limb_bits(n_terms)
-        n_grids = max(1, min(top - base, 2 * bits + 1) + 1) if len(terms) and terms.any() else 1
+        n_grids = max(1, min(top - base, 2 * bits + 1) + 1) if some else 1
         limbs = np.zeros((n_grids, 2), np.int64)
         for start in range(0, len(terms), TOGETHER):
-            some = terms[start : start + TOGETHER, None]
+            part = terms[start : start + TOGETHER, None]
             for step in range(n_grids):
                 grid = Grid(np.ldexp(np.ones(1), bits - base - step), bits, 2)
-                for place, limb in enumerate(grid.limbs(some)):
+                for place, limb in enumerate(grid.limbs(part)):
                     limbs[step, place] += limb.astype(np.int64).sum()
         return cls(n_terms, top, base, limbs)
 

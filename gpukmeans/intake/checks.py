@@ -15,7 +15,7 @@ from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.validation import _check_feature_names, _check_n_features, _check_sample_weight, validate_data
 
 from gpukmeans.arrays.arrow import from_arrow
-from gpukmeans.arrays.limits import refuse_values
+from gpukmeans.arrays.limits import refuse_values, refuse_weights
 from gpukmeans.arrays.on_device import ROW_DTYPE_NAMES, ROW_DTYPES, DeviceInput, host_copy
 from gpukmeans.arrays.sparse import canonical, is_sparse, scipy_rows
 from gpukmeans.arrays.types import F64
@@ -24,9 +24,6 @@ from gpukmeans.threads import SMALL, blocks, workers
 
 #: Dtypes of rows on the host that are read without conversion.
 _AS_THEY_ARE = (np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.uint8))
-
-#: The largest weight lies between these, so that no weighted square over- or underflows for ordinary rows.
-WEIGHT_RANGE = (2.0**-400, 2.0**50)
 
 
 def check_rows(
@@ -182,14 +179,7 @@ def check_weights(sample_weight: ArrayLike | None, n_samples: int, dtype: np.dty
         return None
     rows = np.broadcast_to(np.uint8(0), (n_samples, 1))  # only their number matters
     weight = _check_sample_weight(host_copy(sample_weight), rows, dtype=dtype, ensure_non_negative=True)
-    if not weight.any():
-        raise ValueError("sample_weight is zero everywhere; at least one row needs a positive weight.")
-    lowest, highest = WEIGHT_RANGE
-    if not lowest <= weight.max() <= highest:
-        raise ValueError(
-            f"The largest sample_weight is {weight.max():.3g}; it should lie between {lowest:.3g} and {highest:.3g}. "
-            "Scale the weights, which changes no cluster."
-        )
+    refuse_weights(float(weight.max()))
     return None if (weight == 1).all() else weight.astype(np.float64)
 
 

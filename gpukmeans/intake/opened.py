@@ -74,11 +74,13 @@ def open_rows(
         iterable of blocks that begins anew each time, no generator.  Blocks are dense or CSR.
         `gpukmeans.datasets.make_infinite_mnist` makes rows, too.
     columns : sequence of str or int, or str, optional
-        Which columns are features, by name or place; of HDF5 the name of the dataset.  None: all.
+        Which columns are features, by name or place; of HDF5 the name of the dataset.  None: all, but those that
+        `read_table` takes for ids or labels.
     n_samples, n_features : int, optional
         The shape, where the source does not tell; else it must be that.
     dtype : {"uint8", "float32", "float64"}, optional
-        How the rows are kept; by default as a fit reads them: uint8 and float32 as they are, else float64.
+        How the rows are kept; by default as a fit reads them: uint8 and float32 as they are, else float64.  float32
+        rounds what is wider; uint8 takes whole numbers from 0 to 255 alone.
     sample_weight : array-like of shape (n_samples,), str or Path, optional
         The weights, or the name of their column, which is then no feature, or the `pathlib.Path` of their npy file.
     memory_limit : int or str, optional
@@ -148,9 +150,10 @@ def _weights_of(path: Path) -> NDArray:
 
 def _reader_of(source: Any, columns: Any, n_samples: int | None, n_features: int | None, weights: str | None) -> Reader:
     module = type(source).__module__.partition(".")[0]
-    places = columns if columns is not None and not isinstance(columns, str) else None
     if isinstance(source, str | os.PathLike):
         return _of_path(Path(source), os.fspath(source), columns, weights)
+    if columns is not None and (is_sparse(source) or module == "dask"):
+        raise ValueError(f"open_rows of a {type(source).__name__} takes no columns; hand on source[:, columns].")
     if is_sparse(source):
         rows = canonical(source.tocsr())
         return _named(CalledRows(lambda start, stop: rows[start:stop], rows.shape[0], rows.shape[1]), "the CSR matrix")
@@ -159,10 +162,16 @@ def _reader_of(source: Any, columns: Any, n_samples: int | None, n_features: int
         blocks = _DaskBlocks(chunked)
         return IteratedRows(blocks, "the Dask array")
     if isinstance(getattr(source, "dtype", None), np.dtype) and hasattr(source, "shape"):
-        return SlicedRows(source, f"the {type(source).__name__}", places)
+        return SlicedRows(source, f"the {type(source).__name__}", _places("open_rows", columns))
+    if hasattr(source, "__array__"):  # a frame, for one
+        return SlicedRows(np.asarray(source), f"the {type(source).__name__}", _places("open_rows", columns))
+    if columns is not None:
+        raise ValueError(f"open_rows of a {type(source).__name__} takes no columns; hand on those wanted alone.")
     if callable(source):
-        if n_samples is None:
-            raise ValueError("open_rows of a callable(start, stop) needs n_samples, the number of rows that it has.")
+        if not isinstance(n_samples, int | np.integer) or n_samples < 1:
+            raise ValueError(
+                f"open_rows of a callable(start, stop) needs n_samples, the number of its rows, not {n_samples!r:.80}."
+            )
         return CalledRows(source, n_samples, n_features)
     if isinstance(source, Iterable):
         reader = IteratedRows(source)
@@ -215,7 +224,8 @@ def _of_path(path: Path, text: str, columns: Any, weights: str | None) -> Reader
     if weights is not None and weights not in names:
         raise unreadable(table.where, f"no column {weights!r:.80} for sample_weight")
     if places is None:
-        chosen = [c.name for c in table.columns if c.kind != "beside" and c.name != weights]
+        taken = {next((c.name for c in table.columns if c.use == use), None) for use in ("label", "id")} | {weights}
+        chosen = [c.name for c in table.columns if c.kind != "beside" and c.name not in taken]
     else:
         chosen = [names[c] if isinstance(c, int | np.integer) and -len(names) <= c < len(names) else c for c in places]
     kinds = {c.name: c for c in table.columns}
@@ -229,7 +239,7 @@ def _of_path(path: Path, text: str, columns: Any, weights: str | None) -> Reader
     return TableRows(table, path, chosen, weights)
 
 
-def _places(path: Path, places: Any) -> list[int] | None:
-    if places is not None and not all(isinstance(c, int | np.integer) for c in places):
+def _places(path: str | Path, places: Any) -> list[int] | None:
+    if places is not None and (isinstance(places, str) or not all(isinstance(c, int | np.integer) for c in places)):
         raise ValueError(f"{shown(path)}: columns of an array are given by their places, not by {places!r:.80}.")
     return places

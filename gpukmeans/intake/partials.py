@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ def partial(
     grid: SumGrids,
     *,
     offset: int,
-    labels: NDArray[np.int32] | None = None,
+    labels: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     backend: str | Backend = "auto",
 ) -> Partial:
@@ -40,7 +41,7 @@ def partial(
         From the facts of all blocks: ``(a + b + ...).grid()``.
     offset : int
         The place of the block's first row among all rows.
-    labels : ndarray of shape (n_rows,), int32, optional
+    labels : array-like of shape (n_rows,), int32, optional
         Those of the step before: `Partial.labels` of this block.  None: all rows count as moved.
     sample_weight : array-like of shape (n_rows,), optional
         Of all blocks or of none.
@@ -54,7 +55,9 @@ def partial(
     Raises
     ------
     ValueError
-        The block, weights or centers do not fit the grid, or hold what is not finite.
+        The block, offset, weights or centers do not fit the grid, or hold what is not finite.
+    TypeError
+        The grid is none.
     gpukmeans.backends.BackendUnavailable
         If ``backend="cupy"`` cannot be used on this machine.
 
@@ -73,8 +76,17 @@ def partial(
     >>> both.new_centers().ravel().tolist(), both.inertia()
     ([0.5, 9.5], 2.0)
     """
-    X, start = stored_rows(block), np.array(centers, grid.center_dtype, ndmin=2)
+    if not isinstance(grid, SumGrids):
+        raise TypeError(f"grid is of type {type(grid).__name__}; it should be (a + b + ...).grid() of the facts.")
+    X, start = stored_rows(block), np.array(centers, grid.center_dtype)
     n_rows, n_features = X.shape
+    if start.ndim != 2 or not len(start):
+        raise ValueError(f"centers has shape {start.shape}; it should be (n_clusters, n_features), at least (1, 1).")
+    if not isinstance(offset, Integral) or not 0 <= offset <= grid.n_samples - n_rows:
+        raise ValueError(
+            f"offset={offset!r} is no place for {n_rows:,} of {grid.n_samples:,} rows: it should be the number of rows "
+            f"before this block, at most {grid.n_samples - n_rows:,}."
+        )
     if X.dtype != grid.dtype or not n_features == len(grid.largest) == start.shape[1]:
         raise ValueError(
             f"a block of {X.dtype} rows of {n_features} features and centers of {start.shape[1]} do not fit a grid for "
@@ -89,13 +101,16 @@ def partial(
     largest = max(float(values.max()), -float(values.min())) if values.size and values.dtype != np.uint8 else 0.0
     refuse_values(largest, values.dtype, "block")
     refuse_values(float(np.abs(start).max()), start.dtype, "centers")
-    if labels is not None and labels.shape != (n_rows,):
-        raise ValueError(f"labels has shape {labels.shape}; it should be ({n_rows},), one for each row of the block.")
+    before = None if labels is None else np.asarray(labels)
+    if before is not None and before.shape != (n_rows,):
+        raise ValueError(f"labels has shape {before.shape}; it should be ({n_rows},), one for each row of the block.")
     weight = None if sample_weight is None else stored_weights(sample_weight, n_rows, grid.center_dtype)
     chosen = get_backend(backend, sparse=not isinstance(X, np.ndarray))
-    return block_partial(
-        X, start, grid, lambda rows, at: nearest(chosen, rows, at), offset=offset, before=labels, sample_weight=weight
-    )
+
+    def labelled(rows: Any, at: NDArray) -> NDArray[np.int32]:
+        return nearest(chosen, rows, at)
+
+    return block_partial(X, start, grid, labelled, offset=int(offset), before=before, sample_weight=weight)
 
 
 def nearest(backend: Backend, X: Any, centers: NDArray) -> NDArray[np.int32]:

@@ -109,6 +109,8 @@ class OpenRows:
         n_rows : int, optional
             Rows of a block; None: about 16 MB.
         """
+        if n_rows is not None and n_rows < 1:
+            raise ValueError(f"n_rows={n_rows} should be at least 1.")
         row_bytes = self.n_features * self.dtype.itemsize
         blocks = self._blocks(*self.form(), block_bytes=None if n_rows is None else n_rows * row_bytes)
         for _, block in blocks.walk():
@@ -151,7 +153,8 @@ class OpenRows:
     def _blocks(
         self, shape: tuple[int, int], dtype: np.dtype, sparse: bool, exponent: int = 0, block_bytes: int | None = None
     ) -> RowBlocks:
-        return RowBlocks(self._reader, shape, dtype, sparse, block_bytes or self.block_bytes(), exponent)
+        size, convert = block_bytes or self.block_bytes(), self._wanted is not None
+        return RowBlocks(self._reader, shape, dtype, sparse, size, exponent, convert)
 
     def block_bytes(self) -> int:
         limits = [BLOCK_BYTES]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpukmeans.arrays.limits import refuse_values
+from gpukmeans.arrays.limits import refuse_values, refuse_weights
 from gpukmeans.arrays.on_device import center_dtype
 from gpukmeans.arrays.types import F64
 from gpukmeans.exact.sums import LIMB_BITS, Grid, largest_magnitudes, power_of_two_above
@@ -200,6 +200,8 @@ class Facts:
         return cls(n, d, X.dtype, values, ColumnFacts.of(times_weights(X, weight)), ColumnFacts.of(weight[:, None]))
 
     def __add__(self, other: Facts) -> Facts:
+        if not isinstance(other, Facts):
+            return NotImplemented
         mine, its = ((f.dtype.name, f.n_features, f.weights is not None) for f in (self, other))
         if mine != its:
             raise ValueError(
@@ -214,14 +216,23 @@ class Facts:
         return Facts(n_samples, self.n_features, self.dtype, self.values + other.values, products, weights)
 
     def grid(self) -> SumGrids:
-        """The grids of the sums over all rows: of an in-memory fit of the same rows."""
+        """The grids of the sums over all rows: of an in-memory fit of the same rows.
+
+        Raises
+        ------
+        ValueError
+            There is no row, or the largest weight is 0, below 2**-400 or above 2**50.
+        """
         n = self.n_samples
+        if not n:
+            raise ValueError("These are the facts about no row; add those about some.")
         if self.products is None or self.weights is None:
             plain = Grid(np.ones(self.n_features), Grid.limb_bits(n), 1)
             rows = plain if self.dtype == np.uint8 else self.values.grid(n)
             ones = Grid(np.ones(1), Grid.limb_bits(n), 1)
             return SumGrids(rows, ones, n, False, self.dtype, self.values.largest, 1.0)
         heaviest = float(self.weights.largest[0])
+        refuse_weights(heaviest)
         weights = self.weights.grid(n)
         return SumGrids(self.products.grid(n), weights, n, True, self.dtype, self.values.largest, heaviest)
 
@@ -232,7 +243,7 @@ def stored_rows(block: Any) -> Any:
     Raises
     ------
     ValueError
-        It is not two-dimensional, or holds no real numbers.
+        It is not two-dimensional, has no feature, or holds no real numbers.
     """
     if hasattr(block, "tocsr"):
         rows = block.tocsr()
@@ -246,6 +257,8 @@ def stored_rows(block: Any) -> Any:
         raise ValueError(f"a block has shape {values.shape}; rows need two dimensions, (n_rows, n_features)")
     if values.dtype.kind not in "buif":
         raise ValueError(f"a block has dtype {values.dtype}; rows are real numbers")
+    if not values.shape[1]:
+        raise ValueError(f"a block has shape {values.shape}; rows need a feature at least")
     return np.ascontiguousarray(values, row_dtype_of(values.dtype))
 
 

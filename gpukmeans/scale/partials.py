@@ -116,6 +116,8 @@ class Partial:
         )
 
     def __add__(self, other: Partial) -> Partial:
+        if not isinstance(other, Partial):
+            return NotImplemented
         for what, mine, its in (
             ("grid", self.grid.identity(), other.grid.identity()),
             ("centers", [self.centers.tobytes()], [other.centers.tobytes()]),
@@ -300,7 +302,7 @@ def block_partial(
     nearest: Callable[[Any, NDArray], NDArray[np.int32]],
     *,
     offset: int,
-    before: NDArray[np.int32] | None,
+    before: NDArray | None,
     sample_weight: F64 | None,
 ) -> Partial:
     """The partial of a block of rows that have been checked; ``nearest(X, centers)`` returns their true labels."""

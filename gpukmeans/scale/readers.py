@@ -194,6 +194,9 @@ class SlicedRows(_Ranged):
         self._array, self._columns = array, columns
         self.direct = isinstance(array, np.ndarray) or getattr(array, "gathers", False)
         if columns is not None:
+            for place in columns:
+                if not isinstance(place, int | np.integer) or not -shape[1] <= place < shape[1]:
+                    raise unreadable(where, f"no column {place!r:.80}; there are {shape[1]:,}, named by their places")
             self.n_features = len(columns)
         if check is not None:
             self.check = check  # type: ignore[method-assign]

@@ -38,6 +38,8 @@ class RowBlocks:
     block_bytes : int
     exponent : int
         Rows are multiplied by 2**exponent.
+    convert : bool
+        Whether wider floats may be rounded to `dtype`, as the caller asked for it.
 
     Attributes
     ----------
@@ -55,8 +57,10 @@ class RowBlocks:
         is_sparse: bool,
         block_bytes: int = BLOCK_BYTES,
         exponent: int = 0,
+        convert: bool = False,
     ) -> None:
         self.reader, self.shape, self.dtype, self.is_sparse, self.exponent = reader, shape, dtype, is_sparse, exponent
+        self.convert = convert and dtype.kind == "f"
         self.size = shape[0] * shape[1]
         self.itemsize = dtype.itemsize
         self.step = max(1, min(shape[0], block_bytes // max(1, shape[1] * dtype.itemsize)))
@@ -141,7 +145,7 @@ class RowBlocks:
                 parts.append(self._rest[first:last])
             self._at += last
             self._rest = self._rest[last:] if last < n else None
-        if stop == self.shape[0] and (self._rest is not None or next(self._pulled, None) is not None):
+        if stop == self.shape[0] and (self._rest is not None or any(len_of(rest) for rest in self._pulled)):
             raise ValueError(
                 f"{self.reader.where}: has more than the {self.shape[0]:,} rows that it had before; a source gives the "
                 "same rows each time it is walked"
@@ -166,12 +170,13 @@ class RowBlocks:
         with self._lock:
             self.bytes_read += bytes_of(rows) if n_read is None else n_read
         if rows.dtype != self.dtype:
-            if not np.can_cast(rows.dtype, self.dtype) and not self._fits(rows):
+            if not self.convert and not np.can_cast(rows.dtype, self.dtype) and not self._fits(rows):
                 raise ValueError(
-                    f"{self.reader.where}: {what} has {rows.dtype} rows, blocks before it {self.dtype}; give all "
-                    "blocks one dtype, or say dtype='float64'"
+                    f"{self.reader.where}: {what} has {rows.dtype} rows that are not all {self.dtype}, as which rows "
+                    "are kept; give all blocks one dtype, or say dtype='float64'"
                 )
-            rows = rows.astype(self.dtype)
+            with np.errstate(over="ignore"):  # infinity is refused
+                rows = rows.astype(self.dtype)
         return rows_times_power(rows, self.exponent) if self.exponent else rows
 
     def _fits(self, rows: Any) -> bool:
@@ -244,9 +249,13 @@ def first_of(reader: Reader, n_rows: int | None) -> Any:
     )
     if found is None:
         raise ValueError(f"{reader.where}: no rows")
-    return stored_rows(found)
+    try:
+        return stored_rows(found)
+    except ValueError as error:
+        raise ValueError(f"{reader.where}: {error}") from None
 
 
 def len_of(block: Any) -> int:
-    """Rows of a block that has not been checked."""
-    return int(block.shape[0]) if hasattr(block, "shape") and len(block.shape) else len(block)
+    """Rows of a block that has not been checked; 1 of what is none."""
+    shape = block.shape if hasattr(block, "shape") else np.shape(block)
+    return int(shape[0]) if len(shape) else 1

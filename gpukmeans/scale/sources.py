@@ -239,7 +239,9 @@ def require(package: str, extra: str, what: str) -> Any:
 
 
 def row_dtype_of(dtype: np.dtype) -> np.dtype:
-    """In which of uint8, float32 and float64 values of a dtype are kept: as a fit reads an array of it.
+    """In which of uint8, float32 and float64 values of a dtype are kept.
+
+    As a fit reads an array of it in the machine's order of bytes.
 
     Examples
     --------

@@ -57,11 +57,11 @@ def test_clusters_are_the_best_of_all_partitions(monkeypatch, kind, blocks):
     monkeypatch.setattr(optimal_line, "BLOCKS", blocks)
     monkeypatch.setattr(optimal_line, "PAIRS", 0 if blocks == 2 else optimal_line.PAIRS)
     local = np.random.default_rng(5)
-    for weighted in (False, True, False, True):
+    for weights in (None, [0.0, 0.1, 1.0, 3.0], None, [0.0, 0.1, 1.0, 3.0], 2.0 ** np.arange(-99, 30)):
         n = int(local.integers(4, 11))
         x, k = numbers(kind, n, local), int(local.integers(1, 5))
-        weight = local.choice([0.0, 0.1, 1.0, 3.0], n) if weighted else None
-        if weighted:
+        weight = None if weights is None else local.choice(weights, n)
+        if weight is not None:
             weight[0] = 1.0
         found = gpukmeans.kmeans_1d(x, k, sample_weight=weight)
         heavy = np.ones(n) if weight is None else weight
@@ -75,7 +75,7 @@ def test_clusters_are_the_best_of_all_partitions(monkeypatch, kind, blocks):
             own = [(Fraction(v), Fraction(w)) for v, w in zip(x.tolist(), heavy.tolist(), strict=True)]
             own = [pair for pair, label in zip(own, found.labels, strict=True) if label == j]
             mean = sum(v * w for v, w in own) / sum(w for _, w in own)
-            grid = np.abs(x).max() * 2.0**-70  # of the sums
+            grid = np.abs(x).max() * 2.0**-70 if weight is None else 0.0  # of the sums
             assert abs(Fraction(center) - mean) <= abs(mean) * Fraction(2.0**-52) + Fraction(grid)
 
 

@@ -87,9 +87,10 @@ def test_facts_make_the_grid_of_rows_in_memory():
 def test_a_total_of_blocks_is_the_exact_total():
     rng = np.random.default_rng(1)
     for spread in (1, 10, 60, 300):
-        terms = np.exp(rng.uniform(-spread, spread / 2, 200)) * (rng.random(200) < 0.7)
-        parts = [Total.of(part, 200, 240) for part in np.split(terms, np.sort(rng.integers(0, 200, 5)))]
-        assert reduce(add, [parts[i] for i in rng.permutation(6)]).value() == exact_total(terms)
+        terms = 1e-30 * np.exp(rng.uniform(-spread, spread / 2, 200)) * (rng.random(200) < 0.7)
+        terms[:9] = 0.0  # a block of zeros alone
+        parts = [Total.of(part, 200, 240) for part in np.split(terms, [9, *np.sort(rng.integers(9, 200, 5))])]
+        assert reduce(add, [parts[i] for i in rng.permutation(7)]).value() == exact_total(terms)
 
 
 def test_partials_of_other_centers_or_grids_are_refused_and_files_hold_them(tmp_path):
@@ -104,6 +105,18 @@ def test_partials_of_other_centers_or_grids_are_refused_and_files_hold_them(tmp_
         one.new_centers()
     with pytest.raises(ValueError, match="float64 rows of 1 features without weights and uint8"):
         Facts.of(X) + Facts.of(X.astype(np.uint8))
+    for wrong, error, message in [
+        ({"offset": 3}, ValueError, "offset=3 is no place for 2 of 4 rows"),
+        ({"grid": Facts.of(X)}, TypeError, "grid is of type Facts"),
+        ({"centers": [0.0]}, ValueError, r"centers has shape \(1,\)"),
+    ]:
+        with pytest.raises(error, match=message):
+            partial(X[:2], **{"centers": [[0.0], [9.0]], "grid": grid, "offset": 0} | wrong)
+    with pytest.raises(TypeError, match="unsupported operand"):
+        one + Facts.of(X)
+    for weight in (0.0, 2.0**60):  # what a fit refuses
+        with pytest.raises(ValueError, match="sample_weight"):
+            Facts.of(X, np.full(4, weight)).grid()
     with pytest.raises(ValueError, match="contains NaN"):
         Facts.of(X * np.nan)
     with pytest.raises(ValueError, match="do not fit a grid for float64"):

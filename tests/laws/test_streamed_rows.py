@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from gpukmeans import KMeans, MiniBatchKMeans, open_rows
+from gpukmeans import KMeans, MiniBatchKMeans, open_rows, read_table
 from gpukmeans.backends import NumpyBackend
 from tests.support.assertions import assert_same
 from tests.support.toy_backend import ToyBackend
@@ -35,7 +35,7 @@ class Blocks:
 
 
 def cut(X, *ends):
-    return Blocks(*(X[a:b] for a, b in zip((0, *ends), (*ends, X.shape[0]), strict=True)))
+    return Blocks(*(X[a:b] for a, b in zip((0, *ends), (*ends, X.shape[0]), strict=True)), X[:0])
 
 
 def saved(X, folder):
@@ -202,9 +202,14 @@ def bad(X):
             r"Blocks: block 1 \(from row 9 on\) has dense rows of 3 features, the first",
         ),
         "form": (Blocks(X[:9], sparse.csr_array(X[9:])), "block 1 .* has sparse rows of 6 features"),
-        "dtype": (Blocks(X[:9], X[9:].astype(np.float64)), "block 1 .* has float64 rows, blocks before it float32"),
+        "dtype": (Blocks(X[:9], X[9:].astype(np.float64)), "block 1 .* has float64 rows that are not all float32"),
         "axes": (Blocks(X[:9], X[9]), "block 1 .*: a block has shape"),
         "objects": (Blocks(X[:9].astype(object)), "dtype object; rows are real numbers"),
+        "column": (X, {"columns": [6]}, "ndarray: no column 6; there are 6"),
+        "columns": (lambda start, stop: X[start:stop], {"columns": [0], "n_samples": 9}, "takes no columns"),
+        "n_samples": (lambda start, stop: X[start:stop], {"n_samples": -1}, "needs n_samples, .* not -1"),
+        "no block": ([1, 2], "the iterable list: a block has shape"),
+        "bytes": (X + np.float32(0.5), {"dtype": "uint8"}, "has float32 rows that are not all uint8"),
         "empty": (Blocks(X[:0]), "no rows"),
         "nothing": (Blocks(), "no rows"),
         "once": ((block for block in [X]), "can be walked once only"),
@@ -215,9 +220,9 @@ def bad(X):
 
 @pytest.mark.parametrize("case", bad(blobs()).keys())
 def test_bad_rows_end_in_one_sentence(case):
-    source, message = bad(blobs())[case]
+    source, *params, message = bad(blobs())[case]
     with pytest.raises((ValueError, TypeError), match=message):
-        KMeans(2, backend="numpy").fit(open_rows(source))
+        KMeans(2, backend="numpy").fit(open_rows(source, **dict(*params)))
 
 
 def test_a_source_that_changes_is_refused(tmp_path):
@@ -294,6 +299,8 @@ def test_columns_and_weights_of_tables(tmp_path):
     want = KMeans(3, random_state=0, backend="numpy").fit(X[:, [4, 1]], sample_weight=weight)
     rows = open_rows(tmp_path / "t.parquet", columns=["e", 1], sample_weight="w", **SMALL)
     assert_same(KMeans(3, random_state=0, backend="numpy").fit(rows), want)
+    (tmp_path / "ids.csv").write_text("id,x,y\n7,1,2\n8,3,4\n9,5,7\n")
+    assert open_rows(tmp_path / "ids.csv").n_features == read_table(tmp_path / "ids.csv").X.shape[1] == 2
     with pytest.raises(ValueError, match="column 'name' holds text such as 'x', no numbers"):
         open_rows(tmp_path / "t.parquet", sample_weight="w")
     with pytest.raises(ValueError, match="no column 'v' for sample_weight"):
