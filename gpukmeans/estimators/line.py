@@ -89,9 +89,9 @@ def kmeans_1d(x: ArrayLike, n_clusters: int, *, sample_weight: ArrayLike | None 
     numbers of unlimited size.  So no offset and no range of the numbers loses the optimum.  It is made for few
     clusters; with hundreds it takes long (see LIMITS.md).
 
-    Equal numbers are in one cluster.  A number without weight gets the nearest center.  Centers are rounded (with
-    weights the exact means, once; without on the grid of `KMeans`, for its bits); a number
-    that lies within this rounding of the middle between two of them stays in the cluster of the optimal partition.
+    Equal numbers are in one cluster.  A number without weight gets the nearest center.  Centers are rounded: with
+    weights the exact means, once; without on the grid of `KMeans`, for its bits.  A number that lies within this
+    rounding of the middle between two of them stays in the cluster of the optimal partition.
 
     Examples
     --------

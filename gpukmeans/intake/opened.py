@@ -24,7 +24,7 @@ from gpukmeans.scale.readers import (
     TableRows,
     open_npy_rows,
 )
-from gpukmeans.scale.sources import ReadingOptions, open_source
+from gpukmeans.scale.sources import ReadingOptions, is_archive, open_source
 from gpukmeans.scale.stores import open_hdf5, open_zarr
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
@@ -74,8 +74,8 @@ def open_rows(
         iterable of blocks that begins anew each time, no generator.  Blocks are dense or CSR.
         `gpukmeans.datasets.make_infinite_mnist` makes rows, too.
     columns : sequence of str or int, or str, optional
-        Which columns are features, by name or place; of HDF5 the name of the dataset.  None: all, but those that
-        `read_table` takes for ids or labels.
+        Which columns are features, by name or place; of HDF5 the name of the dataset, of npz that of the
+        array.  None: all, but those that `read_table` takes for ids or labels.
     n_samples, n_features : int, optional
         The shape, where the source does not tell; else it must be that.
     dtype : {"uint8", "float32", "float64"}, optional
@@ -206,7 +206,7 @@ def _of_path(path: Path, text: str, columns: Any, weights: str | None) -> Reader
     places = None if columns is None or isinstance(columns, str) else list(columns)
     by_place = places is None or all(isinstance(c, int | np.integer) for c in places)
     if (path / "zarr.json").is_file():
-        return open_zarr(path, _places(path, places))
+        return open_zarr(path, _places(path, columns))
     if (path / ".zarray").is_file():
         raise unreadable(shown(path), "an array of Zarr 2, which is not read; write it anew with zarr_format=3")
     if path.is_file():
@@ -218,7 +218,9 @@ def _of_path(path: Path, text: str, columns: Any, weights: str | None) -> Reader
             found = open_npy_rows(path, places)
             if found is not None:
                 return found
-    name = columns if isinstance(columns, str) and path.suffix == ".npz" else None
+    name = columns if isinstance(columns, str) and is_archive(path) else None
+    if name is None and isinstance(columns, str):
+        places = [columns]
     table = open_source(path, ReadingOptions(_TABLE_BYTES, array=name))
     names = [c.name for c in table.columns]
     if weights is not None and weights not in names:

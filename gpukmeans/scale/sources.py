@@ -9,6 +9,7 @@ import importlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -179,6 +180,15 @@ def open_source(path: Path, options: ReadingOptions) -> Source:
         return _reader("columnar").open_arrow(path, options)
     _refuse_known(path, start, where)
     return _reader("delimited").open_text(path, options)
+
+
+def is_archive(path: Path) -> bool:
+    """Whether an npz file, or another zip file, is there."""
+    with suppress(OSError):
+        if path.is_file():
+            with open(path, "rb") as file:
+                return file.read(2) == b"PK"
+    return False
 
 
 def _reader(name: str) -> Any:

@@ -16,7 +16,7 @@ from gpukmeans.scale import recipe as recipes
 from gpukmeans.scale.files import free_memory, unreadable
 from gpukmeans.scale.gathering import TEXT
 from gpukmeans.scale.reading import Plan, planned, read_rows
-from gpukmeans.scale.sources import ReadingOptions, Source, open_source
+from gpukmeans.scale.sources import ReadingOptions, Source, is_archive, open_source
 
 MISSING = ("error", "drop", "mean")
 #: The least side of a picture for which rows without any sign of it are taken.
@@ -112,9 +112,9 @@ def read_table(
     ----------
     path : path
         A file, or a folder of pictures.
-    columns : sequence of str or int, optional
-        The columns to cluster by, by name or place; all that hold numbers by default. Of an npz file: the name of the
-        array that has the rows.
+    columns : sequence of str or int, or str, optional
+        The columns to cluster by, by name or place; all that hold numbers by default. A str is the name of one; of an
+        npz file, that of the array that has the rows.
     label : str or int, optional
         The column of known classes, which becomes `Table.y`; for pictures ``"folder"`` is the name of the folder that
         each lies in. False: none, also where an array of that kind lies beside the rows.
@@ -196,9 +196,11 @@ def read_table(
     if recipe is not None and recipe["image"] is not None:
         size = size or (recipe["image"]["shape"][0], recipe["image"]["shape"][1])
         image_mode = image_mode or recipe["image"]["mode"]
-    array = columns if isinstance(columns, str) else None
+    array = None
+    if isinstance(columns, str):
+        array, columns = (columns, None) if is_archive(Path(path)) else (None, [columns])
     source = open_source(Path(path), ReadingOptions(limit, delimiter, decimal, header, array, size, image_mode))
-    plan = planned(source, recipe, None if array else columns, label, id, drop, one_hot)
+    plan = planned(source, recipe, columns, label, id, drop, one_hot)
     found = read_rows(source, plan, missing, sample, random_state, limit)
     X, notes = found.X, [*source.notes, *plan.notes, *found.notes]
     means = None

@@ -16,6 +16,8 @@ from gpukmeans.writing import whole_file
 
 #: Options of reading that rows which stream have, too.
 _HAVE = {"memory_limit", "columns"}
+#: Other options that they do not have.
+_OF_MEMORY = {"seeds", "check", "compare", "train_test", "map", "report", "silhouette", "labels_format", "dtype"}
 
 
 def streams(options: Options) -> bool:
@@ -37,7 +39,7 @@ def run_stream(options: Options, progress: Progress) -> dict[str, Any]:
         An option needs all rows in memory.
     """
     for field in fields(Options):
-        of_memory = field.metadata.get("group") == READING or field.name in ("compare", "seeds", "check")
+        of_memory = field.metadata.get("group") == READING or field.name in _OF_MEMORY
         if of_memory and field.name not in _HAVE and getattr(options, field.name) != field.default:
             raise ValueError(
                 f"--{field.name.replace('_', '-')} needs all rows in memory; leave it out, or --memory-limit"

@@ -301,6 +301,8 @@ def test_columns_and_weights_of_tables(tmp_path):
     assert_same(KMeans(3, random_state=0, backend="numpy").fit(rows), want)
     (tmp_path / "ids.csv").write_text("id,x,y\n7,1,2\n8,3,4\n9,5,7\n")
     assert open_rows(tmp_path / "ids.csv").n_features == read_table(tmp_path / "ids.csv").X.shape[1] == 2
+    (block,) = open_rows(tmp_path / "ids.csv", columns="y").blocks()
+    assert block.tolist() == read_table(tmp_path / "ids.csv", columns="y").X.tolist() == [[2], [4], [7]]
     with pytest.raises(ValueError, match="column 'name' holds text such as 'x', no numbers"):
         open_rows(tmp_path / "t.parquet", sample_weight="w")
     with pytest.raises(ValueError, match="no column 'v' for sample_weight"):

@@ -167,6 +167,7 @@ def test_rows_that_stream_end_in_the_bits_of_rows_in_memory(tmp_path, capsys):
     for arguments, message in (
         ([tmp_path / "rows.npy", "--memory-limit", "9 cats"], "memory_limit='9 cats' is no number of bytes"),
         ([tmp_path / "rows.npy", "--memory-limit", "1GB", "--scale", "minmax"], "--scale needs all rows in memory"),
+        ([tmp_path / "rows.npy", "--memory-limit", "1GB", "--report"], "--report needs all rows in memory"),
         (["infinite-mnist:many"], "the number of rows should stand behind the colon"),
     ):
         assert main(["fit", *map(str, arguments), "-o", str(tmp_path / "none")]) == 2

@@ -225,13 +225,15 @@ def _rows(outcome: Outcome, where: NDArray[np.float64], kept: NDArray[np.int64])
     lowest = where.min(axis=0)
     span = float((where.max(axis=0) - lowest).max()) or 1.0
     on_map = np.rint((where[kept] - lowest) / span * 65_535).astype(np.uint16)
+    with np.errstate(over="ignore"):  # beyond float32: infinity
+        lengths = [values[kept].astype(np.float32) for values in (found.distance, found.margin)]
     arrays = {
         "x": on_map[:, 0],
         "y": 65_535 - on_map[:, 1],  # a screen's axis goes down
         "label": np.asarray(outcome.model.labels_)[kept].astype(np.uint16),
         "second": np.where(found.second < 0, NO_CLASS, found.second)[kept].astype(np.uint16),
-        "distance": found.distance[kept].astype(np.float32),
-        "margin": found.margin[kept].astype(np.float32),
+        "distance": lengths[0],
+        "margin": lengths[1],
         "row": data.rows[kept].astype(np.uint32),
     }
     if data.ids is not None:
