@@ -19,6 +19,8 @@ def add_options(parser: argparse.ArgumentParser, command: str, largest_pixel: in
     for field in fields(Options):
         if field.default is MISSING or (command not in EITHER and command not in field.metadata["commands"]):
             continue
+        if command == "explore" and not field.metadata["explore"]:
+            continue
         declared, names = field.metadata, {"command": command, "largest": largest_pixel}
         if declared["group"] not in groups:
             groups[declared["group"]] = parser.add_argument_group(declared["group"])
@@ -54,6 +56,6 @@ def chosen(arguments: argparse.Namespace) -> Options:
         for field in fields(Options)[1:]:
             if given["command"] in field.metadata["commands"]:
                 continue
-            if given.pop(field.name) != field.default and field.name != "path":
+            if given.pop(field.name, field.default) != field.default and field.name != "path":
                 raise ValueError(f"--{field.name.replace('_', '-')} is no option of {arguments.command} {named}")
     return Options(**given)

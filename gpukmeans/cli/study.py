@@ -110,7 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
         for warning in result["warnings"]:
             say(f"gpukmeans: warning: {warning}")
     if arguments.json:
-        tables = ("metric_table", "compared_table", "train_test_table")
+        tables = ("metric_table", "compared_table", "sweep_table", "train_test_table")
         result = {key: value for key, value in result.items() if key not in tables}
         emit(json.dumps(result, allow_nan=False) + "\n")
     elif not arguments.quiet:
@@ -136,6 +136,6 @@ def explore(arguments: argparse.Namespace) -> int:
     require_stdout()
     say("loading and fitting ...")
     session = Session(options, load(options))
-    session.fit(session.checked({"clusters": options.clusters, "backend": options.backend, "seed": options.seed}))
+    session.fit(session.checked({"clusters": options.clusters}))
     serve(session, lambda address: emit(f"open {address}\nCtrl-C ends\n"))
     return 0

@@ -64,6 +64,11 @@ class Sweep:
         """The model with the recommended number of clusters."""
         return self.models[int(np.searchsorted(self.n_clusters, self.recommended))]
 
+    @property
+    def head(self) -> tuple[str, ...]:
+        """The names of the columns of `rows`."""
+        return ("n_clusters", *self.values)
+
     def rows(self) -> list[tuple[str, ...]]:
         """Formatted values, a row for each number of clusters; the recommended one has a star."""
         found = []
@@ -79,11 +84,11 @@ class Sweep:
 
     def __repr__(self) -> str:
         """The table, and the recommended number with its reason."""
-        return f"{text_table([('n_clusters', *self.values), *self.rows()])}\n{self._reason}"
+        return f"{text_table([self.head, *self.rows()])}\n{self._reason}"
 
     def _repr_html_(self) -> str:
         """The same, for notebooks."""
-        return html_table(self.rows(), head=("n_clusters", *self.values), caption=self._reason)
+        return html_table(self.rows(), head=self.head, caption=self._reason)
 
     def as_dict(self) -> dict[str, Any]:
         """All but the models, as plain Python values, ready for JSON; None where a metric is not defined."""

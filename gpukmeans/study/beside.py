@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
 from gpukmeans.study.data import Loaded
+from gpukmeans.study.explorer.extras import Extra, flow_between
 from gpukmeans.study.options import Options
+
+if TYPE_CHECKING:
+    from gpukmeans.plots.picture import Picture
 
 #: Rows of the sample on which algorithms are compared, whose cost grows with the square, and starts their silhouettes.
 _SAMPLE = 5000
@@ -34,6 +39,9 @@ class Beside:
         self._options, self._data = options, data
         self._compared: Any = None
         self._judged: Any = None
+        self._swept: Any = None
+        if options.sweep and max(options.sweep) > len(data.X):
+            raise ValueError(f"--sweep has {max(options.sweep):,} clusters, more than the {len(data.X):,} rows")
         self._systems = self._systems_of(options.compare) if options.compare else None
 
     def _systems_of(self, what: str) -> dict[str, Any]:
@@ -71,11 +79,22 @@ class Beside:
             started = time.perf_counter()
             self._judged = self._judge(stage)
             seconds["train_test"] = time.perf_counter() - started
-        compared, judged = self._compared, self._judged
+        if options.sweep:
+            from gpukmeans import KMeans, sweep
+
+            started = time.perf_counter()
+            self._swept = sweep(
+                data.X, options.sweep, estimator=KMeans(**options.parameters()), random_state=options.seed,
+                progress=lambda done, n: stage(f"numbers of clusters: {done} of {n}"),
+            )  # fmt: skip
+            seconds["sweep"] = time.perf_counter() - started
+        compared, judged, swept = self._compared, self._judged, self._swept
         return {
             "compared": None if compared is None else compared.as_dict(),
             "compared_table": None if compared is None else "\n".join(filter(None, [note, repr(compared)])),
             "compared_note": note,
+            "sweep": None if swept is None else swept.as_dict(),
+            "sweep_table": None if swept is None else repr(swept),
             "train_test": None if judged is None else judged.as_dict(),
             "train_test_table": None if judged is None else repr(judged),
         }
@@ -93,21 +112,60 @@ class Beside:
             progress=lambda name: stage(f"fitting to the training images: {name}"),
         )  # fmt: skip
 
-    def draw(self, model: Any, names: list[str] | None, stage: Callable[[str], object]) -> dict[str, str]:
-        """Draw it; returns what -> path."""
-        from gpukmeans.evaluation import layout
-        from gpukmeans.plots import comparison_figure, point_map, train_test_figure
+    def pictures(self, points: NDArray[np.float64] | None) -> dict[str, Picture]:
+        """Pictures of all that was done, by the names of their files; `points` are those of a map, if there is one."""
+        from gpukmeans.plots import comparison_figure, sweep_figure, train_test_figure
 
-        options, data = self._options, self._data
-        pictures, points = {}, None
-        if options.map:
-            stage(f"laying {len(data.X):,} rows out in a plane")
-            points = layout(data.X, method=options.map, random_state=options.seed)
-            pictures["map"] = point_map(points, model.labels_, names=names, title=f"{data.name}: clusters")
+        name, drawn = self._data.name, dict[str, Any]()
         if self._compared is not None:
             of_sample = None if points is None else points[self._compared_rows]
-            title = f"{data.name}: {options.compare}" + (f", {self._note}" if self._note else "")
-            pictures["comparison"] = comparison_figure(self._compared, points=of_sample, title=title)
+            title = f"{name}: {self._options.compare}" + (f", {self._note}" if self._note else "")
+            drawn["comparison"] = comparison_figure(self._compared, points=of_sample, title=title)
+        if self._swept is not None:
+            drawn["sweep"] = sweep_figure(self._swept, title=f"{name}: numbers of clusters")
         if self._judged is not None:
-            pictures["train-test"] = train_test_figure(self._judged, title=f"{data.name}: training and test images")
-        return {what: str(picture.save(options.folder / f"{what}.png")) for what, picture in pictures.items()}
+            drawn["train-test"] = train_test_figure(self._judged, title=f"{name}: training and test images")
+        return drawn
+
+    def extras(
+        self, labels: ArrayLike, names: list[str] | None, pictures: dict[str, Picture], other: Any
+    ) -> list[Extra]:
+        """Sections of the report.
+
+        Parameters
+        ----------
+        labels : array-like of shape (n_samples,)
+            The clusters that the report is about.
+        names : list of str, or None
+            Of these.
+        pictures : dict of str to Picture
+            Those of `pictures`; without them the sections are tables.
+        other : fitted model, or None
+            That of the second best seed.
+        """
+        found = list[Extra]()
+
+        def add(what: str, title: str, about: str, result: Any) -> None:
+            png = pictures[what].encoded("png", 110) if what in pictures else b""
+            found.append(Extra(title, about, png, [result.head, *result.rows()]))
+
+        if self._swept is not None:
+            at = self._swept.n_clusters.tolist()
+            best = self._swept.recommended
+            why = f"Other numbers of clusters, {at[0]} to {at[-1]}: the best silhouette has {best}."
+            add("sweep", "How many clusters", why, self._swept)
+            k = self._options.clusters
+            goal = best if best != k else min((n for n in at if n > k), default=at[0])
+            if goal != k:
+                model = self._swept.models[at.index(goal)]
+                found.append(flow_between(labels, names, f"{k} clusters", model.labels_, f"{goal} clusters"))
+        if other is not None:
+            titles = ("the best seed", f"seed {other.random_state}")
+            found.append(flow_between(labels, names, titles[0], other.labels_, titles[1]))
+        if self._compared is not None:
+            about = f"On {self._note or 'all rows'}."
+            add("comparison", f"Other {self._options.compare}", about, self._compared)
+        if self._judged is not None:
+            about = f"Fitted to {self._judged.n_train:,} images, judged on {self._judged.n_test:,} others."
+            add("train-test", "Training and test images", about, self._judged)
+        return found

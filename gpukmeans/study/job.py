@@ -73,7 +73,7 @@ def run_job(options: Options, progress: Progress) -> dict[str, Any]:
     progress.stage(f"clustering {len(X):,} {'rows' if data.image_shape is None else 'images'} into {options.clusters}")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
-        model, seeds = _best(options, X, progress)
+        model, other, seeds = _best(options, X, progress)
     seconds |= model.fit_report_.stages
     model.preprocessing_ = data.preprocessing
 
@@ -109,15 +109,29 @@ def run_job(options: Options, progress: Progress) -> dict[str, Any]:
                 options.folder, options.labels_format, model, found, data.in_own_units(model.cluster_centers_),
                 data.feature_names, data.rows, data.ids,
             )  # fmt: skip
+    names = None if counts is None or classes is None else cluster_names(counts, classes)
+    points, points_name = None, ""
+    if options.report or (options.plots and options.map):
+        from gpukmeans.study.explorer.content import placed
+
+        progress.stage(f"laying {len(X):,} rows out in a plane")
+        with _timed(seconds, "map"):
+            points, points_name = placed(options, data)
+    pictures = dict[str, Any]()
     if options.plots:
         progress.stage("drawing")
         with _timed(seconds, "pictures"):
             files |= _draw(options, data, model, counts, classes)
-            names = None if counts is None or classes is None else cluster_names(counts, classes)
-            files |= beside.draw(model, names, progress.stage)
+            pictures = beside.pictures(points if options.map else None)
+            if options.map and points is not None:
+                from gpukmeans.plots import point_map
+
+                pictures["map"] = point_map(points, model.labels_, names=names, title=f"{data.name}: clusters")
+            for what, picture in pictures.items():
+                files[what] = str(picture.save(options.folder / f"{what}.png"))
     if options.report:
         progress.stage("putting the report together")
-        from gpukmeans.study.explorer.content import Outcome, made, plane, silhouettes_of
+        from gpukmeans.study.explorer.content import Outcome, made, silhouettes_of
         from gpukmeans.study.explorer.page import write_page
 
         with _timed(seconds, "report"):
@@ -125,10 +139,11 @@ def run_job(options: Options, progress: Progress) -> dict[str, Any]:
                 data, model, options.parameters(), found, table, data.unit, counts, classes,
                 silhouettes_of(data, model, found, options.silhouette), options.silhouette, dict(seconds),
                 [str(warning.message) for warning in caught],
+                beside.extras(model.labels_, names, pictures, other),
             )  # fmt: skip
-            points = plane(X)
-            files["report"] = str(write_page(options.folder / "report.html", *made(outcome, points=points)))
-            if options.labels_format == "parquet":
+            page = made(outcome, points=points, points_name=points_name)
+            files["report"] = str(write_page(options.folder / "report.html", *page))
+            if options.labels_format == "parquet" and points is not None:
                 from gpukmeans.study.explorer.atlas import write_points
 
                 files["points"] = str(write_points(options.folder / "points.parquet", outcome, points))
@@ -171,20 +186,19 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     seconds[stage] = time.perf_counter() - started
 
 
-def _best(options: Options, X: NDArray[Any], progress: Progress) -> tuple[Any, dict[str, Any] | None]:
-    """The fit of lowest inertia over all seeds, and what came of each if there are several."""
-    best, inertias, n_iters = None, list[float](), list[int]()
+def _best(options: Options, X: NDArray[Any], progress: Progress) -> tuple[Any, Any, dict[str, Any] | None]:
+    """The fit of lowest inertia over all seeds, the next, and what came of each, if there are several."""
+    models, inertias, n_iters = list[Any](), list[float](), list[int]()
     for seed in range(options.seed, options.seed + options.seeds):
         if options.seeds > 1:
             progress.stage(f"clustering from seed {seed}")
         model = fitted(options, X, progress, seed)
         inertias.append(model.inertia_)
         n_iters.append(int(model.n_iter_))
-        if best is None or model.inertia_ < best.inertia_:
-            best = model
+        models = sorted([*models, model], key=lambda one: one.inertia_)[:2]  # of equal ones the first seed
     if options.seeds == 1:
-        return best, None
-    return best, {
+        return models[0], None, None
+    return *models, {
         "first": options.seed,
         "inertias": inertias,
         "n_iters": n_iters,

@@ -80,6 +80,7 @@ def _option(
     group: str = CLUSTERING,
     flags: Sequence[str] = (),
     commands: Sequence[str] = (*DIGITS, *OWN),
+    explore: bool = True,
     **kwargs: Any,
 ) -> Any:
     """A field of `Options` and how the command line reads it.
@@ -96,12 +97,21 @@ def _option(
         Where they are not ``--name``.
     commands : sequence of str
         The commands that have the option; others take the default.
+    explore : bool
+        Whether `gpukmeans explore` has it, which serves what it fits and writes nothing.
     **kwargs
         For `argparse.ArgumentParser.add_argument`.
     """
     return field(
         default=default,
-        metadata={"help": help, "group": group, "flags": flags, "commands": commands, "kwargs": kwargs},
+        metadata={
+            "help": help,
+            "group": group,
+            "flags": flags,
+            "commands": commands,
+            "explore": explore,
+            "kwargs": kwargs,
+        },
     )
 
 
@@ -136,6 +146,8 @@ class Options:
         Whether scikit-learn's clustering is compared.
     compare : {"starts", "reductions", "algorithms"}, or None
         What is compared.
+    sweep : tuple of int, or None
+        Numbers of clusters that are fitted beside, and compared.
     train_test : tuple of int, or None
         Numbers of clusters that are fitted to the training images and judged on the test images.
     out : Path or None
@@ -209,6 +221,7 @@ class Options:
         group=OUTPUT,
         commands=DIGITS,
         action="store_true",
+        explore=False,
     )
     compare: str | None = _option(
         None,
@@ -219,6 +232,7 @@ class Options:
         nargs="?",
         const="starts",
         choices=["starts", "reductions", "algorithms"],
+        explore=False,
     )
     map: Literal["pca", "neighbours"] | None = _option(
         None,
@@ -226,6 +240,17 @@ class Options:
         "together (minutes for 70,000 rows; needs gpukmeans[maps])",
         group=OUTPUT,
         choices=["pca", "neighbours"],
+    )
+    sweep: tuple[int, ...] | None = _option(
+        None,
+        "also fit each of these numbers of clusters, and say which one the silhouette speaks for; K,K,...: 2 to 20 by "
+        "default",
+        group=OUTPUT,
+        nargs="?",
+        const=tuple(range(2, 21)),
+        type=numbers,
+        metavar="K,K,...",
+        explore=False,
     )
     train_test: tuple[int, ...] | None = _option(
         None,
@@ -237,6 +262,7 @@ class Options:
         const=(10, 16, 32, 64, 128, 256, 512, 1024),
         type=numbers,
         metavar="K,K,...",
+        explore=False,
     )
     columns: str | None = _named("columns to cluster by; default: all that hold numbers", "NAMES")
     label: str | None = _named("column of known classes, to compare the clusters with (pictures: folder)")
@@ -266,6 +292,7 @@ class Options:
         group=READING,
         commands=OWN,
         metavar="BYTES",
+        explore=False,
     )
     image_size: tuple[int, int] | None = _option(
         None,
@@ -293,6 +320,7 @@ class Options:
         commands=OWN,
         type=whole(1),
         metavar="N",
+        explore=False,
     )
     out: Path | None = _option(  # noqa: RUF009
         None,
@@ -301,6 +329,10 @@ class Options:
         flags=("-o", "--out"),
         type=some_path,
         metavar="DIR",
+        explore=False,
+    )
+    force: bool = _option(
+        False, "replace files in a folder that exists", group=OUTPUT, action="store_true", explore=False
     )
     checkpoint: Path | None = _option(  # noqa: RUF009
         None,
@@ -309,14 +341,15 @@ class Options:
         commands=OWN,
         type=some_path,
         metavar="FILE",
+        explore=False,
     )
     resumes: bool = _option(False, commands=())
-    force: bool = _option(False, "replace files in a folder that exists", group=OUTPUT, action="store_true")
     labels_format: str = _option(
         "csv",
         "of the file of labels; with a report, parquet also writes its map, for Embedding Atlas; default: %(default)s",
         group=OUTPUT,
         choices=["csv", "parquet"],
+        explore=False,
     )
     plots: bool = _option(
         True,
@@ -324,6 +357,7 @@ class Options:
         group=OUTPUT,
         flags=("--no-plots",),
         action="store_false",
+        explore=False,
     )
 
     report: bool = _option(
@@ -331,6 +365,7 @@ class Options:
         "also write report.html: a map, the clusters and their members in one page that needs no network",
         group=OUTPUT,
         action="store_true",
+        explore=False,
     )
     silhouette: str = _option(
         "simplified",

@@ -17,7 +17,9 @@ from gpukmeans.writing import whole_file
 #: Options of reading that rows which stream have, too.
 _HAVE = {"memory_limit", "columns"}
 #: Other options that they do not have.
-_OF_MEMORY = {"seeds", "check", "compare", "train_test", "map", "report", "silhouette", "labels_format", "dtype"}
+_OF_MEMORY = {
+    "seeds", "check", "compare", "sweep", "train_test", "map", "report", "silhouette", "labels_format", "dtype",
+}  # fmt: skip
 
 
 def streams(options: Options) -> bool:

@@ -48,6 +48,8 @@ def report(result: dict[str, Any], *, iterations: bool = False) -> str:
     lines += _cluster_lines(metrics, result["shares"], data["class_name"], "rows" if shape is None else "images")
     if result["compared_table"]:
         lines += ["", result["compared_table"]]
+    if result["sweep_table"]:
+        lines += ["", result["sweep_table"]]
     if result["train_test_table"]:
         judged = result["train_test"]
         parts = (

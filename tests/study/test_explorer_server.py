@@ -135,6 +135,30 @@ def test_one_fit_at_a_time_which_can_be_cancelled(served):
     assert session.result[2]["k"] == 3
 
 
+def test_explore_fits_as_it_is_told_and_refuses_what_it_does_not_do(capsys, monkeypatch):
+    from gpukmeans.cli import main
+
+    seen = []
+    monkeypatch.setattr(server, "serve", lambda session, tell: seen.append(session))
+    given = {"init": "random", "n_init": 2, "max_iter": 3, "tol": 0.5, "precision": "fast", "backend": "numpy"}
+    options = [text for name, value in given.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+    command = ["explore", "digits", "-k", "7", "--seed", "5", "--silhouette", "exact", "--dtype", "float32", *options]
+    assert main(command) == 0
+    model, outcome, content, _ = seen[0].result
+    assert given | {"n_clusters": 7, "random_state": 5} == {name: getattr(model, name) for name in
+                                                           (*given, "n_clusters", "random_state")}  # fmt: skip
+    X = (gpukmeans.load_digits().data / 16).astype(np.float32)
+    fitted = gpukmeans.fit(X, 7, random_state=5, **given)
+    np.testing.assert_array_equal(model.labels_, fitted.labels_)
+    np.testing.assert_array_equal(outcome.silhouettes, gpukmeans.evaluation.silhouette(fitted, X).samples)
+    live = {"clusters": 7, "seed": 5, "init": "random", "algorithm": "k-means", "backend": "numpy", "most": 1024}
+    assert content["live"] == live  # what the page's fields show
+    for refused in ("--seeds=2", "--report", "--check", "--compare", "--sweep", "--memory-limit=1GB", "--out=x",
+                    "--no-plots", "--labels-format=csv", "--train-test", "--force"):  # fmt: skip
+        assert main(["explore", "digits", refused]) == 2
+        assert f"unrecognized arguments: {refused}" in capsys.readouterr().err
+
+
 def test_a_report_as_parquet_holds_the_map_and_its_pictures(tmp_path):
     pq = pytest.importorskip("pyarrow.parquet")
     Image = pytest.importorskip("PIL.Image")

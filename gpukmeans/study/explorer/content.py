@@ -13,9 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 from gpukmeans.evaluation import Evaluation, Margins, cluster_names
 from gpukmeans.evaluation.member_rows import members_of
 from gpukmeans.study.data import Loaded
+from gpukmeans.study.explorer.extras import Extra
 from gpukmeans.study.explorer.film import frames
 from gpukmeans.study.explorer.page import Arrays
 from gpukmeans.study.explorer.pictures import Pictures
+from gpukmeans.study.options import Options
 
 #: Rows that the page holds; of more, a random sample.
 MOST_ROWS = 200_000
@@ -36,29 +38,6 @@ MOST_TEXT = 120
 #: Points of the silhouettes of a cluster.
 PROFILE = 60
 NO_CLASS = 65_535
-
-
-@dataclass(frozen=True)
-class Extra:
-    """Something more for the page, in a section of its own.
-
-    Attributes
-    ----------
-    title, about : str
-    picture : bytes
-        PNG; or empty.
-    table : sequence of sequences of str
-        The first is the head; or empty.
-    flow : dict or None
-        ``{"from": [name, ...], "to": [name, ...], "counts": [[...], ...], "titles": [left, right]}``: how many rows go
-        from each cluster of one clustering to each of another.
-    """
-
-    title: str
-    about: str = ""
-    picture: bytes = b""
-    table: Sequence[Sequence[str]] = ()
-    flow: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +94,15 @@ def plane(X: NDArray[Any]) -> NDArray[np.float64]:
     return np.pad(np.asarray(found, np.float64), ((0, 0), (0, 2 - n)))
 
 
+def placed(options: Options, data: Loaded) -> tuple[NDArray[np.float64], str]:
+    """Where rows lie on the map that the options ask for, and what that is called; see `made`."""
+    if options.map != "neighbours":
+        return plane(data.X), ""
+    from gpukmeans.evaluation import layout
+
+    return layout(data.X, method="neighbours", random_state=options.seed), "UMAP, which keeps near ones together"
+
+
 def silhouettes_of(data: Loaded, model: Any, found: Margins, kind: str) -> NDArray[np.float64] | None:
     """The silhouette of each row, None where it is not defined."""
     n_used = len(np.unique(model.labels_))
@@ -146,7 +134,7 @@ def made(
     points : array-like of shape (n_samples, 2), optional
         Where rows lie on the map; by default :func:`plane`.
     points_name : str
-        What these are, as "UMAP, 15 neighbours".
+        What these are, as "two principal components".
     film : bool
         Whether the fit is gone through once more for its film.
     thumbnails : bool
@@ -323,6 +311,7 @@ def _records(model: Any) -> Sequence[Any]:
 def _facts(outcome: Outcome) -> list[tuple[str, str]]:
     model, parameters = outcome.model, outcome.parameters
     return [
+        ("estimator", type(model).__name__),
         ("backend", model.backend_),
         ("iterations", f"{len(_records(model)):,}"),
         *(

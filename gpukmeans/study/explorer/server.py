@@ -112,9 +112,7 @@ def application(session: Session) -> Any:
     def live_content() -> tuple[dict[str, Any], Any]:
         if session.result is None:
             raise ValueError("there is no fit yet")
-        _, _, content, arrays = session.result
-        live = {"most": min(len(session.data.X), 1024), "seed": int(session.result[0].random_state)}
-        return content | {"live": live}, arrays
+        return session.result[2:]
 
     async def index(request: Request) -> Response:
         return HTMLResponse(await run_in_threadpool(lambda: document(*live_content(), live=True)))
@@ -172,7 +170,8 @@ def application(session: Session) -> Any:
 
     def report(path: Path) -> None:
         assert session.result is not None
-        path.write_bytes(document(*session.result[2:]).encode("utf-8", "backslashreplace"))
+        content, arrays = session.result[2:]
+        path.write_bytes(document(content | {"live": None}, arrays).encode("utf-8", "backslashreplace"))
 
     return Starlette(
         routes=[

@@ -18,7 +18,7 @@ MOST_CLUSTERS = 1024
 #: Values of the rows up to which a film is made: it takes another fit.
 MOST_FILMED = 4_000_000
 ALGORITHMS = ("k-means", "mini-batch", "bisecting", "spherical")
-INITS = ("k-means++", "random")
+INITS = ("k-means++", "k-means||", "random")
 BACKENDS = ("auto", "numpy", "cupy")
 
 
@@ -36,13 +36,13 @@ class Session:
     Parameters
     ----------
     options : Options
-        The first fit's; every other one differs in what a request may say.
+        Of every fit, but for what a request may say.
     data : Loaded
     """
 
     def __init__(self, options: Options, data: Loaded) -> None:
         self.options, self.data = options, data
-        self.points = contents.plane(data.X)
+        self.points, self.points_name = contents.placed(options, data)
         self._lock = threading.Lock()
         self._cancel = threading.Event()
         self._thread: threading.Thread | None = None
@@ -62,7 +62,7 @@ class Session:
             if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
                 raise ValueError(f"{name} should be a whole number from {lowest:,} to {highest:,}")
         for name, allowed in (("init", INITS), ("algorithm", ALGORITHMS), ("backend", BACKENDS)):
-            chosen[name] = asked.get(name, allowed[0])
+            chosen[name] = asked.get(name, getattr(self.options, name, allowed[0]))
             if chosen[name] not in allowed:
                 raise ValueError(f"{name} should be one of {', '.join(allowed)}")
         return chosen
@@ -109,8 +109,12 @@ class Session:
         """Fit, and keep what the page shows of it."""
         from gpukmeans.evaluation import cluster_class_counts, evaluate, margins
 
-        data, options = self.data, replace(self.options, clusters=chosen["clusters"], seed=chosen["seed"])
-        model = _estimator(options, chosen, self._watch).fit(data.X)
+        data = self.data
+        options = replace(
+            self.options, clusters=chosen["clusters"], seed=chosen["seed"], init=chosen["init"],
+            backend=chosen["backend"],
+        )  # fmt: skip
+        model = _estimator(options, chosen["algorithm"], self._watch).fit(data.X)
         if chosen["algorithm"] != "bisecting":
             model.set_params(progress=False)  # what draws it cannot be saved
         model.preprocessing_ = data.preprocessing
@@ -126,17 +130,19 @@ class Session:
             counts, classes = cluster_class_counts(labels, data.y, options.clusters)
         self._stage("putting the page together")
         shown = replace(data, X=X) if X is not data.X else data
-        parameters = options.parameters() | {"init": chosen["init"], "algorithm": chosen["algorithm"]}
         outcome = contents.Outcome(
-            shown, model, parameters, found, table, data.unit, counts, classes,
-            contents.silhouettes_of(shown, model, found, "simplified"), "simplified",
+            shown, model, {name: getattr(model, name) for name in options.parameters()}, found, table, data.unit,
+            counts, classes, contents.silhouettes_of(shown, model, found, options.silhouette), options.silhouette,
             model.fit_report_.stages if hasattr(model, "fit_report_") else {},
         )  # fmt: skip
         again = self.result is not None and len(data.X) <= contents.MOST_ROWS
         film = chosen["algorithm"] == "k-means" and data.X.size <= MOST_FILMED
-        content, arrays = contents.made(outcome, points=self.points, film=film, thumbnails=not again)
+        content, arrays = contents.made(
+            outcome, points=self.points, points_name=self.points_name, film=film, thumbnails=not again
+        )
         self.kept |= {name: arrays[name] for name in ("thumbnails",) if name in arrays}
         self._stage("done")
+        content["live"] = chosen | {"most": min(len(data.X), MOST_CLUSTERS)}
         self.result = (model, outcome, content, arrays | self.kept)
         self.told |= {"version": self.told["version"] + 1}
 
@@ -149,19 +155,19 @@ class Session:
         self.told |= {"text": text}
 
 
-def _estimator(options: Options, chosen: dict[str, Any], progress: Any) -> Any:
-    """The estimator that a request asks for."""
+def _estimator(options: Options, algorithm: str, progress: Any) -> Any:
+    """The estimator that a request asks for; each has its own default of what was not asked for on the command line."""
     import gpukmeans
 
-    shared = {"random_state": chosen["seed"], "backend": chosen["backend"]}
-    if chosen["algorithm"] == "bisecting":  # tells no progress
-        return gpukmeans.BisectingKMeans(chosen["clusters"], init=chosen["init"], **shared)
-    kinds = {
-        "k-means": gpukmeans.KMeans,
-        "mini-batch": gpukmeans.MiniBatchKMeans,
-        "spherical": gpukmeans.SphericalKMeans,
-    }
-    return kinds[chosen["algorithm"]](chosen["clusters"], init=chosen["init"], n_init=1, progress=progress, **shared)
+    if algorithm == "k-means":
+        return gpukmeans.KMeans(options.clusters, **options.parameters(), progress=progress)
+    given = {name: getattr(options, name) for name in ("init", "precision", "backend")}
+    given |= {name: value for name, value in options.parameters().items() if value != getattr(Options, name, value)}
+    given["random_state"] = options.seed
+    if algorithm == "bisecting":  # tells no progress
+        return gpukmeans.BisectingKMeans(options.clusters, **given)
+    kind = gpukmeans.MiniBatchKMeans if algorithm == "mini-batch" else gpukmeans.SphericalKMeans
+    return kind(options.clusters, **given, progress=progress)
 
 
 def _unit(X: NDArray[Any]) -> NDArray[np.float64]:

@@ -2,9 +2,9 @@
 
 /**
  * A diagram of bands.
- * @param {{from: string[], to: string[], counts: number[][], titles: string[]}} flow
+ * @param {{from: string[], clusters: number[], to: string[], counts: number[][], titles: string[]}} flow
  */
-function flowDiagram({ from, to, counts, titles }) {
+function flowDiagram({ from, clusters, to, counts, titles }) {
   const total = counts.flat().reduce((a, b) => a + b, 0) || 1;
   const [w, gap] = [chartWidth(760), 6];
   const edge = Math.min(150, w / 4);
@@ -20,7 +20,7 @@ function flowDiagram({ from, to, counts, titles }) {
   };
   const left = stack(counts.map((line) => line.reduce((a, b) => a + b, 0)));
   const right = stack(to.map((_, j) => counts.reduce((sum, line) => sum + line[j], 0)));
-  const palette = colours(from.length);
+  const palette = colours(Math.max(...clusters) + 1);
   const bands = counts.flatMap((line, i) => line.map((count, j) => {
     if (!count) return [];
     const [a, b] = [left[i], right[j]];
@@ -28,7 +28,7 @@ function flowDiagram({ from, to, counts, titles }) {
     a.used += d1;
     b.used += d2;
     return shape("path", { d: `M${edge},${y1} C${w / 2},${y1} ${w / 2},${y2} ${w - edge},${y2} v${d2} C${w / 2},${y2 + d2} ${w / 2},${y1 + d1} ${edge},${y1 + d1} z`,
-      fill: css(palette[i]), "fill-opacity": 0.45 }, shape("title", {}, `${from[i]} to ${to[j]}: ${whole(count)}`));
+      fill: css(palette[clusters[i]]), "fill-opacity": 0.45 }, shape("title", {}, `${from[i]} to ${to[j]}: ${whole(count)}`));
   }));
   const names = (nodes, texts, x, anchor) => nodes.map((node, i) => shape("text",
     { x, y: node.y + node.height / 2 + 4, "text-anchor": anchor }, clipped(texts[i], Math.round(edge / 8))));

@@ -18,8 +18,9 @@ function startLive({ live, k }) {
   const clusters = element("input", { type: "range", min: 1, max: Math.min(live.most, 64), value: k, "aria-label": "number of clusters" });
   const exact = element("input", { type: "number", min: 1, max: live.most, value: k, "aria-label": "number of clusters, exactly" });
   const seed = element("input", { type: "number", min: 0, max: 2 ** 32 - 1, value: live.seed, "aria-label": "seed" });
-  const choice = (label, names) => element("select", { "aria-label": label }, names.map((name) => element("option", { value: name }, name)));
-  const init = choice("init", ["k-means++", "random"]);
+  const choice = (label, names) => element("select", { "aria-label": label },
+    names.map((name) => element("option", { value: name, selected: name === live[label] }, name)));
+  const init = choice("init", ["k-means++", "k-means||", "random"]);
   const algorithm = choice("algorithm", ["k-means", "mini-batch", "bisecting", "spherical"]);
   const backend = choice("backend", ["auto", "numpy", "cupy"]);
   const cancel = element("button", { type: "button", disabled: true, onclick: () => ask("/cancel", {}).catch(failed) }, "Cancel");
