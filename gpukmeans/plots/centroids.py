@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -48,12 +48,13 @@ def centroid_grid(
     classes: ArrayLike | None = None,
     class_name: str = "digit",
     feature_names: ArrayLike | None = None,
+    large: Literal["dark", "bright"] = "dark",
     title: str | None = None,
 ) -> Picture:
     """Draw the centroids as images, all on one scale; centers that are no images as a heat map of their features.
 
-    Dark where values are large.  With negative values zero is white, larger ones are red, smaller ones blue.  Of more
-    than 1,024 clusters, the 1,024 largest are drawn, and the picture says so.
+    With negative values zero is white, larger ones are red, smaller ones blue.  Of more than 1,024 clusters, the 1,024
+    largest are drawn, and the picture says so.
 
     Parameters
     ----------
@@ -72,6 +73,8 @@ def centroid_grid(
         What a class is called.
     feature_names : array-like of shape (n_features,), optional
         For centers that are no images.
+    large : {"dark", "bright"}, default="dark"
+        How large values of grey images are drawn: dark, for ink on paper such as digits, or bright, for photographs.
     title : str, optional
         Above the grid.
 
@@ -85,7 +88,7 @@ def centroid_grid(
     ImportError
         matplotlib is not installed.
     ValueError
-        The shapes do not fit each other.
+        The shapes do not fit each other, or `large` is unknown.
 
     Examples
     --------
@@ -96,6 +99,8 @@ def centroid_grid(
     4
     """
     require_matplotlib()
+    if large not in ("dark", "bright"):
+        raise ValueError(f"large={large!r} should be 'dark' or 'bright'")
     if image_shape is None:
         return feature_heatmap(
             centers, feature_names=feature_names, sizes=sizes, counts=counts, classes=classes, class_name=class_name,
@@ -132,7 +137,7 @@ def centroid_grid(
         notes.append(f"the {_MOST_IMAGES:,} largest of {n_clusters:,} clusters")
 
     images, scale, note = _on_one_scale(
-        values.reshape(n_clusters, *shape[:2], *(shape[2:] if shape[2:] == (3,) else ()))
+        values.reshape(n_clusters, *shape[:2], *(shape[2:] if shape[2:] == (3,) else ())), large
     )
     notes += note
     small = len(order) > _FEW_IMAGES
@@ -192,14 +197,14 @@ def centroid_grid(
     return picture
 
 
-def _on_one_scale(images: NDArray[np.float64]) -> tuple[NDArray[np.float64], dict[str, Any], list[str]]:
+def _on_one_scale(images: NDArray[np.float64], large: str) -> tuple[NDArray[np.float64], dict[str, Any], list[str]]:
     """Images as they are drawn, the scale of their values (of colours none), and a note."""
     lowest, highest = float(images.min()), float(images.max())
     if images.ndim == 3:
         if lowest < 0.0:
             most = max(-lowest, highest)
             return images, {"cmap": "RdBu_r", "vmin": -most, "vmax": most}, []
-        return images, {"cmap": "gray_r", "vmin": 0.0, "vmax": highest or 1.0}, []
+        return images, {"cmap": "gray_r" if large == "dark" else "gray", "vmin": 0.0, "vmax": highest or 1.0}, []
     if lowest >= 0.0 and highest <= 255.0:
         return images / (1.0 if highest <= 1.0 else 255.0), {}, []
     return (images - lowest) / (highest - lowest), {}, [f"colours from {lowest:.4g} to {highest:.4g}"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +72,8 @@ class Loaded:
         What was found out about a file.
     n_train : int, or None
         How many of the rows, which come first, are for training; None where there is no such part.
+    large : {"dark", "bright"}
+        How large values of grey images are drawn, as of `gpukmeans.plots.centroid_grid`.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Loaded:
     unit: str
     notes: list[str] = field(default_factory=list)
     n_train: int | None = None
+    large: Literal["dark", "bright"] = "dark"
 
     def in_own_units(self, centers: NDArray[Any]) -> NDArray[np.float64]:
         """Centers in the units of the columns."""
@@ -171,6 +174,7 @@ def _own(options: Options) -> Loaded:
         table.ids,
         unit,
         notes,
+        large="bright" if options.path.is_dir() else "dark",  # pictures in files, or ink of digits in an array
     )
 
 

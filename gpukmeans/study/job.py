@@ -216,7 +216,7 @@ def _draw(options: Options, data: Loaded, model: Any, counts: Any, classes: Any)
     grid = centroid_grid(
         data.in_own_units(model.cluster_centers_), image_shape=data.image_shape, counts=counts, classes=classes,
         sizes=None if counts is not None else np.bincount(model.labels_, minlength=k).tolist(),
-        class_name=data.class_name, feature_names=data.feature_names,
+        class_name=data.class_name, feature_names=data.feature_names, large=data.large,
         title=f"{data.name}: {k:,} {what} of {n:,} {'rows' if data.image_shape is None else 'images'}",
     )  # fmt: skip
     written = {"centroids": str(grid.save(options.folder / "centroids.png"))}

@@ -20,6 +20,7 @@ from gpukmeans.study.explorer import film, page, pictures
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = "</script><script>document.title='run'</script><!--"
 QUIET = ("--backend", "numpy", "--no-plots", "--quiet")
+PICTURE_SIDE = 6
 
 
 def arrays_of(text):
@@ -28,15 +29,18 @@ def arrays_of(text):
     for name, body in re.findall(r'class="array" data-name="(\w+)">(.*?)</script>', text):
         array = json.loads(body)
         dtype = np.dtype(array["dtype"])
-        planes = np.frombuffer(zlib.decompress(base64.b64decode(array["bytes"])), np.uint8)
-        whole = np.ascontiguousarray(planes.reshape(dtype.itemsize, -1).T).view(dtype.newbyteorder("<"))
+        content = base64.b64decode(array["bytes"])
+        if array["deflated"]:
+            planes = np.frombuffer(zlib.decompress(content), np.uint8)
+            content = np.ascontiguousarray(planes.reshape(dtype.itemsize, -1).T).tobytes()
+        whole = np.frombuffer(content, dtype.newbyteorder("<"))
         found[name] = whole.reshape(array["shape"])
     return found
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Reports: of digits, of a hostile table, and of three rows that are one."""
+    """Reports: of digits, of a hostile table, of three rows that are one, and of grey pictures with much beside."""
     made = tmp_path_factory.mktemp("reports")
     with open(made / "table.csv", "w", newline="") as file:
         lines = csv.writer(file)
@@ -48,6 +52,18 @@ def folder(tmp_path_factory):
     table = str(made / "table.csv")
     assert main(["report", table, "-k", "3", "--label", HOSTILE, "-o", str(made / "table"), *QUIET]) == 0
     assert main(["report", str(made / "same.csv"), "-k", "3", "-o", str(made / "same"), *QUIET]) == 0
+    image = pytest.importorskip("PIL.Image", reason="pictures need Pillow")
+    random = np.random.RandomState(0)
+    for i in range(24):
+        (made / "grey" / f"{i % 3}").mkdir(parents=True, exist_ok=True)
+        pixels = random.randint(0, 40, (PICTURE_SIDE, PICTURE_SIDE)) + 90 * (i % 3)
+        image.fromarray(pixels.astype(np.uint8)).save(made / "grey" / f"{i % 3}" / f"{i}.png")
+    beside = ["--compare", "--sweep", "2,3,5", "--seeds", "2", "--map", "neighbours", "-o", str(made / "photos")]
+    with pytest.MonkeyPatch.context() as patch:  # UMAP compiles for half a minute
+        patch.setattr("gpukmeans.evaluation.layouts.require_neighbours", lambda: None)
+        patch.setattr("gpukmeans.evaluation.layout", lambda X, **kwargs: np.stack([X[:, 0], np.arange(len(X))], 1))
+        grey = ["report", str(made / "grey"), "-k", "4", "--label", "folder", "--backend", "numpy", "--quiet"]
+        assert main([*grey, *beside]) == 0
     return made
 
 
@@ -99,6 +115,9 @@ def test_a_pages_arrays_are_the_fit(folder):
     shown = arrays["shown"]
     np.testing.assert_array_equal(arrays["pixels"], np.rint(X[shown] / 16 * 255))
     np.testing.assert_array_equal(arrays["film"][-1], np.rint(model.cluster_centers_ / 16 * 255))
+    before, after = text.split("'use strict'")  # the map is drawn before the rest of a large page is read
+    assert sorted(arrays_of(before)) == ["label", "x", "y"]
+    assert len(after) > len(before)
     assert "http:" not in text.replace("http://www.w3.org/2000/svg", "")
     assert "https:" not in text
 
@@ -199,6 +218,35 @@ def test_names_of_strangers_are_texts_and_one_point_is_a_map(opened):
     assert same.locator(".card", has_text="empty").count() == 2
     same.locator(".card", has_text="empty").first.click()
     assert "No row belongs to this cluster." in same.locator("#cluster").inner_text()
+
+
+def test_what_the_study_has_beside_are_sections_and_photographs_are_no_negatives(opened, folder):
+    tab = opened("photos")
+    model = gpukmeans.load_model(folder / "photos" / "model.npz")
+    table = gpukmeans.read_table(folder / "grey")
+    labels = model.predict(table.X)
+    titles = tab.locator("section h2").all_inner_texts()
+    assert {"How many clusters", "From 4 clusters to 3 clusters", "Other starts"} <= set(titles)
+    seeds = next(title for title in titles if title.startswith("From the best seed to seed "))
+    other = gpukmeans.fit(table.X, 4, random_state=int(seeds[-1]), backend="numpy")
+    assert int(seeds[-1]) != model.random_state
+    counts = gpukmeans.evaluation.flow(labels, other.labels_).counts
+    bands = tab.locator("section", has_text=seeds).locator("path title").all_text_contents()
+    found = {tuple(int(re.match(r"\d+", name)[0]) for name in band.split(": ")[0].split(" to ")):
+             int(band.rsplit(": ", 1)[1]) for band in bands}  # fmt: skip
+    assert found == {(i, j): counts[i, j] for i, j in np.argwhere(counts).tolist()}
+    assert "3 *" in tab.locator("section", has_text="How many clusters").locator("tbody th").all_inner_texts()
+    assert (
+        tab.evaluate("[...document.querySelectorAll('img.extra')].map((one) => one.naturalWidth > 300)") == [True] * 2
+    )
+    page_arrays = arrays_of((folder / "photos" / "report.html").read_text(encoding="utf-8"))
+    shown = tab.evaluate(
+        "Array.from(document.querySelector('.card canvas').getContext('2d').getImageData(0, 0, 6, 6).data)"
+    )
+    cluster = int(tab.locator(".card").first.get_attribute("data-cluster"))
+    np.testing.assert_array_equal(shown[::4], page_arrays["centers"][cluster])
+    assert "placed by UMAP" in tab.locator("#map").inner_text()
+    np.testing.assert_array_equal(np.argsort(-page_arrays["y"].astype(int)), np.arange(24))  # upwards, as laid out
 
 
 def test_report_refuses_options_of_other_data(capsys, tmp_path):

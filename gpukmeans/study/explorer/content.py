@@ -203,6 +203,7 @@ def made(
         content |= _features(outcome, shown, arrays)
     else:
         content |= _images(pictures, model, shown, kept if thumbnails else kept[:0], arrays)
+        content["image"]["large"] = data.large
     content["film"] = _film(outcome, pictures, arrays) if film else "No film was made."
     return content, arrays
 

@@ -36,6 +36,10 @@ SCRIPTS = (
     "live.js",
     "main.js",
 )
+#: What the map is drawn from at once, before the script, and not deflated: browsers inflate in the background only.
+FIRST = ("x", "y", "label")
+#: Values that may be long, and stand behind the script with all other arrays.
+LATER = ("extras", "members", "calls")
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -63,18 +67,22 @@ def embedded(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def packed(array: NDArray[Any]) -> dict[str, Any]:
-    """An array as JSON holds it: dtype, shape, and its bytes, deflated, in base64.
+def packed(array: NDArray[Any], *, deflated: bool = True) -> dict[str, Any]:
+    """An array as JSON holds it: dtype, shape, whether its bytes are deflated, and these in base64.
 
-    Bytes of wide numbers are put together by their place in the number, which deflates better.
+    Bytes of wide numbers are put together by their place in the number if they are deflated, which is then better.
     """
     plain = np.ascontiguousarray(array)
     plain = plain.astype(plain.dtype.newbyteorder("<"), copy=False)
-    planes = plain.reshape(-1).view(np.uint8).reshape(plain.size, plain.itemsize).T
+    content = plain.tobytes()
+    if deflated:
+        planes = plain.reshape(-1).view(np.uint8).reshape(plain.size, plain.itemsize).T
+        content = zlib.compress(planes.tobytes(), 6)
     return {
         "dtype": plain.dtype.name,
         "shape": list(plain.shape),
-        "bytes": base64.b64encode(zlib.compress(planes.tobytes(), 6)).decode("ascii"),
+        "deflated": deflated,
+        "bytes": base64.b64encode(content).decode("ascii"),
     }
 
 
@@ -105,16 +113,21 @@ def document(content: dict[str, Any], arrays: Arrays, *, live: bool = False) -> 
             "form-action 'none'",
         ]
     )
-    parts = [f'<script type="application/json" id="content">{embedded(content)}</script>']
+    parts: dict[bool, list[str]] = {True: [], False: []}  # before the script, behind it
+    for first, about in parts.items():
+        values = {name: value for name, value in content.items() if (name not in LATER) == first}
+        about.append(f'<script type="application/json" class="content">{embedded(values)}</script>')
     for name, array in arrays.items():
+        first = name in FIRST
         kind = f'type="application/json" class="array" data-name="{html.escape(name)}"'
-        parts.append(f"<script {kind}>{embedded(packed(array))}</script>")
+        parts[first].append(f"<script {kind}>{embedded(packed(array, deflated=not first))}</script>")
     replaced = {
         "{policy}": html.escape(policy),
         "{title}": html.escape(content["title"]),
         "{style}": style,
-        "{content}": "\n".join(parts),
+        "{first}": "\n".join(parts[True]),
         "{script}": code,
+        "{rest}": "\n".join(parts[False]),
     }
     pieces, rest = [], _asset("page.html")
     for mark, text in replaced.items():  # in the order of the page, so that nothing in a text is taken for a mark

@@ -29,7 +29,8 @@ function shape(tag, attributes = {}, ...children) {
   return made;
 }
 
-const whole = (value) => Math.round(value).toLocaleString("en-US");
+/** A whole number with commas; the first toLocaleString takes 20 ms, in which the map is drawn. */
+const whole = (value) => String(Math.round(value)).replace(/\B(?=(\d{3})+$)/g, ",");
 const percent = (share) => (Number.isFinite(share) ? `${(100 * share).toFixed(1)} %` : "–");
 
 /** A number in about `digits` digits; a dash for what is none. */

@@ -4,7 +4,7 @@ function drawingSection(study, pictures) {
   if (!study.image || study.image.channels !== 1) return null;
   const { height, width } = study.image;
   const scale = 224 / Math.max(height, width);
-  const pad = element("canvas.pad.picture", { width: Math.round(width * scale), height: Math.round(height * scale), role: "img", "aria-label": "a pad to draw on" });
+  const pad = element(study.image.large === "dark" ? "canvas.pad.picture.inked" : "canvas.pad.picture", { width: Math.round(width * scale), height: Math.round(height * scale), role: "img", "aria-label": "a pad to draw on" });
   const seen = pictures.canvas(new Uint8Array(pictures.size), { alt: "what is compared", width: 84 });
   const answer = element("ol.wall");
   const pen = pad.getContext("2d", { willReadFrequently: true });

@@ -10,10 +10,10 @@ async function show(study) {
   let listed = null;
   const openCluster = (c, scroll) => clusters?.open(c, scroll);
   const { made, map, tell, showLegend } = mapHolder(study, pictures, openCluster, main);
-  map.draw();
   page.firstDraw ??= performance.now();
   Object.assign(page, { study, map, pictures, tell });
-  await new Promise((resolve) => { setTimeout(resolve, 0); });  // let it be seen
+  await seen();
+  page.firstSeen ??= performance.now();
 
   await study.loadRest();
   map.pictures = pictures;
@@ -38,6 +38,14 @@ async function show(study) {
   document.body.dataset.complete = "";
 }
 
+/** When the browser has shown what there is; soon, in a tab that is not looked at. */
+function seen() {
+  return new Promise((resolve) => {
+    setTimeout(resolve, 300);
+    requestAnimationFrame(() => setTimeout(resolve, 0));
+  });
+}
+
 /** The section of the map in the page, which must be there before it can be drawn. */
 function mapHolder(study, pictures, openCluster, main) {
   const place = element("div");
@@ -46,7 +54,7 @@ function mapHolder(study, pictures, openCluster, main) {
   main.append(place);
   const parts = mapSection(study, pictures, openCluster);
   place.replaceWith(parts.made);
-  parts.map.resize();
+  parts.map.resize();  // now that it has a size: draws
   return parts;
 }
 
@@ -57,7 +65,7 @@ function tellError(error) {
 }
 
 /** For scripts and tests: what is shown, and when it was. */
-const page = globalThis.gpukmeansPage = { show, Study };
+const page = globalThis.gpukmeansPage = { begun: performance.now(), show, Study };
 addEventListener("unhandledrejection", (event) => tellError(event.reason));
 addEventListener("error", (event) => tellError(event.error ?? event.message));
 const first = embeddedStudy();

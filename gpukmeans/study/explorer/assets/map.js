@@ -47,7 +47,7 @@ class RowMap {
 
   /** Show everything. */
   reset() {
-    const { x, y } = this.extent ??= extentOf(this.points);
+    const { x, y } = this.points.extent;
     const fit = Math.min(this.width / (x[1] - x[0] + 1), this.height / (y[1] - y[0] + 1)) * 0.92;
     this.fitScale = fit;
     this.moveTo((x[0] + x[1]) / 2, (y[0] + y[1]) / 2, fit);
@@ -216,9 +216,9 @@ class RowMap {
   /** One image: its values are the share of ink over the map's colour, between pixels in proportion. */
   drawThumb({ row, x, y, size }, colour) {
     const { buffer, width: w, height: h, study, ratio } = this;
-    const { smallHeight, smallWidth, channels } = study.image;
+    const { smallHeight, smallWidth, channels, large } = study.image;
     const values = this.pictures.thumbnail(row);
-    const paper = styledOnce(this);
+    const paper = large === "dark" ? styledOnce(this) : [0, 0, 0];
     const ink = [colour & 255, (colour >> 8) & 255, (colour >> 16) & 255];
     const side = size - Math.max(1, Math.round(ratio));
     const longest = Math.max(smallHeight, smallWidth);
@@ -297,12 +297,6 @@ function styledOnce(map) {
 /** A colour as a pixel, nearer to the paper. */
 function fade(colour, paper, share) {
   return pixel(paper.map((to, c) => Math.round(((colour >> (8 * c)) & 255) * (1 - share) + to * share)));
-}
-
-/** The lowest and highest coordinates. */
-function extentOf(points) {
-  const ends = (values) => values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
-  return { x: ends(points.x), y: ends(points.y) };
 }
 
 /** The mean place of every cluster on the map; NaN for empty ones. */

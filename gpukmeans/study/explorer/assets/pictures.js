@@ -23,12 +23,17 @@ class Pictures {
     return made;
   }
 
-  /** Fill a canvas with values from 0 to 255: dark ink on light paper, and the other way round in the dark. */
+  /** Whether large values are drawn dark: ink on paper, by day; photographs are as they are. */
+  get inked() {
+    return this.study.image.channels === 1 && this.study.image.large === "dark" && !dark();
+  }
+
+  /** Fill a canvas with values from 0 to 255. */
   paint(canvas, values) {
     const context = canvas.getContext("2d");
     const data = context.createImageData(canvas.width, canvas.height);
     const { channels } = this.study.image;
-    const inked = channels === 1 && !dark();
+    const { inked } = this;
     for (let p = 0, at = 0; at < data.data.length; p += channels, at += 4) {
       for (let c = 0; c < 3; c++) {
         const value = values[p + (channels === 3 ? c : 0)];

@@ -25,6 +25,19 @@ class Points {
     }
   }
 
+  /** The lowest and highest coordinates. */
+  get extent() {
+    const ends = (values) => {
+      let [low, high] = [values[0], values[0]];
+      for (const value of values) {
+        if (value < low) low = value;
+        if (value > high) high = value;
+      }
+      return [low, high];
+    };
+    return { x: ends(this.x), y: ends(this.y) };
+  }
+
   /** Call `visit(from, to)` for each run of places whose cells touch a box. */
   runs(left, top, right, bottom, visit) {
     const clip = (value) => Math.min(Math.max(Math.floor(value / this.cell), 0), this.side - 1);

@@ -15,8 +15,9 @@ function fromBase64(text) {
   return bytes;
 }
 
-/** An array as `packed` in page.py made it: its bytes are deflated, those of equal place in a number together. */
+/** An array as `packed` in page.py made it: as it is, or deflated, with the bytes of equal place in a number together. */
 async function unpack(array) {
+  if (!array.deflated) return new KINDS[array.dtype](fromBase64(array.bytes).buffer);
   const stream = new Blob([fromBase64(array.bytes)]).stream().pipeThrough(new DecompressionStream("deflate"));
   const planes = new Uint8Array(await new Response(stream).arrayBuffer());
   const Kind = KINDS[array.dtype];
@@ -56,12 +57,14 @@ class Study {
 
   /** What the map needs at first. */
   async loadPoints() {
-    await this.load(["x", "y", "label", "class", "margin"]);
+    await this.load(["x", "y", "label"]);
     this.held = this.arrays.x.length;
   }
 
-  /** All the rest. */
+  /** All the rest, once the browser has read the whole page. */
   async loadRest() {
+    if (document.readyState === "loading") await new Promise((resolve) => { addEventListener("DOMContentLoaded", resolve); });
+    readEmbedded(this, this.packed);
     await this.load(Object.keys(this.packed));
     this.shownAt = new Map(Array.from(this.arrays.shown, (row, i) => [row, i]));
     this.idTexts = this.arrays.ids ? new TextDecoder().decode(this.arrays.ids).split("\n") : null;
@@ -93,11 +96,21 @@ class Study {
   }
 }
 
-/** The study that is embedded in the page. */
-function embeddedStudy() {
-  const arrays = {};
+/** Take what the page holds, so far as the browser has read it, out of it. */
+function readEmbedded(content, arrays) {
+  for (const script of document.querySelectorAll("script.content")) {
+    Object.assign(content, JSON.parse(script.textContent));
+    script.remove();
+  }
   for (const script of document.querySelectorAll("script.array")) {
     arrays[script.dataset.name] = () => JSON.parse(script.textContent);
+    script.remove();
   }
-  return new Study(JSON.parse(document.getElementById("content").textContent), arrays);
+}
+
+/** The study that is embedded in the page. */
+function embeddedStudy() {
+  const [content, arrays] = [{}, {}];
+  readEmbedded(content, arrays);
+  return new Study(content, arrays);
 }
