@@ -8,6 +8,9 @@ import json
 import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -247,6 +250,54 @@ def test_what_the_study_has_beside_are_sections_and_photographs_are_no_negatives
     np.testing.assert_array_equal(shown[::4], page_arrays["centers"][cluster])
     assert "placed by UMAP" in tab.locator("#map").inner_text()
     np.testing.assert_array_equal(np.argsort(-page_arrays["y"].astype(int)), np.arange(24))  # upwards, as laid out
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_the_live_page_fits_again_names_a_drawing_and_ends_with_ctrl_c(browser):
+    pytest.importorskip("uvicorn", reason="explore serves with uvicorn")
+    command = [sys.executable, "-m", "gpukmeans", "explore", "digits", "-k", "5", "--init", "random", "--seed", "3"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    faults = []
+    with subprocess.Popen([*command, "--backend", "numpy"], **pipes) as process:
+        try:
+            address = process.stdout.readline().split()[1]
+            tab = browser.new_page(viewport={"width": 390, "height": 800})
+            tab.on("console", lambda message: faults.append(message.text))
+            tab.on("pageerror", lambda error: faults.append(str(error)))
+            site = address.split("?")[0]
+            tab.on("request", lambda sent: sent.url.startswith((site, "data:")) or faults.append(sent.url))
+            assert tab.goto(address).status == 200
+            tab.wait_for_selector("body[data-complete]")
+            assert tab.locator(".card").count() == 5
+            assert tab.get_by_label("init").input_value() == "random"
+            assert tab.get_by_label("seed").input_value() == "3"
+            tab.get_by_label("number of clusters", exact=True).fill("7")
+            tab.wait_for_selector(".card >> nth=6")
+            tab.wait_for_selector("#live output:has-text('fit 2')")
+            model = gpukmeans.fit(gpukmeans.load_digits().data, 7, init="random", random_state=3, backend="numpy")
+            assert tab.evaluate("Array.from(gpukmeansPage.study.arrays.label)") == model.labels_.tolist()
+            assert tab.evaluate("document.documentElement.scrollWidth") == 390
+
+            pad = tab.locator("canvas.pad")
+            pad.scroll_into_view_if_needed()
+            box = pad.bounding_box()
+            tab.mouse.move(box["x"] + 112, box["y"] + 30)
+            tab.mouse.down()
+            tab.mouse.move(box["x"] + 112, box["y"] + 190, steps=4)
+            tab.mouse.up()
+            drawn = "Array.from(document.querySelector('#draw [aria-label=\"what is compared\"]').getContext('2d')" \
+                    ".getImageData(0, 0, 8, 8).data)"  # fmt: skip
+            values = 255 - np.array(tab.evaluate(drawn)[::4])  # ink on paper
+            assert values.max() > 200
+            centers = np.rint(model.cluster_centers_ / 16 * 255)
+            nearest = ((centers - values) ** 2).sum(axis=1).argsort(kind="stable")[:5]
+            named = "[...document.querySelectorAll('#draw li')].map((one) => Number(one.dataset.cluster))"
+            assert tab.evaluate(named) == nearest.tolist()
+        finally:
+            process.send_signal(signal.SIGINT)
+            errors = process.communicate(timeout=60)[1]
+    assert (process.returncode, faults) == (130, [])
+    assert "Traceback" not in errors
 
 
 def test_report_refuses_options_of_other_data(capsys, tmp_path):

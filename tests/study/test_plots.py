@@ -73,6 +73,14 @@ def test_the_grid_shows_each_centroid_with_class_size_and_share_sorted_by_class(
     assert figure.axes[-1].get_ylabel() == "mean pixel value"
 
 
+def test_large_values_of_photographs_are_bright():
+    for large, ends in (("dark", (1.0, 0.0)), ("bright", (0.0, 1.0))):
+        image = centroid_grid(np.array([[0.0, 9.0]]), image_shape=(1, 2), large=large).axes[0].images[0]
+        assert tuple(image.to_rgba(image.get_array(), norm=True)[0, :, 0]) == ends
+    with pytest.raises(ValueError, match="large='black' should be 'dark' or 'bright'"):
+        centroid_grid(np.eye(4), image_shape=(2, 2), large="black")
+
+
 def test_all_centroids_are_drawn_on_one_scale():
     figure = centroid_grid([[0, 0], [0, 5], [200, 3]], image_shape=(1, 2))
     assert {image.get_clim() for image in figure.axes[0].images} == {(0.0, 200.0)}
