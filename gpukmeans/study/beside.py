@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
 from gpukmeans.study.data import Loaded
@@ -127,17 +127,15 @@ class Beside:
             drawn["train-test"] = train_test_figure(self._judged, title=f"{name}: training and test images")
         return drawn
 
-    def extras(
-        self, labels: ArrayLike, names: list[str] | None, pictures: dict[str, Picture], other: Any
-    ) -> list[Extra]:
+    def extras(self, model: Any, names: list[str] | None, pictures: dict[str, Picture], other: Any) -> list[Extra]:
         """Sections of the report.
 
         Parameters
         ----------
-        labels : array-like of shape (n_samples,)
-            The clusters that the report is about.
+        model : fitted model
+            That the report is about.
         names : list of str, or None
-            Of these.
+            Of its clusters.
         pictures : dict of str to Picture
             Those of `pictures`; without them the sections are tables.
         other : fitted model, or None
@@ -157,11 +155,11 @@ class Beside:
             k = self._options.clusters
             goal = best if best != k else min((n for n in at if n > k), default=at[0])
             if goal != k:
-                model = self._swept.models[at.index(goal)]
-                found.append(flow_between(labels, names, f"{k} clusters", model.labels_, f"{goal} clusters"))
+                swept = self._swept.models[at.index(goal)]
+                found.append(flow_between(model.labels_, names, f"{k} clusters", swept.labels_, f"{goal} clusters"))
         if other is not None:
-            titles = ("the best seed", f"seed {other.random_state}")
-            found.append(flow_between(labels, names, titles[0], other.labels_, titles[1]))
+            titles = [f"seed {one.random_state}" for one in (model, other)]
+            found.append(flow_between(model.labels_, names, titles[0], other.labels_, titles[1]))
         if self._compared is not None:
             about = f"On {self._note or 'all rows'}."
             add("comparison", f"Other {self._options.compare}", about, self._compared)

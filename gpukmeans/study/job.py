@@ -139,7 +139,7 @@ def run_job(options: Options, progress: Progress) -> dict[str, Any]:
                 data, model, options.parameters(), found, table, data.unit, counts, classes,
                 silhouettes_of(data, model, found, options.silhouette), options.silhouette, dict(seconds),
                 [str(warning.message) for warning in caught],
-                beside.extras(model.labels_, names, pictures, other),
+                beside.extras(model, names, pictures, other),
             )  # fmt: skip
             page = made(outcome, points=points, points_name=points_name)
             files["report"] = str(write_page(options.folder / "report.html", *page))

@@ -236,8 +236,8 @@ class Options:
     )
     map: Literal["pca", "neighbours"] | None = _option(
         None,
-        "draw a map of the rows: their first two principal components (pca), or a layout that keeps neighbours "
-        "together (minutes for 70,000 rows; needs gpukmeans[maps])",
+        "draw a map of the rows, which is the report's, too: their first two principal components (pca), or a layout "
+        "that keeps neighbours together (minutes for 70,000 rows; needs gpukmeans[maps])",
         group=OUTPUT,
         choices=["pca", "neighbours"],
     )

@@ -19,7 +19,7 @@ function callsSection(study, pictures) {
 /** Whatever the study has beside: a picture, a table, a flow. */
 function extraSections(study) {
   return study.extras.map((extra, i) => section(`extra-${i}`, extra.title, extra.about,
-    extra.picture ? element("img.extra", { src: `data:image/png;base64,${extra.picture}`, alt: extra.about || extra.title }) : null,
+    extra.picture ? element("div.scroll.whole", {}, element("img.extra", { src: `data:image/png;base64,${extra.picture}`, alt: extra.about || extra.title })) : null,
     extra.flow ? flowDiagram(extra.flow) : null,
     extra.table.length ? element("div.scroll", {}, table(extra.table)) : null));
 }
