@@ -252,7 +252,6 @@ def test_what_the_study_has_beside_are_sections_and_photographs_are_no_negatives
     np.testing.assert_array_equal(np.argsort(-page_arrays["y"].astype(int)), np.arange(24))  # upwards, as laid out
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_the_live_page_fits_again_names_a_drawing_and_ends_with_ctrl_c(browser):
     pytest.importorskip("uvicorn", reason="explore serves with uvicorn")
     command = [sys.executable, "-m", "gpukmeans", "explore", "digits", "-k", "5", "--init", "random", "--seed", "3"]
