@@ -209,6 +209,7 @@ def check_counts(device, k=300, d=3):
     return want
 
 
+@pytest.mark.weekly
 def test_counts_of_centers_and_groups_are_just_above_the_truth():
     want = check_counts(EmulatorDevice())
     assert len(set(want[0, 300:])) > 4

@@ -82,6 +82,7 @@ def test_fits_with_many_clusters(n, k, init):
     check_fits(rows_of(n, 40, 0.2), k, init=init)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("order", ["forward", "random"])
 def test_fits_touch_no_memory_but_their_own(order):
     X = rows_of(120, 40, 0.2)

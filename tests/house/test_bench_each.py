@@ -6,6 +6,8 @@ import json
 import sys
 import time
 
+import pytest
+
 from bench import first_contact, gpu_check, shards
 from bench.each import run_each
 from bench.kernel_contacts import CONTACTS, Traced
@@ -127,6 +129,7 @@ def test_hangs(): time.sleep(600)
 """
 
 
+@pytest.mark.weekly
 def test_a_shard_of_tests_goes_on_past_those_that_die_fail_and_hang(tmp_path):
     (tmp_path / "test_shard.py").write_text(SHARD)
     names = [f"test_shard.py::test_{name}" for name in ("passes", "dies", "skips", "fails", "passes_again", "hangs")]

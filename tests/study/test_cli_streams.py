@@ -42,6 +42,7 @@ def last_line(done):
     return lines[0]
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("arguments", [*BRIEF, FAST, [*FAST, "--json", "--quiet"], ["mnist"]], ids=" ".join)
 def test_a_closed_output_is_one_line(tmp_path, arguments):
     done = run(">&-", *arguments, cwd=tmp_path)
@@ -50,6 +51,7 @@ def test_a_closed_output_is_one_line(tmp_path, arguments):
     assert b"clustering" not in done.stderr  # found before the work
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 @pytest.mark.parametrize("arguments", [*BRIEF, [*FAST, "--json"]], ids=" ".join)
 def test_a_full_output_is_one_line(tmp_path, arguments):
@@ -114,6 +116,7 @@ def test_a_report_is_not_lost_for_a_character_in_a_path(tmp_path, monkeypatch):
 NAME = os.fsdecode("Größe".encode() + b"\xff")
 
 
+@pytest.mark.weekly
 def test_a_report_in_the_c_locale(tmp_path):
     pytest.importorskip("matplotlib")
     c_locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""}
@@ -123,6 +126,7 @@ def test_a_report_in_the_c_locale(tmp_path):
     assert done.stdout.splitlines()[-1].startswith(b"wrote Gr")
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
 def test_an_error_in_every_encoding(tmp_path, encoding):
     done = run("", "mnist", "--source", f"./{NAME}", "--no-plots", cwd=tmp_path, PYTHONIOENCODING=encoding)

@@ -335,6 +335,7 @@ def run_keras(keras_home, *changes):
     return json.loads(done.stdout)  # the result and nothing of Keras' own
 
 
+@pytest.mark.weekly
 def test_keras_gives_the_same_bits_and_points_to_the_bundled_file_when_out_of_reach(mnist, tmp_path):
     """Keras' file and ours are different zips of the same arrays, so its expected hash is replaced, no more.
 
