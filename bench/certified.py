@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.machine import commit_info, machine_info
-from bench.results import now, write_json
+from bench.machine import run_info
+from bench.results import write_json
 from bench.workloads import first_rows, mnist
 from gpukmeans import KMeans
 from gpukmeans.backends.cuda.backend import CupyBackend
@@ -85,10 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
         rows.append({"work": name, "shape": X.shape, "iterations": MAX_ITER, "radius": found})
         print(f"{name:30}", "  ".join(f"{radius}: {found[radius]['share']:.4f}" for radius in RADII), flush=True)
     document = {
-        "datetime": now(),
-        "command": "python -m bench.certified " + " ".join(arguments or sys.argv[1:]),
-        "commit_info": commit_info(),
-        "machine_info": machine_info(),
+        **run_info("certified", arguments),
         "works": rows,
     }
     write_json(options.out, document)

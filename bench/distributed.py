@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.machine import commit_info, machine_info
-from bench.results import now, write_json
+from bench.machine import run_info
+from bench.results import write_json
 from gpukmeans import KMeans
 from gpukmeans.distributed import WorkersLost
 
@@ -113,10 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
         for number in range(options.fits):
             fits.append(one_fit(cluster, client, options.seed + number))
             print({name: fits[-1][name] for name in ("init", "undisturbed_s", "seconds", "outcome")}, flush=True)
-    document = {
-        "datetime": now(), "command": "python -m bench.distributed " + " ".join(arguments or sys.argv[1:]),
-        "commit_info": commit_info(), "machine_info": machine_info(), "dask": distributed.__version__, "fits": fits,
-    }  # fmt: skip
+    document = {**run_info("distributed", arguments), "dask": distributed.__version__, "fits": fits}
     write_json(options.out, document)
     return int(any(map(wrong, fits)))
 

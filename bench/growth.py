@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from bench.machine import commit_info, machine_info, usable_cores
-from bench.results import now, write_json
+from bench.machine import run_info, usable_cores
+from bench.results import write_json
 from bench.workloads import blobs, first_rows, mnist, noise
 from gpukmeans import KMeans
 
@@ -164,10 +164,7 @@ def main(arguments: list[str] | None = None) -> int:
         powers = {axis: found.get("exponent") for axis, found in shapes[name]["axes"].items()}
         print(f"{name:8} {json.dumps(powers)}", flush=True)
         document = {
-            "datetime": now(),
-            "command": "python -m bench.growth " + " ".join(arguments or sys.argv[1:]),
-            "commit_info": commit_info(),
-            "machine_info": machine_info(),
+            **run_info("growth", arguments),
             "shapes": shapes,
         }
         write_json(options.out, document)

@@ -8,8 +8,12 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from bench.results import now
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = (
@@ -35,6 +39,20 @@ PACKAGES = (
     "fast-pytorch-kmeans",
 )
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def run_info(bench: str, arguments: Sequence[str] | None) -> dict[str, Any]:
+    """What a document of results begins with: when, by which command, from which commit, on what machine.
+
+    `arguments` are those of the module's `main`: None for those of the process.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    return {
+        "datetime": now(),
+        "command": " ".join([f"python -m bench.{bench}", *given]),
+        "commit_info": commit_info(),
+        "machine_info": machine_info(),
+    }
 
 
 def machine_info() -> dict[str, Any]:

@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.machine import ROOT, commit_info, machine_info
+from bench.machine import ROOT, run_info
 from bench.memory import resident, resident_peak
-from bench.results import now, write_json
+from bench.results import write_json
 
 SYSTEMS = ("umap-learn", "openTSNE")
 LIBRARIES = (*SYSTEMS, "pynndescent", "numba", "llvmlite")
@@ -99,10 +99,7 @@ def islands(points: np.ndarray, X: np.ndarray, y: np.ndarray) -> dict[str, float
 
 def document(arguments: list[str] | None, works: list[dict[str, Any]]) -> dict[str, Any]:
     return {
-        "datetime": now(),
-        "command": "python -m bench.maps " + " ".join(arguments or sys.argv[1:]),
-        "commit_info": commit_info(),
-        "machine_info": machine_info(),
+        **run_info("maps", arguments),
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
         "works": works,
     }

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 import gpukmeans
-from bench.machine import commit_info, machine_info
-from bench.results import now, write_json
+from bench.machine import run_info
+from bench.results import write_json
 from gpukmeans.evaluation import evaluate, margins
 from gpukmeans.scale.recipe import made as recipe
 from gpukmeans.study.data import Loaded
@@ -126,10 +126,7 @@ def main(arguments: list[str] | None = None) -> int:
     write_json(
         options.out,
         {
-            "datetime": now(),
-            "command": "python -m bench.page " + " ".join(arguments or sys.argv[1:]),
-            "commit_info": commit_info(),
-            "machine_info": machine_info(),
+            **run_info("page", arguments),
             "chromium": version,
             "pages": pages,
         },

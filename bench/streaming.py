@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 
 import gpukmeans
 import gpukmeans.datasets
-from bench.machine import ROOT, commit_info, machine_info
-from bench.results import now, write_json
+from bench.machine import ROOT, run_info
+from bench.results import write_json
 from gpukmeans.backends import NumpyBackend
 from gpukmeans.scale.streamed_rows import StreamedRun
 
@@ -210,10 +210,7 @@ def main(arguments: list[str] | None = None) -> int:
     works: list[dict[str, Any]] = []
     runs = {"bytes": bytes_read, "pass": plain_pass, "speed": speed, "memory": memory}
     document = {
-        "datetime": now(),
-        "command": "python -m bench.streaming " + " ".join(given),
-        "commit_info": commit_info(),
-        "machine_info": machine_info(),
+        **run_info("streaming", given),
         "works": works,
     }
     with tempfile.TemporaryDirectory(dir=options.out.absolute().parent) as folder:

@@ -20,8 +20,8 @@ import numpy as np
 from sklearn.metrics import silhouette_samples
 
 import gpukmeans
-from bench.machine import commit_info, machine_info
-from bench.results import now, write_json
+from bench.machine import run_info
+from bench.results import write_json
 
 
 def compared(title: str, ours: Callable[[], Any], other: str, others: Callable[[], Any], rounds: int) -> dict[str, Any]:
@@ -74,10 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
             )
         )
     document = {
-        "datetime": now(),
-        "command": "python -m bench.study " + " ".join(arguments or sys.argv[1:]),
-        "commit_info": commit_info(),
-        "machine_info": machine_info(),
+        **run_info("study", arguments),
         "works": works,
     }
     write_json(options.out, document)

@@ -30,8 +30,8 @@ from scipy import sparse
 from sklearn.datasets import load_digits
 
 import gpukmeans
-from bench.machine import commit_info, machine_info
-from bench.results import now, write_json
+from bench.machine import run_info
+from bench.results import write_json
 from gpukmeans.datasets import exact_ties
 
 FAST, THEIRS, ROOM = 2.0, 3.0, 0.02
@@ -260,10 +260,7 @@ def main(argv: list[str] | None = None) -> int:
     if not names or not set(names) <= set(WORKS):
         parser.error(f"--works takes some of {', '.join(WORKS)}")
     document = {
-        "datetime": now(),
-        "command": "python -m bench.ties " + " ".join(argv if argv is not None else sys.argv[1:]),
-        "commit_info": commit_info(),
-        "machine_info": machine_info(),
+        **run_info("ties", argv),
         "works": {},
     }
     broken = 0

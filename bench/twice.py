@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 
 from bench.fitting_peers import FITTING_PEERS
-from bench.machine import ROOT, commit_info, machine_info
+from bench.machine import ROOT, run_info
 from bench.ours import OURS
 from bench.peers import PEERS
 from bench.quality import judge
-from bench.results import now, write_json
+from bench.results import write_json
 from bench.systems import Outcome, System
 from bench.workloads import Problem, Workload, blobs, mnist
 
@@ -147,10 +147,7 @@ def main(arguments: list[str] | None = None) -> int:
         for work, result in works.items():
             print(f"{name:28} {work:6} {result.get('error') or result['differs']}", flush=True)
         document = {
-            "datetime": now(),
-            "command": "python -m bench.twice " + " ".join(arguments or sys.argv[1:]),
-            "commit_info": commit_info(),
-            "machine_info": machine_info(),
+            **run_info("twice", arguments),
             "works": {work: {"title": WORKS[work].title, "n_samples": WORKS[work].shape[0]} for work in WORKS},
             "systems": found,
             "skipped": skipped,
