@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from gpukmeans.arrays.on_device import center_dtype
 from gpukmeans.arrays.types import F64, I64
-from gpukmeans.backends.defaults import RowsDefaults, RunDefaults
-from gpukmeans.backends.protocol import Assigned, Backend, Rows, Updated
+from gpukmeans.backends.defaults import RowsDefaults
+from gpukmeans.backends.protocol import Assigned, Backend, Rows
 from gpukmeans.distributed import parts
 from gpukmeans.distributed.engine import Engine
 from gpukmeans.distributed.parts import Job, Look
@@ -18,8 +18,7 @@ from gpukmeans.distributed.seeding import PartedSeeding
 from gpukmeans.exact.sums import exact_totals_by_label
 from gpukmeans.intake.kinds import OnWorkers
 from gpukmeans.scale.facts import SumGrids, top_of
-from gpukmeans.scale.partials import block_sums
-from gpukmeans.threads import workers
+from gpukmeans.scale.summed_run import SummedRun
 
 
 class PartedRows(RowsDefaults):
@@ -129,16 +128,14 @@ class PartedLabels(OnWorkers):
         return rows.engine.rows(parts.labels_at, *self._shared, sizes=rows.sizes, width=None, dtype=np.int32)
 
 
-class PartedRun(RunDefaults):
+class PartedRun(SummedRun):
     """One run of Lloyd's algorithm: a round trip to the workers for each iteration."""
 
     def __init__(self, rows: PartedRows, centers: NDArray, precision: str) -> None:
+        super().__init__(rows, centers)
         self.rows = rows
         self._job = rows.job(precision)
-        self._centers = self._assigned = np.array(centers, rows.center_dtype, order="C")
         self._before: Any = None  # a handle of the centers of the last assignment
-        if rows.grids is not None:
-            self._sums = block_sums(np.empty((0, rows.n_features)), None, rows.grids, len(centers))
 
     def shared_job_and(self, centers: NDArray) -> tuple[Any, Any]:
         """The first arguments of steps about these centers."""
@@ -158,26 +155,6 @@ class PartedRun(RunDefaults):
             self._sums.sums, self._sums.weights = found.sums, found.weights
             self._sums.touched[:] = True
         return Assigned(*found.counts.tolist())
-
-    def update(self) -> Updated:
-        with workers(self._centers.size) as pool:
-            self._centers, self._weights, shift = self._sums.means(self._centers, pool)
-        return Updated(self._weights, shift)
-
-    def weights(self) -> F64:
-        return self._weights
-
-    def sums(self) -> tuple[I64, I64]:
-        return self._sums.sums.copy(), self._sums.weights.copy()
-
-    def centers(self) -> NDArray:
-        return self._centers
-
-    def assigned_centers(self) -> NDArray:
-        return self._assigned
-
-    def set_centers(self, centers: NDArray) -> None:
-        self._centers = np.array(centers, self.rows.center_dtype, order="C")
 
     def labels(self) -> NDArray[np.int32]:
         return np.concatenate(self.rows.engine.map(parts.labels_at, *self.shared_job_and(self._assigned)))

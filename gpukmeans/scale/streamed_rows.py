@@ -27,13 +27,14 @@ from gpukmeans.backends.cpu.seeding.steps import NumpySeeding
 from gpukmeans.backends.cpu.sparse.seeding import SparseSeedScreen
 from gpukmeans.backends.cpu.table import DenseTable, Switches
 from gpukmeans.backends.csr.table import SparseTable, entry_rows
-from gpukmeans.backends.defaults import RowsDefaults, RunDefaults
-from gpukmeans.backends.protocol import Assigned, Backend, DeviceRows, Rows, Updated
+from gpukmeans.backends.defaults import RowsDefaults
+from gpukmeans.backends.protocol import Assigned, Backend, DeviceRows, Rows
 from gpukmeans.exact.sums import Grid, exact_totals_by_label
 from gpukmeans.exact.totals import Total
 from gpukmeans.scale.facts import ColumnFacts, SumGrids, top_of
 from gpukmeans.scale.partials import FarRows, block_distances, block_far, block_sums
 from gpukmeans.scale.row_blocks import RowBlocks
+from gpukmeans.scale.summed_run import SummedRun
 from gpukmeans.threads import workers
 
 
@@ -158,15 +159,13 @@ class StreamedRows(RowsDefaults):
         return distances
 
 
-class StreamedRun(RunDefaults):
+class StreamedRun(SummedRun):
     """One run of Lloyd's algorithm, a pass over the blocks for each iteration."""
 
     def __init__(self, rows: StreamedRows, centers: NDArray, precision: str) -> None:
+        super().__init__(rows, centers)
         self._rows, self._precision = rows, precision
-        self._centers = self._assigned = np.array(centers, rows.center_dtype, order="C")
         self._labels = rows.new_labels()
-        if rows.grids is not None:
-            self._sums = block_sums(np.empty((0, rows.n_features)), None, rows.grids, len(centers))
 
     def assign(self, *, move: bool = True) -> Assigned:
         rows, self._assigned = self._rows, self._centers
@@ -193,28 +192,6 @@ class StreamedRun(RunDefaults):
         sums = block_sums(X, weight, self._rows.grids, len(self._centers), self._sums)
         with workers(X.shape[0] * X.shape[1]) as pool:
             sums.add(changed, old, new, pool)
-
-    def update(self) -> Updated:
-        with workers(self._centers.size) as pool:
-            self._centers, self._weights, shift = self._sums.means(self._centers, pool)
-        return Updated(self._weights, shift)
-
-    def weights(self) -> F64:
-        return self._weights
-
-    def sums(self) -> tuple[I64, I64]:
-        return self._sums.sums.copy(), self._sums.weights.copy()
-
-    def centers(self) -> NDArray:
-        return self._centers
-
-    def assigned_centers(self) -> NDArray:
-        return self._assigned
-
-    def set_centers(self, centers: NDArray) -> None:
-        self._centers = np.array(centers, self._rows.center_dtype, order="C")
-        if self._rows.grids is not None:
-            self._sums.touched[:] = True
 
     def labels(self) -> NDArray[np.int32]:
         return self._labels.copy()

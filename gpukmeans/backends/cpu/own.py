@@ -23,6 +23,15 @@ class OwnDistances(RunDefaults):
 
     _labels: Any  # (n_samples,), int32
 
+    def centers(self) -> NDArray:
+        return self._centers
+
+    def assigned_centers(self) -> NDArray:
+        return self._assigned
+
+    def labels(self) -> NDArray[np.int32]:
+        return self._labels.copy()
+
     def farthest(self, count: int) -> NDArray[np.int64]:
         return farthest_rows(self._table.own_distances(self._labels, self._assigned), count)
 

@@ -309,19 +309,10 @@ class NumpyRun(OwnDistances, Generic[S]):
         values = self._table.grid.value(sums.sums)
         return values, sums.total_weights()
 
-    def centers(self) -> NDArray:
-        return self._centers
-
-    def assigned_centers(self) -> NDArray:
-        return self._assigned
-
     def set_centers(self, centers: NDArray) -> None:
         self._centers = np.array(centers, self._table.center_dtype, order="C")
         if self._sums is not None:
             self._sums.touched[:] = True
-
-    def labels(self) -> NDArray[np.int32]:
-        return self._labels.copy()
 
     # ---- distances to the own center ---------------------------------------------------------------------------
 

@@ -103,17 +103,8 @@ class LineRun(OwnDistances):
         of_rows, of_weights = self._line.sums, self._line.weights
         return (of_rows[:, stops] - of_rows[:, starts])[:, :, None], of_weights[:, stops] - of_weights[:, starts]
 
-    def centers(self) -> NDArray:
-        return self._centers
-
-    def assigned_centers(self) -> NDArray:
-        return self._assigned
-
     def set_centers(self, centers: NDArray) -> None:
         self._centers = np.array(centers, self._table.center_dtype, order="C")
-
-    def labels(self) -> NDArray[np.int32]:
-        return self._labels.copy()
 
     @property
     def _labels(self) -> NDArray[np.int32]:
