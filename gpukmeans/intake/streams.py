@@ -15,7 +15,7 @@ from gpukmeans.arrays.magnitude import SAMPLE, exponent_of, near_one
 from gpukmeans.arrays.types import F64
 from gpukmeans.backends.choice import get_backend
 from gpukmeans.backends.protocol import Backend
-from gpukmeans.scale.facts import ColumnFacts, Facts, SumGrids, times_weights
+from gpukmeans.scale.facts import ColumnFacts, Facts, SumGrids
 from gpukmeans.scale.readers import Reader, TableRows
 from gpukmeans.scale.row_blocks import BLOCK_BYTES, KEPT, RowBlocks, first_of, len_of
 from gpukmeans.scale.streamed_rows import Room, StreamedRows
@@ -222,9 +222,9 @@ class Stream:
         if exponent in opened.surveys and (sample_weight is None or known is not None):
             found = opened.surveys[exponent]
             return found if known is None else replace(found, facts=known)
-        values = products = weights = None
+        facts: Facts | None = None
         low, high = np.inf, -np.inf
-        n, d = self.shape
+        d = self.shape[1]
         for part, X in self.blocks.walk():
             here = ColumnFacts.of(X)
             self._refuse(here, X, part)
@@ -233,18 +233,14 @@ class Stream:
                 low, high = min(low, float(entries.min())), max(high, float(entries.max()))
             if entries.size < X.shape[0] * d:
                 low, high = min(low, 0.0), max(high, 0.0)
-            values = here if values is None else values + here
-            if sample_weight is not None:
-                weight = sample_weight[part]
-                product, own = ColumnFacts.of(times_weights(X, weight)), ColumnFacts.of(weight[:, None])
-                products = product if products is None else products + product
-                weights = own if weights is None else weights + own
-        assert values is not None
-        found = Survey(Facts(n, d, self.dtype, values), low, high)
+            block = Facts.about(X, here, None if sample_weight is None else sample_weight[part])
+            facts = block if facts is None else facts + block
+        assert facts is not None
+        facts = replace(facts, dtype=self.dtype)
+        found = Survey(replace(facts, products=None, weights=None), low, high)
         opened.surveys[exponent] = found
         if sample_weight is None:
             return found
-        facts = Facts(n, d, self.dtype, values, products, weights)
         opened.weighted = [(sample_weight, exponent, facts)]
         return replace(found, facts=facts)
 

@@ -190,13 +190,19 @@ class Facts:
             The block is not two-dimensional, or a value or weight is not finite, too large or a weight negative.
         """
         X = stored_rows(block)
-        n, d = X.shape
         values = ColumnFacts.of(X)
         largest = float(values.largest.max(initial=0.0))
         refuse_values(largest, X.dtype, "block")
         if sample_weight is None:
+            return cls.about(X, values)
+        return cls.about(X, values, stored_weights(sample_weight, X.shape[0], center_dtype(X.dtype)))
+
+    @classmethod
+    def about(cls, X: Any, values: ColumnFacts, weight: F64 | None = None) -> Facts:
+        """Of rows that are stored and whose values are known and have been checked."""
+        n, d = X.shape
+        if weight is None:
             return cls(n, d, X.dtype, values)
-        weight = stored_weights(sample_weight, n, center_dtype(X.dtype))
         return cls(n, d, X.dtype, values, ColumnFacts.of(times_weights(X, weight)), ColumnFacts.of(weight[:, None]))
 
     def __add__(self, other: Facts) -> Facts:

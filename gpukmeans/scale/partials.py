@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,13 +20,12 @@ from gpukmeans.exact.relocation import Far, relocated
 from gpukmeans.exact.sums import Grid, cluster_means
 from gpukmeans.exact.totals import Total
 from gpukmeans.exact.warp_order import row_square_distances
+from gpukmeans.scale.archives import Format, read_archive, write_archive
 from gpukmeans.scale.facts import SumGrids
 from gpukmeans.scale.files import shown, unreadable
-from gpukmeans.scale.npy import NUMBERS, open_npz
 from gpukmeans.threads import parts_of, rows_in_block, workers
-from gpukmeans.writing import whole_file
 
-FORMAT = 1
+FORMAT = Format("gpukmeans partial", 1, "gpukmeans_partial", "`save`")
 
 
 @dataclass(frozen=True)
@@ -174,10 +171,7 @@ class Partial:
         OSError
             The file cannot be written.
         """
-        buffer = io.BytesIO()
-        np.savez(buffer, **self._arrays())  # type: ignore[arg-type]
-        with whole_file(path) as file:
-            file.write(buffer.getbuffer())
+        write_archive(path, FORMAT, *self._parts())
         return Path(path)
 
     @classmethod
@@ -191,53 +185,46 @@ class Partial:
         ValueError
             It is damaged, or holds something else.
         """
-        file, where = Path(path), shown(path)
-        with ExitStack() as files:
-            parts = open_npz(file, None, files, NUMBERS)
-            size = sum(part.n_bytes for part in parts.values())
-            if size > file.stat().st_size:
-                raise unreadable(where, f"arrays of {size:,} bytes in a shorter file, but `save` does not compress")
-            a = {name: np.empty(part.shape, part.dtype.newbyteorder("=")) for name, part in parts.items()}
-            for name, part in parts.items():
-                part.read(a[name])
-        checksum = a.pop("checksum", None)
-        if checksum is None or checksum.tobytes() != _digest(a):
-            raise unreadable(where, "no partial that `save` has written whole; save it anew")
+        head, arrays = read_archive(Path(path), FORMAT)
         try:
-            return cls._of_arrays(a)
-        except (KeyError, ValueError, TypeError, IndexError) as error:
-            raise unreadable(where, f"no partial as `save` writes it ({error})") from None
+            return cls._of_parts(head, arrays)
+        except (KeyError, ValueError, TypeError) as error:
+            raise unreadable(shown(path), f"no partial as `save` writes it ({error})") from None
 
     @classmethod
-    def _of_arrays(cls, a: dict[str, NDArray]) -> Partial:
-        numbers = a["numbers"].tolist()
-        if numbers[0] != FORMAT:
-            raise ValueError(f"format {numbers[0]}; this version reads format {FORMAT}")
-        _, n_samples, weighted, size, bits, n_limbs, weight_bits, n_weight_limbs, n_moved, top, base = numbers
-        dtype = np.dtype({1: np.uint8, 4: np.float32, 8: np.float64}[size])
+    def _of_parts(cls, head: dict[str, Any], a: dict[str, NDArray]) -> Partial:
+        n_samples = head["n_samples"]
         grid = SumGrids(
-            Grid(a["scale"], bits, n_limbs),
-            Grid(a["weight_scale"], weight_bits, n_weight_limbs),
+            Grid(a["scale"], *head["rows_on"]),
+            Grid(a["weight_scale"], *head["weights_on"]),
             n_samples,
-            bool(weighted),
-            dtype,
+            head["weighted"],
+            np.dtype(head["dtype"]),
             a["largest"],
-            float(a["largest_weight"][0]),
+            head["largest_weight"],
         )
         far = FarRows(*(a[f"far_{name}"] for name in FarRows.__dataclass_fields__))
+        top, base = head["total_on"]
         total = Total(n_samples, top, base, a["total"])
-        return cls(grid, a["centers"], a["sums"], a["weights"], a["counts"], n_moved, total, far)
+        return cls(grid, a["centers"], a["sums"], a["weights"], a["counts"], head["n_moved"], total, far)
 
-    def _arrays(self) -> dict[str, NDArray]:
+    def _parts(self) -> tuple[dict[str, Any], dict[str, NDArray]]:
+        """All but the labels, as JSON and as arrays."""
         grid, total = self.grid, self.total
-        numbers = [FORMAT, grid.n_samples, grid.weighted, grid.dtype.itemsize, grid.rows.bits, grid.rows.n_limbs]
-        numbers += [grid.weights.bits, grid.weights.n_limbs, self.n_moved, total.top, total.base]
-        found = {
-            "numbers": np.array(numbers, np.int64),
+        head = {
+            "n_samples": grid.n_samples,
+            "weighted": grid.weighted,
+            "dtype": grid.dtype.name,
+            "rows_on": [grid.rows.bits, grid.rows.n_limbs],
+            "weights_on": [grid.weights.bits, grid.weights.n_limbs],
+            "largest_weight": grid.largest_weight,
+            "n_moved": self.n_moved,
+            "total_on": [total.top, total.base],
+        }
+        return head, {
             "scale": grid.rows.scale,
             "weight_scale": grid.weights.scale,
             "largest": grid.largest,
-            "largest_weight": np.array([grid.largest_weight]),
             "centers": self.centers,
             "sums": self.sums,
             "weights": self.weights,
@@ -245,14 +232,6 @@ class Partial:
             "total": total.limbs,
             **{f"far_{name}": array for name, array in vars(self.far).items()},
         }
-        return found | {"checksum": np.frombuffer(_digest(found), np.uint8)}
-
-
-def _digest(arrays: dict[str, NDArray]) -> bytes:
-    found = hashlib.sha256()
-    for name, array in sorted(arrays.items()):
-        found.update(f"{name}:{array.dtype.str}:{array.shape}:".encode() + array.tobytes())
-    return found.digest()
 
 
 # ---- the rows of one block -------------------------------------------------------------------------------------------
