@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from sklearn.utils import check_random_state
 from gpukmeans.study.data import Loaded
 from gpukmeans.study.explorer.extras import Extra, flow_between
 from gpukmeans.study.options import Options
+from gpukmeans.study.progress import timed
 
 if TYPE_CHECKING:
     from gpukmeans.plots.picture import Picture
@@ -68,26 +68,23 @@ class Beside:
             if options.compare == "algorithms" and len(data.X) > _SAMPLE:
                 rows = np.sort(check_random_state(options.seed).choice(len(data.X), _SAMPLE, replace=False))
                 note = f"a random sample of {_SAMPLE:,} of {len(data.X):,} rows"
-            started = time.perf_counter()
-            self._compared = compare(
-                self._systems, data.X[rows], None if data.y is None else data.y[rows], random_state=options.seed,
-                progress=lambda name: stage(f"comparing {options.compare}: {name}"),
-            )  # fmt: skip
+            with timed(seconds, "compare"):
+                self._compared = compare(
+                    self._systems, data.X[rows], None if data.y is None else data.y[rows], random_state=options.seed,
+                    progress=lambda name: stage(f"comparing {options.compare}: {name}"),
+                )  # fmt: skip
             self._compared_rows, self._note = rows, note
-            seconds["compare"] = time.perf_counter() - started
         if options.train_test:
-            started = time.perf_counter()
-            self._judged = self._judge(stage)
-            seconds["train_test"] = time.perf_counter() - started
+            with timed(seconds, "train_test"):
+                self._judged = self._judge(stage)
         if options.sweep:
             from gpukmeans import KMeans, sweep
 
-            started = time.perf_counter()
-            self._swept = sweep(
-                data.X, options.sweep, estimator=KMeans(**options.parameters()), random_state=options.seed,
-                progress=lambda done, n: stage(f"numbers of clusters: {done} of {n}"),
-            )  # fmt: skip
-            seconds["sweep"] = time.perf_counter() - started
+            with timed(seconds, "sweep"):
+                self._swept = sweep(
+                    data.X, options.sweep, estimator=KMeans(**options.parameters()), random_state=options.seed,
+                    progress=lambda done, n: stage(f"numbers of clusters: {done} of {n}"),
+                )  # fmt: skip
         compared, judged, swept = self._compared, self._judged, self._swept
         return {
             "compared": None if compared is None else compared.as_dict(),

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import statistics
-import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -19,7 +16,7 @@ from gpukmeans.study.data import DATA_SETS, DataSet, Loaded, load
 from gpukmeans.study.fitting import check_checkpoint, fitted
 from gpukmeans.study.options import Options
 from gpukmeans.study.outputs import check_folder, write_all
-from gpukmeans.study.progress import Progress
+from gpukmeans.study.progress import Progress, timed
 
 _MOST_CLASSES = 100  # of a picture that shows where they went
 
@@ -64,7 +61,7 @@ def run_job(options: Options, progress: Progress) -> dict[str, Any]:
     """
     seconds: dict[str, float] = {}
     progress.stage(f"loading {DATA_SETS[options.command].name if options.command in DATA_SETS else options.path}")
-    with _timed(seconds, "data"):
+    with timed(seconds, "data"):
         data = load(options)
     X = data.X
 
@@ -80,7 +77,7 @@ def run_job(options: Options, progress: Progress) -> dict[str, Any]:
     progress.stage("evaluating")
     from gpukmeans.evaluation import cluster_class_counts, cluster_names, evaluate
 
-    with _timed(seconds, "evaluation"):
+    with timed(seconds, "evaluation"):
         table = evaluate(
             model.labels_, X, data.y, n_clusters=options.clusters, inertia=model.inertia_,
             random_state=options.seed,
@@ -94,7 +91,7 @@ def run_job(options: Options, progress: Progress) -> dict[str, Any]:
     check = None
     if options.check:
         progress.stage("checking against scikit-learn")
-        with _timed(seconds, "check"):
+        with timed(seconds, "check"):
             check = check_against_sklearn(options, X)
 
     files: dict[str, str] = {}
@@ -102,9 +99,9 @@ def run_job(options: Options, progress: Progress) -> dict[str, Any]:
         progress.stage("writing")
         from gpukmeans.evaluation import margins
 
-        with _timed(seconds, "margins"):
+        with timed(seconds, "margins"):
             found = margins(X, model.labels_, model.cluster_centers_)
-        with _timed(seconds, "files"):
+        with timed(seconds, "files"):
             files = write_all(
                 options.folder, options.labels_format, model, found, data.in_own_units(model.cluster_centers_),
                 data.feature_names, data.rows, data.ids,
@@ -115,12 +112,12 @@ def run_job(options: Options, progress: Progress) -> dict[str, Any]:
         from gpukmeans.study.explorer.content import placed
 
         progress.stage(f"laying {len(X):,} rows out in a plane")
-        with _timed(seconds, "map"):
+        with timed(seconds, "map"):
             points, points_name = placed(options, data)
     pictures = dict[str, Any]()
     if options.plots:
         progress.stage("drawing")
-        with _timed(seconds, "pictures"):
+        with timed(seconds, "pictures"):
             files |= _draw(options, data, model, counts, classes)
             pictures = beside.pictures(points if options.map else None)
             if options.map and points is not None:
@@ -134,7 +131,7 @@ def run_job(options: Options, progress: Progress) -> dict[str, Any]:
         from gpukmeans.study.explorer.content import Outcome, made, silhouettes_of
         from gpukmeans.study.explorer.page import write_page
 
-        with _timed(seconds, "report"):
+        with timed(seconds, "report"):
             outcome = Outcome(
                 data, model, options.parameters(), found, table, data.unit, counts, classes,
                 silhouettes_of(data, model, found, options.silhouette), options.silhouette, dict(seconds),
@@ -177,13 +174,6 @@ def run_job(options: Options, progress: Progress) -> dict[str, Any]:
         "files": files,
         "warnings": [str(warning.message) for warning in caught],
     }
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    started = time.perf_counter()
-    yield
-    seconds[stage] = time.perf_counter() - started
 
 
 def _best(options: Options, X: NDArray[Any], progress: Progress) -> tuple[Any, Any, dict[str, Any] | None]:

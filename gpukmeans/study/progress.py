@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol, TextIO
 
 from gpukmeans.study.streams import discard
@@ -11,6 +13,14 @@ from gpukmeans.study.streams import discard
 _REDRAW_SECONDS = 0.05
 _BAR_WIDTH = 24
 _LOG_EVERY = 10  # iterations between two lines where the line cannot be redrawn
+
+
+@contextmanager
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Note under its name how long a stage of the work takes."""
+    started = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - started
 
 
 class IterationInfo(Protocol):
