@@ -112,15 +112,12 @@ class Grid:
             scale = grid.scale.astype(np.float32) if narrow else grid.scale
 
             def on_first_limb(rows: slice) -> bool:
-                scaled = weighted_rows(X, sample_weight, rows, convert=not narrow) * scale
-                return np.array_equal(scaled, np.rint(scaled))
+                scaled = np.multiply(weighted_rows(X, sample_weight, rows, convert=False), scale)
+                return bool((scaled == np.rint(scaled)).all())
 
             # Of most data that need both limbs the first rows need them already.
-            if (
-                on_first_limb(slice(0, min(n, 16)))
-                and on_first_limb(parts[0])
-                and all(pool.map(on_first_limb, parts[1:]))
-            ):
+            parts = pool.share(n, rows_in_block(d, 32), 1024)
+            if on_first_limb(slice(0, 16)) and on_first_limb(parts[0]) and all(pool.map(on_first_limb, parts[1:])):
                 return cls(grid.scale, grid.bits, 1)
         return grid
 

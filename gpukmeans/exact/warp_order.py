@@ -30,24 +30,21 @@ def warp_order_sum(terms: F64) -> F64:
     ndarray of shape (n_rows,), float64
     """
     n, d = terms.shape
-    n_lanes = min(WARP, 1 << (d - 1).bit_length())  # the others are zero, which is added last
-    # Lanes are rows of `lanes` while halves are added, which reads long runs of memory; and while columns are added,
-    # unless the columns are far apart.
-    by_row = d > 4 * WARP
-    lanes = np.zeros((n, WARP) if by_row else (n_lanes, n))
-    added = 0
-    if d > WARP * n:  # fewer rows than steps: each row by itself, whose layers of lanes NumPy adds one after the other
-        added = d - d % WARP
-        for i in range(n):
-            np.add.reduce(terms[i, :added].reshape(-1, WARP), axis=0, out=lanes[i] if by_row else lanes[:, i])
-    for start in range(added, d, WARP):
-        stop = min(start + WARP, d)
-        if by_row:
-            lanes[:, : stop - start] += terms[:, start:stop]
-        else:
-            lanes[: stop - start] += terms[:, start:stop].T
-    if by_row:
-        lanes = np.ascontiguousarray(lanes.T)
+    if d <= WARP:
+        lanes = np.zeros((1 << (d - 1).bit_length(), n))  # the other lanes are zero, which is added last
+        lanes[:d] += terms.T
+    else:
+        # Columns are added row by row, as they lie; halves of lanes are added along long runs of memory.
+        rows = np.zeros((n, WARP))
+        added = 0
+        if d > WARP * n:  # fewer rows than steps: NumPy adds the layers of lanes of a row one after the other
+            added = d - d % WARP
+            for row, layers in zip(rows, terms[:, :added].reshape(n, -1, WARP), strict=True):
+                np.add.reduce(layers, axis=0, out=row)
+        for start in range(added, d, WARP):
+            stop = min(start + WARP, d)
+            rows[:, : stop - start] += terms[:, start:stop]
+        lanes = np.ascontiguousarray(rows.T)
     half = len(lanes) // 2
     while half:
         lanes[:half] += lanes[half : 2 * half]
