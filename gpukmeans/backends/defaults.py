@@ -31,10 +31,6 @@ class RunDefaults:
     def results(self: Run) -> tuple[Any, NDArray, float]:
         return self.labels_for_caller(), self.centers(), self.inertia()
 
-    def inertia_bounds(self: Run) -> tuple[float, float]:
-        inertia = self.inertia()
-        return inertia, inertia
-
 
 class SeedingDefaults:
     """Defaults of `gpukmeans.backends.Seeding`: which rows a candidate is nearer to is not told."""
@@ -77,6 +73,9 @@ class RowsDefaults:
         return BatchSums(sums, weights, found)
 
     def entries(self, indices: NDArray[np.int64]) -> tuple[NDArray, NDArray, NDArray] | None:
+        return None
+
+    def scatter_bounds(self) -> tuple[float, float] | None:
         return None
 
 

@@ -143,18 +143,20 @@ class Run(Protocol):
     def results(self) -> tuple[Any, NDArray, float]:
         """`labels_for_caller`, `centers` and `inertia`.  Default: these."""
 
-    def inertia_bounds(self) -> tuple[float, float]:
-        """A lower and an upper bound of `inertia`, equal if they are its value.  Called where the value is expensive.
 
-        Default: the value.
-        """
+class Limit(Protocol):
+    """A tolerance: a float, or what is compared as one and computed if need be."""
+
+    def __float__(self) -> float: ...
+
+    def __ge__(self, shift: float, /) -> bool: ...
 
 
 class Runs(Protocol):
     """Several runs that advance together."""
 
-    def finish(self, max_iter: int, tols: F64) -> Sequence[Ended | None]:
-        """Take every run to its end, by the rules of `gpukmeans.engine.lloyd.lloyd`; `tols` of shape (n_runs,).
+    def finish(self, max_iter: int, tols: Sequence[Limit]) -> Sequence[Ended | None]:
+        """Take every run to its end, by the rules of `gpukmeans.engine.lloyd.lloyd`; one of `tols` for each run.
 
         None stands for a run that must start again alone: one that empties a cluster, and any that the backend gives
         up.
@@ -290,6 +292,12 @@ class Rows(Protocol):
         """The stored entries of some rows: the position of each one's row among `indices`, its column, its value.
 
         None, the default, for rows that are stored dense.
+        """
+
+    def scatter_bounds(self) -> tuple[float, float] | None:
+        """A lower and an upper bound of the inertia of one cluster of all rows, without weights.
+
+        Default: None, where these cost no less than the inertia itself.
         """
 
 

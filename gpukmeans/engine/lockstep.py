@@ -17,6 +17,7 @@ from gpukmeans.arrays.types import F64
 from gpukmeans.backends.protocol import Ended, Rows, Runs
 from gpukmeans.engine.lloyd import lloyd
 from gpukmeans.engine.records import Iterations, LloydResult
+from gpukmeans.engine.tolerance import Tolerance
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Contest:
 
     rows: Callable[[], Rows]
     sample_weight: F64 | None
-    tol: float
+    tol: float | Tolerance
     best: LloydResult | None = None
     n_runs: int = 0
     iterations: Iterations = field(default_factory=Iterations)
@@ -118,7 +119,7 @@ def contend(
     max_iter, precision
         As for `lockstep`.
     """
-    ended = runs.finish(max_iter, np.repeat([contest.tol for contest in contests], starts.shape[1]))
+    ended = runs.finish(max_iter, [contest.tol for contest in contests for _ in range(starts.shape[1])])
     for i, contest in enumerate(contests):
         own = ended[i * starts.shape[1] : (i + 1) * starts.shape[1]]
         contest.judge(runs, starts[i], own, max_iter=max_iter, precision=precision)
@@ -130,7 +131,7 @@ def lockstep(
     *,
     sample_weight: F64 | None,
     max_iter: int,
-    tol: float,
+    tol: float | Tolerance,
     precision: str = "exact",
 ) -> LloydResult:
     """The result of the run with the lowest inertia (of equal ones the first), with the iterations of all runs.

@@ -102,7 +102,7 @@ class Restarts:
         self.report.stages["seed"] += time.perf_counter() - started
         started = time.perf_counter()
         best = lockstep(
-            self.rows, starts, sample_weight=self.sample_weight, max_iter=max_iter, tol=float(tol), precision=precision
+            self.rows, starts, sample_weight=self.sample_weight, max_iter=max_iter, tol=tol, precision=precision
         )
         self._note(best, started)
         return best

@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gpukmeans.backends.protocol import Rows, Run
+from gpukmeans.backends.protocol import Rows
 
 
 class Tolerance:
     """``tol * mean_variance(rows)``, computed only if bounds do not decide a comparison.
 
-    Used on the right of ``shift <= tolerance``.  Over sparse rows the variance is expensive and its bounds are cheap.
+    Used on the right of ``shift <= tolerance``.  Where the rows have `scatter_bounds`, these are cheap and the variance
+    is not.
 
     Parameters
     ----------
@@ -49,13 +50,12 @@ def scaled_tolerance(rows: Rows, tol: float, n_features: int | None = None) -> f
     """
     if tol == 0.0:
         return 0.0
-    run = _one_cluster(rows)
-    size = rows.n_samples * (n_features or rows.n_features)
-    lowest, highest = run.inertia_bounds()
-    if lowest == highest:
-        return tol * (lowest / size)
-    slack = 2.0**-50  # of the quotients
-    return Tolerance(tol, lowest / size * (1.0 - slack), highest / size * (1.0 + slack), lambda: run.inertia() / size)
+    bounds = rows.scatter_bounds()
+    if bounds is None:
+        return tol * mean_variance(rows, n_features)
+    size, slack = rows.n_samples * (n_features or rows.n_features), 2.0**-50  # of the quotients
+    lowest, highest = bounds[0] / size * (1.0 - slack), bounds[1] / size * (1.0 + slack)
+    return Tolerance(tol, lowest, highest, lambda: mean_variance(rows, n_features))
 
 
 def mean_variance(rows: Rows, n_features: int | None = None) -> float:
@@ -64,13 +64,8 @@ def mean_variance(rows: Rows, n_features: int | None = None) -> float:
     It is the inertia of one cluster, divided by n_samples * n_features.  Weights play no part, as in scikit-learn,
     whose `tol` is relative to this number.
     """
-    return _one_cluster(rows).inertia() / (rows.n_samples * (n_features or rows.n_features))
-
-
-def _one_cluster(rows: Rows) -> Run:
-    """A run of one cluster whose center is the mean of the rows."""
     run = rows.start(np.zeros((1, rows.n_features)))
     if not run.advance(1, -1.0):
         run.assign()
         run.update()
-    return run
+    return run.inertia() / (rows.n_samples * (n_features or rows.n_features))

@@ -279,8 +279,9 @@ def means_of_parts(high: F64, low: F64, weights: F64, grid: Grid, dtype: np.dtyp
     weight = weights[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
         quotient = high / weight
-        product, error = two_product(quotient, weight)
-        quotient += (((high - product) - error) + low) / weight
+        if low.any():  # else the remainder is half a unit of the quotient at most, which rounds to itself
+            product, error = two_product(quotient, weight)
+            quotient += (((high - product) - error) + low) / weight
         return (quotient * (1.0 / grid.scale)).astype(dtype)
 
 

@@ -135,10 +135,11 @@ def test_inertia_lies_within_its_bounds(dtype, weighted):
     X = table(300, 70, 0.1, dtype)
     weight = np.random.default_rng(0).random(300) if weighted else None
     for k in (1, 6):
-        run = NumpyBackend().load(X, weight).start(X[:k].toarray())
+        rows = NumpyBackend().load(X, weight)
+        run = rows.start(X[:k].toarray())
         for _ in range(3):
             run.assign()
-            lowest, highest = run.inertia_bounds()
+            lowest, highest = rows.table.inertia_bounds(run.labels(), run.centers(), weight)
             assert lowest <= run.inertia() <= highest <= lowest * (1 + 1e-10)
             run.update()
 

@@ -21,6 +21,7 @@ from gpukmeans.engine.records import FitReport
 from gpukmeans.engine.restarts import Restarts
 from gpukmeans.engine.seeding.draws import probabilities
 from gpukmeans.engine.seeding.plusplus import kmeans_plusplus
+from gpukmeans.engine.tolerance import mean_variance
 from gpukmeans.exact.sums import exact_total, exact_totals
 from tests.support.assertions import assert_labels, assert_same
 from tests.support.law_cases import blobs, uneven
@@ -214,6 +215,17 @@ def test_the_inertia_lies_within_its_bounds(dtype, weighted):
             assert lowest[run] <= runs.inertia(labels, centers) <= highest[run]
             assert highest[run] - lowest[run] < 1e-3 * highest[run]
         runs.update()
+
+
+@pytest.mark.parametrize("offset", [0.0, 3e6])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_scatter_lies_within_its_bounds(dtype, offset):
+    """The center that the scatter is about is rounded: in float32 and far from the origin by more than rows differ."""
+    X = blobs(dtype, 70, 5) + np.dtype(dtype).type(0 if dtype == np.uint8 else offset)
+    rows = NumpyBackend().load(X)
+    lowest, highest = rows.scatter_bounds()
+    assert lowest <= mean_variance(rows) * X.size <= highest
+    assert dtype == np.float32 or highest - lowest < 1e-6 * highest
 
 
 def test_totals_of_columns_are_those_of_each():

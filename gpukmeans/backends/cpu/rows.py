@@ -111,6 +111,9 @@ class NumpyRows(RowsDefaults):
         parts = [plusplus_of_few(self._small, seeds[p, 0], draws[p]) for p in parts_of(n_runs, together)]
         return Drawn(np.concatenate([part.rows for part in parts]), np.concatenate([part.n_certain for part in parts]))
 
+    def scatter_bounds(self) -> tuple[float, float] | None:
+        return self._small.scatter_bounds(self.center_dtype) if self.runs_at_a_time(1, 1) else None
+
     @cached_property
     def _small(self) -> SmallRows:
         return SmallRows(self.table.X, self.table.sample_weight, self.table.largest_integer)

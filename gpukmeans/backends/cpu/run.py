@@ -314,12 +314,6 @@ class NumpyRun(OwnDistances, Generic[S]):
         if self._sums is not None:
             self._sums.touched[:] = True
 
-    # ---- distances to the own center ---------------------------------------------------------------------------
-
-    def inertia_bounds(self) -> tuple[float, float]:
-        found = self._table.inertia_bounds(self._labels, self._centers)
-        return super().inertia_bounds() if found is None else found
-
 
 class _Look(NamedTuple):
     """What an assignment has done before it resolves: the rows that it scored, and their labels before."""

@@ -173,9 +173,6 @@ class Table(Protocol[S]):
     def own_distances(self, labels: NDArray[np.int32], centers: NDArray) -> F64:
         """|x - own center|^2 of every row, float64, warp order."""
 
-    def inertia_bounds(self, labels: NDArray[np.int32], centers: NDArray) -> tuple[float, float] | None:
-        """A lower and an upper bound of the inertia, if they cost less than the inertia itself."""
-
 
 class DenseTable:
     """Rows as the caller's array holds them, never copied whole, and what the screens keep of them; restarts share it.
@@ -291,6 +288,3 @@ class DenseTable:
         with workers(self.X.size) as pool:
             pool.map(measure, pool.share(self.n_samples, self.n_samples, LEAST))
         return distances
-
-    def inertia_bounds(self, labels: NDArray[np.int32], centers: NDArray) -> tuple[float, float] | None:
-        return None

@@ -15,7 +15,7 @@ from gpukmeans.backends.cuda.control import HISTORY, LASTING, Control, Reason
 from gpukmeans.backends.cuda.run import step_of
 from gpukmeans.backends.cuda.table import CupyDenseTable
 from gpukmeans.backends.cuda.workspace import REPLAYS, Workspaces
-from gpukmeans.backends.protocol import Ended, Step
+from gpukmeans.backends.protocol import Ended, Limit, Step
 
 _NEEDS_HOST = (Reason.EMPTY_CLUSTER, Reason.EQUAL_CENTERS, Reason.ROWS_LEFT_OPEN)
 
@@ -41,7 +41,7 @@ class CupyRuns:
         work.need_grid()
         work.begin(np.ascontiguousarray(centers, table.center_dtype))
 
-    def finish(self, max_iter: int, tols: F64) -> list[Ended | None]:
+    def finish(self, max_iter: int, tols: Sequence[Limit]) -> list[Ended | None]:
         work, device = self._work, self._device
         started = time.perf_counter()
         device.write(work.tolerance, np.array(tols, np.float64))

@@ -21,7 +21,7 @@ def plusplus_of_few(rows: SmallRows, first: I64, draws: F64) -> Drawn:
 
     Notes
     -----
-    A distance is a product of d + 2 terms, -2 x.c + |x|^2 + |c|^2, whose magnitudes sum to 2 (|x|^2 + |c|^2) at most.
+    A distance is a sum of d + 2 terms, -2 x.c + |x|^2 + |c|^2, whose magnitudes sum to 2 (|x|^2 + |c|^2) at most.
     Both squares round by gamma(d), rows that were shifted round once more each way: in all it is within
     2 gamma(d + 8) (|x|^2 + |c|^2) of exact, and so is the smallest of several.  Running sums add gamma(n + 2) of the
     total.  Where whole numbers are small enough nothing rounds: x is then not shifted.
@@ -31,20 +31,18 @@ def plusplus_of_few(rows: SmallRows, first: I64, draws: F64) -> Drawn:
     weight = rows.sample_weight
     exact = weight is None and exact_in_float64(d * n, rows.largest_integer)
     x = rows.wide if exact else rows.shifted
-    squares = np.einsum("ij,ij->i", x, x)
+    squares = np.vecdot(x, x)
     error = 0.0
     if not exact:
         errors = SLACK * 2.0 * gamma(d + 8.0, UNIT64) * (squares + squares.max()) + 2.0**-1000
         error = SLACK * float(errors.sum() if weight is None else errors @ weight + 2.0**-900)
     rounding = 0.0 if exact else SLACK * gamma(n + 4.0, UNIT64)
 
-    by_column = np.empty((d + 2, n))  # x, |x|^2, 1
-    by_column[:d] = x.T
-    by_column[d] = squares
-    by_column[d + 1] = 1.0
-
-    def factors(index: NDArray[np.int64]) -> F64:  # -2 c, 1, |c|^2
-        return np.column_stack([-2.0 * x[index], np.ones(len(index)), squares[index]])
+    def distances_from(index: NDArray[np.int64], out: F64 | None = None) -> F64:
+        found = np.matmul(-2.0 * x[index], x.T, out=out)
+        found += squares
+        found += squares[index, None]
+        return found
 
     picks = np.zeros((n_runs, n_steps + 1), np.int64)
     picks[:, 0] = first
@@ -53,7 +51,7 @@ def plusplus_of_few(rows: SmallRows, first: I64, draws: F64) -> Drawn:
     each = np.arange(n_runs)
     factor = np.ones(n) if weight is None else weight
     distances = np.empty((n_runs * n_trials, n))
-    closest = np.maximum(factors(first) @ by_column, 0.0)
+    closest = np.maximum(distances_from(first), 0.0)
     candidates = np.empty((n_runs, n_trials), np.int64)
     for step in range(n_steps):
         running = np.cumsum(closest if weight is None else closest * weight, axis=1)
@@ -66,7 +64,7 @@ def plusplus_of_few(rows: SmallRows, first: I64, draws: F64) -> Drawn:
             candidates[run] = reached[:n_trials]
             certain[run] &= bool((reached[:n_trials] == reached[n_trials:]).all() and reached[-n_trials:].max() < n)
         np.minimum(candidates, n - 1, out=candidates)
-        new = np.matmul(factors(candidates.ravel()), by_column, out=distances).reshape(n_runs, n_trials, n)
+        new = distances_from(candidates.ravel(), distances).reshape(n_runs, n_trials, n)
         np.minimum(new, closest[:, None], out=new)
         potentials = new @ factor
         radius = error + rounding * (potentials + error)

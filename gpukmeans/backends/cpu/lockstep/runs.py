@@ -8,13 +8,15 @@ float64 distances and, beyond these, by exact arithmetic, so every run ends in t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from gpukmeans.arrays.types import F64
 from gpukmeans.backends.cpu.lockstep.steps import ManyAssigned, finish_in_steps
-from gpukmeans.backends.protocol import Ended, Updated
+from gpukmeans.backends.protocol import Ended, Limit, Updated
 from gpukmeans.certificates.rounding import LARGEST_NORM32, SMALLEST_NORM32, SQUARE_UNDERFLOW
 from gpukmeans.certificates.scores import square_distance_radius, stacked_score_radius
 from gpukmeans.exact.sums import EXACT_FLOAT64_ROWS, Grid, exact_total, means_of_parts, weight_grid, weighted_rows
@@ -31,7 +33,7 @@ DIFFERENCES = 1 << 20
 #: Values that are worked on at a time where fresh memory would cost more than the work.
 BLOCK = 1 << 14
 #: Multiply-adds up to which a dense product costs less than making a sparse matrix.
-DENSE_PRODUCT = 1 << 21
+DENSE_PRODUCT = 1 << 18
 
 
 def runs_at_a_time(n_samples: int, n_features: int, n_clusters: int) -> int:
@@ -53,7 +55,7 @@ class SmallRows:
         self.wide = X.astype(np.float64, copy=False)
         self.mean = self.wide.mean(axis=0)
         self.shifted = self.wide - self.mean
-        self.squares = np.einsum("ij,ij->i", self.shifted, self.shifted)
+        self.squares = np.vecdot(self.shifted, self.shifted)
         #: Upper bounds of |x - mean|, never so small that float32 products about them vanish.
         self.norms = np.sqrt(self.squares) * (1.0 + 2.0**-20) + 2.0**-60
         self.in_range = bool(self.norms.max() < LARGEST_NORM32)
@@ -61,12 +63,26 @@ class SmallRows:
         self._summands: F64 | None = None
         self.weight_grid = weight_grid(n, sample_weight)
 
+    def scatter_bounds(self, center_dtype: np.dtype) -> tuple[float, float]:
+        """See `gpukmeans.backends.Rows`.
+
+        Notes
+        -----
+        The squares, their sum and the inertia in warp order round by less than gamma(2 n_samples + 2 n_features).  The
+        mean here and the center there are off the true mean by 2**-34 and two roundings of what is at most the norm of
+        a row; they add the square of that for each row.
+        """
+        total = float(self.squares.sum())
+        reach = float(np.sqrt(np.vecdot(self.mean, self.mean)) + self.norms.max())
+        off = len(self.X) * (reach * (2.0**-34 + 2.0 * float(np.finfo(center_dtype).eps))) ** 2 + SQUARE_UNDERFLOW
+        return max(0.0, total * (1.0 - 2.0**-30) - off), total * (1.0 + 2.0**-30) + off
+
     def stacked(self) -> NDArray[np.float32]:
         """(n_features + 1, n_samples): the shifted rows as columns, over a row of ones."""
         if self._stacked is None:
             n, d = self.X.shape
             self._stacked = np.ones((d + 1, n), np.float32)
-            self._stacked[:d] = self.shifted.T
+            self._stacked[:d] = self.shifted.astype(np.float32).T
         return self._stacked
 
     def summands(self, grid: Grid) -> F64:
@@ -103,17 +119,21 @@ class NumpyRuns:
         n_runs, k, _ = centers.shape
         n = len(rows.X)
         self._labels: NDArray | None = None
-        self._index = np.min_scalar_type(k)
-        self._numbers = np.arange(k, dtype=self._index)[:, None]
+        # The sum of a row's nearest centers, by these numbers, tells whether there is one, and which.
+        self._one = 1 << (k - 1).bit_length()
+        numbers = self._one + np.arange(k)
+        self._index = np.min_scalar_type(int(numbers.sum()))
+        self._numbers = numbers.astype(self._index)[:, None]
         self._scores = np.empty((n_runs * k, n), np.float32)
         self._near = np.empty((n_runs * k, n), bool)
         self._hits = np.empty((n_runs * k, n), self._index)
         self._best = np.empty((n_runs, n), np.float32)
-        self._largest = 0.0
+        self._largest = 0.0  # an upper bound of the norms of the centers so far
+        self._reach = np.zeros(n, np.float32)  # by how much the score of the nearest center may exceed the lowest
         self._summands = rows.summands(grid)
         self._sums = np.zeros((n_runs * k, self._summands.shape[1]))
 
-    def finish(self, max_iter: int, tols: F64) -> list[Ended | None]:
+    def finish(self, max_iter: int, tols: Sequence[Limit]) -> list[Ended | None]:
         """See `gpukmeans.backends.Runs`."""
         return finish_in_steps(self, max_iter, tols)
 
@@ -128,7 +148,11 @@ class NumpyRuns:
         largest = float(np.sqrt(squares.max())) * (1.0 + 2.0**-20)
         if not (self._rows.in_range and SMALLEST_NORM32 <= largest < LARGEST_NORM32):
             return None
-        self._largest, self._assigned = largest, self._centers
+        self._assigned = self._centers
+        if largest > self._largest:
+            self._largest = largest
+            radius = stacked_score_radius(d, largest)
+            self._reach = (self._rows.norms * (2.0 * radius.per_norm) + 2.0 * radius.constant).astype(np.float32)
         labels, open_run, open_row = self._screen(moved, squares, n_runs, k)
         n_exact = np.zeros(n_runs, np.int64)
         step = max(64, DIFFERENCES // (k * d))
@@ -152,21 +176,12 @@ class NumpyRuns:
         factors[:, d] = squares
         scores = np.matmul(factors, self._rows.stacked(), out=self._scores[: len(moved)]).reshape(n_runs, k, n)
         best = np.minimum.reduce(scores, axis=1, out=self._best[:n_runs])
-        near = np.less_equal(
-            scores, (best + self._reach())[:, None], out=self._near[: len(moved)].reshape(n_runs, k, n)
-        )
-        ones = near.view(np.uint8)
-        hits = np.multiply(ones, self._numbers, out=self._hits[: len(moved)].reshape(n_runs, k, n))
+        near = np.less_equal(scores, (best + self._reach)[:, None], out=self._near[: len(moved)].reshape(n_runs, k, n))
+        hits = np.multiply(near.view(np.uint8), self._numbers, out=self._hits[: len(moved)].reshape(n_runs, k, n))
         labels = np.add.reduce(hits, axis=1, dtype=self._index)
-        open_run, open_row = np.divmod(np.flatnonzero(np.add.reduce(ones, axis=1, dtype=self._index) != 1), n)
+        labels -= self._index.type(self._one)
+        open_run, open_row = np.divmod(np.flatnonzero(labels >= self._one), n)
         return labels, open_run, open_row
-
-    def _reach(self) -> NDArray[np.float32]:
-        """By how much the score of the nearest center may exceed the lowest, for each row."""
-        radius = stacked_score_radius(self._rows.X.shape[1], self._largest)
-        reach = self._rows.norms * (2.0 * radius.per_norm)
-        reach += 2.0 * radius.constant
-        return reach.astype(np.float32)
 
     def _settle(
         self, labels: NDArray, runs: NDArray[np.intp], rows: NDArray[np.intp], n_exact: NDArray[np.int64]
@@ -208,7 +223,7 @@ class NumpyRuns:
             signs[first + self._labels.ravel()[pairs], place] = 1.0
             if before is not None:
                 signs[first + before.ravel()[pairs], place] = -1.0
-            self._sums += signs @ self._summands[row]
+            self._sums += signs @ self._summands.take(row, axis=0)
             return
         row, run = np.divmod(np.flatnonzero(changed.T), n_runs)
         first = run * k
@@ -260,7 +275,7 @@ class NumpyRuns:
         """
         rows = self._rows
         best = self._best[: len(self._centers)].astype(np.float64)
-        error = 0.5 * self._reach().astype(np.float64)
+        error = 0.5 * self._reach.astype(np.float64)
         error += 2.0**-30 * (rows.squares + self._largest * self._largest)
         best += rows.squares
         if rows.sample_weight is None:

@@ -6,14 +6,15 @@ Each run takes the same steps as alone (gpukmeans/engine/lloyd.py) and ends in t
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.arrays.types import F64, I64
-from gpukmeans.backends.protocol import Assigned, Ended, Step, Updated
-from gpukmeans.exact.sums import exact_totals
+from gpukmeans.backends.protocol import Assigned, Ended, Limit, Step, Updated
+from gpukmeans.exact.sums import exact_total, exact_totals
 
 
 class ManyAssigned(NamedTuple):
@@ -54,7 +55,7 @@ class _Taken(NamedTuple):
     seconds: float
 
 
-def finish_in_steps(runs: SteppedRuns, max_iter: int, tols: F64) -> list[Ended | None]:
+def finish_in_steps(runs: SteppedRuns, max_iter: int, tols: Sequence[Limit]) -> list[Ended | None]:
     """See `gpukmeans.backends.Runs.finish`."""
     ended: list[Ended | None] = [None] * len(tols)
     active = np.arange(len(tols))
@@ -77,7 +78,7 @@ def finish_in_steps(runs: SteppedRuns, max_iter: int, tols: F64) -> list[Ended |
         going = counted & ~over
         closing = going.copy()
         if len(taken) < max_iter:
-            closing &= _at_most(updated.shift_square, tols[active])
+            closing &= _at_most(updated.shift_square, [tols[i] for i in active.tolist()])
         if not going.all():
             if going.any():
                 runs.keep(going)
@@ -88,14 +89,12 @@ def finish_in_steps(runs: SteppedRuns, max_iter: int, tols: F64) -> list[Ended |
     return ended
 
 
-def _at_most(shift_square: F64, tols: F64) -> NDArray[np.bool_]:
+def _at_most(shift_square: F64, tols: Sequence[Limit]) -> list[bool]:
     """Whether the exact total of each row is at most its tolerance; rows of empty clusters do not matter."""
     totals = shift_square.sum(axis=1)
     room = 2.0**-40 * totals + 2.0**-900  # beyond the roundings of the sum and of the exact total
-    decided = (totals - room > tols) | (totals + room <= tols) | (totals == 0.0) | np.isnan(totals)
-    if decided.all():
-        return totals <= tols
-    return exact_totals(np.nan_to_num(shift_square).T) <= tols
+    bounds = zip((totals - room).tolist(), (totals + room).tolist(), tols, shift_square, strict=True)
+    return [high <= tol or (low <= tol and exact_total(terms) <= tol) for low, high, tol, terms in bounds]
 
 
 def _steps_of(taken: list[_Taken], n_runs: int) -> list[list[Step]]:

@@ -79,6 +79,12 @@ class SparseRows(RowsDefaults):
         settle_open(self, open_rows, centers, distances)
         return distances
 
+    def scatter_bounds(self) -> tuple[float, float]:
+        run = self.unweighted().start(np.zeros((1, self.n_features)))
+        run.assign()
+        run.update()
+        return self.table.inertia_bounds(run.labels(), run.centers(), None)
+
     def unweighted(self) -> SparseRows:
         rows = SparseRows(self.table.switches, self.table.X)
         rows.table.row_screen = self.table.row_screen

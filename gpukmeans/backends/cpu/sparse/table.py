@@ -101,8 +101,10 @@ class EntriesTable:
         with workers(self.size) as pool:
             return own_square_distances(self.X, labels, centers, pool)
 
-    def inertia_bounds(self, labels: NDArray[np.int32], centers: NDArray) -> tuple[float, float]:
-        """From the stored entries alone and without the warp order.
+    def inertia_bounds(
+        self, labels: NDArray[np.int32], centers: NDArray, sample_weight: F64 | None
+    ) -> tuple[float, float]:
+        """A lower and an upper bound of the inertia, from the stored entries alone and without the warp order.
 
         Notes
         -----
@@ -120,7 +122,7 @@ class EntriesTable:
         magnitudes = screen.norms * screen.norms + largest * largest + 2.0 * screen.norms * largest
         radii = sparse_score_radius(table.counts + 2, screen.norms, largest, roundings + 2, UNIT64)
         radii += gamma(float(table.counts.max(initial=0)) + 4.0, UNIT64) * magnitudes
-        weight = 1.0 if self.sample_weight is None else self.sample_weight
+        weight = 1.0 if sample_weight is None else sample_weight
         total = float((distances * weight).sum())
         error = float((radii * weight).sum()) * (1.0 + 2.0**-20)
         error += gamma(self.n_samples + 4.0, UNIT64) * float((magnitudes * weight).sum())
