@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.arrays.on_device import DeviceInput
-from gpukmeans.arrays.types import F64, I64
+from gpukmeans.arrays.types import F64, I64, Limit
 from gpukmeans.backends.known import Known
 from gpukmeans.exact.sums import Grid
 
@@ -142,14 +142,6 @@ class Run(Protocol):
 
     def results(self) -> tuple[Any, NDArray, float]:
         """`labels_for_caller`, `centers` and `inertia`.  Default: these."""
-
-
-class Limit(Protocol):
-    """A tolerance: a float, or what is compared as one and computed if need be."""
-
-    def __float__(self) -> float: ...
-
-    def __ge__(self, shift: float, /) -> bool: ...
 
 
 class Runs(Protocol):

@@ -72,9 +72,8 @@ def from_sums(squares: F64, centers: F64, sums: F64, weights: F64) -> float | No
     d = centers.shape[1]
     inner = np.vecdot(centers, weights[:, None] * centers - 2.0 * sums)
     norms, sum_norms = (np.sqrt(np.vecdot(v, v)) for v in (centers, sums))
-    total = math.fsum(squares.tolist())
-    magnitude = total + math.fsum((norms * (weights * norms + 2.0 * sum_norms)).tolist())
-    value = math.fsum([*squares.tolist(), *inner.tolist()])
+    magnitude = float(squares.sum() + (norms * (weights * norms + 2.0 * sum_norms)).sum())
+    value = math.fsum(np.concatenate([squares, inner]).tolist())
     return rounded_within(value, SLACK * gamma(d + 8.0, UNIT64) * magnitude + SQUARE_UNDERFLOW)
 
 

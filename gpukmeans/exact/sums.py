@@ -87,7 +87,7 @@ class Grid:
         if X.dtype == np.uint8 and sample_weight is None:
             return cls(np.ones(d), bits, 1)
         with workers(X.size) as pool:
-            parts = pool.share(n, rows_in_block(d, 4), 1024)
+            parts = pool.share(n, rows_in_block(d, 16), 1024)
             few_bits = X.dtype == np.float32 and sample_weight is None
 
             def extremes(rows: slice) -> tuple[NDArray, float]:

@@ -34,16 +34,10 @@ def warp_order_sum(terms: F64) -> F64:
         lanes = np.zeros((1 << (d - 1).bit_length(), n))  # the other lanes are zero, which is added last
         lanes[:d] += terms.T
     else:
-        # Columns are added row by row, as they lie; halves of lanes are added along long runs of memory.
-        rows = np.zeros((n, WARP))
-        added = 0
-        if d > WARP * n:  # fewer rows than steps: NumPy adds the layers of lanes of a row one after the other
-            added = d - d % WARP
-            for row, layers in zip(rows, terms[:, :added].reshape(n, -1, WARP), strict=True):
-                np.add.reduce(layers, axis=0, out=row)
-        for start in range(added, d, WARP):
-            stop = min(start + WARP, d)
-            rows[:, : stop - start] += terms[:, start:stop]
+        # Layers of lanes are added row by row, as they lie, one after the other; halves along long runs of memory.
+        even = d - d % WARP
+        rows = np.add.reduce(terms[:, :even].reshape(n, -1, WARP), axis=1)
+        rows[:, : d - even] += terms[:, even:]
         lanes = np.ascontiguousarray(rows.T)
     half = len(lanes) // 2
     while half:
@@ -52,7 +46,7 @@ def warp_order_sum(terms: F64) -> F64:
     return lanes[0].copy()
 
 
-def row_square_distances(X: NDArray, rows: slice | NDArray, centers: NDArray) -> F64:
+def row_square_distances(X: NDArray, rows: slice | NDArray, centers: NDArray, room: NDArray | None = None) -> F64:
     """|x - c|^2 of some rows of X to one center each (or one for all), (n_rows,), float64, in warp order.
 
     Parameters
@@ -60,9 +54,10 @@ def row_square_distances(X: NDArray, rows: slice | NDArray, centers: NDArray) ->
     X : ndarray of shape (n_samples, n_features)
     rows : slice or ndarray of indices
     centers : ndarray of shape (n_rows, n_features) or (n_features,)
+    room : ndarray of shape (n_rows, n_features), float64, optional
+        To compute in; may be `centers`.
     """
-    difference = X[rows].astype(np.float64)
-    np.subtract(difference, centers, out=difference)
+    difference = np.subtract(X[rows], centers, out=room, dtype=np.float64)
     return warp_order_sum(np.multiply(difference, difference, out=difference))
 
 

@@ -49,9 +49,9 @@ def check_rows(
         )
     if is_sparse(X):
         return _check_sparse_rows(estimator, X, reset=reset)
-    if type(X) is np.ndarray and X.ndim == 2 and X.dtype in _AS_THEY_ARE and X.flags.c_contiguous and X.size:
+    if type(X) is np.ndarray and X.ndim == 2 and X.dtype in _AS_THEY_ARE and X.size:
         check_width(estimator, X, reset=reset)
-        checked = X
+        checked = np.ascontiguousarray(X)
     else:
         checked = _converted(estimator, X, reset=reset)
     if backend is None or not backend.checks_values(checked.dtype):

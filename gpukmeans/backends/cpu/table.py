@@ -26,10 +26,12 @@ from gpukmeans.certificates.verdicts import Screened
 from gpukmeans.exact.sums import Grid
 from gpukmeans.exact.tie_break import WIDE, exact_squares, largest_integer, resolve
 from gpukmeans.exact.warp_order import WARP, row_square_distances
-from gpukmeans.threads import FETCHED, Workers, parts_of, rows_of, rows_to_fetch, workers
+from gpukmeans.threads import Workers, parts_of, rows_of, rows_to_fetch, workers
 
 #: Rows that are resolved at a time, at least, and their pairs with centers, about.
 RESOLVE_ROWS, RESOLVED = 256, 1 << 18
+#: Differences of rows and their own centers that are taken at a time: few enough to stay in a cache of a core's own.
+MEASURED = 1 << 18
 #: Fewer rows are not worth a second thread.
 LEAST = 1024
 
@@ -278,12 +280,12 @@ class DenseTable:
         wide = centers.astype(np.float64)
 
         def measure(part: slice) -> None:
-            step = max(1, FETCHED // 2 // max(WARP, self.n_features))
+            step = max(1, MEASURED // max(WARP, self.n_features))
             room = np.empty((min(step, part.stop - part.start), self.n_features))
             for block in parts_of(part.stop - part.start, step):
                 some = rows_of(part, block)
                 own = np.take(wide, labels[some], axis=0, out=room[: some.stop - some.start], mode="clip")
-                distances[some] = row_square_distances(self.X, some, own)
+                distances[some] = row_square_distances(self.X, some, own, own)
 
         with workers(self.X.size) as pool:
             pool.map(measure, pool.share(self.n_samples, self.n_samples, LEAST))

@@ -10,12 +10,12 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.arrays.types import F64
+from gpukmeans.arrays.types import F64, Limit
 from gpukmeans.backends.cuda.control import HISTORY, LASTING, Control, Reason
 from gpukmeans.backends.cuda.run import step_of
 from gpukmeans.backends.cuda.table import CupyDenseTable
 from gpukmeans.backends.cuda.workspace import REPLAYS, Workspaces
-from gpukmeans.backends.protocol import Ended, Limit, Step
+from gpukmeans.backends.protocol import Ended, Step
 
 _NEEDS_HOST = (Reason.EMPTY_CLUSTER, Reason.EQUAL_CENTERS, Reason.ROWS_LEFT_OPEN)
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from gpukmeans.arrays.types import F64
+from gpukmeans.arrays.types import F64, Limit
 from gpukmeans.backends.cpu.lockstep.steps import ManyAssigned, finish_in_steps
-from gpukmeans.backends.protocol import Ended, Limit, Updated
+from gpukmeans.backends.protocol import Ended, Updated
 from gpukmeans.certificates.rounding import LARGEST_NORM32, SMALLEST_NORM32, SQUARE_UNDERFLOW
 from gpukmeans.certificates.scores import square_distance_radius, stacked_score_radius
 from gpukmeans.exact.sums import EXACT_FLOAT64_ROWS, Grid, exact_total, means_of_parts, weight_grid, weighted_rows

@@ -12,8 +12,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.arrays.types import F64, I64
-from gpukmeans.backends.protocol import Assigned, Ended, Limit, Step, Updated
+from gpukmeans.arrays.types import F64, I64, Limit
+from gpukmeans.backends.protocol import Assigned, Ended, Step, Updated
 from gpukmeans.exact.sums import exact_total, exact_totals
 
 
