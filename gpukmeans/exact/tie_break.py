@@ -86,6 +86,7 @@ def resolve(
     alive: I64,
     exact: bool,
     candidates: NDArray[np.bool_] | None = None,
+    counts: I64 | None = None,
 ) -> tuple[NDArray[np.int32], int]:
     """The nearest center of each row, by float64 distances and, where these leave it open, exactly.
 
@@ -99,6 +100,8 @@ def resolve(
         Whether float64 distances of these rows to these centers carry no error (see `exact_squares`).
     candidates : ndarray of shape (n_rows, n_alive), bool, default=None
         Which of the centers `alive` may be nearest to each row, at least one; None: any.
+    counts : ndarray of shape (n_rows,), int64, default=None
+        How many equal rows each one stands for; None: one.
 
     Returns
     -------
@@ -113,7 +116,7 @@ def resolve(
         labels, exactly = labels[inverse], exactly[inverse]
     else:
         labels, exactly = _resolve(rows, centers, alive, exact, candidates)
-    return labels, int(np.count_nonzero(exactly))
+    return labels, int(np.count_nonzero(exactly) if counts is None else counts[exactly].sum())
 
 
 def _of_all_equal(candidates: NDArray[np.bool_], inverse: NDArray[np.intp]) -> NDArray[np.bool_]:

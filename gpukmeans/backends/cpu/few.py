@@ -44,7 +44,12 @@ def nearest_of_few(X: NDArray, centers: NDArray) -> tuple[NDArray[np.int32], int
 
 
 def nearest_of_wide(
-    X: NDArray, centers: NDArray, alive: NDArray[np.int64], exact: bool, candidates: NDArray[np.bool_] | None
+    X: NDArray,
+    centers: NDArray,
+    alive: NDArray[np.int64],
+    exact: bool,
+    candidates: NDArray[np.bool_] | None,
+    counts: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.int32], int]:
     """`gpukmeans.exact.tie_break.resolve`, with one product for all pairs before any difference.
 
@@ -71,5 +76,6 @@ def nearest_of_wide(
     labels, n_exact = alive[open_.argmax(axis=1)].astype(np.int32), 0
     several = np.flatnonzero(np.count_nonzero(open_, axis=1) > 1)
     if len(several):
-        labels[several], n_exact = resolve(X[several], centers, alive, exact, open_[several])
+        of_several = None if counts is None else counts[several]
+        labels[several], n_exact = resolve(X[several], centers, alive, exact, open_[several], of_several)
     return labels, n_exact

@@ -21,7 +21,7 @@ class OwnDistances(RunDefaults):
     _centers: NDArray
     _assigned: NDArray  # those that the labels belong to
 
-    _labels: Any  # (n_samples,), int32
+    _labels: Any  # of the rows of the table, (n_samples,), int32
 
     def centers(self) -> NDArray:
         return self._centers
@@ -30,7 +30,7 @@ class OwnDistances(RunDefaults):
         return self._assigned
 
     def labels(self) -> NDArray[np.int32]:
-        return self._labels.copy()
+        return self._table.of_all(self._labels)
 
     def farthest(self, count: int) -> NDArray[np.int64]:
         return farthest_rows(self._table.own_distances(self._labels, self._assigned), count)
@@ -39,7 +39,7 @@ class OwnDistances(RunDefaults):
         return exact_total(self._inertia_terms())
 
     def inertias(self) -> F64:
-        return exact_totals_by_label(self._inertia_terms(), self._labels, len(self._centers))
+        return exact_totals_by_label(self._inertia_terms(), self.labels(), len(self._centers))
 
     def _inertia_terms(self) -> F64:
         distances = self._table.own_distances(self._labels, self._centers)

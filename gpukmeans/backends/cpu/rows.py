@@ -11,6 +11,7 @@ from gpukmeans.arrays.limits import ALGORITHM
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.cpu.batches import batch_sums, gathered
 from gpukmeans.backends.cpu.distances import dense_distances, settle_open
+from gpukmeans.backends.cpu.distinct import distinct_table
 from gpukmeans.backends.cpu.line.rows import SortedRows
 from gpukmeans.backends.cpu.line.run import LineRun
 from gpukmeans.backends.cpu.line.seeding import LineSeeding, serves
@@ -48,11 +49,15 @@ class NumpyRows(RowsDefaults):
     def start(self, centers: NDArray, *, precision: str = "exact") -> NumpyRun | LineRun:
         if self._on_a_line:
             return LineRun(self._sorted, centers, precision)
-        return NumpyRun(self.table, centers, precision)
+        return NumpyRun(self._distinct, centers, precision)
 
     @property
     def _on_a_line(self) -> bool:
         return self.n_features == 1 and self.table.switches.sort and isinstance(self.table.X, np.ndarray)
+
+    @cached_property
+    def _distinct(self) -> DenseTable:
+        return distinct_table(self.table) if self.table.switches.sort else self.table
 
     @cached_property
     def _sorted(self) -> SortedRows:

@@ -105,8 +105,7 @@ class NumpyRun(OwnDistances, Generic[S]):
             self._n_assigned += 1
             look = self._look_by_groups(alive, pool, clock) or self._look(alive, before, move, pool, clock)
             looked_at, undecided = look.rows, look.undecided
-            n_looked_at = table.n_samples if looked_at is None else len(looked_at)
-            n_open = table.n_samples if undecided is None else len(undecided)
+            n_samples, n_looked_at, n_open = (self._count(rows) for rows in (None, looked_at, undecided))
             n_exact = self._resolve(undecided, alive, look.candidates, pool) if n_open and look.certify else 0
             clock.lap("resolve")
             if len(alive) < len(first):  # equal centers may part later, and no bounds exist for those left out
@@ -115,11 +114,11 @@ class NumpyRun(OwnDistances, Generic[S]):
                     self._bounds.forget()
             new = self._labels if looked_at is None else self._labels[looked_at]
             changed = np.flatnonzero(new != look.labels)
+            index = changed if looked_at is None else looked_at[changed]
             if move and len(changed):
-                index = changed if looked_at is None else looked_at[changed]
                 self._need_sums().move(index, look.labels[changed], new[changed], self._labels, pool)
             clock.lap("move")
-        n_moved = table.n_samples if self._n_known else len(changed)  # known rows are given their labels, too
+        n_moved = n_samples if self._n_known else self._count(index)  # known rows are given their labels, too
         self._n_known = 0
         return Assigned(
             n_moved,
@@ -127,9 +126,16 @@ class NumpyRun(OwnDistances, Generic[S]):
             n_resolved=n_open - n_exact if look.certify else 0,
             n_exact=n_exact,
             n_uncertain=0 if look.certify else n_open,
-            n_skipped=table.n_samples - n_looked_at,
+            n_skipped=n_samples - n_looked_at,
             seconds=clock.seconds,
         )
+
+    def _count(self, rows: NDArray[np.int64] | None) -> int:
+        """How many rows of the caller some rows (None: all) stand for."""
+        counts = self._table.counts
+        if counts is None:
+            return self._table.n_samples if rows is None else len(rows)
+        return int(counts.sum() if rows is None else counts[rows].sum())
 
     def _look_by_groups(self, alive: NDArray[np.int64], pool: Workers, clock: _Clock) -> _Look | None:
         """Label rows by bounds of groups of centers; None where there are few centers, or these bounds do not serve."""

@@ -17,6 +17,8 @@ MOVE_ROWS = 1024
 LEAST = 512
 #: Multiply-adds up to which a dense product costs less than making a sparse matrix.
 DENSE_PRODUCT = 1 << 20
+#: Features up to which rows are summed column by column, and rows of a block of these.
+NARROW, NARROW_ROWS = 8, 1 << 14
 #: Values of centers that are made at a time.
 MEAN_VALUES = 1 << 16
 
@@ -84,7 +86,19 @@ class ClusterSums:
 
     def means(self, before: NDArray, pool: Workers) -> tuple[NDArray, F64, F64]:
         """New centers (those of untouched clusters are the ones before), summed weights, |new - before|^2."""
-        raise NotImplementedError
+        weights = self.total_weights()
+        centers = before.copy()
+        shift = np.zeros(len(before))
+        new = np.flatnonzero(self.touched)
+
+        def make(part: slice) -> None:
+            some = new[part]
+            centers[some] = cluster_means(self.sums[:, some], weights[some], self._grid, before.dtype)
+            shift[some] = center_shift_square(centers[some], before[some])
+
+        pool.map(make, parts_of(len(new), max(1, MEAN_VALUES // before.shape[1])))
+        self.touched[:] = False
+        return centers, weights, shift
 
 
 class DenseSums(ClusterSums):
@@ -140,20 +154,55 @@ class DenseSums(ClusterSums):
             if old is not None:
                 self.weights[0] -= np.bincount(old, minlength=k)
 
-    def means(self, before: NDArray, pool: Workers) -> tuple[NDArray, F64, F64]:
-        weights = self.total_weights()
-        centers = before.copy()
-        shift = np.zeros(len(before))
-        new = np.flatnonzero(self.touched)
 
-        def make(part: slice) -> None:
-            some = new[part]
-            centers[some] = cluster_means(self.sums[:, some], weights[some], self._grid, before.dtype)
-            shift[some] = center_shift_square(centers[some], before[some])
+class NarrowSums(ClusterSums):
+    """Sums of rows of few features, column by column, in whole numbers.
 
-        pool.map(make, parts_of(len(new), max(1, MEAN_VALUES // before.shape[1])))
-        self.touched[:] = False
-        return centers, weights, shift
+    Parameters
+    ----------
+    counts : ndarray of shape (n_samples,), int64, or None
+        How often each row counts; only without weights.
+    """
+
+    def __init__(
+        self, X: NDArray, sample_weight: F64 | None, grid: Grid, n_clusters: int, counts: I64 | None = None
+    ) -> None:
+        super().__init__(X.shape, sample_weight, grid, n_clusters)
+        self._X, self._counts = X, counts
+
+    def _add(
+        self, rows: NDArray[np.int64], old: NDArray[np.int32] | None, new: NDArray[np.int32], pool: Workers
+    ) -> None:
+        k, d = len(self.touched), self._X.shape[1]
+
+        def add(part: slice) -> tuple[I64, I64]:
+            total, weights = np.zeros((len(self.sums), d, k), np.int64), np.zeros((len(self.weights), k), np.int64)
+            for block in parts_of(part.stop - part.start, NARROW_ROWS):
+                index = rows[part][block]
+                entering = new[part][block].astype(np.intp)
+                leaving = None if old is None else old[part][block].astype(np.intp)
+
+                def put(sums: I64, values: I64, to: I64 = entering, out: I64 | None = leaving) -> None:
+                    np.add.at(sums, to, values)
+                    if out is not None:
+                        np.subtract.at(sums, out, values)
+
+                counts = None if self._counts is None else self._counts[index]
+                values = weighted_rows(self._X, self._weight, _as_slice(index)).astype(np.float64, copy=False)
+                for limb, sums in zip(self._grid.limbs(values), total, strict=True):
+                    whole = limb.T.astype(np.int64, order="C")
+                    for column, of_column in zip(whole, sums, strict=True):
+                        put(of_column, column if counts is None else column * counts)
+                if self._weight is not None:
+                    for limb, sums in zip(self._weight_grid.limbs(self._weight[index, None]), weights, strict=True):
+                        put(sums, limb[:, 0].astype(np.int64))
+                else:
+                    put(weights[0], np.ones(len(index), np.int64) if counts is None else counts)
+            return total, weights
+
+        for total, weights in pool.map(add, pool.share(len(rows), len(rows), LEAST)):
+            self.sums += total.transpose(0, 2, 1)
+            self.weights += weights
 
 
 def _as_slice(index: NDArray[np.int64]) -> slice | NDArray[np.int64]:

@@ -21,7 +21,7 @@ from gpukmeans.backends.cpu.screens.full import FullScreen, RowScreen
 from gpukmeans.backends.cpu.screens.grouping import group_components
 from gpukmeans.backends.cpu.screens.groups import GroupBounds, may_pay
 from gpukmeans.backends.cpu.seeding.screen import SeedScreen
-from gpukmeans.backends.cpu.sums import ClusterSums, DenseSums
+from gpukmeans.backends.cpu.sums import NARROW, ClusterSums, DenseSums, NarrowSums
 from gpukmeans.certificates.verdicts import Screened
 from gpukmeans.exact.sums import Grid
 from gpukmeans.exact.tie_break import WIDE, exact_squares, largest_integer, resolve
@@ -110,6 +110,8 @@ class Table(Protocol[S]):
 
     Attributes
     ----------
+    counts : ndarray of shape (n_samples,), int64, or None
+        How many rows of the caller each one stands for; None: one.
     n_samples, n_features : int
     size : int
         Stored values.
@@ -127,6 +129,10 @@ class Table(Protocol[S]):
     sample_weight: F64 | None
     grid: Grid | None
     switches: Switches
+    counts: I64 | None
+
+    def of_all(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
+        """The labels of all rows of the caller, from those of these rows: a new array."""
 
     def sums(self, n_clusters: int, grid: Grid) -> ClusterSums:
         """New sums of the clusters, all zero."""
@@ -173,7 +179,7 @@ class Table(Protocol[S]):
         """
 
     def own_distances(self, labels: NDArray[np.int32], centers: NDArray) -> F64:
-        """|x - own center|^2 of every row, float64, warp order."""
+        """|x - own center|^2 of every row of the caller, float64, warp order."""
 
 
 class DenseTable:
@@ -186,6 +192,8 @@ class DenseTable:
     sample_weight : ndarray of shape (n_samples,), float64, or None
     grid : Grid or None
     """
+
+    counts: I64 | None = None
 
     def __init__(self, switches: Switches, X: NDArray, sample_weight: F64 | None, grid: Grid | None) -> None:
         self.switches = switches
@@ -215,8 +223,12 @@ class DenseTable:
         """The largest magnitude if every value is a whole number, else infinity."""
         return largest_integer(self.X)
 
-    def sums(self, n_clusters: int, grid: Grid) -> DenseSums:
-        return DenseSums(self.X, self.sample_weight, grid, n_clusters)
+    def of_all(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
+        return labels.copy()
+
+    def sums(self, n_clusters: int, grid: Grid) -> ClusterSums:
+        made = NarrowSums if self.n_features <= NARROW else DenseSums
+        return made(self.X, self.sample_weight, grid, n_clusters)
 
     def groups(self, n_clusters: int) -> GroupBounds | None:
         if not may_pay(self.n_samples, self.n_features, n_clusters):
@@ -268,7 +280,9 @@ class DenseTable:
             some = rows[part]
             self.refuse_infinities(some)
             settled = nearest_of_wide if self.n_features >= WIDE else resolve
-            labels, n = settled(self.X[some], centers, alive, exact, None if candidates is None else candidates(some))
+            counts = None if self.counts is None else self.counts[some]
+            among = None if candidates is None else candidates(some)
+            labels, n = settled(self.X[some], centers, alive, exact, among, counts)
             take(some, labels)
             return n
 

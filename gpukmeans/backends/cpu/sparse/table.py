@@ -40,6 +40,8 @@ class EntriesTable:
         Whether the rows are to be summed.
     """
 
+    counts: I64 | None = None
+
     def __init__(self, switches: Switches, X: Any, sample_weight: F64 | None, *, sums: bool) -> None:
         self.switches = switches
         self.X = X if isinstance(X, SparseTable) else SparseTable(X)
@@ -63,6 +65,9 @@ class EntriesTable:
     def largest_integer(self) -> float:
         """The largest magnitude if every value is a whole number, else infinity."""
         return self.X.largest_integer()
+
+    def of_all(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
+        return labels.copy()
 
     def sums(self, n_clusters: int, grid: Grid) -> SparseSums:
         return SparseSums(self.X, self.sample_weight, grid, n_clusters)

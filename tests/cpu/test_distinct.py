@@ -1,0 +1,61 @@
+"""Rows of few features that repeat: a run over the distinct ones has the labels, sums and records of one over all."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gpukmeans.backends.cpu.backend import NumpyBackend
+from gpukmeans.backends.cpu.distinct import DistinctTable, distinct_table
+from tests.support.assertions import assert_same
+from tests.support.law_cases import fit
+
+ONCE, EACH = NumpyBackend(lockstep=False), NumpyBackend(lockstep=False, sort=False)
+
+
+def colours(dtype, n=9000, d=3):
+    """Rows (n, d), most of them repeated, a third of them one; zeros of both signs."""
+    local = np.random.default_rng(0)
+    X = np.abs(local.integers(-9, 9, (n, d))) * (28 if dtype == np.uint8 else 0.1)
+    X[: n // 3] = X[0]
+    if dtype != np.uint8:
+        X[local.random(X.shape) < 0.05] *= -0.0
+    return X.astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_distinct_rows_change_no_bit(dtype):
+    """From equal centers and a far one, so that clusters are empty and rows must be given to them."""
+    X = colours(dtype)
+    start = X[[0, 5000, 1, 5001, 5002, 5002]].astype(np.float64)
+    start[2] = 1e4
+    assert isinstance(ONCE.load(X).start(start)._table, DistinctTable)
+    steps = [], []
+    got, want = (
+        fit(X, 6, backend, init=start, tol=0, max_iter=9, progress=seen.append)
+        for backend, seen in zip((ONCE, EACH), steps, strict=True)
+    )
+    assert_same(got, want)
+    assert steps[0][0].n_relocated > 0
+    for ours, theirs in zip(*steps, strict=True):
+        assert (ours.n_moved, ours.shift, ours.n_relocated) == (theirs.n_moved, theirs.shift, theirs.n_relocated)
+        assert ours.n_skipped + ours.n_certified + ours.n_resolved + ours.n_exact + ours.n_uncertain == len(X)
+    runs = [backend.load(X).start(want.cluster_centers_) for backend in (ONCE, EACH)]
+    for run in runs:
+        run.assign()
+    assert np.array_equal(runs[0].sums()[0], runs[1].sums()[0])
+    assert np.array_equal(runs[0].sums()[1], runs[1].sums()[1])
+    assert np.array_equal(runs[0].inertias(), runs[1].inertias())
+    assert np.array_equal(runs[0].farthest(50), runs[1].farthest(50))
+
+
+def test_rows_that_must_be_looked_at_one_by_one():
+    """Weights make equal rows differ; few rows, many features and rows that hardly repeat are not worth the search."""
+    X = colours(np.float32)
+    weight = np.ones(len(X))
+    assert distinct_table(EACH.load(X).table).n_samples < len(X)
+    spread = np.random.default_rng(1).random(X.shape)
+    for rows in (EACH.load(X, weight), EACH.load(X[:100]), EACH.load(np.tile(X, 3)), EACH.load(spread)):
+        assert distinct_table(rows.table) is rows.table
+    got = fit(X, 4, ONCE, init=X[4000:4004], sample_weight=weight * 3)
+    assert_same(got, fit(X, 4, EACH, init=X[4000:4004], sample_weight=weight * 3))
