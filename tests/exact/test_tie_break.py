@@ -218,6 +218,16 @@ def test_ordinary_rows_are_told_apart_by_a_sum_each(monkeypatch, dtype):
     assert len(kinds) == len(tables)
 
 
+def test_rows_of_many_features_differ_wherever_they_do():
+    """Equal in the columns that are looked at first, they may differ in any other, or be equal."""
+    for column in (0, 1, 299):
+        rows = np.zeros((4, 300))
+        rows[1, column], rows[2, column] = 1.0, 2.0
+        assert first_of_equal_rows(rows).tolist() == [0, 1, 2, 0]
+    rows[3, 0] = 3.0
+    assert first_of_equal_rows(rows).tolist() == [0, 1, 2, 3]
+
+
 def test_different_rows_with_equal_sums_stay_different():
     """Second values whose difference makes up for that of the first ones, modulo 2**64."""
     factor, size = 0x9E3779B97F4A7C15, 2**64

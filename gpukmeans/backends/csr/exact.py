@@ -22,6 +22,8 @@ from gpukmeans.exact.fixed_point import FixedPoint, carried, first_smallest, pro
 from gpukmeans.exact.tie_break import exact_squares
 from gpukmeans.threads import parts_of, rows_to_screen
 
+#: Rows up to which float64 centers are made in the columns of their entries only.
+FEW_ROWS = 64
 #: Products of entries that are worked on at a time.
 PRODUCTS = 1 << 20
 
@@ -125,12 +127,14 @@ def settled_rows(
         How many of them needed exact arithmetic.
     """
     exact = exact_squares(largest_integer, centers)
-    wide = SparseFullScreen(screen, centers[alive], np.dtype(np.float64), exact=exact)
-    last = ExactCenters(table, centers[alive])
+    few = np.unique(table.rows(index).indices) if len(index) <= FEW_ROWS else None
+    wide = SparseFullScreen(screen, centers[alive], np.dtype(np.float64), exact=exact, columns=few)
+    last = None
     for part in parts_of(len(index), rows_to_screen(len(alive))):
         some = index[part]
         candidates, best = wide.candidates_and_best(some)
         open_ = np.flatnonzero(candidates.sum(axis=1) > 1) if not exact else np.zeros(0, np.int64)
         if len(open_):
+            last = last or ExactCenters(table, centers[alive])
             best[open_] = last.nearest(some[open_], candidates[open_])
         yield part, alive[best].astype(np.int32), len(open_)

@@ -50,9 +50,19 @@ class SparseFullScreen:
     dtype : {float32, float64}
     exact : bool, default=False
         Whether scores in float64 carry no error.
+    columns : ndarray of int, optional
+        The features in which the rows to score have entries; None: any.
     """
 
-    def __init__(self, rows: SparseRowScreen, centers: NDArray, dtype: np.dtype, *, exact: bool = False) -> None:
+    def __init__(
+        self,
+        rows: SparseRowScreen,
+        centers: NDArray,
+        dtype: np.dtype,
+        *,
+        exact: bool = False,
+        columns: NDArray[np.integer] | None = None,
+    ) -> None:
         self.rows = rows
         self._table = rows.as_type(dtype)
         self._unit = UNIT32 if dtype == np.float32 else UNIT64
@@ -60,8 +70,12 @@ class SparseFullScreen:
         squares = block_squares(centers)
         self.largest = float(np.sqrt(squares.max())) * (1.0 + 2.0**-20)
         with np.errstate(over="ignore"):
-            self._minus_two = np.ascontiguousarray(centers.T, dtype)
-            self._minus_two *= dtype.type(-2.0)
+            if columns is None:
+                self._minus_two = np.ascontiguousarray(centers.T, dtype)
+                self._minus_two *= dtype.type(-2.0)
+            else:
+                self._minus_two = np.zeros(centers.shape[::-1], dtype)
+                self._minus_two[columns] = dtype.type(-2.0) * centers[:, columns].T.astype(dtype)
             self._squares = squares.astype(dtype)
 
     @property
