@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.data import mnist
 from bench.machine import run_info
 from bench.results import write_json
-from bench.workloads import first_rows, mnist
+from bench.workloads import first_rows
 from gpukmeans import KMeans
 from gpukmeans.backends.cuda.backend import CupyBackend
 from gpukmeans.certificates.halves import WORST_TENSOR_CORES, TensorCores, tensor_cores_of

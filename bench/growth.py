@@ -22,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from bench.data import blobs, mnist, noise
 from bench.machine import run_info, usable_cores
 from bench.results import write_json
-from bench.workloads import blobs, first_rows, mnist, noise
+from bench.workloads import first_rows
 from gpukmeans import KMeans
 
 SHARES = (0.125, 0.25, 0.5, 1.0)

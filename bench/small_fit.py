@@ -33,9 +33,9 @@ def small() -> None:
 
 def mnist(k: int = 10) -> dict[str, Any]:
     """A whole fit of MNIST from the fixed start, and what its report says: seconds per stage and iteration."""
+    from bench.data import mnist as rows
     from bench.ours import _iteration_notes
     from bench.workloads import first_rows
-    from bench.workloads import mnist as rows
     from gpukmeans import KMeans
 
     X = rows()

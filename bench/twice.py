@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.data import blobs, mnist
 from bench.fitting_peers import FITTING_PEERS
 from bench.machine import ROOT, run_info
 from bench.ours import OURS
@@ -28,7 +29,7 @@ from bench.peers import PEERS
 from bench.quality import judge
 from bench.results import write_json
 from bench.systems import Outcome, System
-from bench.workloads import Problem, Workload, blobs, mnist
+from bench.workloads import Problem, Workload
 
 #: Of children that run one after another: the threads of each.
 CHILDREN = (1, 1, 2)

@@ -13,7 +13,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_array, issparse
+from scipy.sparse import issparse
+
+from bench.data import blobs, china, digits, mnist, mnist_uint8, noise_as, pixels, texts
 
 TO_CONVERGENCE = 1000  # max_iter of the fits that run until no label changes
 Task = Literal["fit", "predict", "seed", "minibatch"]
@@ -154,85 +156,6 @@ def _after_three_iterations(X: NDArray, start: NDArray) -> NDArray:
     return _mnist_centers(len(start))
 
 
-@lru_cache(maxsize=1)
-def mnist_uint8() -> NDArray[np.uint8]:
-    """The 70,000 images, training images first, (70000, 784) uint8."""
-    from gpukmeans import load_mnist
-
-    return load_mnist(return_X_y=True)[0]
-
-
-@lru_cache(maxsize=1)
-def mnist() -> NDArray[np.float32]:
-    """Pixels / 255 in float32."""
-    return mnist_uint8().astype(np.float32) / np.float32(255)
-
-
-def digits() -> NDArray[np.float64]:
-    """scikit-learn's 1,797 digits of 8 x 8, float64."""
-    from sklearn.datasets import load_digits
-
-    return np.ascontiguousarray(load_digits().data)
-
-
-def china() -> NDArray[np.float32]:
-    """The pixels of scikit-learn's china.jpg / 255, (273280, 3) float32."""
-    from sklearn.datasets import load_sample_image
-
-    return load_sample_image("china.jpg").reshape(-1, 3).astype(np.float32) / np.float32(255)
-
-
-def noise(n_samples: int, n_features: int) -> NDArray[np.float32]:
-    """White noise: standard normal, float32."""
-    return np.random.default_rng(0).standard_normal((n_samples, n_features), dtype=np.float32)
-
-
-def blobs(n_samples: int, n_features: int, n_blobs: int) -> NDArray[np.float32]:
-    """scikit-learn's make_blobs with ``random_state=0``, float32."""
-    from sklearn.datasets import make_blobs
-
-    X, _ = make_blobs(n_samples, n_features, centers=n_blobs, random_state=0)
-    return X.astype(np.float32)
-
-
-def texts(n_samples: int, n_features: int, n_words: int, n_topics: int) -> csr_array:
-    """Rows like TF-IDF of texts, CSR of float64 and norm one: words by Zipf's law, a third of them the topic's own."""
-    rng = np.random.default_rng(0)
-    shape = (n_samples, n_words)
-
-    def drawn(n_ranks: int) -> NDArray[np.int64]:
-        chances = 1.0 / np.arange(1, n_ranks + 1)
-        return np.searchsorted(np.cumsum(chances / chances.sum()), rng.random(shape)).clip(0, n_ranks - 1)
-
-    own = np.stack([rng.permutation(n_features)[: n_features // 60] for _ in range(n_topics)])
-    topic = rng.integers(0, n_topics, n_samples)
-    words = np.where(rng.random(shape) < 1 / 3, own[topic[:, None], drawn(own.shape[1])], drawn(n_features))
-    places = np.repeat(np.arange(n_samples), n_words), words.ravel()
-    X = coo_array((np.ones(words.size), places), shape=(n_samples, n_features)).tocsr()
-    rarity = 1.0 + np.log((1 + n_samples) / (1 + np.bincount(X.indices, minlength=n_features)))
-    X.data = (1.0 + np.log(X.data)) * rarity[X.indices]
-    owner = np.repeat(np.arange(n_samples), np.diff(X.indptr))
-    X.data /= np.sqrt(np.bincount(owner, X.data**2, n_samples))[owner]
-    return csr_array((X.data, X.indices.astype(np.int32), X.indptr.astype(np.int32)), shape=X.shape)
-
-
-def round_to_bfloat16(X: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Finite float32 rounded to the nearest bfloat16 (ties to even), kept in float32."""
-    bits = X.view(np.uint32)
-    rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-    return (rounded & np.uint32(0xFFFF0000)).view(np.float32)
-
-
-def _noise_as(n: int, d: int, dtype: str) -> Callable[[], NDArray]:
-    def make() -> NDArray:
-        X = noise(n, d)
-        if dtype == "bfloat16":
-            return round_to_bfloat16(X)
-        return X.astype(dtype, copy=False)
-
-    return make
-
-
 BOTH = frozenset({"cpu", "gpu"})
 GPU = frozenset({"gpu"})
 M = (70_000, 784)
@@ -259,12 +182,30 @@ _ALL = [
         "china-k64", "china.jpg, 273,280 x 3, k=64", "fit", 64, (273_280, 3), china, suites=BOTH, distinct_start=True
     ),
     Workload(
+        "china-uint8-k64",
+        "china.jpg as bytes, k=64, random pixels as start",
+        "fit",
+        64,
+        (273_280, 3),
+        lambda: pixels("china.jpg"),
+        "uint8",
+    ),
+    Workload(
+        "flower-uint8-k128",
+        "flower.jpg as bytes, k=128, random pixels as start",
+        "fit",
+        128,
+        (273_280, 3),
+        lambda: pixels("flower.jpg"),
+        "uint8",
+    ),
+    Workload(
         "noise-k256",
         "white noise 100k x 128, k=256, 20 iterations",
         "fit",
         256,
         (100_000, 128),
-        _noise_as(100_000, 128, "float32"),
+        noise_as(100_000, 128, "float32"),
         max_iter=20,
         suites=BOTH,
     ),
@@ -336,7 +277,7 @@ _ALL = [
             "fit",
             k,
             (n, d),
-            _noise_as(n, d, dtype),
+            noise_as(n, d, dtype),
             dtype,
             max_iter=iterations,
             suites=GPU,
@@ -357,7 +298,7 @@ _ALL = [
             "predict",
             k,
             (n, d),
-            _noise_as(n, d, dtype),
+            noise_as(n, d, dtype),
             dtype,
             suites=GPU,
         )

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from bench import table, twice
+from bench.data import blobs
 from bench.systems import Outcome, System
-from bench.workloads import Workload, blobs
+from bench.workloads import Workload
 
 LABELS, CENTERS = np.array([0, 1, 1]), np.array([[0.0], [1.0]])
 SMALL = Workload("mnist", "200 rows", "fit", 3, (200, 2), lambda: blobs(200, 2, 3))

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.sparse import issparse
 
+from bench.data import round_to_bfloat16
 from bench.peers import systems_of
-from bench.workloads import WORKLOADS, first_rows, round_to_bfloat16, workloads_of
+from bench.workloads import WORKLOADS, first_rows, workloads_of
 
 
 @pytest.mark.parametrize(
