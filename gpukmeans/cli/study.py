@@ -36,9 +36,9 @@ def add_commands(commands: Any) -> None:
         commands,
         "report",
         255,
-        help="the same as mnist, digits or fit, with a page that shows it all",
-        description="Cluster mnist, digits or the rows of a file, and also write report.html: a map, the clusters and "
-        "their members in one page that needs no network. A file that is called mnist is ./mnist.",
+        help="the same as mnist, digits or fit, by the name of the data",
+        description="Cluster mnist, digits or the rows of a file and write report.html, a page that shows it all and "
+        "needs no network, beside the files of the other commands. A file that is called mnist is ./mnist.",
     )
     command.set_defaults(report=True)
     command = commands.add_parser(

@@ -108,7 +108,7 @@ def run_job(options: Options, progress: Progress) -> dict[str, Any]:
             )  # fmt: skip
     names = None if counts is None or classes is None else cluster_names(counts, classes)
     points, points_name = None, ""
-    if options.report or (options.plots and options.map):
+    if options.page or (options.plots and options.map):
         from gpukmeans.study.explorer.content import placed
 
         progress.stage(f"laying {len(X):,} rows out in a plane")
@@ -126,7 +126,7 @@ def run_job(options: Options, progress: Progress) -> dict[str, Any]:
                 pictures["map"] = point_map(points, model.labels_, names=names, title=f"{data.name}: clusters")
             for what, picture in pictures.items():
                 files[what] = str(picture.save(options.folder / f"{what}.png"))
-    if options.report:
+    if options.page:
         progress.stage("putting the report together")
         from gpukmeans.study.explorer.content import Outcome, made, silhouettes_of
         from gpukmeans.study.explorer.page import write_page

@@ -324,7 +324,7 @@ class Options:
     )
     out: Path | None = _option(  # noqa: RUF009
         None,
-        "where to write labels, centers, model.npz and pictures; default: ./gpukmeans-{command}",
+        "where to write labels, centers, model.npz, report.html and pictures; default: ./gpukmeans-{command}",
         group=OUTPUT,
         flags=("-o", "--out"),
         type=some_path,
@@ -360,11 +360,12 @@ class Options:
         explore=False,
     )
 
-    report: bool = _option(
-        False,
-        "also write report.html: a map, the clusters and their members in one page that needs no network",
+    report: bool | None = _option(
+        None,
+        "whether to write report.html, too: a map, the clusters and their members in one page that needs no network; "
+        "default: with everything else that is written",
         group=OUTPUT,
-        action="store_true",
+        action=argparse.BooleanOptionalAction,
         explore=False,
     )
     silhouette: str = _option(
@@ -382,7 +383,12 @@ class Options:
     @property
     def writes(self) -> bool:
         """Whether anything is written."""
-        return self.command in OWN or self.plots or self.report or self.out is not None
+        return self.command in OWN or self.plots or self.report is True or self.out is not None
+
+    @property
+    def page(self) -> bool:
+        """Whether report.html is written."""
+        return self.writes if self.report is None else self.report
 
     def parameters(self) -> dict[str, Any]:
         """Those of `gpukmeans.KMeans`, but for the callback."""

@@ -18,7 +18,7 @@ from gpukmeans.writing import whole_file
 _HAVE = {"memory_limit", "columns"}
 #: Other options that they do not have.
 _OF_MEMORY = {
-    "seeds", "check", "compare", "sweep", "train_test", "map", "report", "silhouette", "labels_format", "dtype",
+    "seeds", "check", "compare", "sweep", "train_test", "map", "silhouette", "labels_format", "dtype",
 }  # fmt: skip
 
 
@@ -47,6 +47,8 @@ def run_stream(options: Options, progress: Progress) -> dict[str, Any]:
                 f"--{field.name.replace('_', '-')} needs all rows in memory; leave it out, or --memory-limit"
                 + (", and name the features by --columns" if field.name in ("label", "id", "drop") else "")
             )
+    if options.report:
+        raise ValueError("--report needs all rows in memory; leave it out, or --memory-limit")
     check_checkpoint(options)
     check_folder(options.folder, force=options.force)
     rows = _opened(options)

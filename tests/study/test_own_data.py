@@ -43,9 +43,9 @@ def test_fit_writes_labels_centers_and_a_model_that_predict_reads(capsys, table,
     asked = ["--label", "kind", "--scale", "standard", "--no-plots", "--backend", "numpy"]
     result = run(capsys, "fit", table, "-k", 3, "-o", out, *asked, "--seeds", 3)
     assert {what: os.path.basename(path) for what, path in result["files"].items()} == {
-        "labels": "labels.csv", "centers": "centers.csv", "model": "model.npz",
+        "labels": "labels.csv", "centers": "centers.csv", "model": "model.npz", "report": "report.html",
     }  # fmt: skip
-    assert sorted(path.name for path in out.iterdir()) == ["centers.csv", "labels.csv", "model.npz"]
+    assert sorted(path.name for path in out.iterdir()) == ["centers.csv", "labels.csv", "model.npz", "report.html"]
     assert result["metrics"]["adjusted_rand"] == 1.0
     assert result["seeds"]["inertias"][result["parameters"]["random_state"]] == min(result["seeds"]["inertias"])
 
@@ -93,7 +93,8 @@ def test_pictures_go_from_a_folder_to_a_folder(capsys, tmp_path):
 
 
 def test_models_of_digits_hold_how_their_pixels_are_read(capsys, tmp_path):
-    run(capsys, "digits", "--dtype", "float64", "--no-plots", "-o", tmp_path / "out", "--backend", "numpy")
+    quick = ["--dtype", "float64", "--no-plots", "--no-report", "--backend", "numpy"]
+    run(capsys, "digits", *quick, "-o", tmp_path / "out")
     X = gpukmeans.load_digits().data
     np.save(tmp_path / "digits.npy", X)
     run(capsys, "predict", tmp_path / "out" / "model.npz", tmp_path / "digits.npy", "-o", tmp_path / "labels.csv")
@@ -106,10 +107,11 @@ def test_what_is_there_is_left_alone_without_force(capsys, table, tmp_path):
     precious = tmp_path / "precious"
     precious.write_text("x")
     os.symlink(precious, out / "labels.csv")
-    command = ["fit", str(table), "-k", "2", "--label", "kind", "--no-plots", "--quiet", "-o", str(out)]
+    command = ["fit", str(table), "-k", "2", "--label", "kind", "--no-plots", "--no-report", "--quiet", "-o", str(out)]
     assert main(command) == 2
     assert "the folder holds files; give another one, or --force" in capsys.readouterr().err
     assert main([*command, "--force"]) == 0
+    assert not (out / "report.html").exists()
     assert precious.read_text() == "x"
     assert not (out / "labels.csv").is_symlink()
     predict = ["predict", str(out / "model.npz"), str(table), "--quiet", "-o"]

@@ -60,7 +60,7 @@ def test_the_command_fits_the_training_images_alone(part, tmp_path, monkeypatch,
     monkeypatch.setitem(job.DATA_SETS, "mnist", load)
     out = tmp_path / "out"
     command = ["mnist", "--source", str(path), "--train-test", "10,20", "--init", "random", "--n-init", "2"]
-    assert main([*command, "-o", str(out), "--report", "--json", "--quiet"]) == 0
+    assert main([*command, "-o", str(out), "--json", "--quiet"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert '"about":"Fitted to 100 images, judged on 100 others."' in (out / "report.html").read_text(encoding="utf-8")
     estimators = {
