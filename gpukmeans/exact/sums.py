@@ -59,7 +59,7 @@ class Grid:
     @staticmethod
     def limb_bits(n_rows: int) -> int:
         """Bits of a limb, so that the sum of `n_rows` limbs stays below 2**62."""
-        return min(LIMB_BITS, 62 - max(1, n_rows).bit_length())
+        return min(LIMB_BITS, 62 - n_rows.bit_length())
 
     @classmethod
     def for_largest(cls, largest: NDArray[np.floating] | float, n_rows: int) -> Grid:
@@ -107,8 +107,7 @@ class Grid:
                 return cls(grid.scale, grid.bits, 1)
 
             # float32 rows need no conversion where every product with their scale is a float32 number.
-            narrow = X.dtype == np.float32 and sample_weight is None
-            narrow = narrow and float(grid.scale.min()) >= 1.0 and float(grid.scale.max()) <= 2.0**90
+            narrow = float(grid.scale.min()) >= 1.0 and float(grid.scale.max()) <= 2.0**90
             scale = grid.scale.astype(np.float32) if narrow else grid.scale
 
             def on_first_limb(rows: slice) -> bool:
@@ -136,10 +135,8 @@ class Grid:
         largest = np.zeros(n_columns)
         np.maximum.at(largest, columns, np.abs(values))
         grid = cls.for_largest(largest, n_rows)
-        on_first_limb = True
-        for part in blocks(len(values), 1):
-            scaled = values[part] * grid.scale[columns[part]]
-            on_first_limb = on_first_limb and np.array_equal(scaled, np.rint(scaled))
+        scaled = (values[part] * grid.scale[columns[part]] for part in blocks(len(values), 1))
+        on_first_limb = all(np.array_equal(part, np.rint(part)) for part in scaled)
         return cls(grid.scale, grid.bits, 1 if on_first_limb else 2)
 
     def of_columns(self, columns: NDArray[np.integer]) -> Grid:
@@ -242,7 +239,7 @@ def exact_totals_by_label(terms: F64, labels: NDArray[np.int32], n_clusters: int
 def exact_totals(terms: F64) -> F64:
     """`exact_total` of each column of `terms`, (n_terms, n_columns), with at least one term."""
     grid = Grid.for_largest(terms.max(axis=0), len(terms))
-    total = np.zeros((2, terms.shape[1]), np.int64)
+    total = np.zeros((grid.n_limbs, terms.shape[1]), np.int64)
     for start in range(0, len(terms), 1 << 16):
         for i, limb in enumerate(grid.limbs(terms[start : start + (1 << 16)])):
             total[i] += limb.astype(np.int64).sum(axis=0)

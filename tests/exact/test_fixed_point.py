@@ -11,6 +11,7 @@ from gpukmeans.exact.fixed_point import (
     FixedPoint,
     carried,
     first_smallest,
+    number_of,
     products_by_owner,
     range_of,
     square_distances,
@@ -45,6 +46,11 @@ def test_range(span):
     assert range_of(np.array([6], np.uint8)) == (1, 3)
 
 
+@pytest.mark.parametrize(("value", "exponents"), [(1.0, (0, 1)), (2.0, (1, 2)), (1.0 + 2.0**-52, (-52, 1))])
+def test_range_of_a_lone_bit_and_of_the_last_one(value, exponents):
+    assert range_of(np.array([value])) == exponents
+
+
 @pytest.mark.parametrize("span", SPANS)
 def test_limbs_add_up_to_the_value_and_have_its_sign(span):
     found = values((7, 6), span, 3)
@@ -56,6 +62,7 @@ def test_limbs_add_up_to_the_value_and_have_its_sign(span):
     for place in np.ndindex(found.shape):
         got = number(limbs[(slice(None), *place)], form.bits)
         assert Fraction(got) * Fraction(2) ** form.unit == Fraction(found[place])
+    assert FixedPoint.for_products(6, None).limbs(np.zeros((2, 3))).tolist() == [[[0.0] * 3] * 2]
 
 
 @pytest.mark.parametrize("n_terms", [1, 3, 784, 10**5, 2**31])
@@ -80,7 +87,7 @@ def test_the_largest_sums_are_exact():
         assert number(limbs[:, 0], form.bits) == (int(largest) + 1) ** 2 + (n_features - 1) * (2 * int(largest)) ** 2
 
 
-@pytest.mark.parametrize("more", [0, 3])
+@pytest.mark.parametrize("more", [(), (3,)])
 @pytest.mark.parametrize("span", SPANS)
 @pytest.mark.parametrize("shape", [(9, 5, 1), (4, 3, 40), (300, 2, 9)])
 def test_square_distances(span, shape, more):
@@ -88,8 +95,8 @@ def test_square_distances(span, shape, more):
     x, c = values((n, d), span, 4), values((k, d), span, 5)
     row, center = np.nonzero(np.random.default_rng(6).random((n, k)) < 0.7)
     form = FixedPoint.for_products(d, range_of(x), range_of(c))
-    limbs = square_distances(x, c, row, center, form, more)
-    assert len(limbs) == 2 * form.n_limbs - 1 + more
+    limbs = square_distances(x, c, row, center, form, *more)
+    assert len(limbs) == 2 * form.n_limbs - 1 + sum(more)
     assert limbs[:-1].min() >= 0
     assert limbs[:-1].max() < 2**form.bits
     for pair in range(len(row)):
@@ -101,18 +108,19 @@ def test_carried_numbers_compare_as_their_limbs_do():
     local = np.random.default_rng(7)
     sums = [np.trunc(local.uniform(-1, 1, 500) * 2.0 ** local.integers(0, 53, 500)) for _ in range(3)]
     sums[1][::7] = 0.0
-    want = [number(limbs, 20) for limbs in np.array(sums).T]
-    for more in (0, 2):
-        limbs = carried(sums, 20, more)
-        got = [number(of_one, 20) for of_one in limbs.T]
+    for n_limbs, more in ((3, ()), (3, (2,)), (1, (1,))):
+        want = [number(limbs, 20) for limbs in np.array(sums[:n_limbs]).T]
+        limbs = carried(sums[:n_limbs], 20, *more)
+        got = [number_of(of_one, 20) for of_one in limbs.T.tolist()]
         assert got == want
+        assert len(limbs) == n_limbs + sum(more)
         order = np.lexsort(limbs)
         assert [want[i] for i in order] == sorted(want)
 
 
 def test_first_smallest_of_each_group():
     local = np.random.default_rng(8)
-    numbers = local.integers(0, 3, (3, 200))
+    numbers = local.integers(0, 9, (3, 200))
     numbers[-1] -= 1  # negative ones, too
     starts = np.array([0, 1, 2, 50, 51, 199])
     got = first_smallest(numbers, starts)
@@ -128,6 +136,7 @@ def test_products_by_owner(span):
     owner[owner == 4] = 5
     form = FixedPoint.for_products(400, range_of(a, b))
     limbs = carried(products_by_owner(a, b, owner, 9, form), form.bits)
+    assert len(limbs) == 2 * form.n_limbs - 1
     for i in range(9):
         want = sum((Fraction(p) * Fraction(q) for p, q in zip(a[owner == i], b[owner == i], strict=True)), Fraction(0))
         assert Fraction(number(limbs[:, i], form.bits)) * Fraction(4) ** form.unit == want

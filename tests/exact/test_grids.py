@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gpukmeans.exact.sums import (
+    EXACT_FLOAT64_ROWS,
     LIMB_BITS,
     MIN_EXPONENT,
     Grid,
@@ -37,7 +38,7 @@ def test_power_of_two_above_is_the_smallest(value):
 
 @pytest.mark.parametrize("value", [5e-324, 1e-300, 2.0**-902])
 def test_power_of_two_above_has_a_floor(value):
-    assert power_of_two_above(value) == MIN_EXPONENT
+    assert power_of_two_above(value) == -900
 
 
 @pytest.mark.parametrize("n", [1, 2, 127, 2**17, 2**26 - 1, 2**26, 2**26 + 1, 2**31, 2**40])
@@ -46,6 +47,7 @@ def test_limbs_of_all_rows_add_up_below_2_to_the_62(n):
     assert n * 2**bits < 2**62
     assert bits == LIMB_BITS or n * 2 ** (bits + 1) >= 2**61  # no more is given away than one bit
     assert bits >= 20
+    assert EXACT_FLOAT64_ROWS * 2**LIMB_BITS == 2**53  # the largest sums of limbs in float64 that no unit is lost of
 
 
 @pytest.mark.parametrize("n", [1, 2**26, 2**40])
@@ -62,6 +64,9 @@ def test_limbs_are_the_value_rounded_to_the_grid(name):
     values = COLUMNS[name][:, None]
     grid = Grid.for_rows(values)
     assert (as_fractions(grid, sum_limbs(grid, values)) == on_grid(values)).all()
+    room = np.empty_like(values), np.empty_like(values)
+    for limb, want in zip(grid.limbs(values, room), grid.limbs(values), strict=True):
+        assert np.array_equal(limb, want)
 
 
 def test_a_tie_below_the_grid_goes_to_even():
@@ -93,14 +98,26 @@ def test_float32_and_uint8_lose_nothing_down_to_2_to_the_minus_48():
         (np.array([[1.0], [2.0**-12]], np.float32) + np.float32(2.0**-23), None, 1),
         (np.array([[0.1, 1.0], [0.2, 2.0]]), None, 2),
         (np.zeros((3, 2), np.float32), None, 1),
+        (np.array([[1.0], [2.0**-40]], np.float32), np.ones(2), 2),
+        (np.array([[2.0**36, 1.0], [2.0**-149, 1.0]], np.float32), None, 2),  # half of the smallest float32 is none
     ],
 )
 def test_one_limb_where_it_holds_every_value(X, weight, n_limbs):
     grid = Grid.for_rows(X, weight)
     assert grid.n_limbs == n_limbs
     values = weighted_rows(X, weight, slice(None))
+    row, column = np.nonzero(values)
+    of_entries = Grid.for_entries(values[row, column], column, *X.shape)
+    assert np.array_equal(of_entries.scale, Grid.for_rows(values).scale)
+    assert (of_entries.bits, of_entries.n_limbs) == (grid.bits, n_limbs)
     if n_limbs == 1:
         assert (as_fractions(grid, sum_limbs(grid, values)) == summands(X, weight)[0]).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_have_no_grid(value):
+    with pytest.raises(FloatingPointError, match="not finite"):
+        Grid.for_rows(np.array([[1.0, 2.0], [3.0, value]]))
 
 
 def test_the_grid_sees_every_block():
@@ -185,6 +202,9 @@ def test_the_grid_of_float32_columns_is_as_defined(monkeypatch):
         seen[grid.n_limbs] += 1
     assert min(seen.values()) > 100
     assert max(lengths) <= 32  # so the rows were cut into blocks
+    X = np.ones((70, 1))
+    X[40] = 2.0**-40
+    assert Grid.for_rows(X).n_limbs == 2
 
 
 @pytest.mark.parametrize("scale", [2.0**-100, 1.0, 2.0**60])

@@ -7,7 +7,15 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from gpukmeans.exact.sums import Grid, cluster_means, exact_total, weight_grid, weighted_rows
+from gpukmeans.exact.sums import (
+    Grid,
+    cluster_means,
+    exact_total,
+    exact_totals_by_label,
+    two_product,
+    weight_grid,
+    weighted_rows,
+)
 from tests.support.oracles import on_grid
 from tests.support.sum_cases import COLUMNS, sum_limbs
 
@@ -29,13 +37,16 @@ def test_weighted_rows_keep_the_dtype_only_where_asked(dtype):
     X = np.arange(6).reshape(3, 2).astype(dtype)
     assert weighted_rows(X, None, slice(0, 2), convert=False).dtype == dtype
     assert weighted_rows(X, None, np.array([2])).dtype == np.float64
-    assert weighted_rows(X, np.full(3, 2.0), slice(1, 3)).tolist() == (2.0 * X[1:3]).tolist()
+    for weight, times in ((None, 1.0), (np.full(3, 2.0), 2.0)):
+        room = np.full((2, 2), np.nan)
+        for got in (weighted_rows(X, weight, slice(1, 3)), weighted_rows(X, weight, slice(1, 3), out=room)):
+            assert got.tolist() == (times * X[1:3]).tolist()
 
 
 def test_weight_grid_counts_whole_rows_without_weights():
     grid = weight_grid(2**20, None)
     assert grid.n_limbs == 1
-    assert grid.value(np.array([[[2**20]], [[0]]])[:1])[0, 0] == 2**20
+    assert grid.value(np.array([[[2**20]]])).tolist() == [[2**20]]
     assert weight_grid(2, np.array([1.0, 1 / 3])).n_limbs == 2
 
 
@@ -79,6 +90,19 @@ def test_exact_total_does_not_know_the_order():
     orders = [np.random.default_rng(seed).permutation(5000) for seed in range(20)]
     assert len({exact_total(terms[order]) for order in orders}) == 1
     assert len({float(terms[order].cumsum()[-1]) for order in orders}) > 1  # plain sums do
+
+
+def test_exact_totals_by_label():
+    terms, labels = terms_for_totals(3, 90), np.random.default_rng(3).choice([0, 1, 3, 4], 90).astype(np.int32)
+    want = [exact_total(terms[labels == label]) for label in range(6)]
+    assert exact_totals_by_label(terms, labels, 6).tolist() == want
+
+
+def test_two_product_is_exact():
+    a, b = np.random.default_rng(4).uniform(1, 2, (2, 3000)).tolist()
+    product, error = two_product(np.array(a), np.array(b))
+    for x, y, p, e in zip(a, b, product.tolist(), error.tolist(), strict=True):
+        assert Fraction(p) + Fraction(e) == Fraction(x) * Fraction(y)
 
 
 @pytest.mark.parametrize(
