@@ -226,7 +226,6 @@ class Rows(Protocol):
     """The rows of one fit, resident where the backend computes; restarts share them."""
 
     # ---- every backend implements these ----
-
     n_samples: int
     n_features: int
     grid: Grid | None
@@ -252,7 +251,6 @@ class Rows(Protocol):
         """
 
     # ---- `RowsDefaults` has these ----
-
     def start_from(self, centers: NDArray, known: Known, *, precision: str = "exact") -> Run:
         """As `start`, of rows whose first ones are known beside these centers.  Default: `start`."""
 

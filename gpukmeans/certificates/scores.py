@@ -9,7 +9,7 @@ from __future__ import annotations
 from gpukmeans.certificates.rounding import SLACK, TINY32, UNIT32, UNIT64, ScoreRadius, gamma, screened_norm
 
 
-def score_radius(n_features: int, largest_center_norm: float) -> ScoreRadius:
+def score_radius(n_features: int, largest_center_norm: float, unit: float = UNIT32) -> ScoreRadius:
     """Radius of the float32 scores ``s_j = fl(|c_j|^2) - 2 fl(x.c_j)`` of one row, all centers alike.
 
     Row i is certified when its second best computed score exceeds the best by more than ``2 * radius_i``, and
@@ -20,6 +20,8 @@ def score_radius(n_features: int, largest_center_norm: float) -> ScoreRadius:
     n_features : int
     largest_center_norm : float
         An upper bound of |c_j| over the centers.
+    unit : float
+        The unit roundoff: `UNIT64` for scores in float64, of which all below holds likewise.
 
     Notes
     -----
@@ -38,8 +40,8 @@ def score_radius(n_features: int, largest_center_norm: float) -> ScoreRadius:
     d, C = float(n_features), screened_norm(largest_center_norm)
     tiny = 4.0 * (d + 4.0) * TINY32
     return ScoreRadius(
-        SLACK * (2.0 * (gamma(d + 6.0, UNIT32) + UNIT32) * C + tiny),
-        SLACK * (4.0 * UNIT32 * C * C + tiny * (2.0 + C)),
+        SLACK * (2.0 * (gamma(d + 6.0, unit) + unit) * C + tiny),
+        SLACK * (4.0 * unit * C * C + tiny * (2.0 + C)),
     )
 
 

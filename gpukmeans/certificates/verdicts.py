@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gpukmeans.arrays.types import F32, F64
+from gpukmeans.arrays.types import F64
 from gpukmeans.certificates.drift import GAP_SLACK
 from gpukmeans.certificates.rounding import ScoreRadius
 
@@ -88,17 +88,17 @@ class Lowest:
     ----------
     best, second : ndarray of shape (n_rows,), int
         The centers with the lowest and the second lowest score; of equal scores the lower index first.
-    best_score, second_score, third_score : ndarray of shape (n_rows,), float32
+    best_score, second_score, third_score : ndarray of shape (n_rows,), float32 or float64
     """
 
     best: NDArray[np.integer]
-    best_score: F32
-    second_score: F32
+    best_score: NDArray
+    second_score: NDArray
     second: NDArray[np.integer]
-    third_score: F32
+    third_score: NDArray
 
 
-def lowest_scores(scores: F32, count: int = 3) -> Lowest:
+def lowest_scores(scores: NDArray, count: int = 3) -> Lowest:
     """The two or three lowest of each row of `scores`, (n_rows, n_centers), which may be overwritten.
 
     With ``count=2``, `second` repeats `best` and `third_score` repeats `second_score`: neither is computed.

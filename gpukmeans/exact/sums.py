@@ -139,7 +139,7 @@ class Grid:
         on_first_limb = all(np.array_equal(part, np.rint(part)) for part in scaled)
         return cls(grid.scale, grid.bits, 1 if on_first_limb else 2)
 
-    def of_columns(self, columns: NDArray[np.integer]) -> Grid:
+    def of_columns(self, columns: slice | NDArray[np.integer]) -> Grid:
         """The grid of some columns, which may repeat."""
         return Grid(self.scale[columns], self.bits, self.n_limbs)
 

@@ -38,10 +38,11 @@ def scores(x, C, dtype, how):
     return squares - 2 * dot_in_order(x, C, dtype, order[how])
 
 
-def assert_within(x, C, how):
-    radius = score_radius(len(x), max(norm_above(c) for c in C))
+def assert_within(x, C, how, dtype=np.float32):
+    unit = UNIT32 if dtype == np.float32 else UNIT64
+    radius = score_radius(len(x), max(norm_above(c) for c in C), unit)
     allowed = Fraction(radius.per_norm) * Fraction(norm_above(x)) + Fraction(radius.constant)
-    for got, want in zip(scores(x, C, np.float32, how).tolist(), exact_scores(x, C), strict=True):
+    for got, want in zip(scores(x, C, dtype, how).tolist(), exact_scores(x, C), strict=True):
         assert abs(Fraction(got) - want) <= allowed
 
 
@@ -49,6 +50,12 @@ def assert_within(x, C, how):
 @pytest.mark.parametrize(("name", "x", "C"), CASES32, ids=[case[0] for case in CASES32])
 def test_scores_lie_within_their_radius(name, x, C, how):
     assert_within(x, C, how)
+
+
+@pytest.mark.parametrize("how", ["forward", "rising", "matmul"])
+@pytest.mark.parametrize(("name", "x", "C"), CASES64, ids=[case[0] for case in CASES64])
+def test_scores_in_float64_lie_within_their_radius(name, x, C, how):
+    assert_within(x, C, how, np.float64)
 
 
 @pytest.mark.parametrize("how", ["forward", "rising", "matmul", "fused"])

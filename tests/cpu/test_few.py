@@ -11,10 +11,14 @@ from gpukmeans import KMeans
 from gpukmeans.backends import NumpyBackend
 from gpukmeans.backends.cpu import table
 from gpukmeans.backends.cpu.few import FEW, FEW_ROWS, nearest_of_few, nearest_of_wide
-from gpukmeans.exact.tie_break import resolve
+from gpukmeans.backends.cpu.sums import COLUMNS, DenseSums
+from gpukmeans.engine.tolerance import mean_variance, scaled_tolerance
+from gpukmeans.exact.sums import Grid, weighted_rows
+from gpukmeans.exact.tie_break import WIDE, resolve
 from gpukmeans.intake import checks
-from gpukmeans.threads import _SingleThreadedBlas
+from gpukmeans.threads import _SingleThreadedBlas, workers
 from tests.support.oracles import nearest
+from tests.support.sum_cases import sum_limbs
 
 DTYPES = [np.uint8, np.float32, np.float64]
 
@@ -156,3 +160,48 @@ def test_a_fit_of_wide_rows_takes_little_memory_beside_them():
     finally:
         tracemalloc.stop()
     assert peak < 2.5 * X.nbytes
+
+
+@pytest.mark.parametrize("far", [0.0, 1e3])
+def test_long_float64_rows_are_screened_without_a_conversion(far):
+    """Centers so near to one another that float32 would leave every row open."""
+    local = np.random.default_rng(0)
+    X = local.standard_normal((9, WIDE)) + far
+    C = X[0] + 1e-4 * local.standard_normal((4, WIDE))
+    run = NumpyBackend().load(X).start(C)
+    assert run.assign().n_certified == len(X)
+    assert np.array_equal(run.labels(), nearest(X, C))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sums_of_many_columns_are_those_of_each(dtype, weighted):
+    local = np.random.default_rng(1)
+    X = (9 * local.random((50, 2 * COLUMNS + 3))).astype(dtype)
+    weight = local.random(50) if weighted else None
+    grid = Grid.for_rows(X, weight)
+    limbs = sum_limbs(grid, weighted_rows(X, weight, slice(None)))
+    sums = DenseSums(X, weight, grid, 3)
+    new, old = local.integers(0, 3, (2, 50)).astype(np.int32)
+    with workers(X.size) as pool:
+        sums.add(np.arange(50), np.full(50, -1, np.int32), old, pool)
+        moved = np.flatnonzero(new != old)
+        sums.add(moved, old[moved], new[moved], pool)
+    for j in range(3):
+        assert np.array_equal(sums.sums[:, j], limbs[:, new == j].sum(axis=1))
+
+
+@pytest.mark.parametrize("largest", [1.0 - 2.0**-53, 2.0**480, 2.0**-400, 3.0])
+def test_the_largest_variance_is_a_bound_and_spares_the_variance_itself(largest):
+    X = np.array([[largest, 0.5 * largest], [-largest, -0.5 * largest]] * 4000)
+    rows = NumpyBackend().load(X)
+    variance = mean_variance(rows)
+    lowest, highest = rows.scatter_bounds()
+    assert lowest == 0.0
+    assert 2.0 * variance <= highest / X.size <= 32.0 * variance
+    tol = scaled_tolerance(rows, 0.5)
+    assert not 20.0 * variance <= tol
+    assert tol._value is None
+    assert 0.5 * variance <= tol
+    assert float(tol) == 0.5 * variance
+    assert NumpyBackend().load(X, np.full(8000, 0.1)).scatter_bounds() is None

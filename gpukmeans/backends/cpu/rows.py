@@ -117,7 +117,12 @@ class NumpyRows(RowsDefaults):
         return Drawn(np.concatenate([part.rows for part in parts]), np.concatenate([part.n_certain for part in parts]))
 
     def scatter_bounds(self) -> tuple[float, float] | None:
-        return self._small.scatter_bounds(self.center_dtype) if self.runs_at_a_time(1, 1) else None
+        if self.runs_at_a_time(1, 1):
+            return self._small.scatter_bounds(self.center_dtype)
+        if self.grid is None or self.table.sample_weight is not None:
+            return None
+        largest = 2.0**self.grid.bits / float(self.grid.scale.min())  # of all values
+        return 0.0, 2.0 * largest * largest * self.n_samples * self.n_features  # twice: room for rounding
 
     @cached_property
     def _small(self) -> SmallRows:

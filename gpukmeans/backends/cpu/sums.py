@@ -19,6 +19,8 @@ LEAST = 512
 DENSE_PRODUCT = 1 << 20
 #: Features up to which rows are summed column by column, and rows of a block of these.
 NARROW, NARROW_ROWS = 8, 1 << 14
+#: Features that are summed at a time: their blocks of rows should stay in a core's cache.
+COLUMNS = 1 << 11
 #: Values of centers that are made at a time.
 MEAN_VALUES = 1 << 16
 
@@ -119,22 +121,25 @@ class DenseSums(ClusterSums):
         place[touched] = np.arange(len(touched))
 
         def add(part: slice) -> tuple[I64, I64]:
-            total = np.zeros((grid.n_limbs, len(touched), self._X.shape[1]))
+            d, width = self._X.shape[1], min(self._X.shape[1], COLUMNS)
+            total = np.zeros((grid.n_limbs, len(touched), d))
             weights = np.zeros((len(self.weights), len(touched)))
-            most = min(MOVE_ROWS, max(1, FETCHED // self._X.shape[1]), part.stop - part.start)
-            room = np.empty((2, most, self._X.shape[1]))
+            most = min(MOVE_ROWS, FETCHED // width, part.stop - part.start)
+            room = np.empty((2, most, width))
             for block in parts_of(part.stop - part.start, most):
                 index = rows[part][block]
                 leaving, entering = None if old is None else old[part][block], new[part][block]
-                dense = len(touched) * len(index) * self._X.shape[1] <= DENSE_PRODUCT
+                dense = len(touched) * len(index) * width <= DENSE_PRODUCT
                 signs = _incidence(leaving, entering, place, len(touched), dense)
-                values, more = room[:, : len(index)]
-                weighted_rows(self._X, self._weight, _as_slice(index), out=values)
-                if grid.n_limbs == 1:  # on the grid already: a power of two apart from whole numbers
-                    total[0] += signs @ values
-                else:
-                    for limb, sums in zip(grid.limbs(values, (values, more)), total, strict=True):
-                        sums += signs @ limb
+                for columns in parts_of(d, width):
+                    values, more = room[:, : len(index), : columns.stop - columns.start]
+                    weighted_rows(self._X[:, columns], self._weight, _as_slice(index), out=values)
+                    if grid.n_limbs == 1:  # on the grid already: a power of two apart from whole numbers
+                        total[0, :, columns] += signs @ values
+                    else:
+                        limbs = grid.of_columns(columns).limbs(values, (values, more))
+                        for limb, sums in zip(limbs, total[:, :, columns], strict=True):
+                            sums += signs @ limb
                 if self._weight is not None:
                     for limb, sums in zip(self._weight_grid.limbs(self._weight[index, None]), weights, strict=True):
                         sums += (signs @ limb)[:, 0]

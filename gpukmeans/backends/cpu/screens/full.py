@@ -1,4 +1,6 @@
-"""Scores of whole rows in float32, shifted by a common vector where the data lie far from the origin.
+"""Scores of whole rows, shifted by a common vector where the data lie far from the origin.
+
+They are in float32; of few centers and long float64 rows in float64.
 
 The screens give each row a score per center whose order is the order of the distances, up to a radius that the
 certificates derive.  components.py has the screen that reads a few components only.
@@ -9,12 +11,13 @@ from __future__ import annotations
 from threading import local
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from gpukmeans.arrays.types import F32, F64, Index
-from gpukmeans.certificates.rounding import LARGEST_NORM32, SMALLEST_NORM32, UNIT32, gamma
+from gpukmeans.arrays.types import F64, Index
+from gpukmeans.certificates.rounding import LARGEST_NORM32, SMALLEST_NORM32, UNIT32, UNIT64, gamma
 from gpukmeans.certificates.scores import score_radius
 from gpukmeans.certificates.verdicts import Screened, lowest_scores, verdict
+from gpukmeans.exact.tie_break import WIDE
 from gpukmeans.threads import Workers, parts_of, rows_of, rows_to_fetch
 
 #: Rows from which the common shift and the basis are taken, evenly spaced; fewer where they have many features.
@@ -28,6 +31,9 @@ UNPACKED = 900_000
 
 #: Rows at a time from which that pays.
 UNPACKED_ROWS = 16
+
+#: Centers up to which products of long float64 rows cost less than their conversion to float32.
+FEW_CENTERS = 16
 
 
 def product(x: NDArray, columns: NDArray, out: NDArray | None = None) -> NDArray:
@@ -73,42 +79,42 @@ class RowScreen:
             return mean
         return np.rint(mean).astype(np.float32) if self.X.dtype == np.uint8 else mean.astype(np.float32)
 
-    def block(self, rows: Index) -> F32:
-        """Rows in float32, shifted: at most two roundings of relative size 2**-24 of the result."""
+    def block(self, rows: Index, dtype: DTypeLike = np.float32) -> NDArray:
+        """Rows in float32 or float64, shifted: at most two roundings of relative size 2**-24 or 2**-53."""
         x = self.X[rows] if isinstance(rows, slice) else np.take(self.X, rows, axis=0)
         if self.shift is None:
             with np.errstate(over="ignore"):
-                return x.astype(np.float32, copy=False)
+                return x.astype(dtype, copy=False)
         if x.dtype == np.uint8:
             x = x.astype(np.float32)
         with np.errstate(over="ignore", invalid="ignore"):  # infinite scores certify nothing
-            return np.subtract(x, self.shift).astype(np.float32, copy=False)
+            return np.subtract(x, self.shift).astype(dtype, copy=False)
 
     def shifted(self, centers: NDArray) -> F64:
         """Centers in float64, shifted like the rows."""
         wide = centers.astype(np.float64)
         return wide if self.shift is None else wide - self.shift
 
-    def products(self, rows: Index, columns: F32) -> F32:
-        """Float32 products of rows with some columns, (n_rows, n_columns); the norms of these rows are known then.
+    def products(self, rows: Index, columns: NDArray) -> NDArray:
+        """Products of rows with some columns, in their dtype, (n_rows, n_columns); the rows' norms are known then.
 
         They are overwritten by the next call from the same thread.
         """
         n_rows, d = rows.stop - rows.start if isinstance(rows, slice) else len(rows), self.X.shape[1]
         size = n_rows * columns.shape[1]
         room = getattr(self._room, "products", None)
-        if room is None or len(room) < size:
-            room = self._room.products = np.empty(size, np.float32)
+        if room is None or len(room) < size or room.dtype != columns.dtype:
+            room = self._room.products = np.empty(size, columns.dtype)
         out = room[:size].reshape(n_rows, columns.shape[1])
         for part in parts_of(n_rows, rows_to_fetch(d)):
             some = rows_of(rows, part)
-            x = self.block(some)
+            x = self.block(some, columns.dtype)
             if not self.measured:
                 self._measure(some, x)
             product(x, columns, out[part])
         return out
 
-    def _measure(self, rows: Index, x: F32) -> None:
+    def _measure(self, rows: Index, x: NDArray) -> None:
         """Store the norms of rows whose `block` is `x`."""
         d = x.shape[1]
         norms = np.vecdot(x, x).astype(np.float64)
@@ -132,28 +138,29 @@ class RowScreen:
 
 
 class FullScreen:
-    """Scores |c|^2 - 2 x.c from whole rows in float32."""
+    """Scores |c|^2 - 2 x.c from whole rows, in float32 or, where that costs less, in float64."""
 
     def __init__(self, rows: RowScreen, centers: NDArray) -> None:
         self.rows = rows
         wide = rows.shifted(centers)
         squares = np.einsum("ij,ij->i", wide, wide)
         self.largest = float(np.sqrt(squares.max())) * (1.0 + 2.0**-20)
-        self.radius = score_radius(wide.shape[1], self.largest)
+        doubled = rows.X.dtype == np.float64 and wide.shape[1] >= WIDE and len(wide) <= FEW_CENTERS
+        self.radius = score_radius(wide.shape[1], self.largest, UNIT64 if doubled else UNIT32)
         with np.errstate(over="ignore"):
-            self.minus_two = np.ascontiguousarray((-2.0 * wide).astype(np.float32).T)
-            self.squares = squares.astype(np.float32)
+            self.minus_two = np.ascontiguousarray((-2.0 * wide).astype(np.float64 if doubled else np.float32).T)
+            self.squares = squares.astype(self.minus_two.dtype)
 
     @property
     def in_range(self) -> bool:
         """Whether float32 reaches from the smallest to the largest of these scores (once all rows are measured)."""
         return SMALLEST_NORM32 <= self.largest < LARGEST_NORM32 and bool(np.isfinite(self.rows.norms).all())
 
-    def scores(self, rows: Index) -> F32:
+    def scores(self, rows: Index) -> NDArray:
         """(n_rows, n_centers)"""
         return self.from_products(self.rows.products(rows, self.minus_two))
 
-    def from_products(self, products: F32) -> F32:
+    def from_products(self, products: NDArray) -> NDArray:
         """Scores from products with `minus_two`, which are overwritten."""
         products += self.squares
         return products
@@ -169,7 +176,7 @@ class FullScreen:
         with np.errstate(over="ignore", invalid="ignore"):
             return self.judge(rows, self.scores(rows))
 
-    def judge(self, rows: Index, scores: F32) -> Screened:
+    def judge(self, rows: Index, scores: NDArray) -> Screened:
         """The verdict on rows whose scores are known (and lost hereby)."""
         lowest = lowest_scores(scores)
         return verdict(self.rows.norms[rows], lowest, lowest.best_score, self.radius)

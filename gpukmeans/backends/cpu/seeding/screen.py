@@ -89,7 +89,7 @@ class SeedScreen:
         split = self.exact and self.narrow and n_rows and float(self.norms[rows].max()) * largest_norm >= WHOLE32
         pieces = parts_of(d, self._columns)
         out = np.zeros((n_rows, len(seeds)), np.float64 if split else dtype)
-        for part in parts_of(n_rows, rows_to_fetch(d) if self.narrow else rows_in_block(d)):
+        for part in parts_of(n_rows, rows_to_fetch(d)):
             block = self.fetch(rows, part).astype(dtype, copy=False)
             if split:
                 for piece in pieces:
