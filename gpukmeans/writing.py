@@ -37,7 +37,12 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     if path.is_dir() and not path.is_symlink():
         raise IsADirectoryError(f"{path} is a folder; the path of a file is needed")
     partial = path.with_name(f"{_part_of(path)}{secrets.token_hex(8)}.part")
-    with open(partial, "xb") as file:  # "x" neither follows a link nor opens what is there
+    try:
+        opened = open(partial, "xb")  # noqa: SIM115  ("x" neither follows a link nor opens what is there)
+    except OSError as error:
+        error.filename = os.fspath(path)  # the name that the caller knows
+        raise
+    with opened as file:
         try:
             yield file
             file.flush()

@@ -108,7 +108,13 @@ def kmeans_plusplus(
            [ 1,  0]])
     """
     given = receive(
-        KMeans(n_clusters), X, sample_weight, backend=backend, reset=True, n_clusters=n_clusters, check_values=True
+        type("kmeans_plusplus", (KMeans,), {})(n_clusters),  # errors name the function
+        X,
+        sample_weight,
+        backend=backend,
+        reset=True,
+        n_clusters=n_clusters,
+        check_values=True,
     )
     given, _ = given.narrowed()
     n_samples, weight = given.n_samples, given.sample_weight

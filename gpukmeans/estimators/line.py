@@ -104,7 +104,7 @@ def kmeans_1d(x: ArrayLike, n_clusters: int, *, sample_weight: ArrayLike | None 
     """
     column = np.asarray(x).reshape(-1, 1) if np.ndim(x) == 1 else x
     given = receive(
-        KMeans(n_clusters),
+        type("kmeans_1d", (KMeans,), {})(n_clusters),  # errors name the function
         column,
         sample_weight,
         backend="numpy",

@@ -70,6 +70,8 @@ def check_width(estimator: BaseEstimator, X: Any, *, reset: bool) -> None:
 
 def _converted(estimator: BaseEstimator, X: Any, *, reset: bool) -> NDArray:
     """Rows that are no plain array, or are of another dtype or layout, as `check_rows` returns them, unread."""
+    if isinstance(X, np.ndarray) and not X.dtype.isnative:  # whose float32 is none to `check_array`
+        X = X.astype(X.dtype.newbyteorder("="))
     checked = check_array(
         X,
         dtype=[np.float64, np.float32, np.uint8],

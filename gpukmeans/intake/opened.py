@@ -16,6 +16,7 @@ from gpukmeans.arrays.sparse import canonical, is_sparse
 from gpukmeans.intake.streams import OpenRows
 from gpukmeans.scale.files import shown, unreadable
 from gpukmeans.scale.npy import open_npy
+from gpukmeans.scale.reading import as_place, column_of
 from gpukmeans.scale.readers import (
     CalledRows,
     IteratedRows,
@@ -204,7 +205,7 @@ def _of_path(path: Path, text: str, columns: Any, weights: str | None) -> Reader
     if "://" in text:
         raise ValueError(f"{text!r:.120} is an address, and only files of this machine are read; copy it here first.")
     places = None if columns is None or isinstance(columns, str) else list(columns)
-    by_place = places is None or all(isinstance(c, int | np.integer) for c in places)
+    by_place = places is None or None not in map(as_place, places)
     if (path / "zarr.json").is_file():
         return open_zarr(path, _places(path, columns))
     if (path / ".zarray").is_file():
@@ -215,7 +216,7 @@ def _of_path(path: Path, text: str, columns: Any, weights: str | None) -> Reader
         if start[:4] == b"\x89HDF":
             return open_hdf5(path, columns if isinstance(columns, str) else None, _places(path, places))
         if start[:6] == b"\x93NUMPY" and weights is None and by_place and not isinstance(columns, str):
-            found = open_npy_rows(path, places)
+            found = open_npy_rows(path, _places(path, places))
             if found is not None:
                 return found
     name = columns if isinstance(columns, str) and is_archive(path) else None
@@ -229,11 +230,11 @@ def _of_path(path: Path, text: str, columns: Any, weights: str | None) -> Reader
         taken = {next((c.name for c in table.columns if c.use == use), None) for use in ("label", "id")} | {weights}
         chosen = [c.name for c in table.columns if c.kind != "beside" and c.name not in taken]
     else:
-        chosen = [names[c] if isinstance(c, int | np.integer) and -len(names) <= c < len(names) else c for c in places]
+        chosen = [column_of(names, c) or c for c in places]
     kinds = {c.name: c for c in table.columns}
     for one in chosen:
         if one not in kinds:
-            raise unreadable(table.where, f"no column {one!r:.80}")
+            raise unreadable(table.where, f"no column {one!r:.80}, by name or by place from 0, of {len(names)}")
         if kinds[one].kind not in ("number", "beside"):
             raise unreadable(
                 table.where, f"column {one!r:.80} holds {kinds[one].holds}, no numbers; name the features as columns"
@@ -242,6 +243,9 @@ def _of_path(path: Path, text: str, columns: Any, weights: str | None) -> Reader
 
 
 def _places(path: str | Path, places: Any) -> list[int] | None:
-    if places is not None and (isinstance(places, str) or not all(isinstance(c, int | np.integer) for c in places)):
+    if places is None:
+        return None
+    found = [] if isinstance(places, str) else [place for place in map(as_place, places) if place is not None]
+    if isinstance(places, str) or len(found) < len(places):
         raise ValueError(f"{shown(path)}: columns of an array are given by their places, not by {places!r:.80}.")
-    return places
+    return found

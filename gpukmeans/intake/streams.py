@@ -70,6 +70,11 @@ class OpenRows:
         size = "" if self._form is None else f": {self.n_samples:,} rows of {self.n_features:,} features, {self.dtype}"
         return f"<OpenRows of {self._reader.where}{size}>"
 
+    @property
+    def feature_names(self) -> list[str] | None:
+        """The columns of a table that are features, by name; None of rows without names."""
+        return self._reader.columns if isinstance(self._reader, TableRows) else None
+
     def __array__(self, *_: object, **__: object) -> NDArray:
         raise TypeError(
             f"{self!r} stream and are no array: KMeans.fit, predict, score and transform take them; other code gets "

@@ -264,13 +264,13 @@ class TableRows(IteratedRows):
         self.n_rows, self.n_features = source.n_rows, len(columns)
         # uint8 blocks may come as float64, which tell whether every value fits
         self.dtype = None if source.row_dtype(columns) == np.uint8 else source.row_dtype(columns)
-        self._table, self._columns, self._weights = source, columns, weights
+        self._table, self.columns, self._weights = source, columns, weights
         self.check = Unchanged(path)  # type: ignore[method-assign]
         self.weights: list[NDArray] | None = None if weights is None else []
 
     def walk(self) -> Iterator[NDArray]:
         found: list[NDArray] = []
-        for block in self._table.blocks(self._columns, [] if self._weights is None else [self._weights]):
+        for block in self._table.blocks(self.columns, [] if self._weights is None else [self._weights]):
             found += block.others
             yield block.numbers
         if self._weights is not None:

@@ -139,12 +139,29 @@ def _names(columns: Sequence[Column]) -> str:
 
 def _resolve(source: Source, name: str | int | bool, what: str) -> str:
     """The name of a column that is given by its name or place."""
-    names = [column.name for column in source.columns]
-    if name in names:
-        return str(name)
-    if isinstance(name, int) and not isinstance(name, bool) and -len(names) <= name < len(names):
-        return names[name]
-    raise unreadable(source.where, f"{what}={name!r:.80} is no column; it has {_names(source.columns)}")
+    found = column_of([column.name for column in source.columns], name)
+    if found is None:
+        raise unreadable(
+            source.where,
+            f"{what}={name!r:.80} is no column; it has {_names(source.columns)} (numbers not among them are places, "
+            "from 0)",
+        )
+    return found
+
+
+def column_of(names: Sequence[str], given: Any) -> str | None:
+    """The name of a column that is given by its name or, if none is called so, by its place, a number or its digits."""
+    if given in names:
+        return str(given)
+    place = as_place(given)
+    return names[place] if place is not None and -len(names) <= place < len(names) else None
+
+
+def as_place(given: Any) -> int | None:
+    """The place that a number, or a text of digits, stands for."""
+    if isinstance(given, str):
+        return int(given) if given.isdecimal() else None
+    return int(given) if isinstance(given, int | np.integer) and not isinstance(given, bool) else None
 
 
 def _as_before(source: Source, recipe: dict[str, Any], plan: Plan) -> Plan:

@@ -113,7 +113,8 @@ def read_table(
     path : path
         A file, or a folder of pictures.
     columns : sequence of str or int, or str, optional
-        The columns to cluster by, by name or place; all that hold numbers by default. A str is the name of one; of an
+        The columns to cluster by, by name or place (digits are a place unless a column is called so); all that hold
+        numbers by default. A str is the name of one; of an
         npz file, that of the array that has the rows.
     label : str or int, optional
         The column of known classes, which becomes `Table.y`; for pictures ``"folder"`` is the name of the folder that

@@ -264,7 +264,11 @@ class Options:
         metavar="K,K,...",
         explore=False,
     )
-    columns: str | None = _named("columns to cluster by; default: all that hold numbers", "NAMES")
+    columns: str | None = _named(
+        "columns to cluster by, by name, or by place from 0 where no column is called by that number; default: all that "
+        "hold numbers",
+        "NAMES",
+    )
     label: str | None = _named("column of known classes, to compare the clusters with (pictures: folder)")
     id: str | None = _named("column that names the rows; default: one called id, index or the like")
     drop: str | None = _named("columns to leave out", "NAMES")

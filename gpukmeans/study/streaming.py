@@ -64,7 +64,7 @@ def run_stream(options: Options, progress: Progress) -> dict[str, Any]:
     sizes = np.bincount(model.labels_, minlength=options.clusters).tolist()
     with whole_file(folder / "labels.npy") as file:
         np.lib.format.write_array(file, model.labels_, allow_pickle=False)
-    names = [f"feature_{i}" for i in range(rows.n_features)]
+    names = rows.feature_names or [f"feature_{i}" for i in range(rows.n_features)]
     written = [
         folder / "labels.npy",
         write_centers(folder / "centers.csv", model.cluster_centers_, sizes, names),
@@ -103,7 +103,7 @@ def _opened(options: Options) -> Any:
         if not number.isdecimal() or not int(number):
             raise ValueError(f"{source}: the number of rows should stand behind the colon, as in {INFINITE}8100000")
         source = make_infinite_mnist(int(number), options.seed)
-    columns = None if options.columns is None else [int(c) if c.isdecimal() else c for c in options.columns.split(",")]
+    columns = None if options.columns is None else options.columns.split(",")
     return gpukmeans.open_rows(source, columns=columns, memory_limit=options.memory_limit)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from gpukmeans import KMeans
+from gpukmeans import KMeans, fit, open_rows
 from gpukmeans.arrays.on_device import host_copy
 from gpukmeans.backends.cuda.backend import CupyBackend
 from gpukmeans.evaluation import cluster_class_counts, evaluate
@@ -108,6 +108,17 @@ def test_jax_arrays_give_numpy_arrays():
     got = fitted(jax.numpy.asarray(X))
     assert type(got.labels_) is type(got.cluster_centers_) is type(got.predict(jax.numpy.asarray(X))) is np.ndarray
     assert same(got, fitted(X))
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8"])
+def test_the_other_order_of_bytes_changes_no_bit(dtype):
+    X = np.random.default_rng(4).standard_normal((90, 3)).astype(dtype)
+    want = fit(X.astype(X.dtype.newbyteorder("=")), 3, random_state=0)
+    for given in (X, open_rows(X)):
+        got = fit(given, 3, random_state=0)
+        assert got.cluster_centers_.dtype == want.cluster_centers_.dtype
+        assert np.array_equal(got.cluster_centers_, want.cluster_centers_)
+        assert got.inertia_ == want.inertia_
 
 
 def test_data_frames_and_lists_give_numpy_arrays():

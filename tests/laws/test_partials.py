@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from functools import reduce
 from itertools import pairwise
 from operator import add
@@ -127,6 +128,8 @@ def test_partials_of_other_centers_or_grids_are_refused_and_files_hold_them(tmp_
     for first in (read, pickle.loads(pickle.dumps(one))):
         assert np.array_equal((first + other).new_centers(), want)
         assert (first + other).inertia() == 2.0
+    with pytest.raises(FileNotFoundError, match=re.escape(f"'{tmp_path / 'none' / 'one.npz'}'")):
+        one.save(tmp_path / "none" / "one.npz")
     content = bytearray((tmp_path / "one.npz").read_bytes())
     content[len(content) // 2] ^= 4
     (tmp_path / "one.npz").write_bytes(content)

@@ -166,7 +166,14 @@ def test_rows_that_stream_end_in_the_bits_of_rows_in_memory(tmp_path, capsys):
     assert np.array_equal(np.load(tmp_path / "out" / "labels.npy"), want.labels_)
     assert np.array_equal(gpukmeans.load_model(tmp_path / "out" / "model.npz").cluster_centers_, want.cluster_centers_)
     assert [int(row[1]) for row in cells(tmp_path / "out" / "centers.csv")[1:]] == found["sizes"]
+    np.savetxt(tmp_path / "t.csv", POINTS[:, [0, 1, 0]], delimiter=",", header=",0,1", comments="")
+    for limit in ([], ["--memory-limit", "1GB"]):  # a name where there is one, else a place
+        folder = tmp_path / f"columns{len(limit)}"
+        run(capsys, "fit", tmp_path / "t.csv", "-k", "3", "--columns", "0,2", *limit, "-o", folder)
+        assert cells(folder / "centers.csv")[0] == ["cluster", "size", "0", "1"]
     for arguments, message in (
+        ([tmp_path / "t.csv", "--memory-limit", "1GB", "--columns", "3"], "no column '3', by name or by place from 0"),
+        ([tmp_path / "t.csv", "--columns", "3"], "--columns 3 is no column; it has '', '0', '1' (numbers not among"),
         ([tmp_path / "rows.npy", "--memory-limit", "9 cats"], "memory_limit='9 cats' is no number of bytes"),
         ([tmp_path / "rows.npy", "--memory-limit", "1GB", "--scale", "minmax"], "--scale needs all rows in memory"),
         ([tmp_path / "rows.npy", "--memory-limit", "1GB", "--report"], "--report needs all rows in memory"),

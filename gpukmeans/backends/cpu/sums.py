@@ -131,17 +131,19 @@ class DenseSums(ClusterSums):
                 leaving, entering = None if old is None else old[part][block], new[part][block]
                 dense = len(touched) * len(index) * width <= DENSE_PRODUCT
                 signs = _incidence(leaving, entering, place, len(touched), dense)
+                some = _as_slice(index)
+                x, weight = self._X[some], None if self._weight is None else self._weight[some]
                 for columns in parts_of(d, width):
                     values, more = room[:, : len(index), : columns.stop - columns.start]
-                    weighted_rows(self._X[:, columns], self._weight, _as_slice(index), out=values)
+                    weighted_rows(x[:, columns], weight, slice(None), out=values)
                     if grid.n_limbs == 1:  # on the grid already: a power of two apart from whole numbers
                         total[0, :, columns] += signs @ values
                     else:
                         limbs = grid.of_columns(columns).limbs(values, (values, more))
                         for limb, sums in zip(limbs, total[:, :, columns], strict=True):
                             sums += signs @ limb
-                if self._weight is not None:
-                    for limb, sums in zip(self._weight_grid.limbs(self._weight[index, None]), weights, strict=True):
+                if weight is not None:
+                    for limb, sums in zip(self._weight_grid.limbs(weight[:, None]), weights, strict=True):
                         sums += (signs @ limb)[:, 0]
             if grid.n_limbs == 1:
                 total *= grid.scale
