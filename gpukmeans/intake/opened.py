@@ -16,7 +16,6 @@ from gpukmeans.arrays.sparse import canonical, is_sparse
 from gpukmeans.intake.streams import OpenRows
 from gpukmeans.scale.files import shown, unreadable
 from gpukmeans.scale.npy import open_npy
-from gpukmeans.scale.reading import as_place, column_of
 from gpukmeans.scale.readers import (
     CalledRows,
     IteratedRows,
@@ -25,6 +24,7 @@ from gpukmeans.scale.readers import (
     TableRows,
     open_npy_rows,
 )
+from gpukmeans.scale.reading import as_place, column_of
 from gpukmeans.scale.sources import ReadingOptions, is_archive, open_source
 from gpukmeans.scale.stores import open_hdf5, open_zarr
 

@@ -265,8 +265,7 @@ class Options:
         explore=False,
     )
     columns: str | None = _named(
-        "columns to cluster by, by name, or by place from 0 where no column is called by that number; default: all that "
-        "hold numbers",
+        "columns to cluster by: names, or places from 0 (digits that name none); default: all that hold numbers",
         "NAMES",
     )
     label: str | None = _named("column of known classes, to compare the clusters with (pictures: folder)")
