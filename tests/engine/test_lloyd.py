@@ -21,7 +21,7 @@ class ManySteps:
 
     def __init__(self, rows):
         self.rows, self.n_samples, self.grid, self.take = rows, rows.n_samples, rows.grid, rows.take
-        self.limits, self.assigned = [], []
+        self.limits, self.assigned, self.seconds = [], [], []
 
     def start(self, centers, *, precision):
         run = self.rows.start(centers, precision=precision)
@@ -33,6 +33,7 @@ class ManySteps:
             while len(steps) < limit:
                 step, _, _ = one(run, False)
                 steps.append(step)
+                self.seconds.append(step.seconds)
                 if step.n_empty or not step.assigned.n_moved or step.shift <= tol:
                     break
             return steps
@@ -76,7 +77,10 @@ def test_every_iteration_is_recorded_with_its_own_time(clock):
         assert 0 < record.seconds < 100
         assert 0 < record.stages["update"] < 100
     assert 0 < result.inertia_seconds < 100
-    assert [record.inertia for record in run_of(watch=Watch(print)).iterations] == [None] * result.n_iter
+    rows = ManySteps(NumpyBackend().load(X))
+    for record, seconds in zip(run_of(rows).iterations, rows.seconds, strict=True):
+        assert record.seconds == seconds + 1
+        assert record.inertia is None
 
 
 @pytest.mark.parametrize("empty", [False, True])
@@ -103,6 +107,12 @@ def test_what_is_printed(capsys, tol):
     assert shift <= tol < result.iterations[-2].shift
     run_of()
     assert not capsys.readouterr().out
+
+
+def test_a_shift_of_just_the_tolerance_ends_a_run():
+    shifts = [record.shift for record in WHOLE.iterations]
+    assert shifts[-2] < min(shifts[:-2])
+    assert run_of(tol=shifts[-2]).n_iter == WHOLE.n_iter - 1
 
 
 def test_a_run_is_asked_for_as_many_iterations_as_may_pass_unseen():
@@ -148,7 +158,8 @@ def test_a_run_goes_on_from_where_it_was_kept():
     for begun in kept[::3]:
         got = run_of(start=None, begun=begun)
         assert_same_end(got, WHOLE)
-        assert [record.shift for record in got.iterations] == [record.shift for record in WHOLE.iterations]
+        for record, want in zip(got.iterations, WHOLE.iterations, strict=True):
+            assert (record.shift, record.n_moved) == (want.shift, want.n_moved)
 
 
 def test_a_constraint_moves_the_centers_and_the_shift():
