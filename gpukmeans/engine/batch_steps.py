@@ -137,8 +137,7 @@ class MovingCenters:
         light = self.counts < ratio * self.counts.max()
         order = self.counts.argsort(kind="stable")
         most = min(int(0.5 * batch_size), len(order) - 1)
-        if light.sum() > 0.5 * batch_size or light.all():
-            light[order[most:]] = False
+        light[order[most:]] = False
         return np.flatnonzero(light)
 
     def replace(

@@ -12,6 +12,7 @@ from gpukmeans.backends import BatchSums, NumpyBackend
 from gpukmeans.engine import batch_steps
 from gpukmeans.engine.batch_steps import Draws, EarlyStopping, MovingCenters, summed, take_steps
 from gpukmeans.engine.records import Watch
+from gpukmeans.engine.standing import kept_state
 
 
 def weights(n):
@@ -19,7 +20,7 @@ def weights(n):
 
 
 @pytest.mark.parametrize("even", [False, True])
-@pytest.mark.parametrize("n", [1, 500, 100_003])
+@pytest.mark.parametrize("n", [1, 10, 500, 100_003])
 def test_every_value_draws_the_row_that_choice_draws(n, even):
     """Also values that are, and lie beside, what the chances of the first rows add up to."""
 
@@ -46,7 +47,10 @@ def test_draws_are_those_of_choice():
     choices = np.random.RandomState(9)
     for _ in range(20):
         assert np.array_equal(draws(), choices.choice(500, 70, p=p))
+    before = kept_state(draws.next_state())
     ahead = draws.ahead()
+    for state in (before, kept_state(draws.next_state())):
+        assert np.array_equal(Draws(state, p, 70)(), ahead)
     assert draws.take_back()
     assert not draws.take_back()
     assert np.array_equal(draws(), ahead)
@@ -75,6 +79,9 @@ def test_centers_are_the_means_of_all_that_they_were_given():
             else:
                 assert np.array_equal(moving.centers[j], before[j])
     assert moving.counts.tolist() == [float(c) for c in counts]
+    moving = MovingCenters(np.full((2, 1), 7.0), np.zeros(2))
+    moving.move(BatchSums(np.array([[0.0], [3.0]]), np.array([0.0, 1.0]), 0.0))
+    assert moving.centers.tolist() == [[7.0], [3.0]]
     x = np.array([0.1, 1 / 3])
     still = MovingCenters(np.tile(x, (3, 1)), np.array([1.0, 3.0, 7.0]))
     for w in (1.0, 2.0, 5.0):
@@ -148,6 +155,8 @@ def test_an_inertia_that_does_not_fall_ends_a_fit(capsys):
         for i, (mean, smoothed) in enumerate(zip(means[1:], want, strict=True), 2)
     ]
     assert lines[-1] == "Converged (lack of improvement in inertia) at step 6/9"
+    equal = stopping(n_samples=10, max_no_improvement=1)  # batches as large as all rows: nothing is smoothed
+    assert [equal(step, inertia, 0.0) for step, inertia in ((1, 9.0), (2, 30.0), (3, 30.0))] == [False, False, True]
     never = stopping()
     assert not any(never(step, 50.0, 0.0) for step in range(1, 9))
 
