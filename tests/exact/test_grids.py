@@ -202,7 +202,8 @@ def test_the_grid_of_float32_columns_is_as_defined(monkeypatch):
         seen[grid.n_limbs] += 1
     assert min(seen.values()) > 100
     assert max(lengths) <= 32  # so the rows were cut into blocks
-    X = np.ones((70, 1))
+    monkeypatch.setattr("gpukmeans.threads.BLOCK_BYTES", 128)
+    X = np.repeat([[0.0], [1.0]], [24, 46], axis=0)  # the second of three blocks has the value that does not fit
     X[40] = 2.0**-40
     assert Grid.for_rows(X).n_limbs == 2
 
