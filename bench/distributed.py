@@ -2,6 +2,8 @@
 
 ``python -m bench.distributed --out FILE [--fits N] [--seed S]``
 
+The file is written after each fit, and fits that it holds are not repeated: a run may be cut, and gone on with.
+
 Each fit has its own number of chunks and way to start, and at least one of its worker processes dies by SIGKILL after a
 random share of the time that an undisturbed fit takes.  It must end in the bits of the fit in memory or with
 `gpukmeans.distributed.WorkersLost`, within 10 times the undisturbed time plus 60 s.
@@ -10,6 +12,7 @@ random share of the time that an undisturbed fit takes.  It must end in the bits
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -105,16 +108,18 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     import distributed
 
-    fits: list[dict[str, Any]] = []
+    fits: list[dict[str, Any]] = json.loads(options.out.read_text())["fits"] if options.out.exists() else []
+    if fits != [fit for number, fit in enumerate(fits) if fit["seed"] == options.seed + number]:
+        parser.error(f"{options.out} holds fits of other seeds than from {options.seed} on; give another file")
+    document = {**run_info("distributed", arguments), "dask": distributed.__version__, "fits": fits}
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         distributed.Client(cluster) as client,
     ):
-        for number in range(options.fits):
+        for number in range(len(fits), options.fits):
             fits.append(one_fit(cluster, client, options.seed + number))
+            write_json(options.out, document)
             print({name: fits[-1][name] for name in ("init", "undisturbed_s", "seconds", "outcome")}, flush=True)
-    document = {**run_info("distributed", arguments), "dask": distributed.__version__, "fits": fits}
-    write_json(options.out, document)
     return int(any(map(wrong, fits)))
 
 

@@ -232,7 +232,7 @@ def receive(
     check_enough(checked.shape[0], n_clusters)
     own = center_dtype(checked.dtype)
     weight = check_weights(sample_weight, checked.shape[0], own if weight_dtype is None else weight_dtype)
-    if isinstance(checked, Stream):
+    if isinstance(checked, Stream) and (reset or weight is not None):
         checked.survey(weight)
     if fitted_dtype == np.float64 and checked.dtype == np.float32:
         checked = checked.astype(np.float64)

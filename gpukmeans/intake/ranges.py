@@ -24,9 +24,12 @@ def value_range(given: Given, most: int = MOST_VALUES) -> Range | None:
     ----------
     given : Given
     most : int
-        Of more values, those of evenly spaced rows count, unless they stream.
+        Of more values, those of evenly spaced rows count, unless rows that stream have been read before.
     """
     if isinstance(given.X, Stream):
+        sample = None if given.X.surveyed else given.X.sampled(most)
+        if sample is not None:
+            return range_of(sample, most)
         found = given.X.survey()
         return found.low, found.high
     X: Any = given.X

@@ -261,15 +261,28 @@ class Stream:
             f"and at most 2**480. Mend it, or leave the row out."
         )
 
+    @property
+    def surveyed(self) -> Survey | None:
+        """The survey, if there was one."""
+        return self.opened.surveys.get(self.blocks.exponent)
+
+    def sampled(self, most: int) -> NDArray | None:
+        """Evenly spaced dense rows of about `most` values, where single rows can be read; else None."""
+        if not self.blocks.reader.direct or self.blocks.is_sparse:
+            return None
+        return self.blocks[:: -(-self.blocks.size // most)]
+
     def grids(self, sample_weight: F64 | None) -> SumGrids:
         """The grids of the sums of the rows."""
         return self.survey(sample_weight).facts.grid()
 
     def rows(self, backend: Backend, sample_weight: F64 | None, *, sums: bool) -> StreamedRows:
         """The rows on a backend."""
-        values = self.survey().facts.values
         grids = self.grids if sums else None
-        return StreamedRows(self.blocks, backend, sample_weight, grids, values, self.room)
+        return StreamedRows(self.blocks, backend, sample_weight, grids, self._values, self.room)
+
+    def _values(self) -> ColumnFacts:
+        return self.survey().facts.values
 
     def astype(self, dtype: Any) -> Stream:
         """The same rows in a wider dtype."""
@@ -280,9 +293,15 @@ class Stream:
 
     def exponent(self, near: NDArray | None) -> int:
         """`gpukmeans.arrays.magnitude.unit_exponent` of the rows, and of values near them."""
+        if self.dtype.kind != "f":
+            return 0
+        if self.surveyed is None and (sample := self.sampled(SAMPLE * self.shape[1])) is not None:
+            seen = float(np.abs(sample).max())
+            if seen and near_one(seen):
+                return 0
         found = self.survey()
         largest = max(found.high, -found.low, 0.0 if near is None else float(np.abs(near).max()))
-        if self.dtype.kind != "f" or near_one(largest):
+        if near_one(largest):
             return 0
 
         def arrays() -> Iterator[NDArray]:

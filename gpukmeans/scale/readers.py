@@ -19,8 +19,8 @@ from gpukmeans.scale.files import path_error, shown, unreadable
 from gpukmeans.scale.npy import open_npy
 from gpukmeans.scale.sources import Source, row_dtype_of
 
-#: Bytes between two rows that are read along, rather than asking for each: a page, which costs less than a call.
-GAP_BYTES = 4096
+#: Bytes between two rows that are read along, rather than asking for each, which costs as much.
+GAP_BYTES = 1 << 13
 #: Rows are gathered window by window, and a window is read whole where more than this share of it is wanted.
 WINDOW_BYTES, WHOLE_FROM = 1 << 20, 0.1
 
@@ -133,23 +133,40 @@ class NpyRows(_Ranged):
         return out
 
     def gather(self, rows: NDArray[np.int64]) -> tuple[NDArray, int]:
-        out = np.empty((len(rows), self._width), self._stored)
         in_window = max(1, WINDOW_BYTES // self._row_bytes)
         window, gaps = rows // in_window, np.diff(rows)
         dense = np.bincount(window - window[0]) > WHOLE_FROM * in_window
         near = (gaps <= 1 + GAP_BYTES // self._row_bytes) | dense[window[1:] - window[0]]
-        breaks = np.flatnonzero(~near | (np.diff(window) > 0)) + 1
-        ends = [0, *breaks.tolist(), len(rows)]
-        starts, stops = rows[ends[:-1]].tolist(), (rows[np.array(ends[1:]) - 1] + 1).tolist()
-        file, size, room = self._opened(), self._row_bytes, out.reshape(-1).view(np.uint8).data
-        for first, last, start, stop in zip(ends, ends[1:], starts, stops, strict=False):
-            if stop - start != last - first:
-                out[first:last] = self.read(start, stop)[rows[first:last] - start]
-            elif os.preadv(file, [room[first * size : last * size]], self._offset + start * size) != size * (
-                last - first
-            ):
-                self._fill(out[first:last], start)  # raises, or reads on
-        return out, (sum(stops) - sum(starts)) * size
+        first = np.concatenate([[0], np.flatnonzero(~near | (np.diff(window) > 0)) + 1, [len(rows)]])
+        starts = rows[first[:-1]]
+        lengths = rows[first[1:] - 1] + 1 - starts
+        ends = np.cumsum(lengths)
+        out = np.empty((len(rows), self._width), self._stored)
+        if ends[-1] == len(rows):  # without gaps
+            self._fill_spans(out, starts, lengths)
+            return out, int(ends[-1]) * self._row_bytes
+        places = rows - np.repeat(starts - (ends - lengths), np.diff(first))  # in all spans, one behind the other
+        room = np.empty((min(int(ends[-1]), 2 * in_window), self._width), self._stored)
+        span = 0
+        while span < len(starts):  # spans lie within windows, so that one fits in any case
+            before = int(ends[span] - lengths[span])
+            stop = int(np.searchsorted(ends, before + len(room), "right"))
+            here = slice(first[span], first[stop])
+            self._fill_spans(room, starts[span:stop], lengths[span:stop])
+            np.take(room, places[here] - before, axis=0, out=out[here], mode="clip")
+            span = stop
+        return out, int(ends[-1]) * self._row_bytes
+
+    def _fill_spans(self, out: NDArray, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
+        """Read spans of rows, one behind the other."""
+        file, room = self._opened(), out.reshape(-1).view(np.uint8).data
+        sizes = lengths * self._row_bytes
+        places = (np.cumsum(sizes) - sizes).tolist()
+        offsets = (self._offset + starts * self._row_bytes).tolist()
+        for number, (place, size, offset) in enumerate(zip(places, sizes.tolist(), offsets, strict=True)):
+            if os.preadv(file, [room[place : place + size]], offset) != size:
+                row = place // self._row_bytes
+                self._fill(out[row : row + int(lengths[number])], int(starts[number]))  # raises, or reads on
 
     def _fill(self, out: NDArray, start: int) -> None:
         """Read rows from `start` on."""

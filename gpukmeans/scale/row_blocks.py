@@ -11,17 +11,20 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from gpukmeans.arrays.magnitude import rows_times_power
 from gpukmeans.arrays.types import I64, Index
 from gpukmeans.scale.facts import stored_rows
-from gpukmeans.scale.readers import Reader
+from gpukmeans.scale.readers import WHOLE_FROM, Reader
 
 #: Bytes of a block, about.
 BLOCK_BYTES = 1 << 24
 #: Blocks that are kept: threads that work side by side ask for neighbours.
 KEPT = 3
+#: Bytes of rows that a thread reads once and works on.
+HELD_BYTES = 1 << 23
 
 
 class RowBlocks:
@@ -219,6 +222,18 @@ class RowBlocks:
             )
         return joined if inverse is None else joined[inverse]
 
+    @property
+    def most_held(self) -> int:
+        """Rows of about `HELD_BYTES`."""
+        return max(1, HELD_BYTES // max(1, self.shape[1] * self.itemsize))
+
+    def held(self, part: slice, rows: I64) -> HeldRows:
+        """Some rows of a part, whose indices rise; the whole part where they are many of it."""
+        n = int(part.stop - part.start)
+        if len(rows) > WHOLE_FROM * n and n <= self.most_held:
+            return HeldRows(self[part], int(part.start), None)
+        return HeldRows(self.take(rows), 0, rows)
+
     def _joined(self, parts: list[Any]) -> Any:
         if len(parts) == 1:
             return parts[0]
@@ -233,6 +248,25 @@ class RowBlocks:
             number = bisect_right(self._starts, row) - 1
             return f"block {number:,} (from row {self._starts[number]:,} on)"
         return f"block {row // self.step:,} (rows of {self.step:,})"
+
+
+class HeldRows:
+    """Rows that have been read, by their indices among all: `rows`, which rise, or all from `start` on."""
+
+    def __init__(self, X: NDArray, start: int, rows: I64 | None) -> None:
+        self._X, self._start, self._rows = X, start, rows
+        self.dtype = X.dtype
+
+    def __getitem__(self, index: Index) -> NDArray:
+        if not isinstance(index, slice):
+            return self.take(index)
+        if self._rows is not None:
+            return self.take(np.arange(index.start, index.stop))
+        return self._X[index.start - self._start : index.stop - self._start]
+
+    def take(self, indices: I64, axis: int = 0, out: None = None, mode: str = "raise") -> NDArray:
+        places = indices - self._start if self._rows is None else np.searchsorted(self._rows, indices)
+        return np.take(self._X, places, axis=0)
 
 
 def bytes_of(rows: Any) -> int:

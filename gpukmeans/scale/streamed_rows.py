@@ -29,7 +29,8 @@ from gpukmeans.backends.cpu.table import DenseTable, Switches
 from gpukmeans.backends.csr.table import SparseTable, entry_rows
 from gpukmeans.backends.defaults import RowsDefaults
 from gpukmeans.backends.protocol import Assigned, Backend, DeviceRows, Rows
-from gpukmeans.exact.sums import Grid, exact_totals_by_label
+from gpukmeans.exact.sums import exact_totals_by_label
+from gpukmeans.exact.tie_break import largest_integer
 from gpukmeans.exact.totals import Total
 from gpukmeans.scale.facts import ColumnFacts, SumGrids, top_of
 from gpukmeans.scale.partials import FarRows, block_distances, block_far, block_sums
@@ -67,8 +68,8 @@ class StreamedRows(RowsDefaults):
     sample_weight : ndarray of shape (n_samples,), float64, or None
     grids : callable or None
         ``grids(sample_weight)`` returns the grids of the sums; None: the rows are not to be summed.
-    values : ColumnFacts
-        Of the rows.
+    survey : callable
+        ``survey()`` returns the facts about the rows; a pass over them, the first time, which refuses bad values.
     room : Room
         What is kept of the rows.
     """
@@ -79,7 +80,7 @@ class StreamedRows(RowsDefaults):
         backend: Backend,
         sample_weight: F64 | None,
         grids: Callable[[F64 | None], SumGrids] | None,
-        values: ColumnFacts,
+        survey: Callable[[], ColumnFacts],
         room: Room,
     ) -> None:
         self.blocks, self.backend, self.sample_weight = blocks, backend, sample_weight
@@ -87,8 +88,13 @@ class StreamedRows(RowsDefaults):
         self.center_dtype = center_dtype(blocks.dtype)
         self.grids = None if grids is None else grids(sample_weight)
         self.grid = None if self.grids is None else self.grids.rows
-        self.values, self.room = values, room
+        self._survey, self.room = survey, room
         self._grids_of = grids
+
+    @cached_property
+    def values(self) -> ColumnFacts:
+        """Of the rows; bad values are refused here, except by `BlocksTable`."""
+        return self._survey()
 
     def walk(self) -> Iterator[tuple[slice, Any, F64 | None]]:
         """All blocks: their places, rows and weights."""
@@ -115,7 +121,9 @@ class StreamedRows(RowsDefaults):
         direct = self.blocks.reader.direct and not self.blocks.is_sparse
         if not (direct and self.room.bounds and type(self.backend) is NumpyBackend):
             return None
-        return BlocksTable(self.backend.switches, self.blocks, self.sample_weight, self.grid, self.values, self.room)
+        checks = self.grid is None and self.backend.checks_values(self.blocks.dtype)
+        values = None if checks or self.blocks.dtype == np.uint8 else self.values
+        return BlocksTable(self.backend.switches, self, values)
 
     def seeding(self) -> NumpySeeding:
         screen: Any
@@ -145,7 +153,7 @@ class StreamedRows(RowsDefaults):
         return entry_rows(x), x.indices, x.data
 
     def unweighted(self) -> StreamedRows:
-        return StreamedRows(self.blocks, self.backend, None, self._grids_of, self.values, self.room)
+        return StreamedRows(self.blocks, self.backend, None, self._grids_of, self._survey, self.room)
 
     def subset(self, indices: I64, sample_weight: F64 | None = None, *, sums: bool = True) -> Rows:
         return self.backend.load(self.blocks.take(indices), sample_weight, sums=sums)
@@ -153,6 +161,7 @@ class StreamedRows(RowsDefaults):
     def center_distances(self, centers: NDArray) -> NDArray:
         """See `gpukmeans.backends.protocol.DeviceRows`."""
         distances = np.empty((self.n_samples, len(centers)), self.center_dtype)
+        assert self.values is not None
         for part, X, _ in self.walk():
             rows: DeviceRows = self.backend.load(X, sums=False)  # type: ignore[assignment]
             distances[part] = rows.center_distances(centers)
@@ -164,6 +173,7 @@ class StreamedRun(SummedRun):
 
     def __init__(self, rows: StreamedRows, centers: NDArray, precision: str) -> None:
         super().__init__(rows, centers)
+        assert rows.values is not None
         self._rows, self._precision = rows, precision
         self._labels = rows.new_labels()
 
@@ -233,30 +243,31 @@ class StreamedRun(SummedRun):
 
 
 class BlocksTable(DenseTable):
-    """Rows that are read by ranges and one by one, as a run of the NumPy backend sees them."""
+    """Rows that are read by ranges and one by one, as a run of the NumPy backend sees them.
 
-    def __init__(
-        self,
-        switches: Switches,
-        blocks: RowBlocks,
-        sample_weight: F64 | None,
-        grid: Grid | None,
-        values: ColumnFacts,
-        room: Room,
-    ) -> None:
-        kept = switches if room.tables else switches._replace(project=False)
-        super().__init__(kept, blocks, sample_weight, grid)  # type: ignore[arg-type]
-        self.largest_integer = values.largest_integer
-        self._grouped = room.tables
+    `values`: facts about them, or None where a run finds bad values by itself, as it does in rows in memory.
+    """
+
+    def __init__(self, switches: Switches, rows: StreamedRows, values: ColumnFacts | None) -> None:
+        kept = switches if rows.room.tables else switches._replace(project=False)
+        super().__init__(kept, rows.blocks, rows.sample_weight, rows.grid)  # type: ignore[arg-type]
+        self._values, self._rows = values, rows
+
+    def largest_integer_of(self, x: NDArray) -> float:
+        return largest_integer(x) if self._values is None else self._values.largest_integer
 
     def groups(self, n_clusters: int) -> GroupBounds | None:
-        return super().groups(n_clusters) if self._grouped else None
+        return super().groups(n_clusters) if self._rows.room.tables else None
 
     def nearest_of_few(self, centers: NDArray) -> None:
         return None
 
     def refuse_infinities(self, rows: Index) -> None:
-        """All values have been checked."""
+        """All values have been checked, or are here: the survey names the block of a bad one."""
+        if self._values is None and self.X.dtype != np.uint8:
+            every = isinstance(rows, slice)
+            if every or not np.isfinite(self.X[rows]).all():
+                self._values = self._rows.values
 
 
 class _BlockTable:

@@ -11,6 +11,7 @@ from scipy import sparse
 
 from gpukmeans import KMeans, MiniBatchKMeans, open_rows, read_table
 from gpukmeans.backends import NumpyBackend
+from gpukmeans.scale import readers
 from tests.support.assertions import assert_same
 from tests.support.toy_backend import ToyBackend
 
@@ -253,6 +254,29 @@ def test_a_source_that_changes_is_refused(tmp_path):
         open_rows(lambda a, b: X[a:b])
     with pytest.raises(ValueError, match=r"n_samples=5, but .*rows.npy has 600"):
         open_rows(saved(X, tmp_path), n_samples=5)
+
+
+def test_predict_reads_a_file_once_and_still_names_a_bad_block(tmp_path):
+    X = blobs(n=3000)
+    model = KMeans(5, init=X[:5], n_init=1, backend="numpy").fit(X)
+    rows = open_rows(saved(X, tmp_path), **SMALL)
+    assert np.array_equal(model.predict(rows), model.predict(X))
+    assert not rows.surveys
+    X[2500, 3] = np.nan
+    with pytest.raises(ValueError, match=r"rows\.npy: block \d+ .* contains NaN in row 2,500"):
+        model.predict(open_rows(saved(X, tmp_path), **SMALL))
+
+
+def test_rows_are_gathered_from_spans_of_windows(tmp_path, monkeypatch):
+    """Single rows, near ones, and windows of which so much is wanted that they are read whole."""
+    monkeypatch.setattr(readers, "WINDOW_BYTES", 40 * 24)
+    monkeypatch.setattr(readers, "GAP_BYTES", 3 * 24)
+    X = blobs(n=2000)
+    rng = np.random.default_rng(0)
+    wanted = np.unique(np.concatenate([rng.integers(0, 2000, 90), np.arange(400, 470), np.arange(900, 1000, 5)]))
+    got, n_read = readers.open_npy_rows(saved(X, tmp_path), None).gather(wanted)
+    assert np.array_equal(got, X[wanted])
+    assert len(wanted) * 24 < n_read < X.nbytes / 2
 
 
 def test_stores_are_read_where_they_lie_only(tmp_path):

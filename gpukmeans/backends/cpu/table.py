@@ -223,6 +223,10 @@ class DenseTable:
         """The largest magnitude if every value is a whole number, else infinity."""
         return largest_integer(self.X)
 
+    def largest_integer_of(self, x: NDArray) -> float:
+        """`largest_integer` of all rows, or of the rows `x` only, where the former is not known."""
+        return self.largest_integer
+
     def of_all(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
         return labels.copy()
 
@@ -274,15 +278,16 @@ class DenseTable:
         take: Callable[[I64, NDArray[np.int32]], None],
         pool: Workers,
     ) -> int:
-        exact = exact_squares(self.largest_integer, centers)
 
         def settle(part: slice) -> int:
             some = rows[part]
             self.refuse_infinities(some)
             settled = nearest_of_wide if self.n_features >= WIDE else resolve
+            x = self.X[some]
+            exact = exact_squares(self.largest_integer_of(x), centers)
             counts = None if self.counts is None else self.counts[some]
             among = None if candidates is None else candidates(some)
-            labels, n = settled(self.X[some], centers, alive, exact, among, counts)
+            labels, n = settled(x, centers, alive, exact, among, counts)
             take(some, labels)
             return n
 

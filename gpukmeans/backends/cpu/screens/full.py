@@ -8,12 +8,15 @@ certificates derive.  components.py has the screen that reads a few components o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from copy import copy
 from threading import local
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from gpukmeans.arrays.types import F64, Index
+from gpukmeans.arrays.types import F64, I64, Index
 from gpukmeans.certificates.rounding import LARGEST_NORM32, SMALLEST_NORM32, UNIT32, UNIT64, gamma
 from gpukmeans.certificates.scores import score_radius
 from gpukmeans.certificates.verdicts import Screened, lowest_scores, verdict
@@ -89,6 +92,32 @@ class RowScreen:
             x = x.astype(np.float32)
         with np.errstate(over="ignore", invalid="ignore"):  # infinite scores certify nothing
             return np.subtract(x, self.shift).astype(dtype, copy=False)
+
+    # ---- rows that stream are read once, and then asked for in any order: those in an array are there already ------
+
+    @property
+    def most_held(self) -> int:
+        """Rows of a block that `held` may be asked for."""
+        return len(self.X) if isinstance(self.X, np.ndarray) else self.X.most_held
+
+    def held(self, part: slice, rows: I64) -> RowScreen:
+        """The same of some rows of a block, which are asked for by their indices among all."""
+        return self if isinstance(self.X, np.ndarray) else self._of(self.X.held(part, rows))
+
+    def in_turn(self, rows: I64, named: I64) -> Iterator[tuple[RowScreen, Index]]:
+        """`held` of `named`, which rise and are all that `rows` names, in parts; and the places in `rows` of each."""
+        if isinstance(self.X, np.ndarray):
+            yield self, slice(0, len(rows))
+            return
+        for part in parts_of(len(named), self.X.most_held):
+            some = named[part]
+            here = np.flatnonzero((rows >= some[0]) & (rows <= some[-1]))
+            yield self._of(self.X.held(slice(some[0], some[-1] + 1), some)), here
+
+    def _of(self, X: Any) -> RowScreen:
+        twin = copy(self)
+        twin.X = X
+        return twin
 
     def shifted(self, centers: NDArray) -> F64:
         """Centers in float64, shifted like the rows."""

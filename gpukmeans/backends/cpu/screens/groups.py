@@ -162,7 +162,7 @@ class GroupBounds:
         def look(part: slice) -> _Open:
             return (self._first_look if unlabelled else self._look)(part, labels, tables)
 
-        most = min(BLOCK, max(1024, BLOCK_PAIRS // len(self._lower)))
+        most = min(BLOCK, max(1024, BLOCK_PAIRS // len(self._lower)), self._rows.most_held)
         parts = pool.map(look, pool.share(len(labels), most, 1))
         groups = np.concatenate([part.groups for part in parts])
         rows = np.concatenate([part.rows for part in parts])
@@ -243,12 +243,12 @@ class GroupBounds:
         own = np.empty(part.stop - part.start, np.int64)
         lowest = np.empty((len(tables.starts) - 1, len(own)), np.float32)
         for some in parts_of(len(own), max(64, FEW_SCORES // len(level.centers))):
-            scores = self._scores(rows_of(part, some), level, 0, tables.starts[-1])
+            scores = _scores(self._rows, rows_of(part, some), level, 0, tables.starts[-1])
             own[some], lowest[:, some] = nearest_and_others(scores, tables.starts)
         labels[part] = tables.labels[own]
         norms, every = self._rows.norms[part], np.arange(len(own))
         squares, beyond = norms * norms, level.radius.of(norms)
-        self._score[part] = self._own_scores(part, every, own, tables.full, tables.minus_two)
+        self._score[part] = self._own_scores(self._rows, part, every, own, tables)
         highest = self._score[part] + tables.full.radius.of(norms)
         self._upper[part] = upper_distance(squares, highest)
         self._lower[:, part] = group_lower_bound(lowest, group_base(squares, beyond), tables.travelled[:, None])
@@ -263,13 +263,12 @@ class GroupBounds:
         upper += tables.drift[own]
         upper *= np.float32(1.0 + 2.0**-22)
         near = np.flatnonzero(~(lower > group_threshold(upper, travelled)).all(axis=0))
-        nothing = np.zeros(0, np.int16)
         if not len(near):
-            return _Open(nothing, near, near, 0)
+            return _Open(np.zeros(0, np.int16), near, near, 0)
         norms = self._rows.norms[part]
         squares = norms * norms
-        score = self._score[part]
-        score[near] = self._own_scores(part, near, own, tables.full, tables.minus_two)
+        score, whole = self._score[part], self._rows.held(part, part.start + near)
+        score[near] = self._own_scores(whole, part, near, own, tables)
         highest = score + tables.full.radius.of(norms)
         upper[near] = upper_distance(squares[near], highest[near])
 
@@ -281,55 +280,56 @@ class GroupBounds:
             beyond = level.radius.of(norms)
             base, reach = group_base(squares, beyond), highest + beyond
             if level is tables.levels[0] and dense:
-                lowest = self._dense_scores(part, own, level, tables.starts)
+                lowest = self._dense_scores(whole, part, own, level, tables.starts)
                 np.maximum(lower, group_lower_bound(lowest, base, travelled), out=lower)
                 groups, rows = pairs_where(fails & ~(lowest > reach))
             elif len(rows):
-                lowest = self._sparse_scores(part, groups, rows, own, level, tables.starts)
+                lowest = self._sparse_scores(whole, part, groups, rows, own, level, tables.starts)
                 lower[groups, rows] = group_lower_bound(lowest, base[rows], tables.travelled[groups])
                 left = ~(lowest > reach[rows])
                 groups, rows = groups[left], rows[left]
         return _Open(groups.astype(np.int16), part.start + rows, part.start + near, n_pairs)
 
-    def _own_scores(self, part: slice, near: I64, own: NDArray[np.int32], full: FullScreen, minus_two: F32) -> F32:
+    def _own_scores(self, whole: RowScreen, part: slice, near: I64, own: NDArray[np.int32], tables: Tables) -> F32:
         """Whole scores of the rows' own centers."""
         scores = np.empty(len(near), np.float32)
         all_near = len(near) == len(own)
-        for some in parts_of(len(near), max(64, FEW_VALUES // self._rows.X.shape[1])):
+        for some in parts_of(len(near), max(64, FEW_VALUES // tables.minus_two.shape[1])):
             index: Index = part.start + near[some]
             if all_near:
                 index = rows_of(part, some)
             center = own[near[some]]
-            np.einsum("ij,ij->i", self._rows.block(index), minus_two[center], out=scores[some])
-            scores[some] += full.squares[center]
+            np.einsum("ij,ij->i", whole.block(index), tables.minus_two[center], out=scores[some])
+            scores[some] += tables.full.squares[center]
         return scores
 
-    def _scores(self, rows: Index, level: Level, first: int, end: int) -> F32:
-        """(n_centers, n_rows)"""
-        x = self._rows.block(rows) if level.projection is None else level.projection.rows(rows)
-        scores = level.centers[first:end] @ x.T
-        if level.squares is not None:
-            scores += level.squares[first:end, None]
-        return scores
-
-    def _dense_scores(self, part: slice, own: NDArray[np.int32], level: Level, starts: list[int]) -> F32:
+    def _dense_scores(
+        self, whole: RowScreen, part: slice, own: NDArray[np.int32], level: Level, starts: list[int]
+    ) -> F32:
         """(n_groups, n_rows): the lowest score of each group, the own center left out."""
         lowest = np.empty((len(starts) - 1, len(own)), np.float32)
         for some in parts_of(len(own), max(64, FEW_SCORES // starts[-1])):
-            scores = self._scores(rows_of(part, some), level, 0, starts[-1])
+            scores = _scores(whole, rows_of(part, some), level, 0, starts[-1])
             scores[own[some], np.arange(scores.shape[1])] = np.inf
             for group, (first, end) in enumerate(pairwise(starts)):
                 np.minimum.reduce(scores[first:end], axis=0, out=lowest[group, some])
         return lowest
 
     def _sparse_scores(
-        self, part: slice, groups: I64, rows: I64, own: NDArray[np.int32], level: Level, starts: list[int]
+        self,
+        whole: RowScreen,
+        part: slice,
+        groups: I64,
+        rows: I64,
+        own: NDArray[np.int32],
+        level: Level,
+        starts: list[int],
     ) -> F32:
         """The lowest score of each of some (group, row), the own center left out."""
         lowest = np.empty(len(rows), np.float32)
         for pairs, first, end in by_group(groups, starts):
             index = rows[pairs]
-            scores = self._scores(part.start + index, level, first, end)
+            scores = _scores(whole, part.start + index, level, first, end)
             leave_out(scores, own[index], first, end)
             np.minimum.reduce(scores, axis=0, out=lowest[pairs])
         return lowest
@@ -339,22 +339,28 @@ class GroupBounds:
     ) -> I64:
         """Whole scores for the (group, row) left, the groups rising; returns the rows that stay undecided."""
         full = tables.full
-        best, second = np.empty((2, len(rows)), np.float32)
-        column = np.empty(len(rows), np.int64)
+        (best, second), column = np.empty((2, len(rows)), np.float32), np.empty(len(rows), np.int64)
 
-        def compare(task: tuple[slice, int, int]) -> None:
-            pairs, first, end = task
-            index = rows[pairs]
-            scores = tables.minus_two[first:end] @ self._rows.block(index).T
-            scores += full.squares[first:end, None]
-            leave_out(scores, tables.place[labels[index]], first, end)
-            at, across = scores.argmin(axis=0), np.arange(len(index))
-            best[pairs] = scores[at, across]
-            scores[at, across] = np.inf
-            np.minimum.reduce(scores, axis=0, out=second[pairs])
-            column[pairs] = first + at
+        named = np.zeros(len(labels), bool)
+        named[rows] = True
+        looked_at = np.flatnonzero(named)
+        for whole, some in self._rows.in_turn(rows, looked_at):
 
-        pool.map(compare, by_group(groups, tables.starts, max(64, FEW_VALUES // self._rows.X.shape[1])))
+            def compare(task: tuple[slice, int, int], whole: RowScreen = whole, some: Index = some) -> None:
+                piece, first, end = task
+                pairs = rows_of(some, piece)
+                index = rows[pairs]
+                scores = tables.minus_two[first:end] @ whole.block(index).T
+                scores += full.squares[first:end, None]
+                leave_out(scores, tables.place[labels[index]], first, end)
+                at, across = scores.argmin(axis=0), np.arange(len(index))
+                best[pairs] = scores[at, across]
+                scores[at, across] = np.inf
+                second[pairs] = np.minimum.reduce(scores, axis=0)
+                column[pairs] = first + at
+
+            most = max(64, FEW_VALUES // tables.minus_two.shape[1])
+            pool.map(compare, by_group(groups[some], tables.starts, most))
 
         # The winner of each row, if any is better than its own center; every other score bounds its group.
         lead = self._score.copy()
@@ -370,8 +376,7 @@ class GroupBounds:
         np.minimum.at(runner_up, rows, best)
 
         norms = self._rows.norms
-        squares = norms * norms
-        radius = full.radius.of(norms)
+        squares, radius = norms * norms, full.radius.of(norms)
         base = group_base(squares, radius)
         self._lower[groups, rows] = group_lower_bound(best, base[rows], tables.travelled[groups])
         left = tables.group[tables.place[labels[moved]]]
@@ -380,8 +385,16 @@ class GroupBounds:
         self._upper[moved] = upper_distance(squares[moved], lead[moved] + radius[moved])
         labels[moved] = tables.labels[column[wins]]
 
-        looked_at = np.unique(rows)
         margin = runner_up[looked_at].astype(np.float64) - lead[looked_at]
         undecided = looked_at[~(margin > 2.0 * radius[looked_at])]
         self._lower[:, undecided] = -np.inf  # they are labelled elsewhere
         return undecided
+
+
+def _scores(whole: RowScreen, rows: Index, level: Level, first: int, end: int) -> F32:
+    """(n_centers, n_rows)"""
+    x = whole.block(rows) if level.projection is None else level.projection.rows(rows)
+    scores = level.centers[first:end] @ x.T
+    if level.squares is not None:
+        scores += level.squares[first:end, None]
+    return scores
