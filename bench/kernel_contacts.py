@@ -118,6 +118,13 @@ def _few(device: Any) -> Differ:
     return _assigned(device, *_data(FEW))
 
 
+def _bytes(device: Any) -> Differ:
+    """Images of bytes, some halfway between two centers that are whole numbers."""
+    X, C = (np.rint(40 * np.tile(M, 6)[:, :48] + 128).clip(0, 255) for M in _data(FEW))
+    X[:40], C[1] = 100, 200 - C[0]
+    return _assigned(device, X.astype(np.uint8), C)
+
+
 def _ties(device: Any) -> Differ:
     """Rows as far from one center as from another, which float64 leaves open."""
     X, C = _data(FEW)
@@ -189,6 +196,7 @@ CONTACTS: dict[str, Callable[[Any], Differ]] = {
     **dict.fromkeys(("column_largest", "column_means", "row_facts"), _loaded),
     "tensor_rounding": _rounding,
     **dict.fromkeys(("nearest_of_few", "move_sums", "update_centers", "row_distance", "exact_total"), _few),
+    "nearest_of_few_bytes": _bytes,
     **dict.fromkeys(("skip_rows", "nearest_of_many", "candidates", "resolve"), _many),
     "settle_rows": _ties,
     "gather_rows": _taken,

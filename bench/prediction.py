@@ -12,10 +12,11 @@ added; `overlapped` is the time if warps fill each other's gaps), and `waves` th
 Nothing is fitted: the rates are those of data sheets and of published measurements, named beside each.  ``PEERS`` are
 published times of other people's kernels, by the same formula.
 
-What is counted of nearest_of_few.cu, for 16 rows of a warp: its loop of products, by the products; and once all between
-it and the next loop, and before it.  Of nearest_of_many.cu, for a tile: a straight run of products and what
-surrounds it, by the steps; the moves by which sums start; and the comparison, most of which is left out if no score of
-8 rows beats their second best so far, which one of t tiles in random order does with probability 2 / t a row.
+What is counted of nearest_of_few.cu, for 16 rows of a warp (of nearest_of_few_bytes.cu for 32): its loop of products,
+by the products; and once all between it and the next loop, and before it.  Of nearest_of_many.cu, for a tile: a
+straight run of products and what surrounds it, by the steps; the moves by which sums start; and the comparison, most of
+which is left out if no score of 8 rows beats their second best so far, which one of t tiles in random order does with
+probability 2 / t a row.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Counts:
 
     memory: float  # bytes
     cache: float  # bytes
-    operations: float  # of tensor products
+    operations: float  # of tensor products; two on bytes take as long as one on halves
     instructions: float  # of warps, all but those products
     shared: float  # bytes of shared memory and of the first-level cache, which are one
     waves: float = 1.0  # whole waves over waves
@@ -103,7 +104,9 @@ def _code(file: str, constants: tuple[tuple[str, int | str], ...]) -> tuple[list
 
 def _nested(names: list[str], loops: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """The loops around the innermost loop with products, it first."""
-    multiplying = sorted(((a, b) for a, b in loops if "HMMA" in names[a:b]), key=lambda loop: loop[1] - loop[0])
+    multiplying = sorted(
+        ((a, b) for a, b in loops if sass.PRODUCTS & set(names[a:b])), key=lambda loop: loop[1] - loop[0]
+    )
     inner = multiplying[0]
     if len(multiplying) > 1 and "HMMA" in names[inner[1] : multiplying[1][1]]:  # products before the loop, too
         inner = multiplying[1]
@@ -127,6 +130,17 @@ def _few(n: int, d: int, k: int, dtype: np.dtype) -> tuple[float, float]:
     of_batch = products / in_loop["HMMA"] * (b - a - in_loop["HMMA"]) + once
     n_blocks = -(-n // tuning.FEW_ROWS)
     return -(-n // 16) * of_batch + 4.0 * n_blocks * start, _waves(n_blocks, registers, 4)
+
+
+def _few_bytes(n: int, d: int) -> tuple[float, float]:
+    """The same of nearest_of_few_bytes.cu, for 32 rows of a warp."""
+    constants = tuning.row_center_constants(np.dtype(np.uint8))
+    names, loops, registers, _ = _code("nearest_of_few_bytes", tuple(constants.items()))
+    (a, b) = _nested(names, loops)[0]
+    after = min(c for c, _ in loops if c >= b)
+    of_loop = b - a - Counter(names[a:b])["IMMA"]
+    of_warp = -(-d // tuning.LIMB_GROUP) * of_loop + a + after - b
+    return -(-n // 32) * float(of_warp), _waves(-(-n // tuning.FEW_ROWS), registers, 4)
 
 
 def _many(n: int, d: int, k: int, dtype: np.dtype) -> tuple[float, float]:
@@ -157,13 +171,16 @@ def of_work(w: Workload) -> Counts:
     """The assignment of a workload, no row of which is skipped."""
     a, (n, d), k = roofline.assignment(w), w.shape, w.n_clusters
     dtype = BFLOAT16 if w.dtype == "bfloat16" else np.dtype(w.dtype)
-    if k <= tuning.FEW_CENTERS:  # centers stay in the first-level cache
+    if a.kernel == "nearest_of_few_bytes":
+        instructions, waves = _few_bytes(n, d)
+        cache, shared = float(tuning.limb_bytes(d)) * MULTIPROCESSORS, float(a.center_bytes)
+    elif k <= tuning.FEW_CENTERS:  # centers stay in the first-level cache
         instructions, waves = _few(n, d, k, dtype)
         cache, shared = 2.0 * k * d * MULTIPROCESSORS, float(a.center_bytes)
     else:
         instructions, waves = _many(n, d, k, dtype)
         cache, shared = float(a.center_bytes), a.operations / PRODUCT * 128.0  # screen_tiles: of a warp of 64 x 64
-    return Counts(a.row_bytes + a.list_bytes, cache, a.operations, instructions, shared, waves)
+    return Counts(a.row_bytes + a.list_bytes, cache, a.operations / a.rate, instructions, shared, waves)
 
 
 def predictions() -> dict[str, object]:

@@ -55,6 +55,7 @@ class Assignment:
     operations: int
     padding: float  # operations on padded centers and columns over those that are needed
     launches: int  # of a whole iteration
+    rate: float = 1.0  # of its operations over those on halves: twice as many on bytes
 
 
 def assignment(w: Workload) -> Assignment:
@@ -62,7 +63,11 @@ def assignment(w: Workload) -> Assignment:
     (n, d), k = w.shape, w.n_clusters
     dtype = BFLOAT16 if w.dtype == "bfloat16" else np.dtype(w.dtype)
     columns = tuning.STEP_COLUMNS * tuning.n_steps(d, dtype)
-    if k <= tuning.FEW_CENTERS:
+    rate = 1.0
+    if tuning.takes_limbs((n, d), dtype, True, k, (9, 0)):
+        kernel, centers, rate = "nearest_of_few_bytes", tuning.LIMB_ROWS, 2.0  # three bytes of each center
+        readings, lists, launches, passes = -(-n // 32), 8 + 4 + 4, 3, 1
+    elif k <= tuning.FEW_CENTERS:
         kernel, centers = "nearest_of_few", tuning.TILE_CENTERS * tuning.few_tiles(k)
         readings, lists, launches, passes = -(-n // 16), 8 + 8 + 4, 3, 1
     else:
@@ -76,10 +81,11 @@ def assignment(w: Workload) -> Assignment:
         kernel,
         passes * n * d * dtype.itemsize,
         lists * n,
-        readings * 2 * centers * columns,
+        int(readings * 2 / rate) * centers * columns,
         operations,
         operations / (2 * n * k * d),
         launches,
+        rate,
     )
 
 
@@ -90,7 +96,7 @@ def table() -> str:
         w = WORKLOADS[name]
         a = assignment(w)
         memory = (a.row_bytes + a.list_bytes) / BYTES_PER_SECOND
-        arithmetic = a.operations / (OPERATIONS_PER_SECOND * MMA_SYNC)
+        arithmetic = a.operations / (a.rate * OPERATIONS_PER_SECOND * MMA_SYNC)
         title = w.title.split(", at most")[0]
         megabytes = (f"{x / 1e6:.3g}" for x in (a.row_bytes, a.list_bytes, a.center_bytes))
         cells = [title, a.kernel, *megabytes]

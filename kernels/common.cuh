@@ -59,6 +59,10 @@ static __device__ __forceinline__ int run_index() { return int(blockIdx.z * grid
 
 static __device__ __forceinline__ int lane_index() { return int(threadIdx.x) & (WARP - 1); }
 
+/* The same number, by an instruction that the compiler cannot foresee: what is computed of it is computed here, not kept in
+ * registers since it was computed before.  The whole warp calls. */
+static __device__ __forceinline__ int again(int value) { return __shfl_xor_sync(EVERY_LANE, value, 0); }
+
 /* The last half of the warp order (exact/warp_order.py): lanes are added in halves, l and l + 16, then l and l + 8,
  * ...  The first half is each lane's own sum of columns l, l + 32, ... from the left.  The sum is lane 0's result. */
 static __device__ __forceinline__ double warp_order_sum(double lane_sum) {

@@ -20,8 +20,7 @@
  * (2 k d bytes) from the first-level cache, 16 rows a reading.   Work: 2 n d k flop, k rounded up to 8 TILES.
  * Tests: python -m pytest tests/kernels/test_nearest_of_few.py
  */
-#include "screen.cuh"
-#include "float64.cuh"
+#include "few.cuh"
 
 #define THREADS 128
 #define ROWS 16                        // rows of a tensor product
@@ -45,21 +44,16 @@ nearest_of_few(const __grid_constant__ Operands operands, const __grid_constant_
                const __grid_constant__ StoredCenters stored_of_all, const __grid_constant__ Limits limits_of_all, int exact,
                const __grid_constant__ Moves moves_of_all, int* __restrict__ open_rows) {
   const int run = run_index(), problem = problem_index();
-  const int n = limits_of_all.n, k = centers.k, d = operands.d, n_steps = operands.n_steps;
+  const int n = limits_of_all.n, d = operands.d, n_steps = operands.n_steps;
   const Moves moves = moves_of(moves_of_all, run, problem, n);
-  int* const control = moves.control;
-  if (control[STOP]) return;
+  if (moves.control[STOP]) return;
   const In<ROW> X = operands.X;
-  const In<float> norms = operands.norms;
   const In<float> rests = operands.rests;
   const In<float> offsets = operands.offsets + (long long)problem * n_steps * (4 * QUAD);
   const double scale = operands.scales[problem * SCALE_WORDS + HALF_SCALE];
   const In<unsigned short> half_centers = operands.half_centers + (long long)run * (TILES * n_steps * WARP * QUAD);
-  const In<float> half_squares = centers.half_squares + run * (8 * TILES);
-  const In<float> facts = centers.facts + run * FACT_WORDS;
-  const StoredCenters stored = {stored_of_all.C + (long long)run * k * d, stored_of_all.radius, stored_of_all.underflow};
-  const In<float> drift_so_far = limits_of_all.drift_so_far + run * k;
-  float* __restrict__ limits = limits_of_all.limits + (long long)(run - problem) * n;
+  const Screened screened =
+      screened_by(X, operands.norms, centers, 8 * TILES, stored_of_all, limits_of_all, d, run);
   open_rows += (long long)run * n;
   __shared__ int active_rows[THREADS], counts[THREADS / WARP];
   const int lane = lane_index(), g = lane / 4, t = lane % 4;
@@ -67,7 +61,8 @@ nearest_of_few(const __grid_constant__ Operands operands, const __grid_constant_
   // ---- skip
   const long long place = (long long)blockIdx.x * THREADS + threadIdx.x;
   const int place_row = problem * n + int(place);
-  const bool open = is_open(place < n, place_row, moves.labels, limits, drift_so_far, control);
+  const bool open =
+      is_open(place < n, place_row, moves.labels, screened.limits, screened.drift_so_far, moves.control);
   const int ahead = int(threadIdx.x) / WARP * ROWS;  // the rows that the warps before this one take first
   const int n_active = list_of_block<THREADS / WARP>(open, place_row, active_rows, counts) - ahead;
   const int* const own_rows = active_rows + ahead;
@@ -81,7 +76,7 @@ nearest_of_few(const __grid_constant__ Operands operands, const __grid_constant_
     float sum[TILES][4];
 #pragma unroll
     for (int j = 0; j < TILES; ++j) {
-      const float2 start = half_squares.vector<float2>(4 * j + t);
+      const float2 start = screened.half_squares.vector<float2>(4 * j + t);
       sum[j][0] = sum[j][2] = start.x;
       sum[j][1] = sum[j][3] = start.y;
     }
@@ -131,25 +126,6 @@ nearest_of_few(const __grid_constant__ Operands operands, const __grid_constant_
     const int own_slot = t == 1 ? slot8 : slot;
     const bool own = t < 2 && own_slot < n_active;
     const int own_row = own ? own_rows[own_slot] : 0;
-    const int label = min(best.index, k - 1);  // only scores that are no numbers leave none
-    Verdict verdict = {false, false};
-    if (own) {
-      const float norm = norms[own_row], radius = score_radius(facts, norm, rests[own_row]);
-      verdict = verdict_of(best, radius, exact);
-      limits[own_row] = verdict.certain ? drift_limit(best, radius, norm, drift_so_far[label]) : NOT_A_NUMBER;
-    }
-    relabel_by(verdict, own_row, label, moves);
-    unsigned undecided = __ballot_sync(EVERY_LANE, own && !verdict.certain && !verdict.trusted);
-    if (lane == 0 && undecided) atomicAdd(control + N_UNDECIDED, __popc(undecided));
-
-    // ---- resolve
-    while (undecided) {
-      const int i = __shfl_sync(EVERY_LANE, own_row, __ffs(int(undecided)) - 1);
-      undecided &= undecided - 1;
-      const Nearest nearest = nearest_in_float64(X + (long long)i * d, stored, half_squares, nullptr, k, d,
-                                                 facts[WHOLE] != 0.0f);
-      relabel(lane == 0 && nearest.decided, i, nearest.index, moves);
-      if (lane == 0 && !nearest.decided) open_rows[atomicAdd(control + N_OPEN, 1)] = i;
-    }
+    settle(best, own, own_row, own ? rests[own_row] : 0.0f, screened, exact, moves, open_rows);
   }
 }

@@ -104,6 +104,30 @@ static __device__ __forceinline__ void tensor_product(float (&sum)[4], const uns
 #endif
 }
 
+/* The same in whole numbers, which wrap: A is 16 x 32 signed bytes, B 32 x 8 unsigned ones.  Lane l = 4 g + t holds, four
+ * neighbours in a register,
+ *
+ *   a       = A[g, 4t ...], A[g+8, 4t ...], A[g, 4t+16 ...], A[g+8, 4t+16 ...]
+ *   b0, b1  = B[4t ..., g], B[4t+16 ..., g]
+ *   sum     as above */
+static __device__ __forceinline__ void byte_product(int (&sum)[4], const uint4& a, unsigned b0, unsigned b1) {
+#if defined(__CUDA_HOST_EMU__)
+  const unsigned rows[4] = {a.x, a.y, a.z, a.w}, columns[2] = {b0, b1};
+  cuemu::byte_mma<16, 32>(sum, rows, columns, sum);
+#elif __CUDA_ARCH__ >= 800
+  asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.u8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+r"(sum[0]), "+r"(sum[1]), "+r"(sum[2]), "+r"(sum[3])
+      : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
+#else
+  const unsigned rows[4] = {a.x, a.y, a.z, a.w}, columns[2] = {b0, b1};
+#pragma unroll
+  for (int part = 0; part < 4; ++part)
+    asm("mma.sync.aligned.m8n8k16.row.col.s32.s8.u8.s32 {%0,%1}, {%2}, {%3}, {%0,%1};"
+        : "+r"(sum[part % 2 * 2]), "+r"(sum[part % 2 * 2 + 1])
+        : "r"(rows[part]), "r"(columns[part / 2]));
+#endif
+}
+
 // ---- copies -------------------------------------------------------------------------------------------------------
 
 // 16 bytes that are read once: they do not drive what is read often out of the first-level cache.

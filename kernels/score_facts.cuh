@@ -1,6 +1,7 @@
 /* score_facts.cuh -- what the radius of a row's scores is made of, from the norms of all centers.
  *
  *   radius_i = facts[PER_REST] rest_i + facts[PER_NORM] norm_i + facts[CONSTANT]   (certificates/halves.py: half_score_radius)
+ *   with FIXED rests of rows are 0 and not looked at   (certificates/fixed_point.py: fixed_score_radius)
  *   facts[WHOLE] = 1 if float64 distances carry no error                     (certificates/scores.py: exact_in_float64)
  *
  * measures (N_MEASURES,k) f64 IN: those of every block | accumulation: the factor of |c|^2 / 2 in the radius | facts OUT
@@ -38,8 +39,13 @@ static __device__ __forceinline__ void write_facts(const double* measures, int k
   rest = of_block(rest, part, Larger());
   largest = of_block(largest, part, Larger());
   if (tid == 0) {
-    const bool sound = norm < 0x1p60;  // beyond it nothing is certified
-#if SPARSE
+    double largest_norm = 0x1p60, least = 0x1p-100;  // beyond the former nothing is certified
+#if FIXED
+    largest_norm = 0x1p19;
+    least = FIXED_UNIT;
+    const double subnormal = 0.0;
+    const double per_square = accumulation + 0x1p-36;
+#elif SPARSE
     const double subnormal = 0.0;  // nothing is rounded to halves, and half squares not to float32
     const double per_square = accumulation;
 #else
@@ -47,9 +53,10 @@ static __device__ __forceinline__ void write_facts(const double* measures, int k
     const double per_square = accumulation + 0x1p-24;
 #endif
     const double both = __dadd_rn(__dmul_rn(accumulation, norm), __dadd_rn(rest, subnormal));
+    const bool sound = norm < largest_norm;
     facts[PER_REST] = sound ? above(norm) : INFINITE;
     facts[PER_NORM] = sound ? above(both) : INFINITE;
-    const double of_square = fma(__dmul_rn(per_square, 0.5 * norm), norm, 0x1p-100);
+    const double of_square = fma(__dmul_rn(per_square, 0.5 * norm), norm, least);
     facts[CONSTANT] = sound ? above(fma(subnormal, norm, of_square)) : INFINITE;
     // certificates/scores.py: exact_in_float64
     facts[WHOLE] = __dmul_rn(__dmul_rn(4.0 * largest, largest), double(d)) <= 0x1p53 ? 1.0f : 0.0f;

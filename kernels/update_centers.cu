@@ -8,6 +8,8 @@
  *   whether another center may be equal                                    (equal_centers.cuh)
  * with SPARSE, for rows in CSR (sparse_nearest.cu), z_j = c_j HALF_SCALE is not rounded: columns[f, j] = C[j, f] instead of
  * half_centers, half_squares in float64, and offsets and n_steps are not looked at
+ * with FIXED, for nearest_of_few_bytes.cu, z_j is rounded to a whole number q_j of FIXED_UNIT instead (limbs.cuh), and
+ * starts[j] = offset.q_j - |z_j|^2 / (2 FIXED_UNIT), rounded to a whole number
  * and the last block to finish, for all centers:
  *   facts            what the radius of a score is made of                 (score_facts.cuh)
  *   drift_so_far     how far centers have drifted                          (drift.cuh)
@@ -24,11 +26,14 @@
  * Traffic: 8 k d n_limbs read, k d centers read and written twice, 2 k d written; 5 numbers a center for the last block.
  * Accuracy: centers and shifts by the same operations as NumPy's, one by one, for the same bits; the one fused
  * multiply-add among them is an error-free product's error, which NumPy finds by splitting.
- * Tests: python -m pytest tests/kernels/test_update_centers.py tests/kernels/test_center_facts.py tests/kernels/test_center_drift.py tests/kernels/test_equal_centers.py
+ * Tests: python -m pytest tests/kernels/test_update_centers.py tests/kernels/test_center_facts.py tests/kernels/test_center_drift.py tests/kernels/test_equal_centers.py tests/kernels/test_nearest_of_few_bytes.py
  */
 #define THREADS 256
 #define N_WARPS (THREADS / WARP)
 #include "screen.cuh"
+#if FIXED
+#include "limbs.cuh"
+#endif
 #include "equal_centers.cuh"
 #include "stopping.cuh"
 #include "means.cuh"
@@ -39,7 +44,11 @@
 typedef CENTER Copy;                   // how the screen reads centers,
 typedef double HalfSquare;             // and what its scores start from
 #else
+#if FIXED
+typedef signed char Copy;
+#else
 typedef unsigned short Copy;
+#endif
 typedef float HalfSquare;
 #endif
 
@@ -54,8 +63,9 @@ struct NewCenters {
 // What the next screen reads of them.
 struct CenterCopies {
   In<float> offsets;         // (16 n_steps)
-  Copy* half_centers;        // (n_padded/8, n_steps, 32, QUAD): screen.cuh; SPARSE: (d,n_padded).  Zeros beyond k and d before
+  Copy* half_centers;        // (n_padded/8, n_steps, 32, QUAD): screen.cuh; SPARSE: (d,n_padded); FIXED: limbs.cuh.  Zeros beyond k and d before
   HalfSquare* half_squares;  // (n_padded), of which k are written
+  long long* starts;         // FIXED: (n_padded), of which k are written
   int n_padded;
   int n_steps;
 };
@@ -82,7 +92,11 @@ update_centers(const __grid_constant__ Sums sums_of_all, const __grid_constant__
 #else
   const int n_steps = copies.n_steps;
   const In<float> offsets = copies.offsets + (long long)problem_index() * n_steps * (4 * QUAD);
+#if FIXED
+  Copy* const __restrict__ half_centers = copies.half_centers + (long long)run * n_steps * (4 * QUAD) * (3 * LIMB_CENTERS);
+#else
   Copy* const __restrict__ half_centers = copies.half_centers + (long long)run * n_padded * n_steps * (WARP * QUAD / 8);
+#endif
 #endif
   HalfSquare* const __restrict__ half_squares = copies.half_squares + run * n_padded;
   double* const measures = next.measures + run * N_MEASURES * k;
@@ -115,6 +129,9 @@ update_centers(const __grid_constant__ Sums sums_of_all, const __grid_constant__
   const double half_scale = scales[HALF_SCALE];
   double shift = 0.0, square = 0.0, rest = 0.0, most = 0.0;
   unsigned long long hash = 0;
+#if FIXED
+  double offset_product = 0.0;
+#endif
   for (int f0 = 0; f0 < d; f0 += CHUNK) {
     for (int f = f0 + tid; f < min(d, f0 + CHUNK); f += THREADS) {
       const long long at = (long long)j * d + f;
@@ -132,10 +149,17 @@ update_centers(const __grid_constant__ Sums sums_of_all, const __grid_constant__
       half_centers[(long long)f * n_padded + j] = center;
 #else
       const double z = fma(value, half_scale, double(offsets[f]));
+#if FIXED
+      const double q = fmin(fmax(rint(z * (1 << FIXED_BITS)), -LARGEST_FIXED), LARGEST_FIXED);  // of NaN, too
+      write_limbs(int(q), j, f, half_centers);
+      offset_product = fma(double(offsets[f]), q, offset_product);
+      const double left = z - q * FIXED_UNIT;
+#else
       const unsigned short half = float_to_half(double_to_float(z));
       const int within = f % GROUP;
       half_centers[fragment_place(j, n_steps, f / GROUP * RUN_STEPS + within % RUN / QUAD, within / RUN, f % QUAD)] = half;
       const double left = z - double(half_to_float(half));
+#endif
       rest = fma(left, left, rest);
 #endif
       square = fma(z, z, square);
@@ -154,6 +178,9 @@ update_centers(const __grid_constant__ Sums sums_of_all, const __grid_constant__
 #if !SPARSE
   rest = of_block(rest, part, Sum());
 #endif
+#if FIXED
+  offset_product = of_block(offset_product, part, Sum());
+#endif
   most = of_block(most, part, Larger());
   hash = of_block(hash, hash_part, Sum());
   if (tid == 0) {
@@ -164,6 +191,10 @@ update_centers(const __grid_constant__ Sums sums_of_all, const __grid_constant__
     half_squares[j] = fmax(__dmul_rn(-0.5, square), -0x1.fffffffffffffp1023);
 #else
     half_squares[j] = double_to_float(fmax(__dmul_rn(-0.5, square), -0x1.fffffep127));
+#endif
+#if FIXED
+    const double whole_start = fma(-0.5 * (1 << FIXED_BITS), square, offset_product);
+    copies.starts[run * n_padded + j] = (long long)rint(fmin(fmax(whole_start, -0x1p60), 0x1p60));
 #endif
 #if !GIVEN
     measures[WEIGHT * k + j] = weight;

@@ -117,6 +117,19 @@ def test_cases_by_hand():
         np.testing.assert_equal(got, np.array([want], np.float32))
 
 
+def test_products_of_bytes_are_whole_and_wrap():
+    local = np.random.default_rng(2)
+    A, B = local.integers(-128, 128, (16, 32)).astype(np.int8), local.integers(0, 256, (32, 8)).astype(np.uint8)
+    A[0], B[:, 0] = -128, 255
+    C = local.integers(-(2**31), 2**31, (16, 8)).astype(np.int32)
+    C[0, 0] = -(2**31)
+    device = EmulatorDevice(mode="check", source=own_source)
+    D = device.empty((16, 8), np.int32)
+    device.kernel("tensor", "multiply_bytes", {})(1, 32, (*map(device.upload, (A, B, C)), D))
+    want = (A.astype(np.int64) @ B + C).astype(np.int32)
+    assert np.array_equal(device.download(D), want)
+
+
 def test_every_architecture_has_its_own():
     assert {name: tuple(tensor_cores_of(arch)) for name, arch in KNOWN.items()} == {
         "V100": (4, 0), "A100": (8, 1), "A2": (8, 1), "Ada": (8, 1), "L40S": (8, 1),

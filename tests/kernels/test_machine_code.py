@@ -81,6 +81,18 @@ def test_the_loop_and_the_waves_of_few_centers(constants):
     assert -(-n_blocks // (MULTIPROCESSORS * at_a_time)) <= waves
 
 
+def test_the_loop_and_the_waves_of_few_centers_of_bytes():
+    """Sixteen centers; per product of three times as many limbs by 8 rows and 32 columns."""
+    file = "nearest_of_few_bytes"
+    constants = next(constants for name, constants in nvrtc.variants() if name == file)
+    (loop,) = sass.matrix_loops(disassembly(file, constants))
+    assert loop.multiplications == 24
+    assert loop.instructions <= 2.34
+    assert loop.moves <= 0.1
+    n_blocks, at_a_time = -(-ROWS // tuning.FEW_ROWS), blocks_at_a_time(file, constants, tuning.FEW_ROWS)
+    assert n_blocks <= MULTIPROCESSORS * at_a_time
+
+
 #: By BM, BN and CHUNK of tiles whose rows stay in shared memory: (instructions, moves) for each product.  Two moves are
 #: those by which sums start, once for all steps.
 RESIDENT = {(256, 64, 1): (5.5, 2.2), (128, 128, 2): (3.5, 0.2), (128, 256, 1): (5.7, 2.2)}

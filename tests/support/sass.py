@@ -20,6 +20,7 @@ from tests.support.nvrtc_compiler import NvrtcUnavailable
 
 _LABEL = re.compile(r"^\.(L_x_\d+|L_\w+):")
 _INSTRUCTION = re.compile(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?\s*([A-Z][\w.]*)([^;]*);")
+PRODUCTS = {"HMMA", "IMMA"}  # of halves, of bytes
 _TARGET = re.compile(r"`\(\.(L_\w+)\)")
 
 
@@ -32,7 +33,7 @@ class Code:
     @property
     def multiplications(self) -> int:
         """Matrix products of one pass."""
-        return self.counts["HMMA"]
+        return self.counts["HMMA"] + self.counts["IMMA"]
 
     @property
     def instructions(self) -> float:
@@ -90,7 +91,7 @@ def _parsed(text: str) -> tuple[list[str], list[tuple[int, int]], list[int]]:
 def matrix_loops(text: str) -> list[Code]:
     """The innermost loops with matrix products: from a jump's target to the jump back, none such loop within."""
     names, loops, _ = _parsed(text)
-    multiplying = [(a, b) for a, b in set(loops) if "HMMA" in names[a:b]]
+    multiplying = [(a, b) for a, b in set(loops) if PRODUCTS & set(names[a:b])]
     inner = [(a, b) for a, b in multiplying if not any((c, d) != (a, b) and a <= c and d <= b for c, d in multiplying)]
     return [Code(Counter(names[a:b])) for a, b in sorted(inner)]
 

@@ -8,9 +8,11 @@ import numpy as np
 
 from gpukmeans.backends.cuda import tuning
 from gpukmeans.backends.cuda.control import Measure
-from gpukmeans.backends.cuda.screens import screen_for
+from gpukmeans.backends.cuda.screens import FewCentersOfBytes, screen_for
 from gpukmeans.backends.cuda.table import CupyDenseTable
 from gpukmeans.backends.cuda.workspace import Workspace, living
+from gpukmeans.certificates.halves import tensor_accumulation
+from gpukmeans.certificates.rounding import UNIT32
 from gpukmeans.certificates.scores import exact_in_float64
 from gpukmeans.exact import tie_break
 
@@ -19,7 +21,7 @@ EXACT_BYTES = 1 << 26
 
 
 class DenseWorkspace(Workspace):
-    """The workspace of runs over dense rows, whose screens read centers and rows in half precision."""
+    """The workspace of runs over dense rows, whose screens read centers in half precision or as limbs."""
 
     _table: CupyDenseTable
 
@@ -27,7 +29,20 @@ class DenseWorkspace(Workspace):
         self._n_steps = tuning.n_steps(table.n_features, table.dtype)
         screen = screen_for(table, n_clusters, exact)
         size = screen.n_padded * tuning.STEP_COLUMNS * self._n_steps
+        if isinstance(screen, FewCentersOfBytes):
+            self._limbs, self._copy_dtype = True, np.dtype(np.int8)
+            size = tuning.limb_bytes(table.n_features)
         super().__init__(table, screen, n_clusters, n_runs, exact, size)
+
+    def _accumulation(self) -> float:
+        if self._limbs:
+            return UNIT32  # exact until a score is rounded once: certificates/fixed_point.py
+        return tensor_accumulation(tuning.STEP_COLUMNS * self._n_steps, self._device.tensor_cores)
+
+    def _update_constants(self, given: bool) -> tuning.Constants:
+        if self._limbs:
+            return tuning.limb_update_constants(self._table.dtype, given=given)
+        return super()._update_constants(given)
 
     def launch_move(self) -> None:
         table = self._table

@@ -37,6 +37,30 @@ class FewCenters:
         table.launch("nearest_of_few", constants, self._launch_grid, tuning.FEW_ROWS, self._args)
 
 
+class FewCentersOfBytes:
+    """The same for rows of bytes: kernels/nearest_of_few_bytes.cu."""
+
+    n_groups, n_padded = 0, tuning.LIMB_CENTERS
+
+    def __init__(self, table: CupyDenseTable, exact: bool) -> None:
+        self._table, self._exact = table, exact
+
+    def bind(self, work: Workspace) -> None:
+        """See `Screen.bind`."""
+        table, facts = self._table, self._table.facts
+        rows = {"X": table.X, "norms": facts.norms, "d": table.n_features}
+        operands = table.struct("Bytes", limbs=work.half_centers, starts=work.starts, **rows)
+        limits = table.struct("Limits", drift_so_far=work.drift, limits=work.limits, n=table.n_samples)
+        centers, stored = _centers(table, work), _stored_centers(table, work)
+        self._args = (operands, centers, stored, limits, np.int32(self._exact), work.moves, work.open_rows)
+        self._launch_grid = (-(-table.n_samples // tuning.FEW_ROWS), *work.shared)
+
+    def launch(self) -> None:
+        """See `Screen.launch`."""
+        constants = tuning.row_center_constants(self._table.dtype)
+        self._table.launch("nearest_of_few_bytes", constants, self._launch_grid, tuning.FEW_ROWS, self._args)
+
+
 class ManyCenters:
     """Four launches: kernels/skip_rows.cu, nearest_of_many.cu, candidates.cu and resolve.cu."""
 
@@ -137,6 +161,8 @@ def _stored_centers(table: CupyDenseTable, work: Workspace) -> Struct:
     return table.struct("StoredCenters", C=work.centers, radius=radius, underflow=SQUARE_UNDERFLOW)
 
 
-def screen_for(table: CupyDenseTable, n_clusters: int, exact: bool) -> FewCenters | ManyCenters:
+def screen_for(table: CupyDenseTable, n_clusters: int, exact: bool) -> FewCenters | FewCentersOfBytes | ManyCenters:
     """The kernels for `n_clusters` centers; without `exact`, uncertified rows take the best screened label."""
+    if tuning.takes_limbs(table.X.shape, table.dtype, table.aligned, n_clusters, table.device.capability):
+        return FewCentersOfBytes(table, exact)
     return (FewCenters if n_clusters <= tuning.FEW_CENTERS else ManyCenters)(table, n_clusters, exact)

@@ -32,6 +32,17 @@ TILE_CENTERS = 8
 FEW_TILES = (2, 4, 8)
 #: Most centers of kernels/nearest_of_few.cu: with more, its sums do not fit the registers.
 FEW_CENTERS = TILE_CENTERS * max(FEW_TILES)
+#: Most centers of kernels/nearest_of_few_bytes.cu, whose sums of three limbs fill the registers that leave five blocks
+#: on a multiprocessor; 0: bytes become halves, too.  For 32 rows and 64 columns its loop has 52 (sm_80) and 56 (sm_90)
+#: instructions where that of nearest_of_few.cu has 216, no more registers and the same labels, and hardly a row is left
+#: to float64 (MNIST, k=10: 0 of 14,000 where halves leave 40); counted, not measured.
+LIMB_CENTERS = 16
+#: Its widest rows (more could overflow 32 bits), and most bytes of all rows (it counts them by 16 in 32 bits).
+LIMB_FEATURES, LIMB_BYTES = 1 << 16, 1 << 36
+#: Columns of a group of its fragments, and bytes of the limbs of all centers in a column.
+LIMB_GROUP, LIMB_ROWS = 64, 48
+#: Compute capabilities whose tensor cores multiply bytes much more slowly than halves (data sheet of B300: 1/15).
+SLOW_BYTES = ((10, 3),)
 #: Threads of a block of kernels/move_sums.cu, and the most blocks side by side: four for each multiprocessor of the
 #: largest devices.  Each sorts and adds up to 256 rows at a time.
 MOVE_THREADS = 256
@@ -93,6 +104,20 @@ def n_steps(n_features: int, row_dtype: np.dtype) -> int:
 def few_tiles(n_clusters: int) -> int:
     """Tiles of centers of kernels/nearest_of_few.cu: the fewest that hold all."""
     return next(tiles for tiles in FEW_TILES if n_clusters <= TILE_CENTERS * tiles)
+
+
+def takes_limbs(
+    shape: tuple[int, int], row_dtype: np.dtype, aligned: bool, n_clusters: int, capability: tuple[int, int]
+) -> bool:
+    """Whether kernels/nearest_of_few_bytes.cu assigns the rows, and not nearest_of_few.cu; `shape`: of all rows."""
+    n, d = shape
+    fits = n_clusters <= LIMB_CENTERS and d <= LIMB_FEATURES and n * d <= LIMB_BYTES
+    return row_dtype == np.uint8 and fits and is_vector(row_dtype, d, aligned) and capability not in SLOW_BYTES
+
+
+def limb_bytes(n_features: int) -> int:
+    """Bytes of the limbs of a run's centers."""
+    return -(-n_features // LIMB_GROUP) * LIMB_GROUP * LIMB_ROWS
 
 
 def is_vector(row_dtype: np.dtype, n_features: int, aligned: bool) -> bool:
@@ -217,6 +242,11 @@ def update_constants(row_dtype: np.dtype, *, given: bool) -> Constants:
     return {**row_center_constants(row_dtype), "GIVEN": int(given)}
 
 
+def limb_update_constants(row_dtype: np.dtype, *, given: bool) -> Constants:
+    """For kernels/update_centers.cu where kernels/nearest_of_few_bytes.cu assigns the rows."""
+    return {**update_constants(row_dtype, given=given), "FIXED": 1}
+
+
 def sparse_lanes(n_clusters: int) -> tuple[int, int]:
     """LANES and EACH of kernels/sparse_nearest.cu: as few as hold all centers, and at most 32 times 4."""
     lanes = next((lanes for lanes in (8, 16) if n_clusters <= lanes), 32)
@@ -264,6 +294,9 @@ def variants() -> list[tuple[str, Constants]]:
             found += [("nearest_of_few", few_constants(row, n_features, True, tiles)) for tiles in FEW_TILES]
             shapes = [(1, False), (1, True), (2, True), *([] if row == np.uint8 else [(2, False)])]
             found += [("move_sums", move_constants(row, n_features, True, *shape)) for shape in shapes]
+    byte = np.dtype(np.uint8)
+    found.append(("nearest_of_few_bytes", row_center_constants(byte)))
+    found += [("update_centers", limb_update_constants(byte, given=given)) for given in (False, True)]
     for row in SPARSE_DTYPES:
         found += _sparse_variants(row)
     found += [

@@ -16,7 +16,6 @@ from gpukmeans.backends.cuda.control import HISTORY, LASTING, Control, Fact, His
 from gpukmeans.backends.cuda.device.seam import Spec, explained_memory_errors
 from gpukmeans.backends.cuda.device.structs import Struct
 from gpukmeans.backends.cuda.table import CupyTable
-from gpukmeans.certificates.halves import tensor_accumulation
 from gpukmeans.exact import tie_break
 from gpukmeans.exact.sums import Grid
 
@@ -65,6 +64,8 @@ class Workspace:
     _half_dtype: np.dtype = np.dtype(np.float32)
     #: Tensor products along a row.
     _n_steps = 0
+    #: Whether the copy is limbs in fixed point (kernels/limbs.cuh), whose scores start from `starts`.
+    _limbs = False
 
     def __init__(
         self,
@@ -102,6 +103,7 @@ class Workspace:
             others += [((r, len(Measure), k), np.float64), ((r, len(Fact)), np.float32)]
             others += [((r, HISTORY, len(History)), np.float64), *([((r, n), np.int32)] * 3)]
             others += [((r, 2), np.int64), (r, np.float64)]
+            others += [((r, screen.n_padded), np.int64)] if self._limbs else []
             arrays = iter(self._device.arrays(*unknown, *given, *zeros, *others))
             self.labels, self.limits = next(arrays), next(arrays)
             self.control, self.tolerance, self.half_squares, self.centers = (next(arrays) for _ in given)
@@ -117,6 +119,7 @@ class Workspace:
             rows, old = next(arrays), next(arrays)
             self.moves = table.struct("Moves", labels=self.labels, rows=rows, old=old, control=self.control)
             self._totals, self.largest = next(arrays), next(arrays)
+            self.starts = next(arrays, None)
         self._device.fill(self.half_centers, 0)
         screen.bind(self)
         #: Of a single run: the limit in its control array, if no launch has counted since; and its tolerance.
@@ -206,6 +209,7 @@ class Workspace:
             offsets=facts.offsets,
             half_centers=self.half_centers,
             half_squares=self.half_squares,
+            starts=self.starts,
             n_padded=self._screen.n_padded,
             n_steps=self._n_steps,
         )
@@ -228,7 +232,7 @@ class Workspace:
 
     def _accumulation(self) -> float:
         """The factor of |c|^2 / 2 in the radius of a score."""
-        return tensor_accumulation(tuning.STEP_COLUMNS * self._n_steps, self._device.tensor_cores)
+        raise NotImplementedError
 
     def launch_some(self, most: int, replays: int) -> None:
         """Launch some iterations; those beyond `most`, or beyond a stop, have no effect."""

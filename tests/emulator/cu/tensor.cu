@@ -34,6 +34,23 @@ MULTIPLY(multiply_bf16, BF16, 16)
 MULTIPLY(multiply_f16, F16, 16)
 MULTIPLY(multiply_f16_k8, F16, 8)
 
+/* A (16, 32) i8, B (32, 8) u8, C (16, 8) i32 IN | D (16, 8) i32 OUT */
+extern "C" __global__ void multiply_bytes(const signed char* A, const unsigned char* B, const int* C, int* D) {
+  const int group = threadIdx.x >> 2, member = threadIdx.x & 3;
+  unsigned a[4] = {}, b[2] = {};
+  for (int i = 0; i < 4; ++i)
+    for (int block = 0; block < 2; ++block) {
+      const int k = 16 * block + 4 * member + i;
+      a[2 * block] |= unsigned(A[group * 32 + k] & 255) << 8 * i;
+      a[2 * block + 1] |= unsigned(A[(group + 8) * 32 + k] & 255) << 8 * i;
+      b[block] |= unsigned(B[k * 8 + group]) << 8 * i;
+    }
+  int d[4];
+  for (int i = 0; i < 4; ++i) d[i] = C[(group + 8 * (i >> 1)) * 8 + 2 * member + (i & 1)];
+  cuemu::byte_mma<16, 32>(d, a, b, d);
+  for (int i = 0; i < 4; ++i) D[(group + 8 * (i >> 1)) * 8 + 2 * member + (i & 1)] = d[i];
+}
+
 /* matrices (4, 8, 8) u16 IN | plain, transposed (4, 32) u32 OUT: the register of each lane */
 extern "C" __global__ void load_matrices(const unsigned short* matrices, unsigned* plain, unsigned* transposed) {
   __shared__ __align__(16) unsigned short s[32][8];

@@ -155,6 +155,14 @@ Vector<f32, 4> mma(const Vector<b32, K / 4>& a, const Vector<b32, K / 8>& b, con
   return sums;
 }
 
+template <int M, int K>
+Vector<s32, M / 4> byte_mma(const Vector<b32, M * K / 128>& a, const Vector<b32, K / 16>& b, const Vector<s32, M / 4>& c,
+                            CUEMU_HERE) {
+  Vector<s32, M / 4> sums;
+  cuemu::byte_mma<M, K>(sums.at, a.at, b.at, c.at, file, line);
+  return sums;
+}
+
 }  // namespace ptx
 
 // The memory that the module declares, and how instructions reach it and the launch's.

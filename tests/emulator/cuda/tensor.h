@@ -105,6 +105,46 @@ void mma(float (&d)[4], const u32* a, const u32* b, const float (&c)[4], CUEMU_H
   for (int i = 0; i < 4; ++i) d[i] = out[i];
 }
 
+// ---- whole numbers: products are exact, sums wrap ---------------------------------------------------------------------
+
+struct ByteMmaIn {
+  const u32 *a, *b;
+  const int* c;
+};
+
+// mMn8kK, row.col, A of s8, B of u8, sums of s32.  A register has four neighbours along k of row group, or group + 8 (every
+// second one where M is 16), or of column group; the registers of 16 along k follow one another.
+template <int M, int K>
+CUEMU_UNWATCHED void byte_mma_combine(Slot* slot, u32, int) {
+  constexpr int halves = M / 8;
+  for (int lane = 0; lane < 32; ++lane) {
+    const int group = lane >> 2, member = lane & 3;
+    const int* c = static_cast<const ByteMmaIn*>(slot[lane].in)->c;
+    int* d = static_cast<int*>(slot[lane].out);
+    for (int i = 0; i < 2 * halves; ++i) {
+      const int half = i >> 1, column = 2 * member + (i & 1);
+      u32 sum = u32(c[i]);
+      for (int block = 0; block < K / 16; ++block) {
+        for (int along = 0; along < 4; ++along) {
+          const u32 a = static_cast<const ByteMmaIn*>(slot[4 * group + along].in)->a[block * halves + half];
+          const u32 b = static_cast<const ByteMmaIn*>(slot[4 * column + along].in)->b[block];
+          for (int shift = 0; shift < 32; shift += 8)
+            sum += u32(int(static_cast<signed char>(a >> shift)) * int(static_cast<unsigned char>(b >> shift)));
+        }
+      }
+      d[i] = int(sum);
+    }
+  }
+}
+
+template <int M, int K>
+void byte_mma(int* d, const u32* a, const u32* b, const int* c, CUEMU_HERE) {
+  ByteMmaIn in{a, b, c};
+  int out[M / 4];
+  cuemu_collective(kFullMask, (const void*)&byte_mma_combine<M, K>, &byte_mma_combine<M, K>, kAligned, &in, out, file, line);
+  for (int i = 0; i < M / 4; ++i) d[i] = out[i];
+}
+
 // ldmatrix .xN .b16 [.trans]: lane 8*i+r gives the address of row r (16 bytes) of matrix i.
 template <int N, bool TRANSPOSED>
 void ldmatrix_combine(Slot* slot, u32, int) {

@@ -71,9 +71,9 @@ ROWS = (
     ("selp.{T: b16 b32 b64 u16 u32 u64 f32 f64}", "T = T T pred", "c ? a : b"),
     # ---- conversions -------------------------------------------------------------------------------------------------
     ("cvt.{T: u16 s32 u32 s64 u64}.{S: s8 u8 u16 s32 u32 u64}", "T = S", "T(a)"),
-    ("cvt.rn.f32.{S: u16 u32}", "f32 = S", "f32(a)"),
+    ("cvt.rn.f32.{S: u16 u32 s64}", "f32 = S", "f32(a)"),
     ("cvt.rn.f64.{S: u16 s32 s64}", "f64 = S", "f64(a)"),
-    ("cvt.rzi.s64.f64", "s64 = f64", "cuemu::saturate<s64>(trunc(a))"),
+    ("cvt.rzi.{T: s32 s64}.f64", "T = f64", "cuemu::saturate<T>(trunc(a))"),
     ("cvt.rni.f64.f64", "f64 = f64", "rint(a)"),
     ("cvt.ftz?.f64.f32", "f64 = f32", "f64(a)"),
     ("cvt.rn.ftz?.f32.f64", "f32 = f64", "f32(a)"),
@@ -122,6 +122,8 @@ ROWS = (
     ("vote.sync.ballot.b32", "b32 = pred b32", "__ballot_sync(b, a)"),
     ("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32", "f32*4 = b32*4 b32*2 f32*4", "mma<16>(a, b, c)"),
     ("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32", "f32*4 = b32*2 b32 f32*4", "mma<8>(a, {{b}}, c)"),
+    ("mma.sync.aligned.m16n8k32.row.col.s32.s8.u8.s32", "s32*4 = b32*4 b32*2 s32*4", "byte_mma<16, 32>(a, b, c)"),
+    ("mma.sync.aligned.m8n8k16.row.col.s32.s8.u8.s32", "s32*2 = b32 b32 s32*2", "byte_mma<8, 16>({{a}}, {{b}}, c)"),
     # ---- control -----------------------------------------------------------------------------------------------------
     ("bra.uni?", "= label", "goto a"),
     ("call.uni", "= symbol list", "a(b)"),

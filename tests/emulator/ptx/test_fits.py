@@ -16,6 +16,7 @@ import pytest
 
 from gpukmeans import KMeans, MiniBatchKMeans, SphericalKMeans, fit_many
 from gpukmeans.arrays.on_device import bfloat16_values
+from gpukmeans.backends.cpu.backend import NumpyBackend
 from gpukmeans.backends.cuda.backend import CupyBackend
 from gpukmeans.backends.cuda.device import nvrtc
 from gpukmeans.datasets import exact_ties, near_ties
@@ -64,6 +65,7 @@ def dense(shape, dtype):
     """(rows as float64 that the dtype holds, number of clusters, parameters)."""
     X, k, params = {
         "few": lambda: (blobs(np.float64, 300, 20), 5, {"sample_weight": uneven(300), "max_iter": 12}),
+        "bytes": lambda: (blobs(np.uint8, 200, 16), 5, {"n_init": 2, "init": "random", "max_iter": 8}),
         "many": lambda: (blobs(np.float64, 400, 24), 70, {"max_iter": 5}),
         "many columns": lambda: (blobs(np.float64, 150, 300), 130, {"max_iter": 3}),
         "restarts": lambda: (blobs(np.float64, 200, 7), 6, {"n_init": 3}),
@@ -88,7 +90,7 @@ def empty(X):
 
 
 SHAPES = [
-    "few", "many", "many columns", "restarts", "random starts", "k-means||", "exact ties", "near ties",
+    "few", "bytes", "many", "many columns", "restarts", "random starts", "k-means||", "exact ties", "near ties",
     "empty clusters", "one row", "as many clusters as rows",
 ]  # fmt: skip
 
@@ -113,10 +115,23 @@ def fit_both(device, shape, dtype):
 
 @pytest.mark.parametrize(
     ("shape", "dtype", "arch"),
-    [("few", "float32", 900), pytest.param("restarts", "uint8", 800, marks=pytest.mark.weekly)],
+    [("few", "float32", 900), pytest.param("bytes", "uint8", 800, marks=pytest.mark.weekly)],
 )
 def test_a_fit_of_dense_rows(shape, dtype, arch):
     assert_same(*fit_both(PtxDevice(mode="check", order="random", seed=1, arch=arch), shape, dtype))
+
+
+def test_bytes_are_assigned_on_integer_tensor_cores():
+    """The one launch of a fit of bytes that no other row type has."""
+    X, device = blobs(np.uint8, 130, 80), NotedDevice(mode="check", arch=800)
+    C = X[:11].astype(np.float64) + 0.3
+    labels = []
+    for backend in (CupyBackend(device), NumpyBackend()):
+        run = backend.load(X).start(C)
+        run.assign()
+        labels.append(run.labels())
+    assert "nearest_of_few_bytes" in device.files
+    assert np.array_equal(*labels)
 
 
 @pytest.mark.weekly
@@ -223,6 +238,7 @@ def test_the_fits_run_every_kernel():
     device = NotedDevice()
     for shape in SHAPES:
         fit_both(device, shape, "float32")
+    fit_both(device, "bytes", "uint8")
     fit_both(device, "near ties", "float64")  # the host decides some
     for shape in SPARSE:
         fit_sparse(device, shape, np.float32)

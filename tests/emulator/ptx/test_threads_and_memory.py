@@ -274,6 +274,34 @@ def test_a_matrix_product_reads_its_fragments(depth):
     ]
 
 
+@pytest.mark.parametrize(("rows", "depth"), [(16, 32), (8, 16)])
+def test_a_product_of_bytes_reads_its_fragments(rows, depth):
+    """Four neighbours along k in a register; the ends of both types, and sums that wrap around."""
+    rng = np.random.default_rng(4)
+    A, B = rng.integers(-128, 128, (rows, depth)), rng.integers(0, 256, (depth, 8))
+    A[0], A[1], B[:, 0], B[:, 1] = -128, 127, 255, 0
+    C = rng.integers(-(2**31), 2**31, (rows, 8))
+    C[:2, 0] = -(2**31), 2**31 - 1
+    parts = range(rows // 8)
+
+    def packed(numbers):
+        return sum((int(v) & 255) << 8 * i for i, v in enumerate(numbers))
+
+    a, b, c = [], [], []
+    for lane in range(32):
+        g, t = divmod(lane, 4)
+        columns = range(4 * t, depth, 16)
+        a.append([packed(A[g + 8 * part, k : k + 4]) for k in columns for part in parts])
+        b.append([packed(B[k : k + 4, g]) for k in columns])
+        c.append([int(C[g + 8 * part, 2 * t + i]) % 2**32 for part in parts for i in (0, 1)])
+    opcode = only(f"mma.sync.aligned.m{rows}n8k{depth}.row.col.s32.s8.u8.s32")
+    (got,) = run(module(kernel_around("k", opcode)), "k", opcode, [a, b, c])
+    want = (A @ B + C) % 2**32
+    assert got == [
+        [want[lane // 4 + 8 * part, 2 * (lane % 4) + i] for part in parts for i in (0, 1)] for lane in range(32)
+    ]
+
+
 # ---- barriers, asynchronous copies, calls -------------------------------------------------------------------------
 
 NEIGHBOUR = """.shared .align 16 .b8 here[1024];

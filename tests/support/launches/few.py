@@ -298,6 +298,7 @@ class Centers:
                 offsets=device.upload(self.scaled.offsets),
                 half_centers=self.half_centers,
                 half_squares=self.half_squares,
+                starts=None,
                 n_padded=self.n_padded,
                 n_steps=columns // 16,
             ),

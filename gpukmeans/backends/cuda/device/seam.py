@@ -38,6 +38,8 @@ class Device(Protocol):
     def multiprocessors(self) -> int:
         """How many blocks can run at the same time at least."""
 
+    capability: tuple[int, int]  # the compute capability, (major, minor)
+
     @property
     def tensor_cores(self) -> TensorCores:
         """How its tensor cores add."""

@@ -22,6 +22,7 @@ from gpukmeans.backends.cuda.device.seam import Device
 DTYPES: dict[str, np.dtype] = {
     "int": np.dtype(np.int32),
     "long long": np.dtype(np.int64),
+    "signed char": np.dtype(np.int8),
     "unsigned short": np.dtype(np.uint16),
     "unsigned": np.dtype(np.uint32),
     "unsigned long long": np.dtype(np.uint64),
