@@ -39,6 +39,11 @@
 #include "means.cuh"
 
 #define CHUNK 1024
+#if FIXED
+#define MIN_BLOCKS 2                   // of at most 16 blocks a run; with three sm_100 spills
+#else
+#define MIN_BLOCKS 3
+#endif
 
 #if SPARSE
 typedef CENTER Copy;                   // how the screen reads centers,
@@ -70,7 +75,7 @@ struct CenterCopies {
   int n_steps;
 };
 
-extern "C" __global__ void __launch_bounds__(THREADS, 3)
+extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS)
 update_centers(const __grid_constant__ Sums sums_of_all, const __grid_constant__ Means means,
                const double* __restrict__ scales, const __grid_constant__ NewCenters centers,
                const __grid_constant__ CenterCopies copies, const __grid_constant__ NextFacts next,
