@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from gpukmeans.study.options import some_path
 from gpukmeans.study.outputs import check_file, write_labels
 from gpukmeans.study.streams import emit, require_stdout, say
+from gpukmeans.study.values import some_path
 
 
 def add_command(commands: Any) -> None:

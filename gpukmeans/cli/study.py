@@ -8,8 +8,8 @@ import sys
 from typing import Any
 
 from gpukmeans.cli.options import add_options, chosen
-from gpukmeans.study.options import some_path
 from gpukmeans.study.streams import emit, require_stdout, say
+from gpukmeans.study.values import some_path
 
 #: The exit status of `run` where scikit-learn's clustering is another one.
 EXIT_DIFFERS = 1

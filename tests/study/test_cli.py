@@ -61,6 +61,7 @@ def test_digits_prints_the_report_and_writes_both_pictures(capsys, tmp_path):
         "confusion.png",
         "labels.csv",
         "model.npz",
+        "report.html",
     ]
     assert all(path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" for path in written if path.suffix == ".png")
 
