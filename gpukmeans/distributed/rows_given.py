@@ -126,6 +126,11 @@ class PartedStream(Stream):
         found = self._with(sample_weight)[1]
         return Survey(found.facts, found.low, found.high)
 
+    @property
+    def surveyed(self) -> Survey:
+        """The survey: single rows are never asked for in its place."""
+        return self.survey()
+
     def grids(self, sample_weight: F64 | None) -> SumGrids:
         return self.survey(sample_weight).facts.grid()
 
