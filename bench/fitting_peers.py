@@ -80,7 +80,8 @@ def _mlpack(problem: Problem, X: NDArray) -> Timed:
 
     def run() -> Any:
         settings: dict[str, Any] = {"max_iterations": w.max_iter, "seed": 1, "labels_only": True}
-        return mlpack.kmeans(w.n_clusters, rows, initial_centroids=start, algorithm="hamerly", **settings)
+        first = start.copy()  # which mlpack overwrites
+        return mlpack.kmeans(w.n_clusters, rows, initial_centroids=first, algorithm="hamerly", **settings)
 
     return run, lambda found: Outcome(
         np.asarray(found["output"]).ravel().astype(np.int64), np.asarray(found["centroid"])

@@ -1,6 +1,6 @@
 """The same fit twice: which systems end in the same bits, and whose labels are the nearest of their own centers.
 
-``python -m bench.twice --out FILE [--systems NAMES] [--seconds S]``
+``python -m bench.twice --out FILE [--systems NAMES] [--seconds S]``; with names, other systems stay as they are in the file.
 
 Every installed system fits the same rows from the same start twice in one process with one thread, twice more in
 another process, and twice with two threads.  Compared are the bits of labels, centers, inertia and iterations.
@@ -136,8 +136,10 @@ def main(arguments: list[str] | None = None) -> int:
     names = options.systems.split(",") if options.systems else list(SYSTEMS)
     if unknown := sorted(set(names) - set(SYSTEMS)):
         parser.error(f"{', '.join(unknown)}: no such system; there are {', '.join(SYSTEMS)}")
-    found: dict[str, Any] = {}
-    skipped = {}
+    before = json.loads(options.out.read_text()) if options.systems and options.out.exists() else {}
+    found: dict[str, Any] = before.get("systems", {})
+    skipped: dict[str, str] = before.get("skipped", {})
+    earlier = [{part: before[part] for part in ("command", "datetime", "commit_info")}] if before else []
     for name in names:
         if reason := SYSTEMS[name].unavailable():
             skipped[name] = reason
@@ -149,6 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{name:28} {work:6} {result.get('error') or result['differs']}", flush=True)
         document = {
             **run_info("twice", arguments),
+            "earlier": [*before.get("earlier", []), *earlier],
             "works": {work: {"title": WORKS[work].title, "n_samples": WORKS[work].shape[0]} for work in WORKS},
             "systems": found,
             "skipped": skipped,
