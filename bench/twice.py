@@ -1,6 +1,6 @@
 """The same fit twice: which systems end in the same bits, and whose labels are the nearest of their own centers.
 
-``python -m bench.twice --out FILE [--systems NAMES] [--seconds S]``; with names, other systems stay as they are in the file.
+``python -m bench.twice --out FILE [--systems NAMES] [--seconds S]``; other systems than the named stay as in the file.
 
 Every installed system fits the same rows from the same start twice in one process with one thread, twice more in
 another process, and twice with two threads.  Compared are the bits of labels, centers, inertia and iterations.
