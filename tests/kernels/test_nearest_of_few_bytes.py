@@ -163,23 +163,37 @@ def test_only_what_fits_is_given_to_the_kernel():
         assert not taken(**other)
 
 
+@pytest.mark.parametrize("rounded", [True, False])
+def test_errors_of_every_feature_that_add_up_decide_nothing(rounded):
+    """Rows far from the offset, and centers that are all rounded, or all cut, away from the nearer one."""
+    unit, d = 2.0**-14, 64
+    X = np.repeat(np.array([[200], [0]], np.uint8), d, axis=1).repeat(20, axis=0)
+    if rounded:
+        near = 1.0 - 0.49 * unit
+        C = np.array([200.0 - near, 200.0 + (np.sqrt(near**2 + 0.1 * 2 / d) // unit) * unit - 0.49 * unit])
+    else:
+        C = np.array([700.0, -310.0])
+    C = np.repeat(C[:, None], d, axis=1)
+    assert_labels(Assigned(watched(), X, C).labels, X.astype(np.float64), C)
+
+
 # ---- the tests can fail ----------------------------------------------------------------------------------------------
 
 run_noise = own_test(globals(), "test_labels_are_the_true_nearest", 257, 9, 80)
-run_twins = own_test(globals(), "test_what_is_certain_is_true_at_margins_of_every_size")
 run_skips = own_test(globals(), "test_few_rows_of_a_block_are_looked_at_and_none_is_lost", "forward", 0)
 run_dead = own_test(globals(), "test_dead_centers_never_win", 10)
-run_beyond = own_test(globals(), "test_centers_beyond_fixed_point_certify_nothing_that_is_not_true", 600.0)
+run_rounded = own_test(globals(), "test_errors_of_every_feature_that_add_up_decide_nothing", True)
+run_cut = own_test(globals(), "test_errors_of_every_feature_that_add_up_decide_nothing", False)
 
 #: A fault: the runner that fails on it, the good text, the bad text.
 FAULTS = {
     "limbs change places": (run_noise, "hi * 65536 + (long long)mid * 256", "mid * 65536 + (long long)hi * 256"),
     "columns beyond the end are read": (run_noise, "4 * group + t < width ? 4 * group + t : 0", "4 * group + t"),
     "rows are another lane's": (run_noise, "4 * (g_now & 6) + 2 * t_now + (g_now & 1)", "8 * (g_now & 3) + 2 * t_now"),
-    "the radius of fixed point is forgotten": (run_twins, "__dadd_rn(rest, subnormal)", "subnormal"),
+    "the radius of fixed point is forgotten": (run_rounded, "__dadd_rn(rest, subnormal)", "subnormal"),
     "dead centers are candidates": (run_dead, "alive = screened.half_squares[g_now] != -INFINITE", "alive = true"),
     "rows that are left are those of other warps": (run_skips, "left = -first_slot", "left = 0"),
-    "what is cut is no rest": (run_beyond, "z - q * FIXED_UNIT", "z - rint(z * 16384.0) * FIXED_UNIT"),
+    "what is cut is no rest": (run_cut, "z - q * FIXED_UNIT", "z - rint(z * 16384.0) * FIXED_UNIT"),
     "starts forget the offsets": (run_noise, "FIXED_BITS), square, offset_product", "FIXED_BITS), square, 0.0"),
 }
 
