@@ -23,7 +23,7 @@ from gpukmeans.certificates.halves import (
 from tests.emulator import EmulatorDevice
 from tests.emulator.testing import skip_without_compiler
 from tests.support.launches.common import watched
-from tests.support.launches.faults import assert_fault_is_seen, assert_planted, own_test, some_weekly
+from tests.support.launches.faults import fault_tests, own_test
 from tests.support.launches.few import (
     DOUBLE,
     FLOAT,
@@ -319,12 +319,4 @@ FAULTS = {
     "limits forget the drift so far": (run_limits, "(other - own) + drift_so_far)", "(other - own))"),
 }
 
-
-@pytest.mark.parametrize("name", some_weekly(FAULTS))
-def test_planted_faults_are_caught(name, monkeypatch):
-    run, good, bad = FAULTS[name]
-    assert_fault_is_seen(name, lambda device: run(device, monkeypatch), good, bad)
-
-
-def test_planted_faults_are_really_planted():
-    assert_planted(FAULTS)
+test_planted_faults_are_caught, test_planted_faults_are_really_planted = fault_tests(FAULTS)

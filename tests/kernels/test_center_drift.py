@@ -10,7 +10,7 @@ import pytest
 from tests.emulator.testing import skip_without_compiler
 from tests.support.launches.centers import fractions, towards
 from tests.support.launches.common import watched
-from tests.support.launches.faults import assert_fault_is_seen, assert_planted, own_test, some_weekly
+from tests.support.launches.faults import fault_tests, own_test
 from tests.support.launches.few import BYTE, DOUBLE, FLOAT, KINDS, Centers, Scaling
 from tests.support.rational_floats import norm
 
@@ -75,12 +75,4 @@ FAULTS = {
     "drifts are rounded down": (run_drift, "__dmul_rn(value, 1.0 + 0x1p-10)", "__dmul_rn(value, 1.0 - 0x1p-10)"),
 }
 
-
-@pytest.mark.parametrize("name", some_weekly(FAULTS))
-def test_planted_faults_are_caught(name, monkeypatch):
-    run, good, bad = FAULTS[name]
-    assert_fault_is_seen(name, lambda device: run(device, monkeypatch), good, bad)
-
-
-def test_planted_faults_are_really_planted():
-    assert_planted(FAULTS)
+test_planted_faults_are_caught, test_planted_faults_are_really_planted = fault_tests(FAULTS)

@@ -12,7 +12,7 @@ from gpukmeans.certificates.halves import WORST_TENSOR_CORES, half_score_radius,
 from tests.emulator.testing import skip_without_compiler
 from tests.support.launches.centers import fractions, sums_of
 from tests.support.launches.common import watched
-from tests.support.launches.faults import assert_fault_is_seen, assert_planted, own_test, some_weekly
+from tests.support.launches.faults import fault_tests, own_test
 from tests.support.launches.few import (
     BYTE,
     DOUBLE,
@@ -146,7 +146,7 @@ def test_given_centers_are_judged_even_when_stopped_and_nothing_of_an_iteration_
 # ---- the tests can fail ----------------------------------------------------------------------------------------------
 
 
-def run_given(device, monkeypatch):
+def run_given(device):
     X, C = data(BYTE, 30, 9, 33)
     check_facts(BYTE, C, Centers(device, BYTE, C, scaling(BYTE, X), rows_largest=255.0).launch())
 
@@ -166,12 +166,4 @@ FAULTS = {
     ),
 }
 
-
-@pytest.mark.parametrize("name", some_weekly(FAULTS))
-def test_planted_faults_are_caught(name, monkeypatch):
-    run, good, bad = FAULTS[name]
-    assert_fault_is_seen(name, lambda device: run(device, monkeypatch), good, bad)
-
-
-def test_planted_faults_are_really_planted():
-    assert_planted(FAULTS)
+test_planted_faults_are_caught, test_planted_faults_are_really_planted = fault_tests(FAULTS)

@@ -8,7 +8,7 @@ import pytest
 from tests.emulator.testing import skip_without_compiler
 from tests.support.launches.centers import PLAIN
 from tests.support.launches.common import IN_ORDER, watched
-from tests.support.launches.faults import assert_fault_is_seen, assert_planted, own_test, some_weekly
+from tests.support.launches.faults import fault_tests, own_test
 from tests.support.launches.few import BYTE, DOUBLE, FLOAT, KINDS, Centers
 
 NUMPY_KINDS = pytest.mark.parametrize("kind", [BYTE, FLOAT, DOUBLE], ids=lambda kind: kind.name.replace(" ", "_"))
@@ -82,12 +82,4 @@ FAULTS = {
     "zeros are two": (run_zeros, "__double_as_longlong(value + 0.0)", "__double_as_longlong(value)"),
 }
 
-
-@pytest.mark.parametrize("name", some_weekly(FAULTS))
-def test_planted_faults_are_caught(name, monkeypatch):
-    run, good, bad = FAULTS[name]
-    assert_fault_is_seen(name, lambda device: run(device, monkeypatch), good, bad)
-
-
-def test_planted_faults_are_really_planted():
-    assert_planted(FAULTS)
+test_planted_faults_are_caught, test_planted_faults_are_really_planted = fault_tests(FAULTS)

@@ -8,7 +8,7 @@ import pytest
 from gpukmeans.exact.sums import Grid, weight_grid
 from tests.emulator.testing import skip_without_compiler
 from tests.support.launches.common import IN_ORDER, ROW_DTYPES, move, moves, rational_sums, rows_and_centers, watched
-from tests.support.launches.faults import assert_fault_is_seen, assert_planted, own_test, some_weekly
+from tests.support.launches.faults import fault_tests, own_test
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -131,13 +131,13 @@ def test_only_listed_rows_are_looked_at():
 # ---- the tests can fail ----------------------------------------------------------------------------------------------
 
 
-def run_move(device, monkeypatch):
+def run_move(device):
     X, _ = rows_and_centers(700, 1, 5, np.float64)
     old, new = moves(700, 3)
     check(device, X, None, old, new, 3, blocks=1)
 
 
-def run_few_columns(device, monkeypatch):
+def run_few_columns(device):
     X, _ = rows_and_centers(60, 1, 2, np.float32)
     old, new = moves(60, 3)
     check(device, X, None, old, new, 3, blocks=1)
@@ -170,12 +170,4 @@ FAULTS = {
     ),
 }
 
-
-@pytest.mark.parametrize("name", some_weekly(FAULTS))
-def test_planted_faults_are_caught(name, monkeypatch):
-    run, good, bad = FAULTS[name]
-    assert_fault_is_seen(name, lambda device: run(device, monkeypatch), good, bad)
-
-
-def test_planted_faults_are_really_planted():
-    assert_planted(FAULTS)
+test_planted_faults_are_caught, test_planted_faults_are_really_planted = fault_tests(FAULTS)

@@ -13,7 +13,7 @@ from tests.emulator import KINDS_OF_TENSOR_CORES, EmulatorDevice, EmulatorError
 from tests.emulator.testing import skip_without_compiler
 from tests.support.assertions import assert_labels
 from tests.support.launches.common import IN_ORDER, watched
-from tests.support.launches.faults import assert_fault_is_seen, assert_planted, own_test, some_weekly
+from tests.support.launches.faults import fault_tests, own_test
 from tests.support.launches.few import BYTE, DOUBLE, FLOAT, KINDS, Scaling, data, nearest_of_few, screen_of
 from tests.support.oracles import nearest
 
@@ -308,7 +308,7 @@ def test_too_many_tiles_fail_with_a_sentence():
 # ---- the tests can fail ----------------------------------------------------------------------------------------------
 
 
-def run_screen(device, monkeypatch):
+def run_screen(device):
     X, C = data(FLOAT, 70, 20, 37)
     got = nearest_of_few(device, FLOAT, X, C)
     check(FLOAT, X, C, got)
@@ -316,7 +316,7 @@ def run_screen(device, monkeypatch):
     assert len(certified(got)) > 60
 
 
-def run_screen_bytes(device, monkeypatch, *, vector=False):
+def run_screen_bytes(device, *, vector=False):
     X, C = data(BYTE, 40, 5, 96 if vector else 100)
     got = nearest_of_few(device, BYTE, X, C, vector=vector)
     check(BYTE, X, C, got)
@@ -335,14 +335,14 @@ def twins_at_all_distances():
     return X.astype(np.float32), C.astype(np.float32)
 
 
-def run_twins(device, monkeypatch):
+def run_twins(device):
     X, C = twins_at_all_distances()
     got = nearest_of_few(device, FLOAT, X, C)
     check(FLOAT, X, C, got)
     assert 20 < len(certified(got)) < 380
 
 
-def run_screen_near_ties(device, monkeypatch):
+def run_screen_near_ties(device):
     for dtype, kind in ((np.float32, FLOAT), (np.float64, DOUBLE)):
         X, C = near_ties(150, 10, 33, seed=1, dtype=dtype)
         check(kind, X, C, nearest_of_few(device, kind, X, C))
@@ -389,12 +389,4 @@ FAULTS = {
     ),
 }
 
-
-@pytest.mark.parametrize("name", some_weekly(FAULTS))
-def test_planted_faults_are_caught(name, monkeypatch):
-    run, good, bad = FAULTS[name]
-    assert_fault_is_seen(name, lambda device: run(device, monkeypatch), good, bad)
-
-
-def test_planted_faults_are_really_planted():
-    assert_planted(FAULTS)
+test_planted_faults_are_caught, test_planted_faults_are_really_planted = fault_tests(FAULTS)

@@ -15,7 +15,7 @@ from gpukmeans.certificates.fixed_point import fixed_score_radius
 from tests.emulator.testing import skip_without_compiler
 from tests.support.assertions import assert_labels, assert_same
 from tests.support.launches.common import IN_ORDER, watched
-from tests.support.launches.faults import assert_fault_is_seen, assert_planted, own_test, some_weekly
+from tests.support.launches.faults import fault_tests, own_test
 from tests.support.limbs import fixed, laid_out, start_of
 from tests.support.oracles import nearest
 from tests.support.rational_floats import norm
@@ -197,12 +197,4 @@ FAULTS = {
     "starts forget the offsets": (run_noise, "FIXED_BITS), square, offset_product", "FIXED_BITS), square, 0.0"),
 }
 
-
-@pytest.mark.parametrize("name", some_weekly(FAULTS))
-def test_planted_faults_are_caught(name, monkeypatch):
-    run, good, bad = FAULTS[name]
-    assert_fault_is_seen(name, lambda device: run(device, monkeypatch), good, bad)
-
-
-def test_planted_faults_are_really_planted():
-    assert_planted(FAULTS)
+test_planted_faults_are_caught, test_planted_faults_are_really_planted = fault_tests(FAULTS)

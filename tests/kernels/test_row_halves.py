@@ -21,7 +21,7 @@ from tests.support.launches.common import (
     struct,
     watched,
 )
-from tests.support.launches.faults import assert_fault_is_seen, assert_planted, own_test, some_weekly
+from tests.support.launches.faults import fault_tests, own_test
 from tests.support.launches.few import (
     BYTE,
     DOUBLE,
@@ -209,7 +209,7 @@ def test_settled_rows_are_labelled_and_listed(order, seed, count):
 # ---- the tests can fail ----------------------------------------------------------------------------------------------
 
 
-def run_facts(device, monkeypatch):
+def run_facts(device):
     X, _ = data(FLOAT, 40, 1, 33)
     check_facts(FLOAT, X, scaling(FLOAT, X), device)
 
@@ -234,12 +234,4 @@ FAULTS = {
     "rows that stay are listed": (run_settle, "const bool is_new = old != label;", "const bool is_new = true;"),
 }
 
-
-@pytest.mark.parametrize("name", some_weekly(FAULTS))
-def test_planted_faults_are_caught(name, monkeypatch):
-    run, good, bad = FAULTS[name]
-    assert_fault_is_seen(name, lambda device: run(device, monkeypatch), good, bad)
-
-
-def test_planted_faults_are_really_planted():
-    assert_planted(FAULTS)
+test_planted_faults_are_caught, test_planted_faults_are_really_planted = fault_tests(FAULTS)

@@ -10,7 +10,7 @@ import pytest
 from gpukmeans.certificates.rounding import SQUARE_UNDERFLOW
 from tests.emulator.testing import skip_without_compiler
 from tests.support.launches.common import ROW_DTYPES, launch, rows_and_centers, rows_struct, struct, watched
-from tests.support.launches.faults import assert_fault_is_seen, assert_planted, some_weekly
+from tests.support.launches.faults import fault_tests
 from tests.support.launches.seeding import (
     BLOCK,
     SIZES,
@@ -146,12 +146,4 @@ FAULTS = {
     "squares vanish": (run_tiny, "distance[t] = fmax(distance[t], LEAST);", ";"),
 }
 
-
-@pytest.mark.parametrize("name", some_weekly(FAULTS))
-def test_planted_faults_are_caught(name):
-    run, good, bad = FAULTS[name]
-    assert_fault_is_seen(name, run, good, bad)
-
-
-def test_planted_faults_are_really_planted():
-    assert_planted(FAULTS)
+test_planted_faults_are_caught, test_planted_faults_are_really_planted = fault_tests(FAULTS)

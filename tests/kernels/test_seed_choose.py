@@ -11,7 +11,7 @@ from gpukmeans.backends.cuda import tuning
 from gpukmeans.backends.cuda.device import nvrtc
 from tests.emulator.testing import skip_without_compiler
 from tests.support.launches.common import launch, rows_struct, struct, watched
-from tests.support.launches.faults import assert_fault_is_seen, assert_planted, some_weekly
+from tests.support.launches.faults import fault_tests
 from tests.support.launches.seeding import trials
 
 
@@ -123,12 +123,4 @@ FAULTS = {
     ),
 }
 
-
-@pytest.mark.parametrize("name", some_weekly(FAULTS))
-def test_planted_faults_are_caught(name):
-    run, good, bad = FAULTS[name]
-    assert_fault_is_seen(name, run, good, bad)
-
-
-def test_planted_faults_are_really_planted():
-    assert_planted(FAULTS)
+test_planted_faults_are_caught, test_planted_faults_are_really_planted = fault_tests(FAULTS)

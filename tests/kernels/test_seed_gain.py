@@ -11,7 +11,7 @@ from gpukmeans.backends.cuda import tuning
 from gpukmeans.certificates.seeds import SeedRadii
 from tests.emulator.testing import skip_without_compiler
 from tests.support.launches.common import ROW_DTYPES, filled, launch, rows_and_centers, rows_struct, struct, watched
-from tests.support.launches.faults import assert_fault_is_seen, assert_planted, some_weekly
+from tests.support.launches.faults import fault_tests
 from tests.support.launches.seeding import SIZES, add, awkward_rows, blocks_of, gain, trials, weights_of
 from tests.support.oracles import square_distances
 
@@ -137,12 +137,4 @@ FAULTS = {
     "bits of the first candidates only": (run_gain, "|= bits << t0;", "|= bits;"),
 }
 
-
-@pytest.mark.parametrize("name", some_weekly(FAULTS))
-def test_planted_faults_are_caught(name):
-    run, good, bad = FAULTS[name]
-    assert_fault_is_seen(name, run, good, bad)
-
-
-def test_planted_faults_are_really_planted():
-    assert_planted(FAULTS)
+test_planted_faults_are_caught, test_planted_faults_are_really_planted = fault_tests(FAULTS)

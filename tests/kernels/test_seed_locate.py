@@ -10,7 +10,7 @@ import pytest
 from gpukmeans.certificates.seeds import SeedRadii
 from tests.emulator.testing import skip_without_compiler
 from tests.support.launches.common import filled, launch, struct, watched
-from tests.support.launches.faults import assert_fault_is_seen, assert_planted, some_weekly
+from tests.support.launches.faults import fault_tests
 from tests.support.launches.seeding import blocks_of, optional, weights_of
 
 
@@ -148,12 +148,4 @@ FAULTS = {
     "edges are taken for certain": (run_edges, "sum - error_of(sum) >= value + error", "sum >= value"),
 }
 
-
-@pytest.mark.parametrize("name", some_weekly(FAULTS))
-def test_planted_faults_are_caught(name):
-    run, good, bad = FAULTS[name]
-    assert_fault_is_seen(name, run, good, bad)
-
-
-def test_planted_faults_are_really_planted():
-    assert_planted(FAULTS)
+test_planted_faults_are_caught, test_planted_faults_are_really_planted = fault_tests(FAULTS)

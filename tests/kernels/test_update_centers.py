@@ -12,7 +12,7 @@ from gpukmeans.exact.sums import Grid, cluster_means, exact_total
 from tests.emulator.testing import skip_without_compiler
 from tests.support.launches.centers import PLAIN, fractions, sums_of, towards
 from tests.support.launches.common import IN_ORDER, plain_square_distance, watched
-from tests.support.launches.faults import assert_fault_is_seen, assert_planted, own_test, some_weekly
+from tests.support.launches.faults import fault_tests, own_test
 from tests.support.launches.few import BYTE, DOUBLE, FLOAT, KINDS, Centers, Scaling, data, scaling
 
 NUMPY_KINDS = pytest.mark.parametrize("kind", [BYTE, FLOAT, DOUBLE], ids=lambda kind: kind.name.replace(" ", "_"))
@@ -177,13 +177,12 @@ def test_equal_centers_are_seen_where_they_come_from_sums():
 # ---- the tests can fail ----------------------------------------------------------------------------------------------
 
 
-def run_shifts(device, monkeypatch):
-    monkeypatch.setitem(globals(), "watched", lambda *_: device)
+def run_shifts(device):
     for spread in (0, 10):
-        test_shifts_are_added_exactly_in_numpys_bits(33, spread)
+        own_test(globals(), "test_shifts_are_added_exactly_in_numpys_bits", 33, spread)(device)
 
 
-def run_twice(device, monkeypatch):
+def run_twice(device):
     """Two updates, the second of which would not be judged if a ticket of the first were left."""
     targets = towards(NEW)
     state = Centers(device, DOUBLE, OLD, Scaling(1.0, np.zeros(16, np.float32)), N_MOVED=1)
@@ -221,12 +220,4 @@ FAULTS = {
     "stopped before all have looked": (run_left_open, "    __syncthreads();      // every thread has read it\n", ""),
 }
 
-
-@pytest.mark.parametrize("name", some_weekly(FAULTS))
-def test_planted_faults_are_caught(name, monkeypatch):
-    run, good, bad = FAULTS[name]
-    assert_fault_is_seen(name, lambda device: run(device, monkeypatch), good, bad)
-
-
-def test_planted_faults_are_really_planted():
-    assert_planted(FAULTS)
+test_planted_faults_are_caught, test_planted_faults_are_really_planted = fault_tests(FAULTS)

@@ -49,11 +49,31 @@ def assert_planted(faults):
         assert any(good in text for text in sources()), good
 
 
+def fault_tests(faults):
+    """Two tests for a test module: each fault is seen, and its text is in a kernel.
+
+    Parameters
+    ----------
+    faults : dict
+        By their names: the runner that fails on a fault, which takes a device; the good text; the bad text.
+    """
+
+    @pytest.mark.parametrize("name", some_weekly(faults))
+    def test_planted_faults_are_caught(name):
+        assert_fault_is_seen(name, *faults[name])
+
+    def test_planted_faults_are_really_planted():
+        assert_planted(faults)
+
+    return test_planted_faults_are_caught, test_planted_faults_are_really_planted
+
+
 def own_test(module, name, *args):
     """A runner for `assert_fault_is_seen`: a test of `module`, its globals, on the device with the fault."""
 
-    def run(device, monkeypatch):
-        monkeypatch.setitem(module, "watched", lambda *_: device)
-        module[name](*args)
+    def run(device):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(module, "watched", lambda *_: device)
+            module[name](*args)
 
     return run
