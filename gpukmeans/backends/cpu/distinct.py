@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.arrays.types import F64
-from gpukmeans.backends.cpu.sums import NARROW, NarrowSums
+from gpukmeans.backends.cpu.sums import NARROW
 from gpukmeans.backends.cpu.table import DenseTable
-from gpukmeans.exact.sums import Grid
 from gpukmeans.exact.tie_break import distinct_rows
 
 #: Rows from which repetitions are looked for, evenly spaced ones of which a sample is made first, and its size.
@@ -37,9 +36,6 @@ class DistinctTable(DenseTable):
 
     def of_all(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
         return labels[self._inverse]
-
-    def sums(self, n_clusters: int, grid: Grid) -> NarrowSums:
-        return NarrowSums(self.X, None, grid, n_clusters, self.counts)
 
     def nearest_of_few(self, centers: NDArray) -> None:
         return None

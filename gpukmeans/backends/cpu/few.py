@@ -44,12 +44,7 @@ def nearest_of_few(X: NDArray, centers: NDArray) -> tuple[NDArray[np.int32], int
 
 
 def nearest_of_wide(
-    X: NDArray,
-    centers: NDArray,
-    alive: NDArray[np.int64],
-    exact: bool,
-    candidates: NDArray[np.bool_] | None,
-    counts: NDArray[np.int64] | None = None,
+    X: NDArray, centers: NDArray, alive: NDArray[np.int64], exact: bool, candidates: NDArray[np.bool_] | None
 ) -> tuple[NDArray[np.int32], int]:
     """`gpukmeans.exact.tie_break.resolve`, with one product for all pairs before any difference.
 
@@ -76,6 +71,5 @@ def nearest_of_wide(
     labels, n_exact = alive[open_.argmax(axis=1)].astype(np.int32), 0
     several = np.flatnonzero(np.count_nonzero(open_, axis=1) > 1)
     if len(several):
-        of_several = None if counts is None else counts[several]
-        labels[several], n_exact = resolve(X[several], centers, alive, exact, open_[several], of_several)
+        labels[several], n_exact = resolve(X[several], centers, alive, exact, open_[several])
     return labels, n_exact

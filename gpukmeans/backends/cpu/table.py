@@ -231,8 +231,9 @@ class DenseTable:
         return labels.copy()
 
     def sums(self, n_clusters: int, grid: Grid) -> ClusterSums:
-        made = NarrowSums if self.n_features <= NARROW else DenseSums
-        return made(self.X, self.sample_weight, grid, n_clusters)
+        if self.n_features <= NARROW:
+            return NarrowSums(self.X, self.sample_weight, grid, n_clusters, self.counts)
+        return DenseSums(self.X, self.sample_weight, grid, n_clusters)
 
     def groups(self, n_clusters: int) -> GroupBounds | None:
         if not may_pay(self.n_samples, self.n_features, n_clusters):
@@ -282,12 +283,14 @@ class DenseTable:
         def settle(part: slice) -> int:
             some = rows[part]
             self.refuse_infinities(some)
-            settled = nearest_of_wide if self.n_features >= WIDE else resolve
             x = self.X[some]
             exact = exact_squares(self.largest_integer_of(x), centers)
-            counts = None if self.counts is None else self.counts[some]
             among = None if candidates is None else candidates(some)
-            labels, n = settled(x, centers, alive, exact, among, counts)
+            if self.n_features >= WIDE:
+                labels, n = nearest_of_wide(x, centers, alive, exact, among)
+            else:
+                counts = None if self.counts is None else self.counts[some]
+                labels, n = resolve(x, centers, alive, exact, among, counts)
             take(some, labels)
             return n
 
