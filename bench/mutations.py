@@ -6,6 +6,9 @@ A mutant is a module with one operator, number or call changed.  The child proce
 source in the module's place, so that no file is ever written.  bench/mutations.toml says which tests are run for which
 module, and lists the mutants that may survive, each with its reason.  The run fails on any other survivor.
 
+FILE gathers the runs of all modules: each is written when its last mutant was tried, in the place of an earlier run of
+it, with the hash of its source, so that `bench.table` tells those that have changed since.
+
 Neither mutmut nor cosmic-ray plants what tells whether a bound is needed, a term of half the size: mutmut (3.8) only
 raises numbers, which leaves a bound true, and changes neither constants of modules nor properties; cosmic-ray (8.7)
 puts eleven operators in the place of each, most of which floats do not have, and starts an interpreter for every one.
@@ -16,8 +19,11 @@ from __future__ import annotations
 import argparse
 import ast
 import fnmatch
+import gc
+import hashlib
 import importlib.abc
 import importlib.util
+import json
 import os
 import random
 import re
@@ -35,6 +41,7 @@ from bench.results import now, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = Path(__file__).with_suffix(".toml")
+KINDS = ["killed", "equivalent", "survived", "not run"]
 OPERATORS: dict[type[ast.AST], tuple[str, str]] = {
     ast.Add: ("+", "-"),
     ast.Sub: ("-", "+"),
@@ -200,10 +207,43 @@ def reason_of(mutant: Mutant, accepted: list[dict[str, Any]]) -> str | None:
     return None
 
 
+def source_hash(module: str) -> str:
+    """Of the file as it is now: it tells whether a run was of another source."""
+    return hashlib.sha256((ROOT / module).read_bytes()).hexdigest()[:12]
+
+
+def run_of(mutants: list[Mutant], outcomes: list[str], accepted: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a result file keeps of a module: how many mutants ended how, and those that survived."""
+    module, survivors = mutants[0].module, []
+    for mutant, found in sorted(
+        zip(mutants, outcomes, strict=True), key=lambda pair: (pair[0].number, pair[0].mutated)
+    ):
+        if found in ("equivalent", "survived"):
+            entry = {"number": mutant.number, "line": mutant.line, "mutated": mutant.mutated}
+            survivors.append(entry | {"reason": reason_of(mutant, accepted)})
+        if found == "survived":
+            print(f"{module}:{mutant.number}\n-   {mutant.line}\n+   {mutant.mutated}", flush=True)
+    counts = {kind: outcomes.count(kind) for kind in KINDS}
+    print(f"{module:50}" + "".join(f"{count:6} {kind}" for kind, count in counts.items()), flush=True)
+    return {"source": source_hash(module), "datetime": now(), **counts, "survivors": survivors}
+
+
+def gather(path: Path, module: str, run: dict[str, Any], listed: list[str]) -> None:
+    """Write a module's run into the file, which may hold those of others; modules no longer listed are left out.
+
+    A run that tried fewer mutants of the same source than the one in the file does not replace it.
+    """
+    modules = json.loads(path.read_text(encoding="utf-8"))["modules"] if path.exists() else {}
+    old = modules.get(module)
+    if not old or old["source"] != run["source"] or old["not run"] >= run["not run"]:
+        modules[module] = run
+    write_json(path, {"modules": {name: modules[name] for name in sorted(modules) if name in listed}})
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Plant every mutant, write the outcome, and name the survivors that are not listed."""
+    """Plant the mutants module by module, write the outcomes, and name the survivors that are not listed."""
     parser = argparse.ArgumentParser(prog="python -m bench.mutations", description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
+    parser.add_argument("--out", type=Path, required=True, help="the JSON file to write, or to write into")
     parser.add_argument("--modules", default="*", help="a pattern of paths, such as 'gpukmeans/certificates/*'")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="start no mutant after that time")
     parser.add_argument("--processes", type=int, default=1)
@@ -215,42 +255,36 @@ def main(argv: list[str] | None = None) -> int:
     end = time.monotonic() + 60 * options.minutes
     sys.path.insert(0, str(ROOT))
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # no test here needs one, and they take longer than most tests
     import pytest  # noqa: F401  (what every child needs is imported once)
     import sklearn.cluster  # noqa: F401
 
-    modules = {name: tests for name, tests in table["tests"].items() if fnmatch.fnmatch(name, options.modules)}
-    limits = {}
-    for module, tests in modules.items():
-        start = time.monotonic()
+    gc.freeze()  # so that the children's collections of garbage do not look at it
+    modules = [name for name in table["tests"] if fnmatch.fnmatch(name, options.modules)]
+    order, n_survived = random.Random(options.seed), 0
+    order.shuffle(modules)
+    for module in modules:
+        if time.monotonic() > end:
+            break
+        tests, start = table["tests"][module], time.monotonic()
         if not passes(module, (ROOT / module).read_text(encoding="utf-8"), tests, 600.0):
             raise SystemExit(f"The tests of {module} fail without any mutant: python -m pytest {' '.join(tests)}")
-        limits[module] = 10.0 + 5.0 * (time.monotonic() - start)
-    mutants = [mutant for module in modules for mutant in mutants_of(module)]
-    random.Random(options.seed).shuffle(mutants)
+        limit = 10.0 + 5.0 * (time.monotonic() - start)
+        mutants = mutants_of(module)
+        order.shuffle(mutants)
 
-    def outcome(mutant: Mutant) -> str:
-        if time.monotonic() > end:
-            return "not run"
-        if not passes(mutant.module, mutant.source, modules[mutant.module], limits[mutant.module]):
-            return "killed"
-        return "equivalent" if reason_of(mutant, table["accepted"]) else "survived"
+        def outcome(mutant: Mutant, tests: list[str] = tests, limit: float = limit) -> str:
+            if time.monotonic() > end:
+                return "not run"
+            if not passes(mutant.module, mutant.source, tests, limit):
+                return "killed"
+            return "equivalent" if reason_of(mutant, table["accepted"]) else "survived"
 
-    with ThreadPoolExecutor(options.processes) as pool:
-        outcomes = list(pool.map(outcome, mutants))
-    kinds = ["killed", "equivalent", "survived", "not run"]
-    counts = {m: dict.fromkeys(kinds, 0) for m in modules}
-    survivors = []
-    for mutant, found in sorted(zip(mutants, outcomes, strict=True), key=lambda pair: (pair[0].module, pair[0].number)):
-        counts[mutant.module][found] += 1
-        if found in ("equivalent", "survived"):
-            entry = {"module": mutant.module, "number": mutant.number, "line": mutant.line, "mutated": mutant.mutated}
-            survivors.append(entry | {"reason": reason_of(mutant, table["accepted"])})
-            if found == "survived":
-                print(f"{mutant.module}:{mutant.number}\n-   {mutant.line}\n+   {mutant.mutated}")
-    for module, count in counts.items():
-        print(f"{module:50}" + "".join(f"{count[kind]:6} {kind}" for kind in kinds))
-    write_json(options.out, {"datetime": now(), "seed": options.seed, "modules": counts, "survivors": survivors})
-    return int(any(count["survived"] for count in counts.values()))
+        with ThreadPoolExecutor(options.processes) as pool:
+            run = run_of(mutants, list(pool.map(outcome, mutants)), table["accepted"])
+        gather(options.out, module, run, list(table["tests"]))
+        n_survived += run["survived"]
+    return int(n_survived > 0)
 
 
 if __name__ == "__main__":

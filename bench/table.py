@@ -1,6 +1,7 @@
 """Write the README's tables from the result files: ``python -m bench.table`` (``--check`` only compares).
 
-Tables stand between ``<!-- bench:cpu -->`` and ``<!-- /bench:cpu -->``, and the same with ``gpu``, ``ties``, ``twice``.
+Tables stand between ``<!-- bench:cpu -->`` and ``<!-- /bench:cpu -->``, and the same with ``gpu``, ``ties``, ``twice``,
+``mutations``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.machine import ROOT
+from bench.mutations import KINDS, source_hash
 from bench.results import Measured, newest, paired_ratio
 from bench.ties import broken_bounds
 from bench.workloads import WORKLOADS
@@ -29,6 +31,7 @@ TWICE_NOTE = (
     "four fits of the first work on one thread, beside ours."
 )
 NONE_YET = {
+    "mutations": "_No run has been recorded yet: `python -m bench.mutations --out bench/results/mutations.json`._",
     "twice": "_No run has been recorded yet: `python -m bench.twice --out bench/results/twice.json`._",
     "ties": "_No run has been recorded yet: `python -m bench.ties --out bench/results/ties.json`._",
     "cpu": "_No run on a CPU has been recorded yet: `python -m bench.run cpu --out bench/results/cpu.json`._",
@@ -60,6 +63,7 @@ def write_tables(text: str, results: Path) -> str:
     blocks = {suite: render(suite, newest(results, suite)) for suite in ("cpu", "gpu")}
     blocks["ties"] = render_ties(results / "ties.json")
     blocks["twice"] = render_twice(results / "twice.json")
+    blocks["mutations"] = render_mutations(results / "mutations.json")
     for suite, table in blocks.items():
         begin, end = f"<!-- bench:{suite} -->", f"<!-- /bench:{suite} -->"
         if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
@@ -138,6 +142,23 @@ def render_twice(file: Path) -> str:
     table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
     source = f"{_machine(document)}.\n- {_command(document)} (every fit: `bench/results/{file.name}`)"
     return "\n\n".join([table, TWICE_NOTE, source])
+
+
+def render_mutations(file: Path) -> str:
+    """The table of `bench.mutations`: a row for each module, and whether its source has changed since."""
+    if not file.exists():
+        return NONE_YET["mutations"]
+    rows = [["module", "mutants", *KINDS, "recorded"], ["---"] * (len(KINDS) + 3)]
+    modules = json.loads(file.read_text())["modules"]
+    for module, run in modules.items():
+        exists = (ROOT / module).exists()
+        stale = "" if exists and source_hash(module) == run["source"] else ", of an earlier source"
+        counts = [run[kind] for kind in KINDS]
+        rows.append([f"`{module}`", f"{sum(counts)}", *map(str, counts), run["datetime"][:10] + stale])
+    counts = [sum(run[kind] for run in modules.values()) for kind in KINDS]
+    rows.append(["all", f"{sum(counts)}", *map(str, counts), ""])
+    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return f"{table}\n\nThe survivors and their lines: `bench/results/{file.name}`; reasons: `bench/mutations.toml`."
 
 
 def _twice_seconds(result: dict[str, Any]) -> float | None:

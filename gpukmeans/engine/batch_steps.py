@@ -55,8 +55,8 @@ class Draws:
         if not self._even:
             return self._reach.searchsorted(values, side="right")
         # The first row whose reach exceeds the value: with equal probabilities a product nearly always gives it.
-        n = len(self._reach)
-        found = np.minimum((values * n).astype(np.int64), n - 1)
+        # It stays below n: for n > 2**k, n 2**-53 is more than half of the spacing of floats there, and 2**k is exact.
+        found = (values * len(self._reach)).astype(np.int64)
         wrong = self._reach[found] <= values
         wrong |= (found > 0) & (self._reach[found - 1] > values)
         found[wrong] = self._reach.searchsorted(values[wrong], side="right")

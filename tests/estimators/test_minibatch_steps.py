@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gpukmeans.backends import BatchSums, NumpyBackend
 from gpukmeans.engine import batch_steps
-from gpukmeans.engine.batch_steps import Draws, EarlyStopping, MovingCenters, summed, take_steps
+from gpukmeans.engine.batch_steps import (
+    Draws,
+    EarlyStopping,
+    MovingCenters,
+    batch_state,
+    go_on_from,
+    summed,
+    take_steps,
+)
 from gpukmeans.engine.records import Watch
-from gpukmeans.engine.standing import kept_state
+from gpukmeans.engine.standing import kept_state, records_of
 
 
 def weights(n):
@@ -79,9 +89,9 @@ def test_centers_are_the_means_of_all_that_they_were_given():
             else:
                 assert np.array_equal(moving.centers[j], before[j])
     assert moving.counts.tolist() == [float(c) for c in counts]
-    moving = MovingCenters(np.full((2, 1), 7.0), np.zeros(2))
+    moving = MovingCenters(np.full((2, 1), 7e20), np.zeros(2))
     moving.move(BatchSums(np.array([[0.0], [3.0]]), np.array([0.0, 1.0]), 0.0))
-    assert moving.centers.tolist() == [[7.0], [3.0]]
+    assert moving.centers.tolist() == [[7e20], [3.0]]
     x = np.array([0.1, 1 / 3])
     still = MovingCenters(np.tile(x, (3, 1)), np.array([1.0, 3.0, 7.0]))
     for w in (1.0, 2.0, 5.0):
@@ -106,6 +116,8 @@ def test_which_centers_are_light(counts, ratio, n_rows, want):
 
 def test_centers_are_replaced_when_one_has_no_weight_or_after_many_rows():
     moving = MovingCenters(np.zeros((3, 1)), np.ones(3))
+    assert not moving.due(29)
+    assert moving.due(1)
     assert [moving.due(10) for _ in range(6)] == [False, False, True] * 2
     moving = MovingCenters(np.zeros((3, 1)), np.array([1.0, 0.0, 1.0]), n_since=7)
     assert moving.due(1)
@@ -257,3 +269,76 @@ def test_steps_are_recorded_and_batches_drawn_ahead_are_taken_back(ahead, monkey
     total = summed(summed(None, records[0]), records[1])
     assert (total.iteration, total.n_moved, total.n_relocated) == (2, 40, sum(relocated[:2]))
     assert total.seconds == records[0].seconds + records[1].seconds
+
+
+class Kept:
+    """A checkpoint that keeps, in place of a file, what it is told, and in which way."""
+
+    def __init__(self, resumed=None, ended=False):
+        self.path, self.resumed, self.ended, self.told = Path("steps.ckpt"), resumed, ended, []
+
+    def first(self, state):
+        self.told.append(("first", 0, state()))
+
+    def after(self, n, state):
+        self.told.append(("after", n, state()))
+
+    def end(self, state):
+        self.told.append(("end", 0, state()))
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_fit_goes_on_from_any_of_its_steps(ahead, monkeypatch):
+    X = np.random.default_rng(5).standard_normal((200, 2))
+    X[:3] += 40.0
+    start = np.concatenate([X[3:7], [[-90.0, 0.0]]])
+
+    def run(keep, draws, moving, rule, past=()):
+        monkeypatch.setattr(batch_steps, "active", lambda: keep)
+        feed = Noted(NumpyBackend().feed(X, 20), ahead)
+        options = {"reassignment_ratio": 0.05, "precision": "exact", "inertia": True, "watch": None}
+        records = take_steps(feed, draws, moving, rule, past=past, **options)
+        return records, moving, draws.random_state.random_sample(), rule, feed.calls
+
+    def rule():
+        return stopping(n_steps=5, batch_size=20, n_samples=200, tol=1e-9, max_no_improvement=4)
+
+    def draws(state):
+        return Draws(state, np.full(200, 1 / 200), 20)
+
+    keep = Kept()
+    whole = run(keep, draws(np.random.RandomState(4)), MovingCenters(start, np.zeros(5)), rule())
+    assert [(how, n) for how, n, _ in keep.told] == [("first", 0), *[("after", 1)] * 4, ("end", 0)]
+    for step, (how, _, state) in enumerate(keep.told):
+        again, stops = Kept(state, how == "end"), rule()
+        state, moving, past = go_on_from(again, start.shape, start.dtype, stops)
+        assert [record.iteration for record in past] == [step] * (step > 0)
+        total = None
+        for record in whole[0][:step]:
+            total = summed(total, record)
+        assert not step or past[0] == replace(total, seconds=past[0].seconds)
+        records, moving, drawn, stops, calls = run(again, draws(state), moving, stops, past)
+        assert (calls == []) == (how == "end")
+        assert [replace(r, seconds=0.0) for r in records[len(past) :]] == [
+            replace(r, seconds=0.0) for r in whole[0][step:]
+        ]
+        assert np.array_equal(moving.centers, whole[1].centers)
+        assert np.array_equal(moving.counts, whole[1].counts)
+        assert (moving.n_since, drawn, stops) == (whole[1].n_since, whole[2], whole[3])
+        assert len(again.told) == len(keep.told) - 1 - step + (step == 0)
+        if again.told:
+            last = records_of(again.told[-1][2]["iterations"])[0]
+            assert replace(last, seconds=0.0) == replace(records_of(keep.told[-1][2]["iterations"])[0], seconds=0.0)
+
+
+def test_no_fit_goes_on_without_a_state_and_from_no_other():
+    shape, dtype = (2, 1), np.dtype(np.float64)
+    assert go_on_from(None, shape, dtype, stopping()) is None
+    assert go_on_from(Kept(), shape, dtype, stopping()) is None
+    state = batch_state(
+        Draws(np.random.RandomState(0), np.ones(3), 1), MovingCenters(np.zeros(shape), np.ones(2)), stopping(), None
+    )
+    assert go_on_from(Kept(state), shape, dtype, stopping()) is not None
+    for name, value in (("centers", np.zeros((1, 2))), ("counts", np.ones(1)), ("counts", np.ones(2, np.float32))):
+        with pytest.raises(ValueError, match=r"steps\.ckpt"):
+            go_on_from(Kept(state | {"moving": state["moving"] | {name: value}}), shape, dtype, stopping())

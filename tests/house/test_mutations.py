@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 import tomllib
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.mutations import TABLE, mutants_of
+from bench import table
+from bench.mutations import TABLE, gather, mutants_of, run_of, source_hash
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTENT = tomllib.loads(TABLE.read_text(encoding="utf-8"))
@@ -63,3 +65,34 @@ def test_a_planted_fault_is_seen_and_the_module_as_it_is_passes(tmp_path):
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert result.stdout.split("\n")[-2] == "[True, False]", result.stderr
+
+
+def test_runs_are_gathered_by_module_and_a_changed_source_is_told(tmp_path, capsys):
+    file, (one, other, gone) = tmp_path / "mutations.json", list(CONTENT["tests"])[:3]
+
+    def run(module, outcomes, **changed):
+        mutants = mutants_of(module)[: len(outcomes)]
+        return (
+            run_of(mutants, outcomes, [{"module": module, "mutants": [mutants[-1].mutated], "reason": "x"}]) | changed
+        )
+
+    listed = [one, other]
+    gather(file, gone, run(gone, ["killed"]), [gone])
+    gather(file, other, run(other, ["killed", "equivalent"], source="another"), listed)
+    assert "survived" in capsys.readouterr().out
+    full = run(one, ["killed", "survived", "not run"])
+    gather(file, one, full, listed)
+    assert f"{one}:{full['survivors'][0]['number']}\n-   {full['survivors'][0]['line']}\n" in capsys.readouterr().out
+    gather(file, one, run(one, ["killed", "not run", "not run"]), listed)  # fewer, of the same source
+    modules = json.loads(file.read_text())["modules"]
+    assert modules == {one: full, other: modules[other]}
+    assert modules[one]["source"] == source_hash(one)
+    assert modules[other]["survivors"][0]["reason"] == "x"
+    day = full["datetime"][:10]
+    shown = table.render_mutations(file)
+    assert f"| `{one}` | 3 | 1 | 0 | 1 | 1 | {day} |" in shown
+    assert f"| `{other}` | 2 | 1 | 1 | 0 | 0 | {day}, of an earlier source |" in shown
+    assert "| all | 5 | 2 | 1 | 1 | 1 |  |" in shown
+    gather(file, one, run(one, ["killed", "not run", "not run"], source="another"), listed)
+    assert "| `" + one + f"` | 3 | 1 | 0 | 0 | 2 | {day}, of an earlier source |" in table.render_mutations(file)
+    assert "No run has been recorded" in table.render_mutations(tmp_path / "none.json")
