@@ -19,8 +19,8 @@ from gpukmeans.arrays.limits import LARGEST_VALUE
 NEAR_ONE = (-40, 40)
 #: Values are not made smaller than 2**LEAST: squares of differences in their last digits would lose digits.
 LEAST = -390
-#: Rows that are looked at to see whether values are near one.
-SAMPLE = 64
+#: Rows that are looked at to see whether values are near one; fewer where they have more values than that together.
+SAMPLE, SAMPLE_VALUES = 64, 1 << 18
 
 
 def unit_exponent(values: NDArray, *others: NDArray | None) -> int:
@@ -48,7 +48,8 @@ def unit_exponent(values: NDArray, *others: NDArray | None) -> int:
     if values.dtype.kind != "f":
         return 0
     arrays = [array for array in (values, *others) if array is not None]
-    return exponent_of(values[:: max(1, len(values) // SAMPLE)], lambda: arrays)
+    n_rows = min(SAMPLE, SAMPLE_VALUES // max(1, math.prod(values.shape[1:])) + 1)
+    return exponent_of(values[:: max(1, len(values) // n_rows)], lambda: arrays)
 
 
 def exponent_of(sample: NDArray, arrays: Callable[[], Iterable[NDArray]]) -> int:

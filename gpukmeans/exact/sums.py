@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.arrays.types import F64, I64
-from gpukmeans.threads import blocks, rows_in_block, workers
+from gpukmeans.threads import blocks, parts_of, rows_in_block, workers
 
 #: Most bits in a limb.  36 + 36 bits lie well beyond float64's 53, and 2**17 such limbs still add up exactly in a
 #: float64, which lets NumPy sum them by matrix products.
@@ -22,6 +22,9 @@ LIMB_BITS = 36
 
 #: Rows whose limbs may be added in float64 without rounding: 2**(53 - LIMB_BITS).
 EXACT_FLOAT64_ROWS = 1 << (53 - LIMB_BITS)
+
+#: Features of a block of rows that is looked at: those of few long rows stay in a cache, too.
+COLUMNS = 1 << 13
 
 #: Features below 2**MIN_EXPONENT in magnitude share its grid, so that no scale overflows.
 MIN_EXPONENT = -900
@@ -87,17 +90,22 @@ class Grid:
         if X.dtype == np.uint8 and sample_weight is None:
             return cls(np.ones(d), bits, 1)
         with workers(X.size) as pool:
-            parts = pool.share(n, rows_in_block(d, 16), 1024)
+            width = min(d, COLUMNS)
+            parts = pool.share(n, rows_in_block(width, 16), 1024)
+            tiles = [(rows, columns) for columns in parts_of(d, width) for rows in parts]
             few_bits = X.dtype == np.float32 and sample_weight is None
 
-            def extremes(rows: slice) -> tuple[NDArray, float]:
-                block = weighted_rows(X, sample_weight, rows, convert=False)
+            def extremes(tile: tuple[slice, slice]) -> tuple[NDArray, float]:
+                rows, columns = tile
+                block = weighted_rows(X[:, columns], sample_weight, rows, convert=False)
                 return largest_magnitudes(block), smallest_magnitude(block) if few_bits else 0.0
 
-            first_largest, first_smallest = extremes(parts[0])
+            first_largest, first_smallest = extremes(tiles[0])
             few_bits &= bool(first_smallest >= 2.0**-12 * first_largest.max())
-            found = [(first_largest, first_smallest), *pool.map(extremes, parts[1:])]
-            largest = np.maximum.reduce([of_block for of_block, _ in found])
+            found = [(first_largest, first_smallest), *pool.map(extremes, tiles[1:])]
+            largest = np.zeros(d)
+            for (_, columns), (of_tile, _) in zip(tiles, found, strict=True):
+                np.maximum(largest[columns], of_tile, out=largest[columns])
             if not np.isfinite(largest).all():
                 raise FloatingPointError("Rows or their products with the weights are not finite.")
             grid = cls.for_largest(largest, n)
@@ -116,7 +124,8 @@ class Grid:
 
             # Of most data that need both limbs the first rows need them already.
             parts = pool.share(n, rows_in_block(d, 32), 1024)
-            if on_first_limb(slice(0, 16)) and on_first_limb(parts[0]) and all(pool.map(on_first_limb, parts[1:])):
+            few = slice(0, min(16, parts[0].stop))
+            if on_first_limb(few) and on_first_limb(parts[0]) and all(pool.map(on_first_limb, parts[1:])):
                 return cls(grid.scale, grid.bits, 1)
         return grid
 

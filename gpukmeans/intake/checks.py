@@ -15,7 +15,7 @@ from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.validation import _check_feature_names, _check_n_features, _check_sample_weight, validate_data
 
 from gpukmeans.arrays.arrow import from_arrow
-from gpukmeans.arrays.limits import refuse_values, refuse_weights
+from gpukmeans.arrays.limits import LARGEST_VALUE, refuse_values, refuse_weights
 from gpukmeans.arrays.on_device import ROW_DTYPE_NAMES, ROW_DTYPES, DeviceInput, host_copy
 from gpukmeans.arrays.sparse import canonical, is_sparse, scipy_rows
 from gpukmeans.arrays.types import F64
@@ -54,9 +54,8 @@ def check_rows(
         checked = np.ascontiguousarray(X)
     else:
         checked = _converted(estimator, X, reset=reset)
-    if backend is None or not backend.checks_values(checked.dtype):
-        if not _surely_finite(checked):
-            assert_all_finite(checked, estimator_name=type(estimator).__name__, input_name="X")
+    if (backend is None or not backend.checks_values(checked.dtype)) and not _surely_allowed(checked):
+        assert_all_finite(checked, estimator_name=type(estimator).__name__, input_name="X")
         _check_magnitude(checked, "X")
     return checked
 
@@ -145,10 +144,13 @@ def refuse_path(X: object, name: str = "X") -> None:
         )
 
 
-def _surely_finite(X: NDArray) -> bool:
-    """Whether a sum of squares is finite, on all cores; only if not is scikit-learn's slower check needed."""
+def _surely_allowed(X: NDArray) -> bool:
+    """Whether sums of squares are less than that of the largest allowed value, on all cores; only if not are slower
+    checks needed."""
     if X.dtype == np.uint8:
         return True
+
+    limit = LARGEST_VALUE**2 if X.dtype == np.float64 else np.inf
 
     def square(part: slice) -> float:
         values = X[part].reshape(-1)
@@ -156,9 +158,9 @@ def _surely_finite(X: NDArray) -> bool:
 
     if X.size < SMALL:
         with np.errstate(over="ignore", invalid="ignore"):
-            return bool(np.isfinite(square(slice(None))))
+            return square(slice(None)) < limit
     with workers(X.size) as pool, np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(pool.map(square, blocks(X.shape[0], X.shape[1], X.itemsize))).all())
+        return all(some < limit for some in pool.map(square, blocks(X.shape[0], X.shape[1], X.itemsize)))
 
 
 def check_rows_on_host(X: ArrayLike, reader: str) -> Any:

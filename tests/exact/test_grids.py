@@ -217,3 +217,22 @@ def test_24_bits_just_fit_the_first_limb_or_just_do_not(odd, scale):
             X = scale * np.array([*others, value * 2.0**unit], np.float32)[:, None]
             assert Grid.for_rows(X.astype(np.float32)).n_limbs == n_limbs
             assert Grid.for_rows(np.hstack([X, X[::-1] * 2.0**9]).astype(np.float32)).n_limbs == n_limbs
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_grid_of_long_rows_is_that_of_their_columns(monkeypatch, dtype, weighted, whole):
+    """Columns are looked at some at a time; their grids do not depend on the others, but for the number of limbs."""
+    rng = np.random.default_rng(6)
+    X = (rng.standard_normal((7, 11)) * 2.0 ** rng.integers(-9, 9, 11)).astype(dtype)
+    X = np.rint(X) if whole else X
+    weight = rng.integers(1, 4, 7).astype(np.float64) if weighted else None
+    monkeypatch.setattr("gpukmeans.exact.sums.COLUMNS", 4)
+    found = Grid.for_rows(X, weight)
+    apart = [Grid.for_rows(X[:, [column]], weight) for column in range(11)]
+    assert found.scale.tolist() == [grid.scale[0] for grid in apart]
+    assert found.n_limbs == max(grid.n_limbs for grid in apart)
+    X[6, 9] = np.nan
+    with pytest.raises(FloatingPointError):
+        Grid.for_rows(X, weight)

@@ -134,12 +134,14 @@ class DenseSums(ClusterSums):
                 some = _as_slice(index)
                 x, weight = self._X[some], None if self._weight is None else self._weight[some]
                 for columns in parts_of(d, width):
-                    values, more = room[:, : len(index), : columns.stop - columns.start]
-                    weighted_rows(x[:, columns], weight, slice(None), out=values)
+                    here, more = room[:, : len(index), : columns.stop - columns.start]
+                    values = x[:, columns]
+                    if weight is not None or x.dtype != np.float64:
+                        values = weighted_rows(values, weight, slice(None), out=here)
                     if grid.n_limbs == 1:  # on the grid already: a power of two apart from whole numbers
                         total[0, :, columns] += signs @ values
                     else:
-                        limbs = grid.of_columns(columns).limbs(values, (values, more))
+                        limbs = grid.of_columns(columns).limbs(values, (here, more))
                         for limb, sums in zip(limbs, total[:, :, columns], strict=True):
                             sums += signs @ limb
                 if weight is not None:

@@ -177,7 +177,8 @@ class FullScreen:
         doubled = rows.X.dtype == np.float64 and wide.shape[1] >= WIDE and len(wide) <= FEW_CENTERS
         self.radius = score_radius(wide.shape[1], self.largest, UNIT64 if doubled else UNIT32)
         with np.errstate(over="ignore"):
-            self.minus_two = np.ascontiguousarray((-2.0 * wide).astype(np.float64 if doubled else np.float32).T)
+            minus_two = np.multiply(wide, -2.0, out=wide).astype(np.float64 if doubled else np.float32, copy=False).T
+            self.minus_two = minus_two if doubled else np.ascontiguousarray(minus_two)
             self.squares = squares.astype(self.minus_two.dtype)
 
     @property

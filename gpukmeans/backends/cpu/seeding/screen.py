@@ -16,6 +16,7 @@ from gpukmeans.backends.cpu.screens.full import product
 from gpukmeans.certificates.rounding import LARGEST_NORM32, SQUARE_UNDERFLOW, UNIT32, UNIT64, ScoreRadius
 from gpukmeans.certificates.scores import exact_in_float64, square_distance_radius
 from gpukmeans.certificates.seeds import CandidateRadius, candidate_radius
+from gpukmeans.exact.tie_break import WIDE
 from gpukmeans.threads import Workers, parts_of, rows_in_block, rows_of, rows_to_fetch
 
 #: Rows that a thread works on at a time: arrays of numbers per row fit its cache, and threads seldom meet.
@@ -46,7 +47,7 @@ class SeedScreen:
 
         def square(rows: slice) -> None:
             for part in parts_of(rows.stop - rows.start, rows_in_block(d)):
-                x = self.fetch(rows, part).astype(np.float64)
+                x = self.fetch(rows, part).astype(np.float64, copy=False)
                 np.vecdot(x, x, out=self.squares[rows][part])
 
         pool.map(square, parts_of(n, PART))
@@ -83,7 +84,9 @@ class SeedScreen:
         """-2 x.c of some rows and every seed, (n_rows, n_seeds); `largest_norm` bounds the seeds' norms."""
         n_rows = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
         dtype = np.dtype(np.float32 if self.narrow else np.float64)
-        table = np.ascontiguousarray(-2.0 * seeds.T, dtype)
+        table = (-2.0 * seeds).astype(dtype, copy=False).T
+        if len(table) < WIDE:
+            table = np.ascontiguousarray(table)
         d = len(table)
         # Partial sums of |x_f c_f| stay below |x||c|, so that whole numbers are not rounded on the way.
         split = self.exact and self.narrow and n_rows and float(self.norms[rows].max()) * largest_norm >= WHOLE32
@@ -107,7 +110,7 @@ class SeedScreen:
         n_rows = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
         out = np.empty(n_rows)
         for part in parts_of(n_rows, rows_in_block(self.n_terms)):
-            np.dot(self.fetch(rows, part).astype(np.float64), vector, out=out[part])
+            np.dot(self.fetch(rows, part).astype(np.float64, copy=False), vector, out=out[part])
         return out
 
     def from_differences(self, rows: I64, which: I64 | int, seeds: F64, seed_rows: I64) -> tuple[F64, F64]:
