@@ -48,18 +48,27 @@ def distinct_rows(values: NDArray) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 
     If no two rows are equal, both are ``arange(n_rows)``.
     """
-    values = np.ascontiguousarray(values) + 0  # -0.0 becomes 0.0
-    bits = values.view(np.dtype(f"u{values.dtype.itemsize}")).astype(np.uint64)
-    bits ^= bits >> np.uint64(29)  # the low bits of whole numbers are zero
+    n, d = values.shape
     # Powers of an odd number, which wrap around: in steps they would give small numbers equal sums in many ways.
-    sums = (bits * np.full(values.shape[1], 0x9E3779B97F4A7C15, np.uint64).cumprod()).sum(axis=1)
+    powers = np.full(d, 0x9E3779B97F4A7C15, np.uint64).cumprod()
+    sums, parts = np.empty(n, np.uint64), blocks(n, d, 64)
+    for part in parts:
+        bits = _bits(values[part]).astype(np.uint64)
+        bits ^= bits >> np.uint64(29)  # the low bits of whole numbers are zero
+        bits *= powers
+        np.add.reduce(bits, axis=1, out=sums[part])
     _, first, inverse = np.unique(sums, return_index=True, return_inverse=True)
-    if len(first) < len(values) and not np.array_equal(values[first[inverse]], values):
-        keys = values.view(np.dtype((np.void, values.dtype.itemsize * values.shape[1]))).ravel()
+    if len(first) < n and not all(np.array_equal(values[first[inverse[part]]], values[part]) for part in parts):
+        keys = _bits(values).view(np.dtype((np.void, values.dtype.itemsize * d))).ravel()
         _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    if len(first) == len(values):
-        return np.arange(len(values)), np.arange(len(values))
+    if len(first) == n:
+        return np.arange(n), np.arange(n)
     return first, inverse.ravel()
+
+
+def _bits(values: NDArray) -> NDArray:
+    """The bits of values, those of 0.0 for -0.0: a new array."""
+    return (np.ascontiguousarray(values) + 0).view(np.dtype(f"u{values.dtype.itemsize}"))
 
 
 def all_integers(values: NDArray) -> bool:
@@ -114,8 +123,10 @@ def resolve(
     n_exact : int
         How many rows needed exact arithmetic.
     """
-    if len(rows) >= MANY and len(distinct_rows(rows[:SAMPLE])[0]) < 0.9 * min(len(rows), SAMPLE):
-        first, inverse = distinct_rows(rows)
+    first, inverse = distinct_rows(rows[:SAMPLE] if len(rows) >= MANY else rows[:0])
+    if len(first) < 0.9 * len(inverse):
+        if len(rows) > SAMPLE:
+            first, inverse = distinct_rows(rows)
         of_distinct = None if candidates is None else _of_all_equal(candidates, inverse)
         labels, exactly = _resolve(rows[first], centers, alive, exact, of_distinct)
         labels, exactly = labels[inverse], exactly[inverse]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import gpukmeans.backends.cpu.screens.groups as numpy_groups
-from gpukmeans.backends.cpu.screens.components import Components, fill_together
+from gpukmeans.backends.cpu.screens.components import Components, fill_together, lower_scores
 from gpukmeans.backends.cpu.screens.full import RowScreen
 from gpukmeans.backends.cpu.screens.groups import GroupBounds, may_pay
-from gpukmeans.threads import workers
+from gpukmeans.threads import Workers, workers
 
 N, K, D = 1300, 160, 48
 
@@ -44,8 +44,9 @@ class Followed:
         """As `GroupBounds.assign` returns; what it leaves is checked."""
         named, bounds = labels.copy(), self.bounds
         if self.centers is not None:
-            kept, reach = bounds._lower.copy(), bounds._upper.copy()
-        with workers(1 << 24) as pool:
+            kept, reach, travelled = bounds._lower.copy(), bounds._upper.copy(), bounds._travelled.copy()
+        with workers(0):
+            pool = Workers(2)  # one after the other, the centers in two halves
             found = bounds.assign(centers, np.arange(len(centers)), labels, pool)
         if found is None:
             return None
@@ -63,6 +64,8 @@ class Followed:
         squares = distances**2
         margins = squares[each, order[:, 1]] - squares[each, order[:, 0]]
         assert (margins[found.undecided] < slack[found.undecided]).all()
+        some = np.intersect1d(settled, found.rows)
+        assert (margins[some] > 0.45 * slack[some]).all()
 
         looked = np.zeros(len(labels), bool)
         looked[found.rows] = True
@@ -72,6 +75,14 @@ class Followed:
         assert (bounds._upper >= mine).all()
         drifted = np.where(looked, 0.0, 2.0 * self.way + 2.0 * step)
         assert (bounds._upper <= np.sqrt(mine**2 * (1 + 1e-5) + slack) + drifted).all()
+        in_order = np.argsort(tables.place)
+        assert (tables.drift >= steps[in_order]).all()
+        assert 4 <= len(tables.starts) - 1 <= K // 16
+        assert len(tables.levels) == 1 + self.projected
+        for level in tables.levels if self.projected else ():
+            _, radius = lower_scores(level.projection, self.screen.shifted(centers[in_order]))
+            assert level.radius.constant >= radius.constant
+            assert level.radius.per_norm >= radius.per_norm
         ordered[each, own] = np.inf
         others = np.minimum.reduceat(ordered, tables.starts[:-1], axis=1).T
         lower = bounds._lower.astype(np.float64) - bounds._travelled[:, None]
@@ -87,6 +98,9 @@ class Followed:
         least -= loss
         assert (lower >= least)[fresh].all()
         if self.way:
+            farthest = np.maximum.reduceat(steps[in_order], tables.starts[:-1])
+            np.testing.assert_allclose(bounds._travelled - travelled, farthest, rtol=1e-5, atol=1e-6)
+            assert (bounds._upper >= reach + steps[named])[~looked].all()
             gap = (kept - bounds._travelled[:, None]).min(axis=0) - reach - steps[named]
             assert not looked[gap > 1e-4 * mine].any()
             assert looked[gap < 0.0].all()
@@ -106,6 +120,7 @@ class Followed:
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """So that there are several of each kind."""
+    monkeypatch.setattr(numpy_groups, "BLOCK", 600)
     monkeypatch.setattr(numpy_groups, "FEW_SCORES", 300 * K)
     monkeypatch.setattr(numpy_groups, "FEW_VALUES", 70 * D)
 
@@ -114,8 +129,13 @@ def small_blocks(monkeypatch):
 @pytest.mark.parametrize("labelled", [False, True])
 def test_bounds_hold_and_are_tight(projected, labelled):
     X, centers, directions = table()
-    nearest = ((centers[1:] - centers[0]) ** 2).sum(axis=1).argmin() + 1
-    X[:5] = (centers[0] + centers[nearest]) / 2
+    centers[0] = 900.0 * directions[:, 0]  # a group of its own
+    squares = ((centers[:, None] - centers) ** 2).sum(axis=2) + 1e9 * np.eye(K, dtype=np.float32)
+    some = np.arange(1, 101)
+    nearest = squares[some].argmin(axis=1)
+    # Ties, rows whose scores differ by about the radius, and rows whose bounds fail but whose scores do not.
+    share = np.concatenate([np.zeros(5), np.linspace(1e-6, 4e-4, 45), np.linspace(1e-3, 0.02, 50)])[:, None]
+    X[:100] = (0.5 + share) * centers[some] + (0.5 - share) * centers[nearest]
     rng = np.random.default_rng(1)
     followed = Followed(X, directions if projected else None)
     labels = rng.integers(K, size=N).astype(np.int32)
@@ -124,6 +144,8 @@ def test_bounds_hold_and_are_tight(projected, labelled):
             was = labels.copy()
             assert followed.assign(centers + np.float32(0.01), labels) is None
             assert np.array_equal(labels, was)
+    if projected:
+        labels[::2] = -1
     if not labelled:
         labels[:] = -1
         if not projected:

@@ -253,6 +253,9 @@ def test_different_rows_with_equal_sums_stay_different():
     first, inverse = distinct_rows(table)
     assert np.array_equal(table[first][inverse], table)
     assert len(first) == len(rows) + 1
+    more = np.concatenate([np.random.default_rng(46).random((20_000, 2)), table])  # they lie in the second part
+    first, inverse = distinct_rows(more)
+    assert np.array_equal(more[first][inverse], more)
 
 
 @pytest.mark.parametrize("exact", [False, True])

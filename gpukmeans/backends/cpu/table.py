@@ -285,7 +285,7 @@ class DenseTable:
             self.refuse_infinities(some)
             x = self.X[some]
             exact = exact_squares(self.largest_integer_of(x), centers)
-            among = None if candidates is None else candidates(some)
+            among = None if candidates is None or len(alive) <= 2 else candidates(some)  # an open row has two
             if self.n_features >= WIDE:
                 labels, n = nearest_of_wide(x, centers, alive, exact, among)
             else:

@@ -227,8 +227,7 @@ class GroupBounds:
         """Order the centers by groups of near ones, and void all bounds."""
         group = group_centers(centers, max(1, round(len(centers) / GROUP_SIZE)))
         self._order = np.argsort(group, kind="stable")
-        sizes = np.bincount(group)
-        self._starts = np.concatenate([[0], np.cumsum(sizes[sizes > 0])])
+        self._starts = np.concatenate([[0], np.cumsum(np.bincount(group))])
         n_groups = len(self._starts) - 1
         self._travelled = np.zeros(n_groups)
         if len(self._lower) != n_groups:
