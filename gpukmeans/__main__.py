@@ -43,7 +43,13 @@ def console() -> int:
 
 
 def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
-    """End the process: KeyboardInterrupt would be lost in code that catches all, as some modules do while imported."""
+    """End the process: KeyboardInterrupt would be lost in code that catches all, as some modules do while imported.
+
+    It is raised where a file is half written, or a checkpoint kept.
+    """
+    writing = sys.modules.get("gpukmeans.writing")
+    if writing is not None and writing.n_untidy:
+        raise KeyboardInterrupt
     try:
         if sys.stderr is not None:
             os.write(2, (b"\r\x1b[K" if os.isatty(2) else b"") + b"gpukmeans: interrupted\n")

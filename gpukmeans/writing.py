@@ -11,6 +11,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+#: Bodies of `tidied` that are running.
+n_untidy = 0
+
+
+@contextmanager
+def tidied() -> Iterator[None]:
+    """A context that has files to mend or remove where Ctrl-C is raised in it, so that no process may end at once."""
+    global n_untidy
+    n_untidy += 1
+    try:
+        yield
+    finally:
+        n_untidy -= 1
+
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
@@ -37,23 +51,24 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     if path.is_dir() and not path.is_symlink():
         raise IsADirectoryError(f"{path} is a folder; the path of a file is needed")
     partial = path.with_name(f"{_part_of(path)}{secrets.token_hex(8)}.part")
-    try:
-        opened = open(partial, "xb")  # noqa: SIM115  ("x" neither follows a link nor opens what is there)
-    except OSError as error:
-        error.filename = os.fspath(path)  # the name that the caller knows
-        raise
-    with opened as file:
+    with tidied():
         try:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            file.close()
-            os.replace(partial, path)
-        except BaseException:  # Ctrl-C included
-            with contextlib.suppress(OSError):  # of a full disk: what is left in the buffer
-                file.close()
-            partial.unlink(missing_ok=True)
+            opened = open(partial, "xb")  # noqa: SIM115  ("x" neither follows a link nor opens what is there)
+        except OSError as error:
+            error.filename = os.fspath(path)  # the name that the caller knows
             raise
+        with opened as file:
+            try:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                file.close()
+                os.replace(partial, path)
+            except BaseException:  # Ctrl-C included
+                with contextlib.suppress(OSError):  # of a full disk: what is left in the buffer
+                    file.close()
+                partial.unlink(missing_ok=True)
+                raise
     with contextlib.suppress(OSError):  # Windows opens no folders
         folder = os.open(path.parent, os.O_RDONLY)
         try:

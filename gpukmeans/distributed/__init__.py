@@ -4,6 +4,6 @@
 """
 
 from gpukmeans.distributed.engine import WorkersLost
-from gpukmeans.distributed.fitting import fit
+from gpukmeans.distributed.fitting import fit, resume
 
-__all__ = ["WorkersLost", "fit"]
+__all__ = ["WorkersLost", "fit", "resume"]

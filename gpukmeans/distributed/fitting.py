@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Any
@@ -72,8 +73,61 @@ def fit(
     """
     from gpukmeans.estimators.kmeans import KMeans
 
-    found, where = _engine(parts, executor)
-    return KMeans(n_clusters, **params).fit(PartedInput(found, where), sample_weight=sample_weight)
+    return KMeans(n_clusters, **params).fit(PartedInput(*_engine(parts, executor)), sample_weight=sample_weight)
+
+
+def resume(
+    path: str | os.PathLike[str],
+    parts: Any,
+    *,
+    executor: Executor | str,
+    sample_weight: ArrayLike | None = None,
+    backend: str = "auto",
+) -> Any:
+    """Go on with a fit from its checkpoint, over rows that lie in parts on workers: `gpukmeans.resume` for `fit`.
+
+    The fit may have run anywhere: in memory, over a stream, or over these rows cut otherwise.
+
+    Parameters
+    ----------
+    path : path
+        A file that `gpukmeans.checkpoint` has written.
+    parts : sequence, Dask array or data frame, or Ray dataset
+        The rows of the fit, as of `fit`.
+    executor : concurrent.futures.Executor, "dask" or "ray"
+    sample_weight : array-like of shape (n_samples,), optional
+        The weights of the fit.
+    backend : {"auto", "numpy", "cupy"}, default="auto"
+        Where the workers compute.
+
+    Returns
+    -------
+    KMeans
+        The bits that the fit would have ended in.
+
+    Raises
+    ------
+    OSError, ValueError, TypeError, RuntimeError
+        As `fit` and `gpukmeans.resume`.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> import numpy as np
+    >>> import gpukmeans, gpukmeans.distributed
+    >>> parts = np.split(np.random.default_rng(0).standard_normal((500, 4)), 5)
+    >>> with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as executor:
+    ...     path = os.path.join(folder, "run.ckpt")
+    ...     with gpukmeans.checkpoint(path):
+    ...         model = gpukmeans.distributed.fit(parts, 3, executor=executor, random_state=0)
+    ...     again = gpukmeans.distributed.resume(path, parts, executor=executor)
+    >>> again.inertia_ == model.inertia_
+    True
+    """
+    from gpukmeans.estimators.resuming import resume
+
+    return resume(path, PartedInput(*_engine(parts, executor)), sample_weight=sample_weight, backend=backend)
 
 
 def _engine(parts: Any, executor: Executor | str) -> tuple[Engine, str]:

@@ -27,6 +27,7 @@ from gpukmeans.backends.cpu.table import DenseTable, Switches
 from gpukmeans.backends.protocol import Backend
 from gpukmeans.exact.sums import Grid
 from gpukmeans.exact.totals import Total
+from gpukmeans.scale.checkpoints import digests_of
 from gpukmeans.scale.facts import Facts, SumGrids, stored_rows
 from gpukmeans.scale.partials import FarRows, block_distances, block_far, block_sums
 from gpukmeans.threads import workers
@@ -150,6 +151,14 @@ def extremes(part: Part, exponent: int) -> tuple[F64, bool]:
 def taken(part: Part, indices: I64) -> NDArray:
     """Some rows by their places in the part."""
     return part.X[indices]
+
+
+def digests(part: Part, step: int) -> tuple[NDArray, bytes, NDArray]:
+    """SHA-256 of each `step` of all rows that lie in the part, and the rows before and behind these."""
+    n = len(part.X)
+    first = min(n, -part.offset % step)
+    stop = n - (n - first) % step
+    return part.X[:first], digests_of(part.X[first:stop], step), part.X[stop:]
 
 
 def distinct(part: Part) -> set[bytes]:

@@ -17,11 +17,15 @@ from gpukmeans.backends.choice import get_backend
 from gpukmeans.backends.cpu.backend import NumpyBackend
 from gpukmeans.backends.protocol import Backend
 from gpukmeans.distributed import parts
-from gpukmeans.distributed.engine import Engine
+from gpukmeans.distributed.engine import Engine, in_groups
 from gpukmeans.distributed.parts import Look
 from gpukmeans.distributed.rows import PartedRows
 from gpukmeans.intake.streams import OpenRows, Stream, Survey
+from gpukmeans.scale.checkpoints import digests_of
 from gpukmeans.scale.facts import SumGrids
+
+#: Parts whose rows at either end are here at a time, for their checksums.
+HASHED_TOGETHER = 64
 
 
 class PartedInput(OpenRows):
@@ -161,6 +165,19 @@ class PartedStream(Stream):
         seen = [found for found, _ in engine.map(parts.extremes, 0)]
         exponent = exponent_of(sample, lambda: [*seen, *([] if near is None else [near])])
         return exponent if exponent and all(same for _, same in engine.map(parts.extremes, exponent)) else 0
+
+    def digests(self, step: int) -> list[bytes]:
+        engine = self._placed[0][1] if self._placed else self._with(None)[0]
+        found, rest = list[bytes](), np.empty((0, self.shape[1]), self.dtype)
+        for some in in_groups(range(engine.n_parts), HASHED_TOGETHER):
+            for head, whole, tail in engine.map(parts.digests, step, only=some):
+                rest = np.concatenate([rest, head])
+                if len(rest) == step:
+                    found.append(digests_of(rest, step))
+                    rest = rest[:0]
+                found.append(whole)
+                rest = np.concatenate([rest, tail])
+        return [*found, digests_of(rest, step)]
 
     def n_distinct(self, sample_weight: F64 | None, count: Callable[..., None]) -> int:
         return len(set().union(*self._with(sample_weight)[0].map(parts.distinct)))

@@ -42,8 +42,8 @@ def begin(kept: Checkpoint, model: BaseKMeans, given: Given) -> None:
         raise ValueError("random_state draws by another generator than MT19937, which a checkpoint does not hold.")
     plain = {key: storable(value, init=key == "init") for key, value in parameters.items()}
     plain = {key: value for key, value in plain.items() if value is not NOT_HELD}
-    X: Any = given.X.blocks if isinstance(given.X, Stream) else given.host_rows()
-    sparse = X.is_sparse if isinstance(given.X, Stream) else given.form == "csr"
+    X: Any = given.X if isinstance(given.X, Stream) else given.host_rows()
+    sparse = X.opened.form()[2] if isinstance(X, Stream) else given.form == "csr"
     kept.begin(name, plain, rows_known_by(X, "sparse" if sparse else "dense", given.sample_weight))
 
 

@@ -15,11 +15,12 @@ from gpukmeans.arrays.magnitude import SAMPLE, exponent_of, near_one
 from gpukmeans.arrays.types import F64
 from gpukmeans.backends.choice import get_backend
 from gpukmeans.backends.protocol import Backend
+from gpukmeans.scale.checkpoints import READ, digests_of
 from gpukmeans.scale.facts import ColumnFacts, Facts, SumGrids
 from gpukmeans.scale.readers import Reader, TableRows
 from gpukmeans.scale.row_blocks import BLOCK_BYTES, KEPT, RowBlocks, first_of, len_of
 from gpukmeans.scale.streamed_rows import Room, StreamedRows
-from gpukmeans.threads import n_threads
+from gpukmeans.threads import n_threads, parts_of
 
 #: What a thread takes beside, whatever the rows: blocks of values that it works on, their scores and products.
 WORK_BYTES = 25 << 20
@@ -325,6 +326,11 @@ class Stream:
         twin = copy(self)
         twin.blocks = self.opened._blocks(self.shape, self.dtype, self.blocks.is_sparse, exponent)
         return twin
+
+    def digests(self, step: int) -> list[bytes]:
+        """SHA-256 of each `step` rows, in some pieces."""
+        blocks = self.blocks
+        return [digests_of(blocks[part], step) for part in parts_of(len(blocks), READ * step)]
 
     def n_distinct(self, sample_weight: F64 | None, count: Any) -> int:
         """How many distinct rows of positive weight there are; ``count(rows, sample_weight, found)`` adds a block."""

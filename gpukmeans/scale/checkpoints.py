@@ -24,11 +24,11 @@ from gpukmeans.callers import warn_caller
 from gpukmeans.scale.archives import Format, apart, read_archive, together, write_archive
 from gpukmeans.scale.files import path_error, shown, unreadable
 from gpukmeans.threads import parts_of, workers
-from gpukmeans.writing import remove_parts
+from gpukmeans.writing import remove_parts, tidied
 
 FORMAT = Format("gpukmeans checkpoint", 1, "gpukmeans_checkpoint", "`gpukmeans.checkpoint`")
-#: Bytes of rows that are hashed at a time.
-HASHED = 1 << 22
+#: Bytes of rows that have a checksum of their own, about, and how many of these are read at a time.
+HASHED, READ = 1 << 16, 64
 
 #: What a fit tells of itself, by name: JSON, arrays, or a dict of these.
 State = dict[str, Any]
@@ -139,14 +139,15 @@ class Checkpoint:
             raise RuntimeError("A checkpoint within another one: a fit keeps one.")
         remove_parts(self.path)
         token = _active.set(self)
-        try:
-            yield
-        except BaseException:  # Ctrl-C included
-            if self._pending is not None:
-                self._write()
-            raise
-        finally:
-            _active.reset(token)
+        with tidied():
+            try:
+                yield
+            except BaseException:  # Ctrl-C included
+                if self._pending is not None:
+                    self._write()
+                raise
+            finally:
+                _active.reset(token)
         if not self._begun:
             warn_caller(f"No fit of gpukmeans ran in this thread while {shown(self.path)} was to be kept.", UserWarning)
 
@@ -225,32 +226,39 @@ def rows_known_by(X: Any, form: str, sample_weight: F64 | None) -> dict[str, Any
 
     Parameters
     ----------
-    X : ndarray, CSR or RowBlocks of shape (n_samples, n_features)
+    X : ndarray, CSR or Stream of shape (n_samples, n_features)
     form : {"dense", "sparse"}
     sample_weight : ndarray of shape (n_samples,), float64, or None
     """
     n, d = X.shape
-
-    def digest(part: slice) -> bytes:
-        rows = X[part]
-        arrays = [rows] if form == "dense" else [np.diff(rows.indptr).astype(np.int64), rows.indices, rows.data]
-        found = hashlib.sha256()
-        for array in arrays:
-            found.update(np.ascontiguousarray(array).view(np.uint8).data)
-        return found.digest()
-
-    parts = parts_of(n, max(1, HASHED // max(1, d * X.dtype.itemsize)))
-    with workers(n * d) as pool:
-        digests = pool.map(digest, parts) if not hasattr(X, "reader") else [digest(part) for part in parts]
+    step = max(1, HASHED // max(1, d * X.dtype.itemsize))
+    if hasattr(X, "digests"):
+        found = X.digests(step)
+    else:
+        with workers(n * d) as pool:
+            found = pool.map(lambda part: digests_of(X[part], step), parts_of(n, READ * step))
     weights = None if sample_weight is None else hashlib.sha256(np.ascontiguousarray(sample_weight).data).hexdigest()
     return {
         "n_samples": n,
         "n_features": d,
         "form": form,
         "dtype": X.dtype.name,
-        "X": hashlib.sha256(b"".join(digests)).hexdigest(),
+        "X": hashlib.sha256(b"".join(found)).hexdigest(),
         "sample_weight": weights,
     }
+
+
+def digests_of(rows: Any, step: int) -> bytes:
+    """SHA-256 of each `step` rows, one behind the other."""
+    return b"".join(_digest(rows[part]) for part in parts_of(rows.shape[0], step))
+
+
+def _digest(rows: Any) -> bytes:
+    found = hashlib.sha256()
+    dense = isinstance(rows, np.ndarray)
+    for array in [rows] if dense else [np.diff(rows.indptr).astype(np.int64), rows.indices.astype(np.int64), rows.data]:
+        found.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return found.digest()
 
 
 @contextmanager

@@ -20,8 +20,6 @@ from tests.support.toy_backend import ToyBackend
 RNG = np.random.default_rng(8)
 X = (RNG.integers(0, 4, (500, 1)) + RNG.standard_normal((500, 5))).astype(np.float32)
 WEIGHT = RNG.integers(0, 3, 500) / 3
-#: Moments at which a fit is killed; all 50 in the weekly run.
-N_KILLS = int(os.environ.get("GPUKMEANS_KILLS", "5"))
 
 
 class Stopped(BaseException):
@@ -147,13 +145,14 @@ def written_at(path):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked here, which spares their imports")
-def test_kills_at_any_time_lose_the_last_iterations_at_most(tmp_path):
+@pytest.mark.parametrize("n_kills", [5, pytest.param(50, marks=pytest.mark.weekly)])
+def test_kills_at_any_time_lose_the_last_iterations_at_most(n_kills, tmp_path):
     """Children write without end, are killed at moments drawn in time, and go on where the last one was."""
-    rng, path = np.random.default_rng(N_KILLS), tmp_path / "run.ckpt"
+    rng, path = np.random.default_rng(n_kills), tmp_path / "run.ckpt"
     make = lambda: KMeans(5, n_init=20, random_state=3, tol=0)  # noqa: E731
     whole = make().fit(X)
     last, torn = 0, 0
-    for kill in range(N_KILLS):
+    for kill in range(n_kills):
         before, child = written_at(path), os.fork()
         if not child:
             try:
@@ -176,7 +175,7 @@ def test_kills_at_any_time_lose_the_last_iterations_at_most(tmp_path):
     assert last > 0
     assert_same(gpukmeans.resume(path, X), whole)
     assert os.listdir(tmp_path) == ["run.ckpt"]  # parts of files are removed
-    print(f"{N_KILLS} kills, {torn} of them during a write, {last} iterations kept")
+    print(f"{n_kills} kills, {torn} of them during a write, {last} iterations kept")
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_and_the_fit(tmp_path):

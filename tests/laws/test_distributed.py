@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
+import gpukmeans
 from gpukmeans import KMeans, MiniBatchKMeans
-from gpukmeans.distributed import WorkersLost, fit, parts, seeding
+from gpukmeans.distributed import WorkersLost, fit, parts, resume, seeding
 from gpukmeans.distributed.executors import ExecutorEngine
 from gpukmeans.distributed.rows_given import PartedInput
 from tests.support.assertions import assert_same
@@ -275,5 +277,14 @@ def test_parts_on_ray(tmp_path):
 
         assert_same(fit([X[:300], dying], 5, executor="ray", **PARAMS), want)
         assert marker.exists()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        def interrupt(record):
+            if record.iteration == 2:
+                threading.Timer(0.002, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+        with pytest.raises(KeyboardInterrupt), gpukmeans.checkpoint(tmp_path / "run.ckpt"):
+            fit(cut, 5, executor="ray", progress=interrupt, **PARAMS)
+        assert_same(resume(tmp_path / "run.ckpt", cut, executor="ray"), want)
     finally:
         ray.shutdown()

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 import gpukmeans
 from gpukmeans.cli import main
+from gpukmeans.scale.checkpoints import Checkpoint
 from gpukmeans.study.progress import Progress
 
 
@@ -47,6 +52,24 @@ def test_an_interrupted_fit_goes_on_in_another_folder(limit, stopped, tmp_path, 
     models = [gpukmeans.load_model(tmp_path / folder / "model.npz") for folder in ("out", "whole")]
     assert models[0].inertia_ == models[1].inertia_
     assert np.array_equal(models[0].cluster_centers_, models[1].cluster_centers_)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT to a process")
+def test_ctrl_c_leaves_a_checkpoint_and_one_line(tmp_path):
+    np.save(tmp_path / "rows.npy", np.random.default_rng(0).standard_normal((20_000, 8)))
+    command = [sys.executable, "-m", "gpukmeans", "fit", "rows.npy", "-k", "40", "--tol", "0", "--max-iter", "9999"]
+    command += ["--backend", "numpy", "--init", "random", "--memory-limit", "1GB", "--checkpoint", "run.ckpt"]
+    heed = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+    with subprocess.Popen([sys.executable, "-c", heed, *command], cwd=tmp_path, env=env, stderr=subprocess.PIPE) as fit:
+        while not fit.stderr.readline().startswith(b"iteration 5"):
+            pass
+        fit.send_signal(signal.SIGINT)
+        told = [line for line in fit.stderr.read().splitlines() if not line.startswith(b"iteration")]
+    assert fit.returncode == 130
+    assert told == [b"gpukmeans: interrupted"]
+    assert sorted(os.listdir(tmp_path)) == ["rows.npy", "run.ckpt"]
+    assert len(Checkpoint.read(tmp_path / "run.ckpt").resumed["iterations"]["n_moved"]) >= 5
 
 
 def test_what_cannot_go_on_is_one_line(tmp_path, capsys):
