@@ -22,6 +22,10 @@ from gpukmeans.scale.row_blocks import BLOCK_BYTES, KEPT, RowBlocks, first_of, l
 from gpukmeans.scale.streamed_rows import Room, StreamedRows
 from gpukmeans.threads import n_threads, parts_of
 
+#: Blocks that there are at a time, at most, and how many the memory limit has room for.
+BLOCKS, SHARE = KEPT + 9, 60
+#: Of each row: what k-means++ keeps of it, which may lie in a file, and the components by which it may compare rows.
+SEEDS_BYTES, SHADOW_BYTES = 32, 264
 #: What a thread takes beside, whatever the rows: blocks of values that it works on, their scores and products.
 WORK_BYTES = 25 << 20
 
@@ -165,7 +169,7 @@ class OpenRows:
     def block_bytes(self) -> int:
         limits = [BLOCK_BYTES]
         if self.memory_limit is not None:
-            limits.append(self.memory_limit // 60)
+            limits.append(self.memory_limit // SHARE)
         if self.device_memory_limit is not None:
             limits.append(self.device_memory_limit // 4)
         return max(1, min(limits))
@@ -187,25 +191,31 @@ class OpenRows:
         if self.memory_limit is None:
             return Room()
         n, d = blocks.shape
-        trials = 2 + int(np.log(n_clusters))
         of_row = 24 if self._given_weight is not None else 0
-        seeds = isinstance(init, str)
-        if seeds and init == "random":
+        draws, filed = isinstance(init, str), 0
+        if draws and init == "random":
             of_row += 40  # numpy's draw without replacement
-        elif seeds:  # distances and their errors, squares, norms, the draw, and what the trials may change
-            of_row += 56 + trials * (1 + max(4, blocks.itemsize))
-        block = blocks.step * d * blocks.itemsize
-        least = n * of_row + (KEPT + 9) * block + 64 * n_clusters * d + WORK_BYTES * n_threads()
-        if least > self.memory_limit:
+        elif draws:  # the draw, what the trials may change, distances to seeds and their errors, squares and norms
+            trials = 2 + int(np.log(n_clusters))
+            of_row += 24 + 9 * trials
+            filed = SEEDS_BYTES if init == "k-means++" and not blocks.is_sparse else 0
+            of_row += SEEDS_BYTES - filed
+        row = d * blocks.itemsize
+        rest = n * of_row + 64 * n_clusters * d + WORK_BYTES * n_threads()
+        least = rest + BLOCKS * blocks.step * row
+        if least > self.memory_limit:  # blocks may be smaller, and are larger where the limit is
+            most = min([BLOCK_BYTES, n * row, *([self.device_memory_limit // 4] if self.device_memory_limit else [])])
+            least = rest + BLOCKS * max(row, min(most, -(-rest // (SHARE - BLOCKS))))
             raise ValueError(
                 f"memory_limit={self.memory_limit:,} bytes is too little for {n:,} rows of {d:,} features in "
                 f"{n_clusters:,} clusters: at least {least:,} are needed, of which {of_row * n:,} for the rows' state"
-                + (". An array of centers as init needs less." if seeds else ".")
+                + (". An array of centers as init needs less." if draws else ".")
             )
-        left = self.memory_limit - least
-        bounds = n * 60 <= left
-        tables = n * (60 + 4 * (68 + n_clusters) + 4 * (n_clusters // 32 + 164)) <= left
-        return Room(labels_in_file=8 * n > left, bounds=bounds, tables=tables)
+        left = (self.memory_limit - least) // n
+        labels, bounds = filed + 8, filed + 60
+        tables = bounds + 4 * (68 + n_clusters) + 4 * (n_clusters // 32 + 164)
+        shadow = (tables if tables <= left else bounds) + SHADOW_BYTES
+        return Room(labels > left, bounds <= left, tables <= left, filed > left, shadow <= left)
 
 
 class Stream:

@@ -50,11 +50,23 @@ class Room(NamedTuple):
         Drift bounds and norms.
     tables : bool
         Leading components, and bounds of groups of centers.
+    seeds_in_file : bool
+        What k-means++ keeps of the rows lies in temporary files.
+    shadow : bool
+        Leading components while k-means++ draws.
     """
 
     labels_in_file: bool = False
     bounds: bool = True
     tables: bool = True
+    seeds_in_file: bool = False
+    shadow: bool = True
+
+
+def in_file(n_rows: int, dtype: Any) -> NDArray:
+    """An array of zeros in a temporary file, which is gone with it."""
+    with tempfile.TemporaryFile() as file:  # stays as long as the memory map
+        return np.memmap(file, dtype, "w+", shape=(n_rows,))
 
 
 class StreamedRows(RowsDefaults):
@@ -105,8 +117,7 @@ class StreamedRows(RowsDefaults):
         """Room for the labels of a run, -1 each."""
         if not self.room.labels_in_file:
             return np.full(self.n_samples, -1, np.int32)
-        with tempfile.TemporaryFile() as file:  # stays as long as the memory map
-            labels = np.memmap(file, np.int32, "w+", shape=(self.n_samples,))
+        labels = in_file(self.n_samples, np.int32)
         labels[:] = -1
         return labels
 
@@ -131,12 +142,15 @@ class StreamedRows(RowsDefaults):
             screen = SparseSeedScreen(self._table, self._table.squares, self.values.largest_integer)  # type: ignore[arg-type]
         else:
             screen = self._seed_screen
-        return NumpySeeding(screen, self.sample_weight)
+        return (FiledSeeding if self.room.seeds_in_file else NumpySeeding)(screen, self.sample_weight)
 
     @cached_property
     def _seed_screen(self) -> SeedScreen:
         with workers(self.blocks.size) as pool:
-            return SeedScreen(self.blocks, self.values.largest_integer, pool)  # type: ignore[arg-type]
+            screen = SeedScreen(self.blocks, self.values.largest_integer, pool, self.room.shadow)  # type: ignore[arg-type]
+        if self.room.seeds_in_file:
+            screen.squares, screen.norms = map(_filed, (screen.squares, screen.norms))
+        return screen
 
     @cached_property
     def _table(self) -> _BlockTable:
@@ -166,6 +180,20 @@ class StreamedRows(RowsDefaults):
             rows: DeviceRows = self.backend.load(X, sums=False)  # type: ignore[assignment]
             distances[part] = rows.center_distances(centers)
         return distances
+
+
+class FiledSeeding(NumpySeeding):
+    """k-means++ whose distances lie in temporary files."""
+
+    def _zeros(self, n_rows: int) -> F64:
+        return np.asarray(in_file(n_rows, np.float64))
+
+
+def _filed(values: F64) -> F64:
+    """The same in a temporary file."""
+    found = in_file(len(values), np.float64)
+    found[:] = values
+    return np.asarray(found)
 
 
 class StreamedRun(SummedRun):

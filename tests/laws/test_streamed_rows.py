@@ -11,6 +11,7 @@ from scipy import sparse
 
 from gpukmeans import KMeans, MiniBatchKMeans, open_rows, read_table
 from gpukmeans.backends import NumpyBackend
+from gpukmeans.backends.cpu.seeding.screen import Shadow
 from gpukmeans.scale import readers
 from tests.support.assertions import assert_same
 from tests.support.toy_backend import ToyBackend
@@ -146,18 +147,39 @@ def test_empty_clusters_and_far_units(kind, scale):
     assert np.array_equal(model.transform(open_rows(X, **SMALL)), want.transform(X))
 
 
-@pytest.mark.parametrize("n_bytes", [0, 9, 61, 5000], ids=["labels in a file", "plain", "bounds", "tables"])
+def least_limit(rows, k, init, **options):
+    """What the error names as enough."""
+    with pytest.raises(ValueError, match="is too little for") as error:
+        open_rows(rows, memory_limit="1MB", **options).stream(k, init)
+    return int(re.search(r"at least ([\d,]+)", str(error.value))[1].replace(",", ""))
+
+
+@pytest.mark.parametrize("n_bytes", [0, 12, 80, 5000], ids=["labels in a file", "plain", "bounds", "tables"])
 def test_what_is_kept_by_a_limit_changes_no_bit(n_bytes, tmp_path):
     """Bytes a row beyond what a fit needs at least."""
     X = blobs("uint8", 20_000)
     want = KMeans(6, init=X[:6], n_init=1, backend="numpy").fit(X)
     path = saved(X, tmp_path)
-    with pytest.raises(ValueError, match="is too little for 20,000 rows") as error:
-        open_rows(path, memory_limit=60 * X.nbytes).stream(6, X[:6])
-    least = int(re.search(r"at least ([\d,]+)", str(error.value))[1].replace(",", ""))
-    rows = open_rows(path, memory_limit=least + n_bytes * 20_000)
-    assert tuple(rows.stream(6, X[:6]).room) == (not n_bytes, n_bytes > 60, n_bytes > 1000)
+    rows = open_rows(path, memory_limit=least_limit(path, 6, X[:6]) + n_bytes * 20_000)
+    assert tuple(rows.stream(6, X[:6]).room)[:3] == (not n_bytes, n_bytes > 60, n_bytes > 1000)
     assert_same(KMeans(6, init=X[:6], n_init=1, backend="numpy").fit(rows), want)
+
+
+def test_seeds_are_drawn_within_a_limit(tmp_path, monkeypatch):
+    """Distances to seeds lie in files, and no components of the rows are kept as they are without a limit."""
+    X = np.random.default_rng(0).integers(0, 256, (8192, 256), np.uint8)
+    weight = np.random.default_rng(3).integers(1, 4, len(X)) / 3
+    params = {"n_init": 1, "random_state": 5, "max_iter": 1, "backend": "numpy"}
+    want = KMeans(16, **params).fit(X, sample_weight=weight)
+    path, made = saved(X, tmp_path), []
+    monkeypatch.setattr("gpukmeans.backends.cpu.seeding.screen.Shadow", lambda *args: made.append(1) or Shadow(*args))
+    least = least_limit(path, 16, "k-means++", sample_weight=weight)
+    rows = open_rows(path, sample_weight=weight, memory_limit=least)
+    assert rows.stream(16, "k-means++").room[3:] == (True, False)
+    assert_same(KMeans(16, **params).fit(rows), want)
+    assert not made
+    assert_same(KMeans(16, **params).fit(open_rows(path, sample_weight=weight)), want)
+    assert made
 
 
 def test_limits_are_told_before_the_first_pass():

@@ -34,8 +34,9 @@ LOOKS = 12
 class SeedScreen:
     """What every k-means++ run over the same rows needs of them."""
 
-    def __init__(self, X: NDArray, largest_integer: float, pool: Workers) -> None:
+    def __init__(self, X: NDArray, largest_integer: float, pool: Workers, may_shadow: bool = True) -> None:
         self.X = X
+        self._may_shadow = may_shadow
         self.shape, self.size = X.shape, X.size
         self.largest_integer = largest_integer
         n, d = X.shape
@@ -75,7 +76,7 @@ class SeedScreen:
     def shadow(self, pool: Workers) -> Shadow | None:
         """The rows' shadow, once it is likely to pay."""
         n, d = self.X.shape
-        pays = self.looks >= LOOKS and d >= 4 * COMPONENTS and n >= PART
+        pays = self._may_shadow and self.looks >= LOOKS and d >= 4 * COMPONENTS and n >= PART
         if self._shadow is None and pays and self.narrow and float(self.norms.max()) < LARGEST_TO_PROJECT:
             self._shadow = Shadow(self, pool)
         return self._shadow if self._shadow is not None and self._shadow.sound else None

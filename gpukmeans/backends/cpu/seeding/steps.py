@@ -129,7 +129,7 @@ class NumpySeeding:
         self._block_sum = 0.0 if whole_block else SLACK * gamma(self.block_size + 2.0, UNIT64)
         self._total = 0.0 if whole_total else SLACK * gamma(PART + n / self.block_size + n / PART + 8.0, UNIT64)
         padded = -(-n // self.block_size) * self.block_size
-        self._closest, self._error = np.zeros(padded), np.zeros(padded)
+        self._closest, self._error = self._zeros(padded), self._zeros(padded)
         self._closest[:n] = np.inf
         self._terms, self._slack = self._closest, self._error  # weighted, where there are weights
         self._potential = self._potential_error = 0.0
@@ -140,6 +140,10 @@ class NumpySeeding:
         self._largest = 0.0  # bounds the norms of the seeds
         self._looks: list[_Look] = []
         self._closer: dict[int, list[_Closer]] = {}
+
+    def _zeros(self, n_rows: int) -> F64:
+        """Room for a number of every row."""
+        return np.zeros(n_rows)
 
     def _workers(self) -> AbstractContextManager[Workers]:
         size = self._screen.size
@@ -346,7 +350,7 @@ class NumpySeeding:
     def _sums(self) -> tuple[F64, F64]:
         if self._weight is not None:
             if self._terms is self._closest:
-                self._terms, self._slack = np.zeros_like(self._closest), np.zeros_like(self._closest)
+                self._terms, self._slack = self._zeros(len(self._closest)), self._zeros(len(self._closest))
             every = slice(0, self._n)
             self._terms[every], self._slack[every] = self._weighted(self._closest[every], self._error[every], every)
         if self.block_size == 1:
