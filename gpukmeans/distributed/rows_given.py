@@ -82,6 +82,12 @@ class PartedInput(OpenRows):
 
 
 def _all(looks: list[Look]) -> Look:
+    forms = [f"{found.facts.dtype} rows of {found.facts.n_features} features" for found in looks]
+    other = next((number for number, form in enumerate(forms) if form != forms[0]), None)
+    if other is not None:
+        raise ValueError(
+            f"part {other:,} has {forms[other]}, and part 0 {forms[0]}; give all parts one dtype and width"
+        )
     facts = reduce(lambda one, other: one + other, (found.facts for found in looks))
     return Look(facts, min(f.low for f in looks), max(f.high for f in looks), looks[0].backend)
 

@@ -22,6 +22,7 @@ from gpukmeans.scale.readers import (
     Reader,
     SlicedRows,
     TableRows,
+    Unchanged,
     open_npy_rows,
 )
 from gpukmeans.scale.reading import as_place, column_of
@@ -163,7 +164,9 @@ def _reader_of(source: Any, columns: Any, n_samples: int | None, n_features: int
         blocks = _DaskBlocks(chunked)
         return IteratedRows(blocks, "the Dask array")
     if isinstance(getattr(source, "dtype", None), np.dtype) and hasattr(source, "shape"):
-        return SlicedRows(source, f"the {type(source).__name__}", _places("open_rows", columns))
+        mapped = isinstance(source, np.memmap) and source.mode == "r" and isinstance(source.filename, str | Path)
+        check = Unchanged(source.filename) if mapped else None
+        return SlicedRows(source, f"the {type(source).__name__}", _places("open_rows", columns), check)
     if hasattr(source, "__array__"):  # a frame, for one
         return SlicedRows(np.asarray(source), f"the {type(source).__name__}", _places("open_rows", columns))
     if columns is not None:
@@ -202,6 +205,8 @@ class _DaskBlocks:
 
 
 def _of_path(path: Path, text: str, columns: Any, weights: str | None) -> Reader:
+    if not text:
+        raise ValueError("open_rows of '', which should be the path of a file.")
     if "://" in text:
         raise ValueError(f"{text!r:.120} is an address, and only files of this machine are read; copy it here first.")
     places = None if columns is None or isinstance(columns, str) else list(columns)

@@ -7,6 +7,7 @@ iterables that can be started again, Dask arrays.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -63,18 +64,27 @@ class Reader(Protocol):
 
 
 class Unchanged:
-    """Whether a file, or a folder's own entry, is what it was."""
+    """Whether a file, or all files of a folder, are what they were."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = path
         self._before = self._state()
 
-    def _state(self) -> tuple[int, ...]:
+    def _state(self) -> tuple[Any, ...]:
         found = os.stat(self._path)
-        return found.st_size, found.st_mtime_ns, found.st_ino
+        if not stat.S_ISDIR(found.st_mode):
+            return found.st_size, found.st_mtime_ns, found.st_ino
+        paths = sorted(os.path.join(folder, name) for folder, _, names in os.walk(self._path) for name in names)
+        return tuple((path, (file := os.stat(path)).st_size, file.st_mtime_ns) for path in paths)
 
     def __call__(self) -> None:
-        if self._state() != self._before:
+        try:
+            now = self._state()
+        except FileNotFoundError:
+            raise ValueError(
+                f"{shown(self._path)} was removed after it had been opened; a fit reads its rows again and again."
+            ) from None
+        if now != self._before:
             raise ValueError(
                 f"{shown(self._path)} has changed since it was opened: rows of two states would be clustered together. "
                 "Open it again once it is complete."

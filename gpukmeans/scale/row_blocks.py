@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
@@ -115,7 +115,7 @@ class RowBlocks:
             return rows
 
     def _read(self, start: int, stop: int) -> Any:
-        rows = self.reader.read(start, stop)
+        rows = self._unchanged(self.reader.read, start, stop)
         checked = self._as_stored(rows, f"rows {start:,} to {stop - 1:,}")
         if checked.shape[0] != stop - start:
             raise ValueError(
@@ -123,6 +123,15 @@ class RowBlocks:
                 f"{checked.shape[0]:,} came; a source gives the same rows each time it is asked"
             )
         return checked
+
+    def _unchanged(self, read: Callable[..., Any], *where: Any) -> Any:
+        """What a reader returns; one that is asked for rows here and there is not walked, which would check it."""
+        if not self.reader.direct:
+            return read(*where)
+        self.reader.check()  # before: to read mapped pages of a file that was cut short ends the process
+        found = read(*where)
+        self.reader.check()
+        return found
 
     def _pull(self, start: int, stop: int) -> Any:
         """Rows from a reader that walks, begun anew where these have gone by."""
@@ -211,7 +220,7 @@ class RowBlocks:
             return self._joined([])
         if (np.diff(wanted) <= 0).any():
             wanted, inverse = np.unique(wanted, return_inverse=True)
-        found = self.reader.gather(wanted) if self.reader.direct else None
+        found = self._unchanged(self.reader.gather, wanted) if self.reader.direct else None
         if found is not None:
             joined = self._as_stored(found[0], f"rows {wanted[0]:,} to {wanted[-1]:,}", found[1])
         else:

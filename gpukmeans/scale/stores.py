@@ -100,7 +100,7 @@ def open_zarr(path: Path, columns: list[int] | None) -> SlicedRows:
         array = zarr.open_array(zarr.storage.LocalStore(path, read_only=True), mode="r", zarr_format=3)
     except (ValueError, KeyError, TypeError) as error:
         raise unreadable(where, f"damaged, or no Zarr array ({error})") from None
-    return SlicedRows(array, where, columns, Unchanged(path / "zarr.json"))
+    return SlicedRows(array, where, columns, Unchanged(path))
 
 
 def _codec_names(codecs: Any) -> set[str]:

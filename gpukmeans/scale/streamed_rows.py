@@ -8,6 +8,7 @@ rows in memory: labels are the true nearest centers there and here, and sums do 
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -64,9 +65,25 @@ class Room(NamedTuple):
 
 
 def in_file(n_rows: int, dtype: Any) -> NDArray:
-    """An array of zeros in a temporary file, which is gone with it."""
-    with tempfile.TemporaryFile() as file:  # stays as long as the memory map
-        return np.memmap(file, dtype, "w+", shape=(n_rows,))
+    """An array of zeros in a temporary file, which is gone with it.
+
+    Raises
+    ------
+    OSError
+        The disk is full: found here, as a process that writes to mapped pages without room is killed.
+    """
+    n_bytes = n_rows * np.dtype(dtype).itemsize
+    try:
+        with tempfile.TemporaryFile() as file:  # stays as long as the memory map
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, n_bytes)
+            return np.memmap(file, dtype, "w+", shape=(n_rows,))
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{tempfile.gettempdir()} has no room for a temporary file of {n_bytes:,} bytes ({error.strerror}): name "
+            "another folder by TMPDIR, or raise memory_limit, and nothing is put into files",
+        ) from None
 
 
 class StreamedRows(RowsDefaults):

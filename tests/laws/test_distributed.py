@@ -114,8 +114,8 @@ def test_bad_parts_end_in_one_sentence(threads):
     nan[7, 3] = np.nan
     for given, message in (
         ([X, nan], "part 1 contains NaN in its row 7"),
-        ([X, X[:, :3]], "float32 rows of 6 features without weights and float32 rows of 3 features"),
-        ([X, X.astype("float64")], "float32 rows .* and float64 rows"),
+        ([X, X[:, :3]], "part 1 has float32 rows of 3 features, and part 0 float32 rows of 6 features"),
+        ([X, X.astype("float64")], "part 1 has float64 rows .* and part 0 float32 rows"),
         ([X, X[0]], r"part 1: a block has shape \(6,\)"),
         ([X[:0]], "0 rows of 6 features"),
         ([], "at least one of them"),

@@ -46,7 +46,7 @@ def interrupted(path, fit, resume):
         fit(progress=interrupt, **PARAMS)
     with pytest.raises(KeyboardInterrupt), gpukmeans.checkpoint(path, every=10**6):
         fit(progress=interrupt, **PARAMS)
-    assert len(Checkpoint.read(path).resumed["iterations"]["n_moved"]) >= 3
+    assert len(Checkpoint.read(path).resumed["iterations"]["n_moved"]) >= 2
     return resume(path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 
 import numpy as np
 import pytest
@@ -276,6 +277,50 @@ def test_a_source_that_changes_is_refused(tmp_path):
         open_rows(lambda a, b: X[a:b])
     with pytest.raises(ValueError, match=r"n_samples=5, but .*rows.npy has 600"):
         open_rows(saved(X, tmp_path), n_samples=5)
+
+
+def change_in_place(path):
+    with open(path, "r+b") as file:
+        file.seek(-100, 2)
+        file.write(bytes(40))
+    os.utime(path, ns=(5, 5))
+
+
+@pytest.mark.parametrize("change", [change_in_place, os.remove, lambda path: os.truncate(path, 500)])
+def test_a_file_that_changes_between_iterations_is_refused(change, tmp_path):
+    """Also where a fit asks for single rows, and of mapped pages: to read beyond their end would kill the process."""
+    X = blobs()
+    for source in ("npy", "npy in Fortran order", "memmap"):
+        rows = open_rows(SOURCES[source](X, tmp_path))
+
+        def at(record):
+            if record.iteration == 2:
+                change(tmp_path / "rows.npy")
+
+        with pytest.raises(ValueError, match=r"rows\.npy (has changed since|was removed after)"):
+            KMeans(6, init=X[:6], n_init=1, tol=0, progress=at, backend="numpy").fit(rows)
+    store = pytest.importorskip("zarr", minversion="3").open_array(zarr(X, tmp_path), mode="r+")
+    rows = open_rows(tmp_path / "rows.zarr")
+
+    def write(record):
+        store[100:200] = 1.0
+
+    with pytest.raises(ValueError, match=r"rows\.zarr has changed since it was opened"):
+        KMeans(6, init=X[:6], n_init=1, progress=write, backend="numpy").fit(rows)
+
+
+def test_a_full_disk_is_found_before_its_pages_are_written(tmp_path, monkeypatch):
+    resource = pytest.importorskip("resource")
+    X = blobs("uint8", 20_000)
+    rows = open_rows(X, memory_limit=least_limit(X, 6, "k-means++"))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"no room for a temporary file of 80,000 bytes .*: name another folder by"):
+            KMeans(6, random_state=0, n_init=1, backend="numpy").fit(rows)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_predict_reads_a_file_once_and_still_names_a_bad_block(tmp_path):
