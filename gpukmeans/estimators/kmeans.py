@@ -240,9 +240,8 @@ class KMeans(BaseKMeans):
         backend, weight = given.backend, given.sample_weight
         report = FitReport(backend.describe())
         started = time.perf_counter()
-        rows = given.load()
         state = vars(self).get("_state")
-        known = None if state is None else state.known(given, rows, init)
+        rows, known = (given.load(), None) if state is None else state.begin(given, init)
         tol: float | Tolerance = 0.0
         if state is not None and known is not None:
             tol = state.tolerance(given, float(self.tol))

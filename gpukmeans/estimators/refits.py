@@ -22,7 +22,7 @@ from gpukmeans.backends.known import Known
 from gpukmeans.backends.protocol import Rows
 from gpukmeans.engine.tolerance import Tolerance, mean_variance
 from gpukmeans.estimators.kmeans import KMeans
-from gpukmeans.exact.sums import Grid, weight_grid
+from gpukmeans.exact.sums import Extremes, Grid, weight_grid
 from gpukmeans.intake.given import Given, receive
 from gpukmeans.intake.kinds import on_host
 from gpukmeans.scale.archives import Format, read_archive, write_archive
@@ -41,7 +41,8 @@ class State:
     Attributes
     ----------
     arrays : dict of str to ndarray
-        The centers; labels, second best centers and bounds of the rows; sums of the clusters and their grids; moments.
+        The centers; labels, second best centers and bounds of the rows; sums of the clusters and their grids; extremes
+        and moments of the rows.
     sample : str
         SHA-256 of some of the rows, and of all weights.
     """
@@ -82,7 +83,7 @@ class State:
         head, arrays = read_archive(Path(path), FORMAT)
         n, (k, d) = len(arrays.get("labels", ())), arrays.get("centers", np.empty((0, 0))).shape
         wanted = {"second": (n,), "near": (n,), "rest": (n,), "column_sums": (d,), "squares": (1,), "scale": (d,)}
-        wanted |= {"weight_scale": (1,), "limbs": (4,)}
+        wanted |= {"weight_scale": (1,), "limbs": (4,), "largest": (d,), "smallest": (1,)}
         labels = [arrays.get(name, np.full(1, -1)) for name in ("labels", "second")]
         right = all(name in arrays and arrays[name].shape == shape for name, shape in wanted.items())
         right = right and "sums" in arrays and "weights" in arrays and arrays["sums"].shape[1:] == (k, d)
@@ -92,8 +93,8 @@ class State:
 
     # ---- for a fit ---------------------------------------------------------------------------------------------------
 
-    def known(self, given: Given, rows: Rows, centers: Any) -> Known | None:
-        """What is known of the first rows of a fit that starts from `centers`; None where it cannot be used.
+    def begin(self, given: Given, centers: Any) -> tuple[Rows, Known | None]:
+        """The rows of a fit that starts from `centers`, and what is known of the first; None where it cannot be used.
 
         Raises
         ------
@@ -103,17 +104,21 @@ class State:
         a, n = self.arrays, self.n_samples
         weight, X = given.sample_weight, cast(NDArray, given.X)
         if centers.dtype != a["centers"].dtype or not np.array_equal(centers, a["centers"]):
-            return None  # in another unit, or dtype
+            return given.load(), None  # in another unit, or dtype
         if given.form != "dense" or (weight is not None and np.count_nonzero(weight) == 1):
-            return None
+            return given.load(), None
         if given.n_samples < n or sample_of(X, weight, n) != self.sample:
             raise ValueError(
                 f"The first {n:,} rows of X, or their weights, are not those of the state: give the old rows first, as "
                 "they were, then the new ones; or leave the state out."
             )
+        backend = given.backend
+        seen = Extremes(n, a["largest"], float(a["smallest"][0]))
+        plain = type(backend) is NumpyBackend
+        rows = NumpyRows(backend.switches, X, weight, known=seen) if plain else given.load()  # type: ignore[attr-defined]
         assert rows.grid is not None
         sums = self._sums_on(rows.grid, weight_grid(given.n_samples, weight), X[:n], weight)
-        return Known(a["labels"], a["second"], a["near"], a["rest"], sums)
+        return rows, Known(a["labels"], a["second"], a["near"], a["rest"], sums)
 
     def _sums_on(self, grid: Grid, weights_on: Grid, X: NDArray, sample_weight: F64 | None) -> tuple[I64, I64] | None:
         """The sums of the old rows on these grids; columns whose scale is another one are summed anew.  None: all."""
@@ -199,6 +204,8 @@ def keep_state(model: KMeans, X: ArrayLike, sample_weight: ArrayLike | None = No
     weights_on = weight_grid(given.n_samples, given.sample_weight)
     limbs = [rows.grid.bits, rows.grid.n_limbs, weights_on.bits, weights_on.n_limbs]
     column_sums, squares = moments(stored)
+    with workers(stored.size) as pool:
+        seen = Extremes.of(stored, given.sample_weight, pool)
     arrays = {
         "centers": centers,
         "labels": known.labels,
@@ -209,6 +216,8 @@ def keep_state(model: KMeans, X: ArrayLike, sample_weight: ArrayLike | None = No
         "weights": known.sums[1],
         "column_sums": column_sums,
         "squares": np.array([squares]),
+        "largest": seen.largest,
+        "smallest": np.array([seen.smallest]),
         "scale": rows.grid.scale,
         "weight_scale": weights_on.scale,
         "limbs": np.array(limbs),

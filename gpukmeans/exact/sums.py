@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.arrays.types import F64, I64
-from gpukmeans.threads import blocks, parts_of, rows_in_block, workers
+from gpukmeans.threads import Workers, blocks, parts_of, rows_in_block, workers
 
 #: Most bits in a limb.  36 + 36 bits lie well beyond float64's 53, and 2**17 such limbs still add up exactly in a
 #: float64, which lets NumPy sum them by matrix products.
@@ -34,6 +35,48 @@ def power_of_two_above(largest: NDArray[np.floating] | float) -> NDArray[np.int3
     """Exponents e with ``largest < 2**e`` (0 for zero), never below `MIN_EXPONENT`."""
     _, exponents = np.frexp(np.asarray(largest, np.float64))
     return np.maximum(exponents, MIN_EXPONENT).astype(np.int32)
+
+
+class Extremes(NamedTuple):
+    """The largest and smallest magnitudes of some rows, times their weights.
+
+    Attributes
+    ----------
+    n_rows : int
+    largest : ndarray of shape (n_columns,)
+        Not finite where a value is not.
+    smallest : float
+        Of all values but zero; NaN where it was not looked for, as it would not show that few bits are enough.
+    """
+
+    n_rows: int
+    largest: NDArray
+    smallest: float
+
+    @classmethod
+    def of(cls, X: NDArray, sample_weight: F64 | None, pool: Workers, known: Extremes | None = None) -> Extremes:
+        """Of all rows of X, of which the first may be known."""
+        d, first = X.shape[1], 0 if known is None else known.n_rows
+        few_bits = X.dtype == np.float32 and sample_weight is None
+
+        def look(tile: tuple[slice, slice]) -> tuple[NDArray, float]:
+            part, columns = tile
+            rows = slice(first + part.start, first + part.stop)
+            block = weighted_rows(X[:, columns], sample_weight, rows, convert=False)
+            return largest_magnitudes(block), smallest_magnitude(block) if few_bits else np.nan
+
+        width = min(d, COLUMNS)
+        parts = pool.share(len(X) - first, rows_in_block(width, 16), 1024)
+        tiles = [(part, columns) for columns in parts_of(d, width) for part in parts]
+        found = [look(tile) for tile in tiles[:1]]
+        of_first, smallest = found[0] if known is None else known[1:]
+        few_bits &= bool(smallest >= 2.0**-12 * of_first.max())
+        found += pool.map(look, tiles[1:])
+        largest = np.zeros(d) if known is None else known.largest.copy()
+        for (_, columns), (of_tile, _) in zip(tiles, found, strict=True):
+            np.maximum(largest[columns], of_tile, out=largest[columns])
+        least = [smallest, *(value for _, value in found)]
+        return cls(len(X), largest, min(filter(None, least), default=np.inf) if few_bits else np.nan)
 
 
 @dataclass(frozen=True)
@@ -72,13 +115,15 @@ class Grid:
         return cls(np.ldexp(1.0, bits - exponents), bits, 2)
 
     @classmethod
-    def for_rows(cls, X: NDArray, sample_weight: F64 | None = None) -> Grid:
+    def for_rows(cls, X: NDArray, sample_weight: F64 | None = None, known: Extremes | None = None) -> Grid:
         """The grid for the rows of X, times their weights.
 
         Parameters
         ----------
         X : ndarray of shape (n_samples, n_features), uint8, float32 or float64
         sample_weight : ndarray of shape (n_samples,), float64, or None
+        known : Extremes, optional
+            Of the first rows.
 
         Raises
         ------
@@ -90,28 +135,12 @@ class Grid:
         if X.dtype == np.uint8 and sample_weight is None:
             return cls(np.ones(d), bits, 1)
         with workers(X.size) as pool:
-            width = min(d, COLUMNS)
-            parts = pool.share(n, rows_in_block(width, 16), 1024)
-            tiles = [(rows, columns) for columns in parts_of(d, width) for rows in parts]
-            few_bits = X.dtype == np.float32 and sample_weight is None
-
-            def extremes(tile: tuple[slice, slice]) -> tuple[NDArray, float]:
-                rows, columns = tile
-                block = weighted_rows(X[:, columns], sample_weight, rows, convert=False)
-                return largest_magnitudes(block), smallest_magnitude(block) if few_bits else 0.0
-
-            first_largest, first_smallest = extremes(tiles[0])
-            few_bits &= bool(first_smallest >= 2.0**-12 * first_largest.max())
-            found = [(first_largest, first_smallest), *pool.map(extremes, tiles[1:])]
-            largest = np.zeros(d)
-            for (_, columns), (of_tile, _) in zip(tiles, found, strict=True):
-                np.maximum(largest[columns], of_tile, out=largest[columns])
+            largest, smallest = Extremes.of(X, sample_weight, pool, known)[1:]
             if not np.isfinite(largest).all():
                 raise FloatingPointError("Rows or their products with the weights are not finite.")
             grid = cls.for_largest(largest, n)
             # 24 bits of a value that is not much smaller than the largest lie on the first limb's grid.
-            smallest = min((value for _, value in found if value), default=0.0)
-            if few_bits and smallest * float(grid.scale.min()) >= 2.0**23:
+            if smallest * float(grid.scale.min()) >= 2.0**23:
                 return cls(grid.scale, grid.bits, 1)
 
             # float32 rows need no conversion where every product with their scale is a float32 number.

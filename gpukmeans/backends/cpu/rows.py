@@ -23,7 +23,7 @@ from gpukmeans.backends.cpu.table import DenseTable, Switches
 from gpukmeans.backends.defaults import RowsDefaults
 from gpukmeans.backends.known import Known
 from gpukmeans.backends.protocol import BatchSums, Drawn
-from gpukmeans.exact.sums import Grid
+from gpukmeans.exact.sums import Extremes, Grid
 from gpukmeans.threads import parts_of, workers
 
 
@@ -38,10 +38,20 @@ class NumpyRows(RowsDefaults):
     sample_weight : ndarray of shape (n_samples,), float64, or None
     sums : bool
         Whether the rows are to be summed.  If so, a ValueError is raised where X is not finite.
+    known : Extremes, optional
+        Of the first rows.
     """
 
-    def __init__(self, switches: Switches, X: NDArray, sample_weight: F64 | None = None, *, sums: bool = True) -> None:
-        self.table = DenseTable(switches, X, sample_weight, _grid_of(X, sample_weight) if sums else None)
+    def __init__(
+        self,
+        switches: Switches,
+        X: NDArray,
+        sample_weight: F64 | None = None,
+        *,
+        sums: bool = True,
+        known: Extremes | None = None,
+    ) -> None:
+        self.table = DenseTable(switches, X, sample_weight, _grid_of(X, sample_weight, known) if sums else None)
         self.n_samples, self.n_features = X.shape
         self.grid = self.table.grid
         self.center_dtype = self.table.center_dtype
@@ -129,10 +139,10 @@ class NumpyRows(RowsDefaults):
         return SmallRows(self.table.X, self.table.sample_weight, self.table.largest_integer)
 
 
-def _grid_of(X: NDArray, sample_weight: F64 | None) -> Grid:
+def _grid_of(X: NDArray, sample_weight: F64 | None, known: Extremes | None) -> Grid:
     """The grid for the rows of X, times their weights; raises as scikit-learn does if a row is not finite."""
     try:
-        return Grid.for_rows(X, sample_weight)
+        return Grid.for_rows(X, sample_weight, known)
     except FloatingPointError:
         from sklearn.utils import assert_all_finite
 
