@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import threading
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
@@ -352,3 +353,19 @@ def test_a_cluster_that_runs_empty_may_land_on_another_center():
     )
     assert_same(got, want)
     assert sum(iteration.n_relocated for iteration in want.fit_report_.iterations)
+
+
+def test_blocks_of_a_fit_are_small_beside_its_rows():
+    """Two threads gather, widen, screen and sum rows in blocks."""
+    X = np.random.default_rng(3).random((16_384, 512), np.float32) * np.float32(0.9) ** np.arange(512, dtype=np.float32)
+    model = KMeans(10, init=X[:10], n_init=1, max_iter=8, backend="numpy")
+    model.fit(X[:100])  # what is imported and kept
+    with threadpool_limits(2):
+        tracemalloc.start()
+        try:
+            stages = set().union(*(iteration.stages for iteration in model.fit(X).fit_report_.iterations))
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert "screen components" in stages
+    assert peak < 0.55 * X.nbytes

@@ -240,7 +240,7 @@ class NumpyRun(OwnDistances, Generic[S]):
         left = looked_at
         if anchors is not None and anchors.made:
             known = anchors
-            left = _left_open(lambda rows: settle(rows, known(rows, screen.norms[rows])), looked_at, n, most, pool)
+            left = _left_open(lambda rows: settle(rows, known(rows, screen.norms[rows])), looked_at, n, most // 4, pool)
             clock.lap("screen components")
         elif anchors is not None:
             if bounds is not None:

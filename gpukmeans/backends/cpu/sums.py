@@ -9,10 +9,11 @@ from scipy import sparse
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.exact.sums import EXACT_FLOAT64_ROWS, Grid, cluster_means, weight_grid, weighted_rows
 from gpukmeans.exact.warp_order import center_shift_square
-from gpukmeans.threads import FETCHED, Workers, parts_of
+from gpukmeans.threads import Workers, parts_of
 
-#: Rows that are summed at a time: few enough to stay in a shared cache, enough to pay for a sparse matrix.
-MOVE_ROWS = 1024
+#: Rows that are summed at a time at most, and their values in float64, about: few enough to stay in a cache, enough to
+#: pay for a sparse matrix.
+MOVE_ROWS, MOVE_VALUES = 1024, 1 << 18
 #: Fewer rows are not worth a second thread.
 LEAST = 512
 #: Multiply-adds up to which a dense product costs less than making a sparse matrix.
@@ -124,24 +125,25 @@ class DenseSums(ClusterSums):
             d, width = self._X.shape[1], min(self._X.shape[1], COLUMNS)
             total = np.zeros((grid.n_limbs, len(touched), d))
             weights = np.zeros((len(self.weights), len(touched)))
-            most = min(MOVE_ROWS, FETCHED // width, part.stop - part.start)
-            room = np.empty((2, most, width))
+            # As many rows as sums at least, which are added up once for each block of rows.
+            most = min(MOVE_ROWS, max(MOVE_VALUES // width, len(touched)), part.stop - part.start)
+            room = np.empty((grid.n_limbs, most, width))
             for block in parts_of(part.stop - part.start, most):
                 index = rows[part][block]
                 leaving, entering = None if old is None else old[part][block], new[part][block]
                 dense = len(touched) * len(index) * width <= DENSE_PRODUCT
                 signs = _incidence(leaving, entering, place, len(touched), dense)
                 some = _as_slice(index)
-                x, weight = self._X[some], None if self._weight is None else self._weight[some]
+                weight = None if self._weight is None else self._weight[some]
                 for columns in parts_of(d, width):
-                    here, more = room[:, : len(index), : columns.stop - columns.start]
-                    values = x[:, columns]
-                    if weight is not None or x.dtype != np.float64:
+                    here, *more = room[:, : len(index), : columns.stop - columns.start]
+                    values = self._X[some, columns]
+                    if weight is not None or values.dtype != np.float64:
                         values = weighted_rows(values, weight, slice(None), out=here)
                     if grid.n_limbs == 1:  # on the grid already: a power of two apart from whole numbers
                         total[0, :, columns] += signs @ values
                     else:
-                        limbs = grid.of_columns(columns).limbs(values, (here, more))
+                        limbs = grid.of_columns(columns).limbs(values, (here, *more))
                         for limb, sums in zip(limbs, total[:, :, columns], strict=True):
                             sums += signs @ limb
                 if weight is not None:

@@ -31,9 +31,11 @@ SAMPLE_VALUES, SMALLEST_SAMPLE = 1 << 20, 16
 #: Multiply-adds up to which OpenBLAS multiplies without packing first, where it can: twice as fast for a few columns.
 UNPACKED = 900_000
 
-
 #: Rows at a time from which that pays.
 UNPACKED_ROWS = 16
+
+#: Values of a block of rows that is multiplied by few columns: its norms are taken while it is in a core's cache.
+CACHED = 1 << 18
 
 #: Centers up to which products of long float64 rows cost less than their conversion to float32.
 FEW_CENTERS = 16
@@ -135,7 +137,8 @@ class RowScreen:
         if room is None or len(room) < size or room.dtype != columns.dtype:
             room = self._room.products = np.empty(size, columns.dtype)
         out = room[:size].reshape(n_rows, columns.shape[1])
-        for part in parts_of(n_rows, rows_to_fetch(d)):
+        # As many rows as columns at least, which BLAS copies for each block of rows.
+        for part in parts_of(n_rows, min(rows_to_fetch(d), max(1, CACHED // d, columns.shape[1]))):
             some = rows_of(rows, part)
             x = self.block(some, columns.dtype)
             if not self.measured:
