@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.cpu.backend import NumpyBackend
-from gpukmeans.backends.cpu.rows import NumpyRows
+from gpukmeans.backends.cpu.rows import NumpyRows, grid_of
 from gpukmeans.backends.cpu.run import NumpyRun
 from gpukmeans.backends.cpu.sums import DenseSums
 from gpukmeans.backends.known import Known
@@ -115,7 +115,7 @@ class State:
         backend = given.backend
         seen = Extremes(n, a["largest"], float(a["smallest"][0]))
         plain = type(backend) is NumpyBackend
-        rows = NumpyRows(backend.switches, X, weight, known=seen) if plain else given.load()  # type: ignore[attr-defined]
+        rows = NumpyRows(backend.switches, X, weight, grid=grid_of(X, weight, seen)) if plain else given.load()  # type: ignore[attr-defined]
         assert rows.grid is not None
         sums = self._sums_on(rows.grid, weight_grid(given.n_samples, weight), X[:n], weight)
         return rows, Known(a["labels"], a["second"], a["near"], a["rest"], sums)

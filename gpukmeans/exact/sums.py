@@ -63,7 +63,7 @@ class Extremes(NamedTuple):
             part, columns = tile
             rows = slice(first + part.start, first + part.stop)
             block = weighted_rows(X[:, columns], sample_weight, rows, convert=False)
-            return largest_magnitudes(block), smallest_magnitude(block) if few_bits else np.nan
+            return magnitudes(block) if few_bits else (largest_magnitudes(block), np.nan)
 
         width = min(d, COLUMNS)
         parts = pool.share(len(X) - first, rows_in_block(width, 16), 1024)
@@ -229,19 +229,25 @@ def weighted_rows(
 
 def largest_magnitudes(block: NDArray) -> NDArray:
     """The largest magnitude of each column of `block`, (n_columns,); NaN for a column that contains NaN."""
+    return np.maximum(_of_columns(np.maximum, block), -_of_columns(np.minimum, block))
+
+
+def magnitudes(block: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
+    """`largest_magnitudes`, and the smallest magnitude of all float32 values other than zero; 0 if all are zero."""
+    bits = block.view(np.uint32) & np.uint32(0x7FFFFFFF)  # are in the order of magnitudes, NaN beyond infinity
+    largest = _of_columns(np.maximum, bits).view(np.float32)
+    bits -= np.uint32(1)  # zeros come last
+    return largest, float((bits.min(keepdims=True) + np.uint32(1)).view(np.float32)[0, 0])
+
+
+def _of_columns(extreme: np.ufunc, block: NDArray) -> NDArray:
+    """The maximum or minimum of each column, (n_columns,)."""
     n, d = block.shape
     side_by_side = min(n, max(1, 256 // d))  # NumPy is slow at rows of few columns
     even = n - n % side_by_side
-    wide = block[:even].reshape(-1, side_by_side * d)
-    largest = np.maximum(wide.max(axis=0), -wide.min(axis=0)).reshape(side_by_side, d).max(axis=0)
-    return largest if even == n else np.maximum(largest, largest_magnitudes(block[even:]))
-
-
-def smallest_magnitude(block: NDArray[np.float32]) -> float:
-    """The smallest magnitude of all float32 values other than zero; 0 if all are zero."""
-    bits = block.view(np.uint32) & np.uint32(0x7FFFFFFF)
-    bits -= np.uint32(1)  # zeros come last
-    return float((bits.min(keepdims=True) + np.uint32(1)).view(np.float32)[0, 0])
+    wide = extreme.reduce(block[:even].reshape(-1, side_by_side * d), axis=0)
+    found = extreme.reduce(wide.reshape(side_by_side, d), axis=0)
+    return found if even == n else extreme(found, _of_columns(extreme, block[even:]))
 
 
 def weight_grid(n_rows: int, sample_weight: F64 | None) -> Grid:

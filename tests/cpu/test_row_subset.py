@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from gpukmeans.backends.cpu.backend import NumpyBackend
 from gpukmeans.exact.sums import Grid
 from tests.support.assertions import assert_labels
 from tests.support.launches.common import rows_and_centers
@@ -46,3 +47,23 @@ def test_a_subset_without_a_grid_is_labelled_only(backend):
         run.assign()
     run.assign(move=False)
     assert_labels(run.labels(), X[[4, 4, 2]], C)
+
+
+@pytest.mark.parametrize(("lowest", "shared"), [(2.0**-9, True), (2.0**-30, False)])
+def test_batches_on_the_grid_of_all_rows_have_the_sums_of_their_own(lowest, shared):
+    """The largest value, and one that may need a second limb, are in a row of the last batch only."""
+    local = np.random.default_rng(6)
+    X = (local.integers(1, 1 << 12, (400, 5)) * 2.0**-12).astype(np.float32)
+    X[-1, :2] = lowest * (1 + 2.0**-23), 3.0
+    rows = NumpyBackend().load(X, sums=False)
+    with NumpyBackend().feed(X, 60) as feed:
+        for number in range(5):
+            indices = local.integers(0, 399 + (number == 4), 60)
+            indices[-1] = 399 if number == 4 else 0
+            feed.send(indices)
+            got, want = feed.receive(), rows.subset(indices)
+            assert np.array_equal(got.grid.scale, want.grid.scale) == (not shared or number not in (2, 3))
+            found, own = (some.batch_sums(X[:3]) for some in (got, want))
+            assert found.inertia == own.inertia
+            assert np.array_equal(found.sums, own.sums)
+            assert np.array_equal(found.weights, own.weights)

@@ -27,10 +27,11 @@ from numpy.typing import NDArray
 
 from gpukmeans.arrays.on_device import DeviceInput
 from gpukmeans.arrays.types import F64
+from gpukmeans.backends.cpu.feed import NumpyFeed
 from gpukmeans.backends.cpu.rows import NumpyRows
 from gpukmeans.backends.cpu.sparse.rows import SparseRows
 from gpukmeans.backends.cpu.table import Switches
-from gpukmeans.backends.defaults import BackendDefaults
+from gpukmeans.backends.defaults import BackendDefaults, SubsetFeed
 from gpukmeans.backends.protocol import CsrRows
 
 
@@ -86,6 +87,10 @@ class NumpyBackend(BackendDefaults):
         if isinstance(X, np.ndarray):
             return NumpyRows(self.switches, X, sample_weight, sums=sums)
         return SparseRows(self.switches, X, sample_weight, sums=sums)
+
+    def feed(self, X: NDArray | DeviceInput | CsrRows, batch_size: int) -> SubsetFeed:
+        rows = self.load(X, sums=False)
+        return NumpyFeed(rows) if isinstance(rows, NumpyRows) else SubsetFeed(rows)
 
     def checks_values(self, dtype: np.dtype) -> bool:
         """float32 rows that are not finite show in their grid, and in the float64 distances that are left to them."""

@@ -38,8 +38,8 @@ class NumpyRows(RowsDefaults):
     sample_weight : ndarray of shape (n_samples,), float64, or None
     sums : bool
         Whether the rows are to be summed.  If so, a ValueError is raised where X is not finite.
-    known : Extremes, optional
-        Of the first rows.
+    grid : Grid or None
+        The grid of rows that are to be summed, and known to be finite; None: found here.
     """
 
     def __init__(
@@ -49,9 +49,9 @@ class NumpyRows(RowsDefaults):
         sample_weight: F64 | None = None,
         *,
         sums: bool = True,
-        known: Extremes | None = None,
+        grid: Grid | None = None,
     ) -> None:
-        self.table = DenseTable(switches, X, sample_weight, _grid_of(X, sample_weight, known) if sums else None)
+        self.table = DenseTable(switches, X, sample_weight, (grid or grid_of(X, sample_weight)) if sums else None)
         self.n_samples, self.n_features = X.shape
         self.grid = self.table.grid
         self.center_dtype = self.table.center_dtype
@@ -86,6 +86,10 @@ class NumpyRows(RowsDefaults):
 
     def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> NumpyRows:
         return NumpyRows(self.table.switches, gathered(self.table.X, indices), sample_weight, sums=sums)
+
+    def batch(self, indices: I64, grid: Grid | None) -> NumpyRows:
+        """Some rows without weights, to be summed on a grid that is known to serve them; None: on their own."""
+        return NumpyRows(self.table.switches, gathered(self.table.X, indices), grid=grid)
 
     def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:
         return batch_sums(self.table, centers, precision, inertia)
@@ -139,7 +143,7 @@ class NumpyRows(RowsDefaults):
         return SmallRows(self.table.X, self.table.sample_weight, self.table.largest_integer)
 
 
-def _grid_of(X: NDArray, sample_weight: F64 | None, known: Extremes | None) -> Grid:
+def grid_of(X: NDArray, sample_weight: F64 | None, known: Extremes | None = None) -> Grid:
     """The grid for the rows of X, times their weights; raises as scikit-learn does if a row is not finite."""
     try:
         return Grid.for_rows(X, sample_weight, known)
