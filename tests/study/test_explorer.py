@@ -202,13 +202,53 @@ def test_a_cell_lists_its_rows_a_lasso_its_own_and_names_change_the_accuracy(ope
     assert held == np.flatnonzero(inside).tolist()
 
     shown = "#tiles div:nth-child(2) dd"
-    assert tab.locator(shown).inner_text() == f"{100 * counts.max(axis=1).sum() / len(y):.1f} %"
+    assert tab.locator(shown).inner_text() == f"{100 * counts.max(axis=1).sum() / len(y):.1f}%"
     tab.locator(f'.card[data-cluster="{cluster}"]').click()
     worst = int(counts[cluster].argmin())
     tab.get_by_label("name of the cluster").fill(str(worst))
     tab.get_by_label("name of the cluster").press("Enter")
     right = counts.max(axis=1).sum() - counts[cluster].max() + counts[cluster, worst]
-    assert tab.locator(shown).inner_text() == f"{100 * right / len(y):.1f} %"
+    assert tab.locator(shown).inner_text() == f"{100 * right / len(y):.1f}%"
+
+
+@pytest.mark.parametrize("opened", [390], indirect=True)
+def test_one_finger_moves_the_map_two_zoom_it_and_a_tap_names_a_row_that_stays(opened):
+    tab = opened("digits")
+    tab.evaluate("document.querySelector('.canvas').scrollIntoView({behavior: 'instant', block: 'center'})")
+    place, fingers = tab.locator(".canvas").bounding_box(), tab.context.new_cdp_session(tab)
+
+    def touch(*steps):
+        for kind, points in zip(["touchStart"] + ["touchMove"] * (len(steps) - 1), steps, strict=True):
+            at = [{"x": place["x"] + x, "y": place["y"] + y, "id": i} for i, (x, y) in enumerate(points)]
+            fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": at})
+        fingers.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+    def seen():
+        return tab.evaluate("[...gpukmeansPage.map.toBox(0, 0), gpukmeansPage.map.scale, scrollY]")
+
+    x, y, scale, scrolled = seen()
+    touch([(100, 100)], [(112, 106)], [(140, 120)])
+    np.testing.assert_allclose(seen(), [x + 40, y + 20, scale, scrolled])
+    touch([(100, 150), (200, 150)], *([(100 - 5 * i, 150), (200 + 5 * i, 150)] for i in range(1, 11)))
+    np.testing.assert_allclose(seen(), [150 + 2 * (x + 40 - 150), 150 + 2 * (y + 20 - 150), 2 * scale, scrolled])
+    row = tab.evaluate("gpukmeansPage.map.draw(); gpukmeansPage.map.thumbs[3].row")
+    arrays = "gpukmeansPage.study.arrays"
+    touch([tab.evaluate(f"gpukmeansPage.map.toBox({arrays}.x[{row}], {arrays}.y[{row}])")])
+    assert tab.locator(".hover dl").first.get_attribute("data-row") == str(row)
+    label = tab.evaluate(f"{arrays}.label[{row}]")
+    assert tab.locator(".card[aria-current=true]").get_attribute("data-cluster") == str(label)
+
+
+@pytest.mark.parametrize("opened", [1280], indirect=True)
+def test_paper_has_no_buttons_and_nothing_beyond_its_edge(opened):
+    tab = opened("digits")
+    tab.locator(".card").first.click()
+    tab.emulate_media(media="print")
+    tab.set_viewport_size({"width": 680, "height": 1000})  # of A4 with margins
+    assert tab.evaluate("document.documentElement.scrollWidth") == 680
+    buttons = "[...document.querySelectorAll('button:not(.card, .wall button, .cells button), select, input')]"
+    assert tab.evaluate(f"{buttons}.filter((one) => one.checkVisibility()).map((one) => one.outerHTML)") == []
+    assert tab.evaluate("[...document.querySelectorAll('canvas.picture')].filter((one) => !one.ariaLabel).length") == 0
 
 
 def test_names_of_strangers_are_texts_and_one_point_is_a_map(opened):

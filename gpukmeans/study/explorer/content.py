@@ -294,7 +294,7 @@ def _features(outcome: Outcome, shown: NDArray[np.int64], arrays: Arrays) -> dic
 
 def _film(outcome: Outcome, pictures: Pictures | None, arrays: Arrays) -> dict[str, Any] | str:
     if pictures is None:
-        return "The film is for images."
+        return ""
     found = frames(outcome.data.X, outcome.model, outcome.parameters)
     if isinstance(found, str):
         return found

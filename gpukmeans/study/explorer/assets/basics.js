@@ -31,7 +31,7 @@ function shape(tag, attributes = {}, ...children) {
 
 /** A whole number with commas; the first toLocaleString takes 20 ms, in which the map is drawn. */
 const whole = (value) => String(Math.round(value)).replace(/\B(?=(\d{3})+$)/g, ",");
-const percent = (share) => (Number.isFinite(share) ? `${(100 * share).toFixed(1)} %` : "–");
+const percent = (share) => (Number.isFinite(share) ? `${(100 * share).toFixed(1)}%` : "–");
 
 /** A number in about `digits` digits; a dash for what is none. */
 function short(value, digits = 4) {
@@ -79,14 +79,16 @@ function styled(name) {
   return [1, 3, 5].map((at) => parseInt(text.length === 4 ? text[(at + 1) / 2].repeat(2) : text.slice(at, at + 2), 16));
 }
 
-/** A table: the first line is its head; the first cell of every other names it. */
+/** A table: the first line is its head; the first cell of every other names it. Columns of texts begin at the left. */
 function table(lines, { caption = "", kind = "" } = {}) {
   const [head, ...body] = lines;
+  const isNumber = (cell) => /^[-+]?[\d.,]+(e[-+]\d+)?%?$/.test(cell instanceof Node ? cell.textContent : cell);
+  const texts = head.map((_, i) => i === 0 || !body.some((line) => isNumber(line[i])));
   return element(`table${kind}`, {},
     caption ? element("caption", {}, caption) : null,
-    element("thead", {}, element("tr", {}, head.map((cell, i) => element(i ? "th" : "th.text", { scope: "col" }, cell)))),
+    element("thead", {}, element("tr", {}, head.map((cell, i) => element(texts[i] ? "th.text" : "th", { scope: "col" }, cell)))),
     element("tbody", {}, body.map((line) => element("tr", {},
-      line.map((cell, i) => element(i ? "td" : "th", i ? {} : { scope: "row" }, cell))))));
+      line.map((cell, i) => (i ? element(texts[i] ? "td.text" : "td", {}, cell) : element("th", { scope: "row" }, cell)))))));
 }
 
 /** A section of the page, and its place in the list of sections. */
@@ -99,5 +101,20 @@ function section(id, title, about, ...children) {
 /** The width of a chart: its texts keep their size on a phone. */
 const chartWidth = (wide) => Math.max(300, Math.min(wide, innerWidth - 70));
 
-/** A text of so many characters, at most. */
-const clipped = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+/** The width of a text in CSS pixels, in the page's own font. */
+function textWidth(text, size = "12px") {
+  const context = (textWidth.context ??= document.createElement("canvas").getContext("2d"));
+  context.font = `${size} ${textWidth.family ??= getComputedStyle(document.body).fontFamily}`;
+  return context.measureText(text).width;
+}
+
+/** A text of at most so many CSS pixels; what is left out is an ellipsis. */
+function clipped(text, width, size) {
+  if (textWidth(text, size) <= width) return text;
+  const kept = Array.from(text);  // no half of a character
+  do kept.pop(); while (kept.length && textWidth(`${kept.join("")}…`, size) > width);
+  return `${kept.join("")}…`;
+}
+
+/** How much room names need beside a chart, at most. */
+const roomFor = (names, most) => Math.min(most, Math.max(...names.map((name) => textWidth(name))) + 2);

@@ -3,11 +3,12 @@
 /** Bars from the left: [name, share of the width, text, colour]. */
 function barChart(bars, alt) {
   const [w, line] = [chartWidth(520), 24];
-  const [left, long] = [112, w - 232];
+  const left = roomFor(bars.map(([name]) => String(name)), w / 3) + 8;
+  const long = w - left - 8 - Math.max(...bars.map(([, , text]) => textWidth(text)));
   return shape("svg", { viewBox: `0 0 ${w} ${bars.length * line}`, width: w, role: "img", "aria-label": alt },
     bars.map(([name, share, text, colour], i) => shape("g", { transform: `translate(0 ${i * line})` },
       shape("title", {}, `${name}: ${text}`),
-      shape("text", { x: left - 8, y: 16, "text-anchor": "end" }, clipped(String(name), 15)),
+      shape("text", { x: left - 8, y: 16, "text-anchor": "end" }, clipped(String(name), left - 8)),
       shape("rect", { x: left, y: 5, width: Math.max(1, long * share), height: 14, rx: 3, fill: css(colour) }),
       shape("text", { x: left + 8 + long * share, y: 16, class: "soft" }, text))));
 }
@@ -15,14 +16,15 @@ function barChart(bars, alt) {
 /** Bars to both sides of a middle: [name, signed length, text]. */
 function signedBars(bars) {
   const w = chartWidth(520);
-  const [line, middle, half] = [24, w - 190, Math.min(80, w / 6)];
+  const [line, half] = [24, Math.min(80, w / 6)];
+  const middle = w - half - 12 - Math.max(...bars.map(([, , text]) => textWidth(text)));
   const longest = Math.max(...bars.map(([, by]) => Math.abs(by)), 1e-12);
   return shape("svg", { viewBox: `0 0 ${w} ${bars.length * line}`, width: w, role: "img", "aria-label": "features that set the cluster apart" },
     bars.map(([name, by, text], i) => {
       const length = (half * Math.abs(by)) / longest;
       return shape("g", { transform: `translate(0 ${i * line})` },
         shape("title", {}, `${name}: ${text}`),
-        shape("text", { x: middle - half - 8, y: 16, "text-anchor": "end" }, clipped(name, Math.round(w / 18) - 8)),
+        shape("text", { x: middle - half - 8, y: 16, "text-anchor": "end" }, clipped(name, middle - half - 8)),
         shape("rect", { x: by < 0 ? middle - length : middle, y: 5, width: Math.max(1, length), height: 14, rx: 3, fill: css(by < 0 ? [92, 150, 206] : [240, 138, 54]) }),
         shape("text", { x: middle + half + 8, y: 16, class: "soft" }, text));
     }));
@@ -36,7 +38,8 @@ function silhouetteSection(study) {
   const shown = order.length > 40 ? [...order.slice(0, 20), ...order.slice(-20)] : order;
   const points = study.arrays.profile.length / study.k;
   const least = Math.min(-0.1, ...study.arrays.profile.filter((value) => !Number.isNaN(value)));
-  const [w, line, left, right] = [chartWidth(760), 34, 116, 52];
+  const [w, line, right] = [chartWidth(760), 34, 52];
+  const left = roomFor(shown.map((c) => study.clusterName(c)), w / 3) + 12;
   const x = (value) => left + ((value - least) / (1 - least)) * (w - left - right);
   const h = shown.length * line + 26;
   const profile = (c, i) => {
@@ -45,7 +48,7 @@ function silhouetteSection(study) {
     const edge = Array.from({ length: points }, (_, p) => `${x(study.arrays.profile[c * points + p]).toFixed(1)},${(y + p * step).toFixed(1)}`);
     return shape("g", {}, shape("title", {}, `cluster ${study.clusterName(c)}: mean ${short(found.means[c], 3)}`),
       shape("polygon", { points: `${x(0)},${y} ${edge.join(" ")} ${x(0)},${y + line - 8}`, fill: css(study.colours[c]) }),
-      shape("text", { x: left - 12, y: y + 17, "text-anchor": "end" }, clipped(study.clusterName(c), 15)),
+      shape("text", { x: left - 12, y: y + 17, "text-anchor": "end" }, clipped(study.clusterName(c), left - 12)),
       shape("text", { x: w, y: y + 17, "text-anchor": "end", class: "soft" }, found.means[c].toFixed(3)));
   };
   const ticks = [0, 0.25, 0.5, 0.75, 1].map((value) => shape("g", {},

@@ -8,7 +8,9 @@ class Clusters {
     Object.assign(this, { study, pictures, changed, chosen: null, most: FIRST_CARDS });
     this.cards = element("div.cards");
     this.detail = element("div", { id: "cluster" });
-    this.made = section("clusters", "Clusters", "Each by its centroid. Choose one to see its members, its doubtful cases and its neighbours.",
+    this.made = section("clusters", "Clusters", pictures.exist
+      ? "Each by its centroid. Choose one to see its members and its doubtful cases."
+      : "Choose one to see what sets it apart, its members and its doubtful cases.",
       this.cards, this.detail);
     this.show();
   }
@@ -18,7 +20,7 @@ class Clusters {
     const order = study.names.map((_, c) => c).filter((c) => study.mergedInto[c] === c);
     this.cards.replaceChildren(...order.slice(0, this.most).map((c) => this.card(c)));
     if (order.length > this.most) {
-      this.cards.append(element("button", { type: "button", onclick: () => { this.most += 240; this.show(); } },
+      this.cards.append(element("button.more", { type: "button", onclick: () => { this.most += 240; this.show(); } },
         `${whole(order.length - this.most)} more`));
     }
     if (this.chosen !== null) this.open(this.chosen, false);

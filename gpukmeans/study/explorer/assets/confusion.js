@@ -22,7 +22,10 @@ function confusionSection(study, pictures) {
 
   const head = element("tr", {}, element("th.text", { scope: "col" }, "cluster"),
     study.classes.map((name) => element("th", { scope: "col" }, cut(name))), element("th", { scope: "col" }, "all"));
-  const lines = study.counts.map((counts, c) => {
+  const largest = (c) => study.counts[c].indexOf(Math.max(...study.counts[c]));
+  const order = study.counts.map((_, c) => c).sort((a, b) => largest(a) - largest(b) || study.sizes[b] - study.sizes[a]);
+  const lines = order.map((c) => {
+    const counts = study.counts[c];
     const size = study.sizes[c];
     return element("tr", {}, element("th", { scope: "row" }, cut(study.clusterName(c))), counts.map((count, j) => {
       const share = size ? count / size : 0;
@@ -33,7 +36,7 @@ function confusionSection(study, pictures) {
       return element("td", {}, button);
     }), element("td", {}, whole(size)));
   });
-  const made = element("table.cells", {}, element("thead", {}, head), element("tbody", {}, lines));
+  const made = element(study.classes.length > 8 ? "table.cells.narrow" : "table.cells", {}, element("thead", {}, head), element("tbody", {}, lines));
   return section("confusion", "Clusters and classes",
     `How many ${study.rows} of each ${study.className} are in each cluster, the darker the larger their share of the cluster. Choose a cell to see them.`,
     element("div.scroll", {}, made), shown);

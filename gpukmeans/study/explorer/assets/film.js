@@ -2,7 +2,7 @@
 
 function filmSection(study, pictures) {
   const chart = !study.iterations.length ? null : [element("h3", {}, `How many ${study.rows} moved in each iteration`), iterationChart(study)];
-  if (typeof study.film === "string") return section("film", "The fit", study.film, chart);
+  if (typeof study.film === "string") return study.film || chart ? section("film", "The fit", study.film, chart) : null;
   const { at, k } = study.film;
   const frames = Array.from({ length: k }, (_, c) => pictures.canvas(new Uint8Array(pictures.small), { small: true, alt: `cluster ${c}` }));
   const told = element("output.field", {});

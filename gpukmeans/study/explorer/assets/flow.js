@@ -7,7 +7,7 @@
 function flowDiagram({ from, clusters, to, counts, titles }) {
   const total = counts.flat().reduce((a, b) => a + b, 0) || 1;
   const [w, gap] = [chartWidth(760), 6];
-  const edge = Math.min(150, w / 4);
+  const edge = roomFor([...from, ...to, ...titles], w / 4) + 8;
   const h = Math.max(320, 22 * Math.max(from.length, to.length)) + 24;
   const stack = (sizes) => {
     const scale = (h - 24 - gap * (sizes.length - 1)) / total;
@@ -31,9 +31,9 @@ function flowDiagram({ from, clusters, to, counts, titles }) {
       fill: css(palette[clusters[i]]), "fill-opacity": 0.45 }, shape("title", {}, `${from[i]} to ${to[j]}: ${whole(count)}`));
   }));
   const names = (nodes, texts, x, anchor) => nodes.map((node, i) => shape("text",
-    { x, y: node.y + node.height / 2 + 4, "text-anchor": anchor }, clipped(texts[i], Math.round(edge / 8))));
+    { x, y: node.y + node.height / 2 + 4, "text-anchor": anchor }, clipped(texts[i], edge - 8)));
   return shape("svg", { viewBox: `0 0 ${w} ${h}`, width: w, role: "img", "aria-label": `Flow of rows from ${titles[0]} to ${titles[1]}` },
-    shape("text", { x: edge, y: 12, "text-anchor": "end", class: "soft" }, titles[0]),
-    shape("text", { x: w - edge, y: 12, class: "soft" }, titles[1]),
+    shape("text", { x: edge - 8, y: 12, "text-anchor": "end", class: "soft" }, clipped(titles[0], edge - 8)),
+    shape("text", { x: w - edge + 8, y: 12, class: "soft" }, clipped(titles[1], edge - 8)),
     bands, names(left, from, edge - 8, "end"), names(right, to, w - edge + 8, "start"));
 }

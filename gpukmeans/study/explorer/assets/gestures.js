@@ -18,7 +18,8 @@ class Gestures {
     box.addEventListener("pointerdown", (event) => this.down(event));
     box.addEventListener("pointermove", (event) => this.move(event));
     for (const end of ["pointerup", "pointercancel"]) box.addEventListener(end, (event) => this.up(event));
-    box.addEventListener("pointerleave", () => this.pointers.size || this.hover(-1));
+    // A finger leaves when it is lifted: what it has tapped stays.
+    box.addEventListener("pointerleave", (event) => event.pointerType === "touch" || this.pointers.size || this.hover(-1));
     box.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
     box.addEventListener("dblclick", (event) => map.zoom(2, ...this.place(event)));
     box.addEventListener("keydown", (event) => this.key(event));
@@ -114,7 +115,7 @@ class Gestures {
 /** The section of the map: its buttons, and beside it what it shows. */
 function mapSection(study, pictures, openCluster) {
   const box = element("div.canvas");
-  const hover = element("div.hover", {});
+  const hover = element("div.hover.screen");
   const legend = element("div");
   const chosen = element("div");
   const idle = "Point at the map to see a row; click to open its cluster.";
@@ -166,7 +167,7 @@ function mapSection(study, pictures, openCluster) {
   const made = section("map", "Map",
     `Each point is one of the ${study.rows}, placed by ${study.mapName}.${sampled}`
       + (study.image ? " Zoom in, and the points become the images themselves." : ""),
-    bar, element("div.map", {}, box, element("div.aside", {}, element("h3", {}, "Under the pointer"), hover, legend, chosen)),
+    bar, element("div.map", {}, box, element("div.aside", {}, element("h3.screen", {}, "Under the pointer"), hover, chosen, legend)),
     element("p.hint", { style: { margin: "10px 0 0" } }, "Drag to move, wheel or pinch to zoom, Shift and drag for a lasso; or arrow keys, + and −."));
   const map = new RowMap(box, study);
   const gestures = new Gestures(map, tell);

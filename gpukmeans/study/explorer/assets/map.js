@@ -48,9 +48,22 @@ class RowMap {
   /** Show everything. */
   reset() {
     const { x, y } = this.points.extent;
-    const fit = Math.min(this.width / (x[1] - x[0] + 1), this.height / (y[1] - y[0] + 1)) * 0.92;
+    const edge = 0.08 * Math.min(this.width, this.height);
+    const spacing = Math.sqrt((this.width * this.height) / this.study.held);
+    const around = this.study.image && this.isNear(spacing) ? Math.max(edge, this.thumbSize(spacing)) : edge;
+    const fit = Math.min((this.width - around) / (x[1] - x[0] + 1), (this.height - around) / (y[1] - y[0] + 1));
     this.fitScale = fit;
     this.moveTo((x[0] + x[1]) / 2, (y[0] + y[1]) / 2, fit);
+  }
+
+  /** Whether points lie so far apart, in canvas pixels, that images have room. */
+  isNear(spacing) {
+    return spacing > 0.5 * THUMB[0] * this.ratio;
+  }
+
+  /** The side of an image where points lie so far apart, in canvas pixels. */
+  thumbSize(spacing) {
+    return Math.round(Math.min(Math.max(0.9 * spacing, THUMB[0] * this.ratio), THUMB[1] * this.ratio));
   }
 
   /** Put a point of the map into the middle, `scale` canvas pixels for each unit of the map. */
@@ -129,7 +142,7 @@ class RowMap {
   }
 
   repaint() {
-    this.paper = null;
+    this.paper = this.texts = null;
     this.colourBy(this.kind);
   }
 
@@ -147,7 +160,7 @@ class RowMap {
     const every = this.resting ? Math.ceil(inSight / MOST_MOVING) : 1;
     const spacing = Math.sqrt((w * h) / Math.max(inSight, 1));
     const ready = this.pictures?.exist && this.study.arrays.thumbnails;
-    const zoomedIn = ready && spacing > 0.5 * THUMB[0] * this.ratio;
+    const zoomedIn = ready && this.isNear(spacing);
     const largest = Math.round((zoomedIn ? 3 : 9) * this.ratio);
     const size = Math.max(1, Math.min(largest, Math.round(0.75 * spacing)));
     if (zoomedIn || !ready || !this.showImages) this.points.runs(...box, (from, to) => this.drawPoints(from, to, size, every));
@@ -187,7 +200,7 @@ class RowMap {
 
   /** Images in place of points, as many as do not hide each other; each in the colour of its point. */
   drawThumbs([left, top, right, bottom], spacing) {
-    const size = Math.round(Math.min(Math.max(0.9 * spacing, THUMB[0] * this.ratio), THUMB[1] * this.ratio));
+    const size = this.thumbSize(spacing);
     const taken = new Map();
     const unit = (value) => Math.floor(value / size);
     this.points.runs(left, top, right, bottom, (from, to) => {
@@ -250,6 +263,33 @@ class RowMap {
     }
   }
 
+  /** The names of clusters in sight, [name, x, y] in the box, the largest first: whole, else the number, else none. */
+  labels() {
+    const { study, ratio } = this;
+    const [w, h] = [this.width / ratio, this.height / ratio];
+    const placed = [];
+    const free = (x, y, wide) => placed.every((other) => Math.abs(other.x - x) > (other.wide + wide) / 2 || Math.abs(other.y - y) > 15);
+    const middles = (this.middles ??= middlesOf(study));
+    this.texts ??= study.names.map((called, c) => {
+      const twice = study.names.indexOf(called) !== study.names.lastIndexOf(called);
+      const whole = clipped(twice ? study.clusterName(c) : called, 170, "600 13px");
+      return (called === `cluster ${c}` ? [String(c)] : [whole, String(c)]).map((text) => [text, textWidth(text, "600 13px") + 6]);
+    });
+    const order = study.names.map((_, c) => c).filter((c) => study.mergedInto[c] === c && !Number.isNaN(middles[c][0]));
+    for (const c of order.sort((a, b) => study.sizes[b] - study.sizes[a])) {
+      const [x, y] = this.toBox(...middles[c]);
+      if (x < 0 || y < 0 || x > w || y > h) continue;
+      for (const [name, wide] of this.texts[c]) {
+        const inside = Math.min(Math.max(x, wide / 2), w - wide / 2);
+        const line = [0, 16, -16].map((by) => y + by).find((at) => free(inside, at, wide));
+        if (line === undefined) continue;
+        placed.push({ name, x: inside, y: line, wide });
+        break;
+      }
+    }
+    return placed.map(({ name, x: left, y: top }) => [name, left, top]);
+  }
+
   /** What lies over the points: names of clusters, the row that is pointed at, the lasso. */
   drawOver() {
     const { overContext: context, ratio } = this;
@@ -257,17 +297,11 @@ class RowMap {
     context.clearRect(0, 0, this.width, this.height);
     const [ink, paper] = [css(styled("--ink")), css(styled("--map"))];
     if (this.kind === "cluster" && this.study.k <= 64 && !this.thumbs.length) {
-      Object.assign(context, { font: "600 13px system-ui, sans-serif", textAlign: "center", textBaseline: "middle" });
+      Object.assign(context, { font: `600 13px ${getComputedStyle(document.body).fontFamily}`, textAlign: "center", textBaseline: "middle" });
       Object.assign(context, { lineWidth: 4, strokeStyle: paper, fillStyle: ink, lineJoin: "round" });
-      const placed = [];
-      for (const [c, [x, y]] of (this.middles ??= middlesOf(this.study)).entries()) {
-        if (Number.isNaN(x) || this.study.mergedInto[c] !== c) continue;
-        const at = this.toBox(x, y);
-        while (placed.some((other) => Math.abs(other[0] - at[0]) < 60 && Math.abs(other[1] - at[1]) < 16)) at[1] += 16;
-        placed.push(at);
-        const name = this.study.names[c] === `cluster ${c}` ? String(c) : this.study.names[c].slice(0, 24);
-        context.strokeText(name, ...at);
-        context.fillText(name, ...at);
+      for (const [name, x, y] of this.labels()) {
+        context.strokeText(name, x, y);
+        context.fillText(name, x, y);
       }
     }
     if (this.hovered >= 0) {

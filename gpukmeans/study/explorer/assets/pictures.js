@@ -17,7 +17,7 @@ class Pictures {
   canvas(values, { small = false, alt = "", width = null } = {}) {
     const { image } = this.study;
     const [h, w] = small ? [image.smallHeight, image.smallWidth] : [image.height, image.width];
-    const made = element("canvas.picture", { width: w, height: h, role: "img", "aria-label": alt, title: alt });
+    const made = element(image.channels === 1 && image.large === "dark" ? "canvas.picture.ink" : "canvas.picture", { width: w, height: h, role: "img", "aria-label": alt, title: alt });
     if (width) Object.assign(made.style, { width: `${width}px`, height: `${(width * h) / w}px` });
     this.paint(made, values);
     return made;
@@ -95,7 +95,7 @@ class Pictures {
       }
       const left = rows.length - from - most;
       if (left > 0) {
-        const more = element("button", { type: "button", onclick: () => { more.remove(); add(from + most); } },
+        const more = element("button.more", { type: "button", onclick: () => { more.remove(); add(from + most); } },
           `${whole(left)} more`);
         list.after(more);
       }
