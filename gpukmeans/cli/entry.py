@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 from typing import NoReturn
 
 import gpukmeans
 from gpukmeans.cli import info, predict, study
+from gpukmeans.cli.options import as_options
 from gpukmeans.study.streams import emit, say
 
 COMMANDS = ("fit", "resume", "predict", "mnist", "digits", "report", "explore", "info")
@@ -59,30 +59,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
         say(f"gpukmeans: error: {as_options(str(error)) or type(error).__name__}")
         return EXIT_ERROR
-
-
-_PARAMETER = re.compile(
-    r"\b(columns|label|id|drop|one_hot|missing|scale|image_size|image_mode)=('[^']*'|\"[^\"]*\"|\(\d+, \d+\))"
-)
-
-
-def as_options(message: str) -> str:
-    """An error of a function with its parameters written as the options that the command line has for them.
-
-    Examples
-    --------
-    >>> as_options("2 missing values; missing='drop' leaves these rows out, image_size=(28, 14) is what they have")
-    '2 missing values; --missing drop leaves these rows out, --image-size 28x14 is what they have'
-    """
-
-    def option(found: re.Match[str]) -> str:
-        name, value = found.groups()
-        text = value[1:-1]
-        if value[0] == "(":
-            text = text.replace(", ", "x")
-        return f"--{name.replace('_', '-')} {text if re.fullmatch(r'[^ ]+', text) else value}"
-
-    return _PARAMETER.sub(option, message)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import MISSING, fields
+import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,17 @@ from gpukmeans.study.options import DIGITS, OWN, Options
 
 #: Commands that take digits by their name, or a path.
 EITHER = ("report", "explore")
+_PARAMETER = re.compile(
+    r"\b(columns|label|id|drop|one_hot|missing|scale|image_size|image_mode)=('[^']*'|\"[^\"]*\"|\(\d+, \d+\))"
+)
 
 
 def add_options(parser: argparse.ArgumentParser, command: str, largest_pixel: int) -> None:
     """Add every option that a command has, each in the group that its field names."""
     groups: dict[str, Any] = {"": parser}
     for field in fields(Options):
-        if field.default is MISSING or (command not in EITHER and command not in field.metadata["commands"]):
+        commands = field.metadata.get("commands", ())
+        if not commands or (command not in EITHER and command not in commands):
             continue
         if command == "explore" and not field.metadata["explore"]:
             continue
@@ -28,7 +33,8 @@ def add_options(parser: argparse.ArgumentParser, command: str, largest_pixel: in
         if field.metadata["flags"] == ("path",):  # a positional argument
             if command == "explore":
                 kwargs |= {"nargs": "?", "default": Path(DIGITS[0])}
-            groups[""].add_argument("path", help=declared["help"], **kwargs)
+            either = "mnist, digits, " if command in EITHER else ""
+            groups[""].add_argument("path", help=f"{either}{declared['help']}", **kwargs)
             continue
         if kwargs.get("action") not in ("store_true", "store_false"):
             default = field.default
@@ -59,3 +65,23 @@ def chosen(arguments: argparse.Namespace) -> Options:
             if given.pop(field.name, field.default) != field.default and field.name != "path":
                 raise ValueError(f"--{field.name.replace('_', '-')} is no option of {arguments.command} {named}")
     return Options(**given)
+
+
+def as_options(message: str) -> str:
+    """An error or a note of a function with its parameters written as the options that the command line has for them.
+
+    Examples
+    --------
+    >>> from gpukmeans.cli.options import as_options
+    >>> as_options("2 missing values; missing='drop' leaves these rows out, image_size=(28, 14) is what they have")
+    '2 missing values; --missing drop leaves these rows out, --image-size 28x14 is what they have'
+    """
+
+    def option(found: re.Match[str]) -> str:
+        name, value = found.groups()
+        text = value[1:-1]
+        if value[0] == "(":
+            text = text.replace(", ", "x")
+        return f"--{name.replace('_', '-')} {text if re.fullmatch(r'[^ ]+', text) else value}"
+
+    return _PARAMETER.sub(option, message)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -66,7 +69,7 @@ class Picture(Figure):
     def encoded(self, form: str, dpi: int) -> bytes:
         """The content of a file of this form, "png", "svg" or "pdf"."""
         out = io.BytesIO()
-        with matplotlib.rc_context({"svg.hashsalt": "gpukmeans"}):  # else the names in an SVG are random
+        with matplotlib.rc_context({"svg.hashsalt": "gpukmeans"}), _any_letters():  # else names in an SVG are random
             self.savefig(out, format=form, dpi=dpi, facecolor="white", metadata=_METADATA[form])
         return out.getvalue()
 
@@ -86,4 +89,13 @@ def _measure() -> RendererAgg:
 @cache
 def text_width(text: str, size: float, weight: str = "normal") -> float:
     """The width of one line of text, in inches."""
-    return _measure().get_text_width_height_descent(text, FontProperties(size=size, weight=weight), False)[0] / _DPI
+    with _any_letters():
+        return _measure().get_text_width_height_descent(text, FontProperties(size=size, weight=weight), False)[0] / _DPI
+
+
+@contextmanager
+def _any_letters() -> Iterator[None]:
+    """Letters that no font has are drawn as boxes, without a warning for each, which would name a line in here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
+        yield

@@ -29,10 +29,12 @@ MOST_COLUMNS = 100_000
 MISSING = ("?", "None", "none", "-", ".")
 #: Names of a column that numbers or names the rows: index, key, PassengerId, user_id.
 _ID_NAME = re.compile(r"(?i:|idx|index|row|row_?id|uuid|guid|key|unnamed: 0|(.*[^a-z0-9])?id)|.*(Id|ID)")
+#: Names of a column that names the rows if it counts them.
+_COUNTER_NAME = re.compile(r"(?i:#|nr|no|num|number|nummer|n°|lfd\.? ?nr|s\.? ?no|serial|serial no|count|counter)\.?")
 #: Of text in a block: pyarrow holds some ten blocks, and each costs a call for every column.
 _BYTES_AT_ONCE, _BYTES_A_COLUMN = 1 << 18, 1 << 10
 _SHOWN_CHARACTERS = 40
-#: So many texts of which no two are equal name their rows.
+#: So many texts of which no two are equal name their rows; so many numbers from 0 or 1 on count them.
 _MANY = 20
 
 
@@ -287,7 +289,8 @@ def _is_header(first: Sequence[str]) -> bool:
 def column_of(name: str, values: Any) -> Column:
     """What a column is, from some of its values as an Arrow array.
 
-    It is taken for the names of the rows if it is called so, or is text, and no two of these values are equal.
+    It is taken for the names of the rows if it is called so, or is text, and no two of these values are equal; or if it
+    counts the rows and is called so.
     """
     kind = str(values.type)
     is_text = kind in ("string", "large_string", "string_view") or kind.startswith("dictionary<values=string")
@@ -298,9 +301,16 @@ def column_of(name: str, values: Any) -> Column:
         shown_value = some if len(some) <= _SHOWN_CHARACTERS else some[:_SHOWN_CHARACTERS] + "..."
         return Column(name, "text", f"text such as {shown_value!r}", "id" if named else None)
     if is_number(values.type):
-        numbers_rows = differ and _ID_NAME.fullmatch(name.strip()) and "int" in kind
-        return Column(name, "number", "numbers", "id" if numbers_rows else None)
+        if not differ or "int" not in kind:
+            return Column(name)
+        counter = len(values) >= _MANY and _counts(np.asarray(values))
+        named = _ID_NAME.fullmatch(name.strip()) or (counter and _COUNTER_NAME.fullmatch(name.strip()))
+        return Column(name, use="id" if named else "counter" if counter else None)
     return Column(name, "other", f"values of type {kind}")
+
+
+def _counts(values: NDArray[Any]) -> bool:
+    return values[0] in (0, 1) and np.array_equal(values, np.arange(values[0], values[0] + len(values)))
 
 
 def is_number(kind: Any) -> bool:

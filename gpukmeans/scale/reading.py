@@ -116,12 +116,19 @@ def planned(
             len(wrong) > 5
         )
         raise unreadable(
-            source.where, f"no numbers in {listed}; say of each column that it is the label, the id, one_hot or to drop"
+            source.where,
+            f"no numbers in {listed}; such columns are named in drop='NAME' or one_hot='NAME', or one is label='NAME', "
+            "one id='NAME'",
         )
     plan.numbers = plan.read = [c.name for c in features if c.name not in one_hots]
     plan.categories = _categories(source, [name for name in one_hots if name not in away])
     if not plan.n_features:
         raise unreadable(source.where, f"no column is left to cluster by; it has {_names(source.columns)}")
+    if counters := [c.name for c in features if c.use == "counter" and c.name in plan.numbers]:
+        plan.notes.append(
+            f"{counters[0]!r:.80} counts the rows and is clustered by like any column; drop={counters[0]!r:.80} leaves "
+            "it out"
+        )
     if suspects := [name for name in plan.numbers if name.strip().lower() in _CLASS_NAMES]:
         plan.notes.append(
             f"{suspects[0]!r:.80} is clustered by like any column; label={suspects[0]!r:.80} if it is the class"

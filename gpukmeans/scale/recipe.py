@@ -190,10 +190,19 @@ def in_own_units(values: Any, recipe: dict[str, Any] | None) -> NDArray[np.float
     Returns
     -------
     ndarray of shape (n, n_features), float64
+        What the roundings of scaling, of a mean and of this cannot tell from zero is zero.
     """
-    wide = np.asarray(values, np.float64)
+    values = np.asarray(values)
+    wide = values.astype(np.float64)
     scale = recipe and recipe["scale"]
-    return wide * np.array(scale["by"]) + np.array(scale["center"]) if scale else wide
+    if not scale:
+        return wide
+    center = np.array(scale["center"])
+    found = wide * np.array(scale["by"]) + center
+    # (x - center) / by, a mean of such, the product: each errs by half an eps of |center| where the sum is about 0
+    unit = np.finfo(values.dtype if values.dtype.kind == "f" else np.float64).eps
+    found[np.abs(found) <= 2.0 * unit * np.abs(center)] = 0.0
+    return found
 
 
 def _parts(X: NDArray[Any]) -> list[NDArray[Any]]:

@@ -67,7 +67,9 @@ def run_job(options: Options, progress: Progress) -> dict[str, Any]:
 
     beside = Beside(options, data)
     progress.n_samples = len(X)
-    progress.stage(f"clustering {len(X):,} {'rows' if data.image_shape is None else 'images'} into {options.clusters}")
+    progress.stage(
+        f"clustering {len(X):,} {'rows' if data.image_shape is None else 'images'} into {options.clusters:,}"
+    )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         model, other, seeds = _best(options, X, progress)

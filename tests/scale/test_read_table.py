@@ -63,6 +63,24 @@ def test_tables_in_text_are_read_however_they_are_written(tmp_path, way, end):
     assert np.array_equal(same.X, table.X)
 
 
+@pytest.mark.parametrize(
+    ("name", "first", "told"),
+    [
+        ("Nr.", 1, "ids: column 'Nr.'"),
+        ("#", 0, "ids: column '#'"),
+        ("week", 1, "drop='week' leaves it out"),
+        ("Nr.", 5, ""),
+    ],
+)
+def test_a_column_that_counts_the_rows_names_them_or_is_told(tmp_path, name, first, told):
+    text = f"{name},a\n" + "".join(f"{first + i},{i % 3}\n" for i in range(30))
+    table = read(write(tmp_path, text.encode()))
+    assert (table.ids is not None) == told.startswith("ids")
+    assert table.X.shape == (30, 1 if told.startswith("ids") else 2)
+    assert told in "; ".join(table.notes)
+    assert ("counts the rows" in str(table.notes)) == (name == "week")
+
+
 def test_gzip_and_the_index_of_pandas(tmp_path):
     text = ",0,1,2\n" + "".join(f"{i},{i},5,255\n" for i in range(9))
     table = read(write(tmp_path, gzip.compress(text.encode())))
@@ -344,3 +362,13 @@ def test_rows_are_held_once_while_they_are_read(tmp_path):
     tracemalloc.stop()
     assert table.X.nbytes == 3_200_000
     assert table.X.nbytes <= peak <= 1.5 * table.X.nbytes
+
+
+def test_zero_in_own_units_is_zero_after_scaling(tmp_path):
+    colours = [f"{i / 7},{'abc'[i % 3]}" for i in range(31)]
+    path = write(tmp_path, ("x,colour\n" + "\n".join(colours) + "\n").encode())
+    table = read(path, one_hot="colour", scale="standard")
+    own = np.array([[i % 3 == j for j in range(3)] for i in range(31)], np.float64)
+    groups = [table.X[i::3].mean(axis=0) for i in range(3)]
+    assert np.array_equal(table.in_own_units(table.X)[:, 1:] == 0.0, own == 0.0)
+    assert np.array_equal(table.in_own_units(groups)[:, 1:] == 0.0, np.eye(3) == 0.0)

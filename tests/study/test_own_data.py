@@ -128,7 +128,7 @@ def test_what_is_there_is_left_alone_without_force(capsys, table, tmp_path):
     ("arguments", "message"),
     [
         (["fit", "nowhere.csv"], "nowhere.csv: no such file or folder"),
-        (["fit", "own.csv"], "no numbers in 'kind' (text such as 'u'); say of each column that it is the label"),
+        (["fit", "own.csv"], "no numbers in 'kind' (text such as 'u'); such columns are named in --drop NAME"),
         (["fit", "own.csv", "--label", "king"], "--label king is no column; it has 'name', '+a', 'b', 'kind'"),
         (["fit", "own.csv", "--drop", "kind", "-k", "91"], "n_samples=90 should be >= n_clusters=91"),
         (["fit", "own.csv", "--image-size", "8y8"], "'8y8' should be a height and a width in pixels, as 28 or 28x20"),
