@@ -187,12 +187,14 @@ def _reporter(progress: bool | Callable[[int, int], object], n_samples: int) -> 
 
 
 class _Ordered:
-    """Rows ordered by cluster, in blocks whose values are about the middle of all."""
+    """Rows ordered by cluster, in blocks about the middle of their values; without constant features."""
 
     def __init__(self, rows: Any, place: NDArray[np.intp]) -> None:
         self.order = np.argsort(place, kind="stable")
         self.place = place[self.order]
         self.sparse = sparse.issparse(rows)
+        if not self.sparse and not (varying := rows.min(axis=0) < rows.max(axis=0)).all():
+            rows = rows[:, varying if varying.any() else slice(1)]
         self.X = rows[self.order]
         n, d = rows.shape
         self.shape = n, d
@@ -387,14 +389,10 @@ def _center_distances(
     if model is not None and hasattr(model, "transform"):
         distances = np.asarray(on_host(model.transform(X)), np.float64)[:, clusters]
     else:
-        rows = _loadable(rows)
+        rows = rows.astype(np.float64) if sparse.issparse(rows) else np.ascontiguousarray(rows, np.float64)
         means = cluster_means(rows, place, sizes)
         distances = NumpyBackend().load(rows, sums=False).center_distances(means)
     of_row = np.arange(len(place))
     a = distances[of_row, place]
     distances[of_row, place] = np.inf
     return a, distances.min(axis=1)
-
-
-def _loadable(rows: Any) -> Any:
-    return rows.astype(np.float64) if sparse.issparse(rows) else np.ascontiguousarray(rows, np.float64)

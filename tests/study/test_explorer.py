@@ -231,7 +231,7 @@ def test_one_finger_moves_the_map_two_zoom_it_and_a_tap_names_a_row_that_stays(o
     np.testing.assert_allclose(seen(), [x + 40, y + 20, scale, scrolled])
     touch([(100, 150), (200, 150)], *([(100 - 5 * i, 150), (200 + 5 * i, 150)] for i in range(1, 11)))
     np.testing.assert_allclose(seen(), [150 + 2 * (x + 40 - 150), 150 + 2 * (y + 20 - 150), 2 * scale, scrolled])
-    row = tab.evaluate("gpukmeansPage.map.draw(); gpukmeansPage.map.thumbs[3].row")
+    row = tab.evaluate("gpukmeansPage.map.zoom(2); gpukmeansPage.map.draw(); gpukmeansPage.map.thumbs[3].row")
     arrays = "gpukmeansPage.study.arrays"
     touch([tab.evaluate(f"gpukmeansPage.map.toBox({arrays}.x[{row}], {arrays}.y[{row}])")])
     assert tab.locator(".hover dl").first.get_attribute("data-row") == str(row)

@@ -131,3 +131,13 @@ def test_errors_say_what_was_given(labels, X, kind, message):
 def test_rows_before_labels_are_told_apart():
     with pytest.raises(TypeError, match=r"gpukmeans\.silhouette\(labels, X\)"):
         silhouette([[1.0], [2.0], [3.0]], [0, 1, 1])
+
+
+def test_constant_features_change_no_bit():
+    X = gpukmeans.load_digits().data[:300, 20:40]
+    labels = np.arange(300) % 3
+    wider = np.concatenate([np.full((300, 5), 1e6), X], axis=1)
+    for dtype in (np.float32, np.float64):
+        found = [gpukmeans.silhouette(labels, rows.astype(dtype)).samples for rows in (X + 0.1, wider + 0.1)]
+        np.testing.assert_array_equal(*found)
+    assert not gpukmeans.silhouette(labels, np.full((300, 4), 7.5)).samples.any()

@@ -49,7 +49,7 @@ class RowMap {
   reset() {
     const { x, y } = this.points.extent;
     const edge = 0.08 * Math.min(this.width, this.height);
-    const spacing = Math.sqrt((this.width * this.height) / this.study.held);
+    const spacing = Math.sqrt((this.width * this.height * this.points.filled(0, 0, SPAN, SPAN)) / this.study.held);
     const around = this.study.image && this.isNear(spacing) ? Math.max(edge, this.thumbSize(spacing)) : edge;
     const fit = Math.min((this.width - around) / (x[1] - x[0] + 1), (this.height - around) / (y[1] - y[0] + 1));
     this.fitScale = fit;
@@ -160,12 +160,13 @@ class RowMap {
     const every = this.resting ? Math.ceil(inSight / MOST_MOVING) : 1;
     const spacing = Math.sqrt((w * h) / Math.max(inSight, 1));
     const ready = this.pictures?.exist && this.study.arrays.thumbnails;
-    const zoomedIn = ready && this.isNear(spacing);
+    const apart = ready ? spacing * Math.sqrt(this.points.filled(...box)) : 0;  // where rows are; islands are small
+    const zoomedIn = ready && this.isNear(apart);
     const largest = Math.round((zoomedIn ? 3 : 9) * this.ratio);
     const size = Math.max(1, Math.min(largest, Math.round(0.75 * spacing)));
     if (zoomedIn || !ready || !this.showImages) this.points.runs(...box, (from, to) => this.drawPoints(from, to, size, every));
     this.thumbs = [];
-    if (ready && (zoomedIn || this.showImages)) this.drawThumbs(box, spacing);
+    if (ready && (zoomedIn || this.showImages)) this.drawThumbs(box, apart);
     this.context.putImageData(this.image, 0, 0);
     this.drawOver();
   }

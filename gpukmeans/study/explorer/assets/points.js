@@ -55,6 +55,16 @@ class Points {
     return found;
   }
 
+  /** The share of the cells in a box that hold rows. */
+  filled(left, top, right, bottom) {
+    const clip = (value) => Math.min(Math.max(Math.floor(value / this.cell), 0), this.side - 1);
+    let [full, all] = [0, 0];
+    for (let row = clip(top); row <= clip(bottom); row++) {
+      for (let c = row * this.side + clip(left); c <= row * this.side + clip(right); c++, all++) full += this.start[c + 1] > this.start[c];
+    }
+    return full / all;
+  }
+
   /** The row nearest to a point, within a radius; -1 if there is none. */
   nearest(x, y, radius) {
     let [best, least] = [-1, radius * radius];
