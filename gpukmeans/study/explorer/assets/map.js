@@ -158,12 +158,11 @@ class RowMap {
     const box = [this.left, this.top, this.left + w / s, this.top + h / s];
     const inSight = this.points.count(...box);
     const every = this.resting ? Math.ceil(inSight / MOST_MOVING) : 1;
-    const spacing = Math.sqrt((w * h) / Math.max(inSight, 1));
+    const apart = Math.sqrt((w * h * this.points.filled(...box)) / Math.max(inSight, 1));  // where rows are: islands are small
     const ready = this.pictures?.exist && this.study.arrays.thumbnails;
-    const apart = ready ? spacing * Math.sqrt(this.points.filled(...box)) : 0;  // where rows are; islands are small
     const zoomedIn = ready && this.isNear(apart);
     const largest = Math.round((zoomedIn ? 3 : 9) * this.ratio);
-    const size = Math.max(1, Math.min(largest, Math.round(0.75 * spacing)));
+    const size = Math.max(1, Math.min(largest, Math.round(0.75 * apart)));
     if (zoomedIn || !ready || !this.showImages) this.points.runs(...box, (from, to) => this.drawPoints(from, to, size, every));
     this.thumbs = [];
     if (ready && (zoomedIn || this.showImages)) this.drawThumbs(box, apart);
