@@ -139,7 +139,8 @@ def _many(device: Any) -> Differ:
 
 def _taken(device: Any) -> Differ:
     X, indices = _data(FEW)[0], np.array([5, 3, 599])
-    return {"rows": not np.array_equal(CupyBackend(device).load(X).take(indices), X[indices])}
+    found = CupyBackend(device).load(_there(device, X)).take(indices)
+    return {"rows": not np.array_equal(found, X[indices])}
 
 
 def _distances(device: Any) -> Differ:
@@ -193,7 +194,7 @@ def _sparse_assigned(device: Any) -> Differ:
 
 
 CONTACTS: dict[str, Callable[[Any], Differ]] = {
-    **dict.fromkeys(("column_largest", "column_means", "row_facts"), _loaded),
+    **dict.fromkeys(("column_facts", "column_means", "row_facts"), _loaded),
     "tensor_rounding": _rounding,
     **dict.fromkeys(("nearest_of_few", "move_sums", "update_centers", "row_distance", "exact_total"), _few),
     "nearest_of_few_bytes": _bytes,

@@ -40,11 +40,13 @@ enum FactWord {
   FACT_WORDS
 };
 
-// Of the rows of a problem, in float64: the host has written them.
+// Of the rows of a problem, in float64: the host has written the first two, row_facts.cu the others.
 enum ScaleWord {
   HALF_SCALE,      // z = x HALF_SCALE + offset is what is rounded to halves: screen.cuh
   WEIGHT_SCALE,    // of the grid that weights are added up on
   LARGEST_WHOLE,   // the largest magnitude of the rows if every value is a whole number, else infinity
+  LARGEST_ANY,     // the largest magnitude; infinity, and above it NaN, where there is one
+  FINER,           // 0 if one limb holds every value (exact/sums.py: Grid), else 1
   SCALE_WORDS
 };
 

@@ -3,12 +3,12 @@
  *   z = x half_scale + offset, h = z rounded to halves                              (screen.cuh)
  *   norms[i]  >= |z_i| + |z_i - h_i|,   rests[i] >= |z_i - h_i|         float32; both infinite where halves end,
  *               and at least 2^-100: nothing is lost where subnormals are flushed
- *   facts[0]  = max |x_if| if every x_if is a whole number, else +infinity
- *   facts[1]  = max |x_if|; infinity, and above it NaN, where there is one
- *   facts[2]  = 0 if every x_if * w_i * scale[f] is a whole number, else 1     (one limb holds every value: exact/sums.py: Grid)
+ *   scales[LARGEST_WHOLE] = max |x_if| if every x_if is a whole number, else +infinity
+ *   scales[LARGEST_ANY]   = max |x_if|; infinity, and above it NaN, where there is one
+ *   scales[FINER]         = 0 if every x_if * w_i * scale[f] is a whole number, else 1   (one limb is enough: exact/sums.py: Grid)
  *
- * rows IN: rows.cuh | scaling IN: below | norms, rests (n) f32 OUT | facts (3) f64 INOUT, 0 before | weights (n) f64 IN or null
- * (w_i = 1) | scale (d) f64 IN or null (facts[2] stays)
+ * rows IN: rows.cuh | scaling: scales INOUT, those above 0 before, offsets IN: below | norms, rests (n) f32 OUT |
+ * weights (n) f64 IN or null (w_i = 1) | scale (d) f64 IN or null (scales[FINER] stays)
  *                                                                                 all C-contiguous
  * Several problems (blockIdx.z): arrays hold one after another.
  * A warp owns a row, its lanes the columns; grid-stride over the rows.
@@ -26,25 +26,24 @@
 
 // How rows become halves.
 struct Scaling {
-  In<double> scales;  // (SCALE_WORDS), of which HALF_SCALE
+  double* scales;     // (SCALE_WORDS)
   In<float> offsets;  // (16 n_steps)
   int n_steps;
 };
 
 extern "C" __global__ void __launch_bounds__(THREADS, 4)
 row_facts(const __grid_constant__ Rows rows, const __grid_constant__ Scaling scaling, float* __restrict__ norms,
-          float* __restrict__ rests, double* __restrict__ facts, const double* __restrict__ weights,
-          const double* __restrict__ scale) {
+          float* __restrict__ rests, const double* __restrict__ weights, const double* __restrict__ scale) {
   const long long problem = problem_index(), n = rows.n;
   const int d = rows.d;
   const In<ROW> X = rows.X + problem * n * d;
   norms += problem * n;
   rests += problem * n;
   const In<float> offsets = scaling.offsets + problem * scaling.n_steps * (4 * QUAD);
-  facts += problem * 3;
+  double* const scales = scaling.scales + problem * SCALE_WORDS;
   if (weights) weights += problem * n;
   if (scale) scale += problem * d;
-  const double half_scale = scaling.scales[problem * SCALE_WORDS + HALF_SCALE];
+  const double half_scale = scales[HALF_SCALE];
   const int lane = lane_index();
   const long long stride = (long long)gridDim.x * (THREADS / WARP);
   double most = 0.0, largest = 0.0;
@@ -82,8 +81,8 @@ row_facts(const __grid_constant__ Rows rows, const __grid_constant__ Scaling sca
   }
   finer = __any_sync(EVERY_LANE, finer);
   if (lane == 0) {
-    atomic_max(facts, most);
-    atomic_max(facts + 1, largest);
-    if (finer) atomic_max(facts + 2, 1.0);
+    atomic_max(scales + LARGEST_WHOLE, most);
+    atomic_max(scales + LARGEST_ANY, largest);
+    if (finer) atomic_max(scales + FINER, 1.0);
   }
 }

@@ -2,7 +2,7 @@
  *
  *   weights[j], C[j, f] from the limbs of their sums                        (means.cuh)
  *   shift_square[j] = sum_f (C[j, f] - previous[j, f])^2 in float64, warp order    (exact/warp_order.py)
- * with GIVEN the centers stay as they are, and only what follows is done:
+ * with GIVEN the centers stay as they are, and only what follows is done (control[STOP] is set where centers may be equal):
  *   z_j = c_j HALF_SCALE + offset, rounded to halves; half_squares[j] = -|z_j|^2 / 2       (screen.cuh)
  *   norms[j] >= |z_j| + rests[j], rests[j] >= |z_j - h_j|;  largest[j] = max |c_jf| if all are whole numbers, else infinity
  *   whether another center may be equal                                    (equal_centers.cuh)
@@ -222,6 +222,9 @@ update_centers(const __grid_constant__ Sums sums_of_all, const __grid_constant__
   if (tid == 0) {
     control[TICKETS] = 0;
     control[EPOCH] += 1;
+#if GIVEN
+    if (__ldcg(control + HAS_EQUAL)) control[STOP] = EQUAL_CENTERS;
+#endif
   }
 #if !GIVEN
   const Shifts shifts = shifts_of(measures, k, part, reinterpret_cast<long long*>(hash_part));

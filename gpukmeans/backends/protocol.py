@@ -131,7 +131,7 @@ class Run(Protocol):
     def advance(self, limit: int, tol: float) -> list[Step]:
         """Take up to `limit` iterations in one call; an empty list, the default, makes the caller take them one by one.
 
-        Ends after one that moves no row, whose shift is not above `tol` (or its `float()`), or that empties a cluster.
+        Ends after one that moves no row, whose shift is not above `tol`, or that empties a cluster.
         """
 
     def labels_for_caller(self) -> Any:

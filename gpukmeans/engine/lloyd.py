@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from numpy.typing import NDArray
 
@@ -110,7 +110,9 @@ def lloyd(
             limit = max_iter - len(iterations)
             limit = limit if watch is None else min(limit, watch.at_a_time)
             limit = limit if keep is None else min(limit, keep.due_in())
-            steps = [(step, {}, None) for step in run.advance(limit, cast(float, tol))]
+            # It may end too early by the bound, and then goes on.
+            highest = tol.highest if isinstance(tol, Tolerance) else tol
+            steps = [(step, {}, None) for step in run.advance(limit, highest)]
         if not steps:
             steps = [_one_step(run, with_inertia)]
         for step, stages, run_inertia in steps:

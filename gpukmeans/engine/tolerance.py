@@ -29,6 +29,11 @@ class Tolerance:
         self._compute = lambda: tol * compute()
         self._value: float | None = None
 
+    @property
+    def highest(self) -> float:
+        """A value that it does not exceed: itself, once computed."""
+        return self._highest if self._value is None else self._value
+
     def __float__(self) -> float:
         if self._value is None:
             self._value = self._compute()

@@ -8,6 +8,7 @@ from enum import IntEnum
 import numpy as np
 import pytest
 
+from gpukmeans import KMeans
 from gpukmeans.arrays.on_device import center_dtype
 from gpukmeans.backends.cpu.backend import NumpyBackend
 from gpukmeans.backends.cuda import control as cupy_control
@@ -17,10 +18,11 @@ from gpukmeans.backends.cuda.backend import CupyBackend
 from gpukmeans.backends.cuda.control import HISTORY, LASTING, Control, Fact, History, Measure, Reason, Scale
 from gpukmeans.backends.cuda.device import nvrtc
 from gpukmeans.datasets import near_ties
+from gpukmeans.engine.tolerance import mean_variance
 from gpukmeans.exact.sums import exact_total
 from tests.emulator import EmulatorDevice
 from tests.emulator.testing import skip_without_compiler
-from tests.support.assertions import assert_labels
+from tests.support.assertions import assert_labels, assert_same
 from tests.support.launches.common import ROW_DTYPES, rows_and_centers
 
 
@@ -126,6 +128,21 @@ def test_shifts_within_the_tolerance_end_it():
     at = next(i for i in range(3, len(shifts)) if shifts[i] < min(shifts[:i]))
     assert len(check(X, C, tol=shifts[at])[0]) == at + 1
     assert len(check(X, C, tol=np.nextafter(shifts[at], 0))[0]) > at + 1
+
+
+@pytest.mark.parametrize("beyond", [0.0, 1e-14, -1e-14])
+def test_a_tolerance_that_bounds_leave_open_is_computed(beyond):
+    """The device stops by a bound of it, and goes on where the shift is above it."""
+    X = case(400, 9, 3, np.float32)[0]
+    params = {"init": X[:9], "n_init": 1}
+    shifts = [it.shift for it in KMeans(9, tol=0.0, backend="numpy", **params).fit(X).fit_report_.iterations]
+    at = next(i for i in range(5, len(shifts)) if shifts[i] < min(shifts[:i]))
+    tol = shifts[at] / mean_variance(NumpyBackend().load(X)) * (1 + beyond)
+    device = EmulatorDevice()
+    models = [KMeans(9, tol=tol, backend=backend, **params).fit(X) for backend in (CupyBackend(device), "numpy")]
+    assert_same(*models)
+    assert device.launches["row_distance"] == 2  # for the variance, and for the inertia
+    assert models[0].n_iter_ == at + 1 or beyond <= 0
 
 
 def test_it_goes_on_from_where_it_stopped():

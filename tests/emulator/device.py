@@ -19,6 +19,7 @@ from .memory import DeviceArray, allocate
 from .module import Launch, Module, TensorCores, load, most_shared_bytes, tensor_cores_of
 
 DEFAULT_MEMORY = 16 << 30  # bytes that memory() reports; nothing is reserved
+STAGED_BYTES = 1 << 16  # most bytes that a GPU's host passes on in one small copy
 
 
 def _package_source(file: str, constants: Mapping[str, int | str]) -> str:
@@ -174,12 +175,18 @@ class EmulatorDevice:
         """Copy a host array into an existing device array of the same shape and dtype."""
         self.writes((array, host))
 
-    def writes(self, *pairs: tuple[DeviceArray, NDArray[Any]]) -> None:
-        """The same of several, counted as one."""
-        self.calls["uploads"] += 1
-        for array, host in pairs:
-            _like_to_like("write", array, host, "host")
-            array.host_view()[...] = host
+    def writes(self, *pairs: tuple[DeviceArray, NDArray[Any] | int]) -> None:
+        """The same of several, or fills, counted as one upload if they are small; else host arrays count as one."""
+        small = sum(array.nbytes for array, _ in pairs) <= STAGED_BYTES
+        bytes_of = [value for _, value in pairs if isinstance(value, int)]
+        self.calls["uploads"] += small or len(bytes_of) < len(pairs)
+        self.calls["fills"] += 0 if small else len(set(bytes_of))
+        for array, value in pairs:
+            if isinstance(value, int):
+                self._fill(array, value)
+            else:
+                _like_to_like("write", array, value, "host")
+                array.host_view()[...] = value
 
     def download(self, array: DeviceArray) -> NDArray[Any]:
         """A fresh host copy."""
@@ -197,10 +204,13 @@ class EmulatorDevice:
     def fills(self, arrays: Sequence[DeviceArray], byte: int) -> None:
         """The same of several, counted as one."""
         self.calls["fills"] += 1
+        for array in arrays:
+            self._fill(array, byte)
+
+    def _fill(self, array: DeviceArray, byte: int) -> None:
         if not 0 <= byte <= 255:
             raise ValueError(f"byte={byte} should be from 0 to 255")
-        for array in arrays:
-            array.host_view().reshape(-1).view(np.uint8)[...] = byte
+        array.host_view().reshape(-1).view(np.uint8)[...] = byte
 
     def memory(self) -> tuple[int, int]:
         """Free and total bytes."""

@@ -15,7 +15,7 @@ from gpukmeans.backends.cuda.backend import CupyBackend
 from gpukmeans.exact.sums import Grid, weight_grid
 from tests.emulator import EmulatorDevice
 from tests.emulator.testing import skip_without_compiler
-from tests.support.launches.common import column_largest, limbs, move, moves, row_distance, row_facts, watched
+from tests.support.launches.common import column_facts, limbs, move, moves, row_distance, row_facts, watched
 from tests.support.launches.faults import some_weekly
 
 
@@ -73,7 +73,7 @@ def test_kernels_give_the_bits_of_float64_rows(dtype, n, k, d):
     norms64, *facts64 = row_facts(device, Y, weight, np.full(d, 2.0**20))
     assert np.array_equal(norms, norms64)
     assert facts == facts64
-    assert np.array_equal(column_largest(device, X, weight), np.abs(Y * weight[:, None]).max(axis=0))
+    assert np.array_equal(column_facts(device, X, weight)[0], np.abs(Y * weight[:, None]).max(axis=0))
 
     labels = local.integers(0, k, n).astype(np.int32)
     (distances, largest), want = (row_distance(device, rows, C, labels, weight) for rows in (X, Y))
@@ -185,7 +185,7 @@ def test_no_order_of_threads_changes_a_fact(weighted):
     want = np.abs(X if weight is None else X * weight[:, None]).max(axis=0)
     for order, seed in (("forward", 0), ("reverse", 0), ("random", 1), ("random", 2)):
         device = watched(order, seed)
-        assert np.array_equal(column_largest(device, X, weight), want)
+        assert np.array_equal(column_facts(device, X, weight)[0], want)
         assert row_facts(device, X, weight, scale)[1:] == (np.inf, np.abs(X).max(), 1.0)
 
 

@@ -31,7 +31,7 @@ from gpukmeans.exact.unit_rows import unit_rows
 
 #: Row indices are int32 on the device.
 MOST_SAMPLES = 2**31 - 1
-#: kernels/column_largest.cu has a grid row for each of its blocks of columns, and CUDA at most 65535 grid rows.
+#: kernels/column_facts.cu has a grid row for each of its blocks of columns, and CUDA at most 65535 grid rows.
 MOST_FEATURES = 65535 * tuning.COLUMN_THREADS
 
 
@@ -73,7 +73,9 @@ class CupyBackend(BackendDefaults):
             array = _adopted(device, X) if isinstance(X, DeviceInput) else device.upload(np.ascontiguousarray(X))
         with explained_memory_errors(device, f"what is kept of {what}", (8 if sample_weight is None else 16) * n):
             source = X if isinstance(X, DeviceInput) else None
-            table = CupyDenseTable.read(Launcher(device), array, X.dtype, sample_weight, sums=sums, source=source)
+            host = X if isinstance(X, np.ndarray) else None
+            launch = Launcher(device)
+            table = CupyDenseTable.read(launch, array, X.dtype, sample_weight, sums=sums, source=source, host=host)
             return CupyRows(table)
 
     def problems_at_a_time(

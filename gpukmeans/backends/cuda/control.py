@@ -60,11 +60,13 @@ class Fact(_Element):
 
 
 class Scale(_Element):
-    """float64 elements of the scales of a problem, which the host writes."""
+    """float64 elements of the scales of a problem."""
 
     HALF_SCALE = auto()
     WEIGHT_SCALE = auto()
     LARGEST_WHOLE = auto()
+    LARGEST_ANY = auto()
+    FINER = auto()
 
 
 class History(_Element):

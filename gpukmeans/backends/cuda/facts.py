@@ -27,15 +27,14 @@ class RowFacts:
     Attributes
     ----------
     table : ndarray of shape (n_problems, len(Scale)), float64
-        See `Scale`: among them the scale of ``z = x * half_scale + offset``, which is what is rounded to halves
-        (kernels/screen.cuh), and the largest magnitude if every value is a whole number, else infinity.
+        See kernels/control.cuh: ScaleWord.
     scales : device array
         The same.
     offsets : device array of shape (n_problems, 16 n_steps), float32
     norms, rests : device arrays of shape (n_problems * n_samples,), float32
         Upper bounds of |z| + |z - h| and of |z - h|, where h is z in halves.
-    largest : ndarray of shape (n_problems,), float64
-        The largest magnitudes.
+    columns : ndarray of shape (n_problems, 3, n_features), float64, or None
+        Of kernels/column_facts.cu; None where the grid did not need them.
     grids : Grid or None
         For all problems, with `scale` of shape (n_problems, n_features); two limbs if one problem needs them.  None
         for rows that are not to be summed.
@@ -52,7 +51,7 @@ class RowFacts:
     offsets: Any
     norms: Any
     rests: Any
-    largest: F64
+    columns: F64 | None
     grids: Grid | None
     n_limbs: I64
     scale: Any
@@ -67,7 +66,7 @@ class RowFacts:
         scale, unit = (None if array is None else array[own] for array in (self.scale, self.unit))
         return RowFacts(
             *(self.table[own], self.scales[own], self.offsets[own], self.norms[rows], self.rests[rows]),
-            *(self.largest[own], grids, self.n_limbs[own], scale, unit),
+            *(None if self.columns is None else self.columns[own], grids, self.n_limbs[own], scale, unit),
         )
 
     @property
@@ -118,38 +117,42 @@ def row_facts(
     n_problems = len(weight_scales)
     n, d = X.shape[0] // n_problems, X.shape[1]
     by_column, of_rows = ((n_problems, d), np.float64), (n_problems * n, np.float32)
-    specs: list[Spec] = [by_column, (n_problems, np.float64), ((n_problems, 3), np.float64), by_column]
-    largest, spread, facts, means, norms, rests = device.arrays(*specs, of_rows, of_rows)
-    device.fills([largest, spread, facts], 0)
+    n_steps = tuning.n_steps(d, dtype)
+    specs: list[Spec] = [((n_problems, 3, d), np.float64), (n_problems, np.float64), by_column, of_rows, of_rows]
+    specs += [((n_problems, len(Scale)), np.float64), ((n_problems, tuning.STEP_COLUMNS * n_steps), np.float32)]
+    specs += [by_column, by_column] if sums else []
+    columns, spread, means, norms, rests, scales, offsets, *of_sums = device.arrays(*specs)
+    scale, unit = of_sums or (None, None)
+    device.fills([columns, spread], 0)
     whole = dtype == np.uint8 and weights is None
     if sums and not whole:
-        _launch_largest(launch, X, dtype, weights, n, largest)
+        launch_column_facts(launch, X, dtype, weights, columns)
     sample = np.int32(min(n, tuning.SAMPLE_ROWS))
     of_means = (X, np.int64(n), np.int32(d), sample, means, spread)
     launch("column_means", tuning.row_constants(dtype), (-(-d // 32), 1, n_problems), (32, 32), of_means)
-    host_largest, host_spread, host_means = device.downloads(largest, spread, means)
-    grids = _grids(host_largest, n, whole=whole) if sums else None
-    table = np.full((n_problems, len(Scale)), np.inf)
+    host_columns, host_spread, host_means = device.downloads(columns, spread, means)
+    grids = _grids(host_columns[:, 0], n, whole=whole) if sums else None
+    table = np.zeros((n_problems, len(Scale)))
     table[:, Scale.WEIGHT_SCALE] = weight_scales
     table[:, Scale.HALF_SCALE], host_offsets = _halves(host_means, host_spread, dtype)
-    given = [table, host_offsets, *([] if grids is None else [grids.scale, 1.0 / grids.scale])]
-    scales, offsets, scale, unit = [*device.uploads(*given), None, None][:4]
+    given: list[tuple[Any, NDArray]] = [(scales, table), (offsets, host_offsets)]
+    given += [] if grids is None else [(scale, grids.scale), (unit, 1.0 / grids.scale)]
+    device.writes(*given)
     doubtful = grids is not None and grids.n_limbs == 2
     row = {"ROW": storage_dtype(dtype)}
     rows = Struct(device, "Rows", row, X=X, n=n, d=d)
-    scaling = Struct(device, "Scaling", {}, scales=scales, offsets=offsets, n_steps=tuning.n_steps(d, dtype))
-    of_facts = (rows, scaling, norms, rests, facts, *((weights, scale) if doubtful else (None, None)))
+    scaling = Struct(device, "Scaling", {}, scales=scales, offsets=offsets, n_steps=n_steps)
+    of_facts = (rows, scaling, norms, rests, *((weights, scale) if doubtful else (None, None)))
     launch("row_facts", tuning.row_constants(dtype), (tuning.stride_blocks(n, 8), 1, n_problems), 256, of_facts)
-    found = device.download(facts)
-    _refuse(found[:, 1], dtype)
+    table = device.download(scales)
+    _refuse(table[:, Scale.LARGEST_ANY], dtype)
     if sums and grids is None:
         raise FloatingPointError("Rows or their products with the weights are not finite.")
-    table[:, Scale.LARGEST_WHOLE] = found[:, 0]
-    device.write(scales, table)
-    n_limbs = 1 + (found[:, 2] > 0.0).astype(np.int64)
+    n_limbs = 1 + (table[:, Scale.FINER] > 0.0).astype(np.int64)
     if grids is not None:
         grids = Grid(grids.scale, grids.bits, int(n_limbs.max()))
-    return RowFacts(table, scales, offsets, norms, rests, found[:, 1], grids, n_limbs, scale, unit)
+    known = host_columns if sums and not whole else None
+    return RowFacts(table, scales, offsets, norms, rests, known, grids, n_limbs, scale, unit)
 
 
 def _refuse(largest: F64, dtype: np.dtype) -> None:
@@ -182,12 +185,13 @@ def _halves(means: F64, spread: F64, dtype: np.dtype) -> tuple[F64, NDArray[np.f
     return scales, offsets
 
 
-def _launch_largest(launch: Callable[..., None], X: Any, dtype: np.dtype, weights: Any, n: int, largest: Any) -> None:
-    n_problems, d = largest.shape
-    block, rows = tuning.column_shape(d)
-    args = (X, weights, np.int64(n), np.int32(d), np.int32(rows), largest)
+def launch_column_facts(launch: Callable[..., None], X: Any, dtype: np.dtype, weights: Any, columns: Any) -> None:
+    """Add to `columns`, (n_problems, 3, n_features) float64 and zero before, what kernels/column_facts.cu says."""
+    n_problems, _, d = columns.shape
+    n, (block, rows) = X.shape[0] // n_problems, tuning.column_shape(d)
+    args = (X, weights, np.int64(n), np.int32(d), np.int32(rows), columns)
     grid = (-(-n // rows), -(-d // block[0]), n_problems)
-    launch("column_largest", tuning.row_constants(dtype), grid, block, args)
+    launch("column_facts", tuning.row_constants(dtype), grid, block, args)
 
 
 def _grids(largest: F64, n: int, *, whole: bool) -> Grid | None:

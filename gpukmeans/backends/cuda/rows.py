@@ -21,6 +21,7 @@ from gpukmeans.backends.cuda.table import CupyDenseTable, CupyTable
 from gpukmeans.backends.cuda.workspace import Workspace, Workspaces
 from gpukmeans.backends.defaults import RowsDefaults
 from gpukmeans.backends.protocol import BatchSums, Drawn
+from gpukmeans.certificates.scatter import scatter_bounds
 from gpukmeans.exact import batch_inertia
 
 
@@ -97,6 +98,13 @@ class CupyRows(ResidentRows):
 
     def subset(self, indices: NDArray[np.int64], sample_weight: F64 | None = None, *, sums: bool = True) -> CupyRows:
         return CupyRows(self.table.subset(indices, sample_weight, sums=sums))
+
+    def scatter_bounds(self) -> tuple[float, float] | None:
+        table = self.table
+        if self.grid is None or self.n_problems > 1:
+            return None
+        _, sums, squares = table.columns[0]
+        return scatter_bounds(sums, squares, self.n_samples, table.largest, table.center_dtype)
 
     def variances(self) -> F64:
         rows = self if self.table.weights is None else self.unweighted()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.cuda.control import HISTORY, Control, History, Measure, Reason
 from gpukmeans.backends.cuda.table import CupyTable
-from gpukmeans.backends.cuda.workspace import REPLAYS, Workspaces
+from gpukmeans.backends.cuda.workspace import REPLAYS, Workspace, Workspaces
 from gpukmeans.backends.defaults import RunDefaults
 from gpukmeans.backends.protocol import Assigned, Step, Updated
 from gpukmeans.exact.sums import exact_totals_by_label
@@ -42,13 +42,26 @@ class CupyRun(RunDefaults):
             raise ValueError(f"precision={precision!r} should be 'exact' or 'fast'.")
         self._table, self._device = table, table.device
         self._k = len(centers)
-        self._work = workspaces.take(self._k, 1, precision == "exact")
-        weakref.finalize(self, workspaces.leave, self._work).atexit = False
+        self._workspace = workspaces.take(self._k, 1, precision == "exact")
+        weakref.finalize(self, workspaces.leave, self._workspace).atexit = False
         #: Whether the centers were replaced after the last assignment; its centers are then `Workspace.previous`.
         self._updated = False
         self._assigned = False
-        host = self._checked(centers)
-        self._work.begin(host[None])
+        #: The centers until the device has them: they go there with a limit and a tolerance, if `advance` is first.
+        self._given: NDArray | None = self._checked(centers)
+
+    @property
+    def _work(self) -> Workspace:
+        """The workspace, with the run begun."""
+        self._begin(HISTORY, -1.0)
+        return self._workspace
+
+    def _begin(self, limit: int, tol: float) -> bool:
+        """Begin the run if it has not; returns whether it was begun here."""
+        given, self._given = self._given, None
+        if given is not None:
+            self._workspace.begin(given[None], limit, tol)
+        return given is not None
 
     # ---- centers -----------------------------------------------------------------------------------------------
 
@@ -75,10 +88,11 @@ class CupyRun(RunDefaults):
 
     def advance(self, limit: int, tol: float) -> list[Step]:
         started = time.perf_counter()
-        work = self._work
+        work, limit = self._workspace, min(limit, HISTORY)
         work.need_grid()
-        self._ready()
-        limit = min(limit, HISTORY)
+        self._check_finite()
+        if not self._begin(limit, tol):
+            self._mark_equal_centers()
         work.reset(limit, tol)
         n_exact = np.zeros(limit, np.int64)
         replays = iter(REPLAYS)
@@ -92,8 +106,8 @@ class CupyRun(RunDefaults):
                 work.launch_update()
                 reason, done, _, history = self._progress()
             if reason == Reason.EQUAL_CENTERS:
-                work.set_control(Control.STOP, Reason.GO_ON)
-                self._mark_equal_centers()
+                self._may_have_equals = False
+                work.mark_equal_centers()
                 reason = Reason.ITERATIONS_DONE if done == limit else Reason.GO_ON
         self._assigned = self._updated = True
         history = history[:done]
@@ -108,10 +122,9 @@ class CupyRun(RunDefaults):
         self._may_have_equals = bool(control[Control.HAS_EQUAL])
         return int(control[Control.STOP]), int(control[Control.N_DONE]), int(control[Control.N_OPEN]), history
 
-    def _ready(self) -> None:
+    def _check_finite(self) -> None:
         if not self._finite:
             raise ValueError("A center is not finite: give empty clusters a center before the next assignment.")
-        self._mark_equal_centers()
 
     def _mark_equal_centers(self) -> None:
         """Exclude centers that equal one of a lower index from the screen, if the device has found any."""
@@ -126,7 +139,8 @@ class CupyRun(RunDefaults):
         work = self._work
         if move:
             work.need_grid()
-        self._ready()
+        self._check_finite()
+        self._mark_equal_centers()
         work.reset(HISTORY)
         work.launch_assign()
         self._assigned, self._updated = True, False

@@ -39,21 +39,21 @@ class CupyRuns:
         self._work = work = workspaces.take(centers.shape[1], len(centers), True)
         weakref.finalize(self, workspaces.leave, work).atexit = False
         work.need_grid()
-        work.begin(np.ascontiguousarray(centers, table.center_dtype))
+        self._given = np.ascontiguousarray(centers, table.center_dtype)
 
     def finish(self, max_iter: int, tols: Sequence[Limit]) -> list[Ended | None]:
         work, device = self._work, self._device
         started = time.perf_counter()
-        device.write(work.tolerance, np.array(tols, np.float64))
-        control = device.download(work.control)
-        given_up = control[:, Control.HAS_EQUAL] != 0
-        going, closing = ~given_up, np.zeros_like(given_up)
-        n_iter, records = np.zeros(len(tols), np.int64), []
+        work.begin(self._given, min(HISTORY, max_iter), np.array(tols, np.float64))
+        going, closing, given_up = (np.full(len(tols), is_so) for is_so in (True, False, False))
+        n_iter, records, control = np.zeros(len(tols), np.int64), [], np.zeros(work.control.shape, np.int32)
         for first in range(0, max_iter, HISTORY):
             if not going.any():
                 break
             limit = min(HISTORY, max_iter - first)
-            control, history = self._advance(control, going, limit)
+            if first:
+                self._restart(control, going, limit)
+            control, history = self._advance(going, limit)
             records.append(history)
             n_iter[going] += control[going, Control.N_DONE]
             given_up |= going & np.isin(control[:, Control.STOP], _NEEDS_HOST)
@@ -83,9 +83,8 @@ class CupyRuns:
         control[:, Control.STOP] = np.where(going, Reason.GO_ON, Reason.ITERATIONS_DONE)
         self._device.write(self._work.control, control)
 
-    def _advance(self, control: NDArray[np.int32], going: NDArray[np.bool_], limit: int) -> list[NDArray]:
+    def _advance(self, going: NDArray[np.bool_], limit: int) -> list[NDArray]:
         """Launch iterations until all of these runs have stopped; returns the control array and their records."""
-        self._restart(control, going, limit)
         replays, done = iter(REPLAYS), 0
         while True:
             self._work.launch_some(limit - done, next(replays, REPLAYS[-1]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from gpukmeans.backends.cuda import tuning
 from gpukmeans.backends.cuda.control import Scale
 from gpukmeans.backends.cuda.device.seam import Device, explained_memory_errors
 from gpukmeans.backends.cuda.device.structs import Struct
-from gpukmeans.backends.cuda.facts import RowFacts, row_facts
+from gpukmeans.backends.cuda.facts import RowFacts, launch_column_facts, row_facts
 from gpukmeans.exact.sums import Grid, weight_grid
 
 
@@ -125,6 +126,8 @@ class CupyDenseTable(CupyTable):
     facts : RowFacts
     source : object, optional
         The caller's array, whose memory X may share; it is kept alive.  None if the rows come from the host.
+    host : ndarray of shape (n_samples, n_features), optional
+        The rows on the host, if they came from there and stay there.
 
     Attributes
     ----------
@@ -146,16 +149,17 @@ class CupyDenseTable(CupyTable):
         facts: RowFacts,
         *,
         source: object = None,
+        host: NDArray | None = None,
     ) -> None:
         super().__init__(launcher, dtype, host_weight, weights)
-        self.X = X
+        self.X, self._host = X, host
         self._source, self.stays = source, source is not None
         self.n_problems = len(facts.table)
         self.n_samples, self.n_features = X.shape[0] // self.n_problems, X.shape[1]
         self.facts, self.grid = facts, facts.grid
         self.half_scale = float(facts.table[0, Scale.HALF_SCALE])
         self.largest_integer = float(facts.table[:, Scale.LARGEST_WHOLE].max())
-        self.largest = float(facts.largest.max())
+        self.largest = float(facts.table[:, Scale.LARGEST_ANY].max())
         self.aligned = self.device.address(X) % 16 == 0
 
     @classmethod
@@ -169,6 +173,7 @@ class CupyDenseTable(CupyTable):
         n_problems: int = 1,
         sums: bool = True,
         source: object = None,
+        host: NDArray | None = None,
     ) -> CupyDenseTable:
         """The table of rows (n_problems * n_samples, n_features) on the device, whose facts are computed here."""
         device, n = launcher.device, X.shape[0] // n_problems
@@ -177,7 +182,19 @@ class CupyDenseTable(CupyTable):
             weights = device.upload(np.ascontiguousarray(sample_weight).reshape(-1))
         scales = np.broadcast_to(_weight_grid(n, sample_weight).scale, n_problems)
         facts = row_facts(device, launcher, X, dtype, weights, scales, sums=sums)
-        return cls(launcher, X, dtype, sample_weight, weights, facts, source=source)
+        return cls(launcher, X, dtype, sample_weight, weights, facts, source=source, host=host)
+
+    @functools.cached_property
+    def columns(self) -> F64:
+        """(n_problems, 3, n_features): `RowFacts.columns`, or without weights where these were not needed."""
+        if self.facts.columns is not None:
+            return self.facts.columns
+        shape = (self.n_problems, 3, self.n_features)
+        with explained_memory_errors(self.device, "sums of the features", 8 * math.prod(shape)):
+            columns = self.device.empty(shape, np.float64)
+            self.device.fill(columns, 0)
+            launch_column_facts(self.launch, self.X, self.dtype, None, columns)
+            return self.device.download(columns)
 
     @functools.cached_property
     def rows(self) -> Struct:
@@ -224,6 +241,8 @@ class CupyDenseTable(CupyTable):
         return array
 
     def take(self, indices: NDArray[np.int64]) -> NDArray:
+        if self._host is not None:
+            return self._host[indices]
         if len(indices) == 0:
             return np.empty((0, self.n_features), self.dtype)
         return self.gather(self.device.upload(np.asarray(indices, np.int32)), 0, len(indices))

@@ -51,7 +51,7 @@ MOVE_BLOCKS = 512
 #: to load a group while the one before is multiplied takes 2 % (bytes) to 90 % (float32, 64 centers) more instructions
 #: (sm_90; counted, not measured).
 FEW_ROWS = 128
-#: Threads of a block of kernels/column_largest.cu, and rows of each group of them.
+#: Threads of a block of kernels/column_facts.cu, and rows of each group of them.
 COLUMN_THREADS = 128
 COLUMN_ROWS = 256
 #: Rows of the sample whose means and spread scale the halves (kernels/column_means.cu).
@@ -221,7 +221,7 @@ def move_shape(n_samples: int, n_features: int) -> MoveShape:
 
 
 def column_shape(n_features: int) -> tuple[tuple[int, int], int]:
-    """The block (columns, groups) of kernels/column_largest.cu, and its rows: narrow if features are few."""
+    """The block (columns, groups) of kernels/column_facts.cu, and its rows: narrow if features are few."""
     features = COLUMN_THREADS
     while features // 2 >= n_features:
         features //= 2
@@ -283,7 +283,7 @@ def variants() -> list[tuple[str, Constants]]:
     """Every kernel with every set of constants that the backend may ask for."""
     found: list[tuple[str, Constants]] = []
     for row in ROW_DTYPES:
-        for kernel in ("column_largest", "column_means", "row_facts", "gather_rows", "seed_reach", "seed_choose"):
+        for kernel in ("column_facts", "column_means", "row_facts", "gather_rows", "seed_reach", "seed_choose"):
             found.append((kernel, row_constants(row)))
         found += _seeding_variants(row)
         found += [(kernel, row_center_constants(row)) for kernel in ("row_distance", "unit_rows")]

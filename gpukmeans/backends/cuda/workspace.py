@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.cuda import tuning
-from gpukmeans.backends.cuda.control import HISTORY, LASTING, Control, Fact, History, Measure
+from gpukmeans.backends.cuda.control import HISTORY, LASTING, Control, Fact, History, Measure, Reason
 from gpukmeans.backends.cuda.device.seam import Spec, explained_memory_errors
 from gpukmeans.backends.cuda.device.structs import Struct
 from gpukmeans.backends.cuda.table import CupyTable
@@ -96,20 +96,20 @@ class Workspace:
             given += [((r, screen.n_padded), self._half_dtype), ((r, k, d), table.center_dtype)]
             zeros: list[Spec] = [
                 ((r, k + screen.n_groups), np.float32),
+                *(((r, 2), np.int64), (r, np.float64), ((r, copy_size), self._copy_dtype)),
                 ((r, tuning.hash_slots(k)), np.uint64),
                 *([((r, self.n_limbs, k, d), np.int64), ((r, self.n_limbs, k), np.int64)] if self.n_limbs else []),
             ]
-            others: list[Spec] = [((r, copy_size), self._copy_dtype), ((r, k, d), table.center_dtype)]
+            others: list[Spec] = [((r, k, d), table.center_dtype)]
             others += [((r, len(Measure), k), np.float64), ((r, len(Fact)), np.float32)]
             others += [((r, HISTORY, len(History)), np.float64), *([((r, n), np.int32)] * 3)]
-            others += [((r, 2), np.int64), (r, np.float64)]
             others += [((r, screen.n_padded), np.int64)] if self._limbs else []
             arrays = iter(self._device.arrays(*unknown, *given, *zeros, *others))
             self.labels, self.limits = next(arrays), next(arrays)
             self.control, self.tolerance, self.half_squares, self.centers = (next(arrays) for _ in given)
             self._zeros = [next(arrays) for _ in zeros]
-            self.drift, self._hash_table, self.sums, self.weights = [*self._zeros, None, None][:4]
-            self.half_centers = next(arrays)
+            self.drift, self._totals, self.largest, self.half_centers, self._hash_table = self._zeros[:5]
+            self.sums, self.weights = [*self._zeros[5:], None, None][:2]
             #: The centers before the last update.
             self.previous = next(arrays)
             self.measures, self.facts, self.history = next(arrays), next(arrays), next(arrays)
@@ -118,29 +118,33 @@ class Workspace:
             #: Labels, and the rows that change theirs in an assignment.
             rows, old = next(arrays), next(arrays)
             self.moves = table.struct("Moves", labels=self.labels, rows=rows, old=old, control=self.control)
-            self._totals, self.largest = next(arrays), next(arrays)
             self.starts = next(arrays, None)
-        self._device.fill(self.half_centers, 0)
         screen.bind(self)
+        #: Whether `_totals` and `largest` are zero.
+        self._cleared = False
         #: Of a single run: the limit in its control array, if no launch has counted since; and its tolerance.
         self._limit: int | None = None
         self._tolerance: float | None = None
         #: Launches a recorded graph of iterations; None before `record`.
         self.replay: Callable[[], None] | None = None
 
-    def begin(self, centers: NDArray) -> None:
-        """Start new runs from `centers` (n_runs, n_clusters, n_features), for `HISTORY` iterations and tolerance -1."""
+    def begin(self, centers: NDArray, limit: int = HISTORY, tol: float | F64 = -1.0) -> None:
+        """Start new runs from `centers` (n_runs, n_clusters, n_features), for up to `limit` iterations.
+
+        Runs whose centers may be equal stop before the first; `tol` is the tolerance of all runs, or of each.
+        """
         control = np.zeros((self.n_runs, len(Control)), np.int32)
-        control[:, [Control.EPOCH, Control.N_LIMIT]] = 1, HISTORY
-        tolerance = np.full(self.n_runs, -1.0)
+        control[:, [Control.EPOCH, Control.N_LIMIT]] = 1, limit
         squares = np.full(self.half_squares.shape, -np.inf, self._half_dtype)
         self._device.writes(
-            (self.control, control), (self.tolerance, tolerance), (self.half_squares, squares), (self.centers, centers)
+            *((self.labels, 0xFF), (self.limits, 0xFF)),  # -1, NaN
+            *((self.control, control), (self.tolerance, np.full(self.n_runs, tol))),
+            *((self.half_squares, squares), (self.centers, centers)),
+            *((array, 0) for array in self._zeros),
         )
-        self._device.fills([self.labels, self.limits], 0xFF)  # -1, NaN
-        self._device.fills(self._zeros, 0)
+        self._cleared = True
         self.launch_update(given=True)
-        self._limit, self._tolerance = HISTORY, -1.0
+        self._limit, self._tolerance = limit, tol if isinstance(tol, float) else None
 
     def set_centers(self, centers: NDArray) -> None:
         """Replace the centers; all limits become NaN."""
@@ -266,7 +270,9 @@ class Workspace:
 
     def launch_distances(self, centers: Any, weights: Any, distances: Any) -> None:
         """Write squared distances of the rows to their own centers; `largest` becomes the largest of each run."""
-        self._device.fills([self._totals, self.largest], 0)
+        if not self._cleared:
+            self._device.fills([self._totals, self.largest], 0)
+        self._cleared = False
         self._launch_distances(centers, weights, distances)
 
     def _launch_distances(self, centers: Any, weights: Any, distances: Any) -> None:
@@ -294,13 +300,14 @@ class Workspace:
         return self._table.grid
 
     def mark_equal_centers(self) -> None:
-        """Exclude centers that equal one of a lower index from the screen of a single run."""
-        squares = self._device.download(self.half_squares)[0]
+        """Exclude centers that equal one of a lower index from the screen of a single run, which may then go on."""
+        (squares,), (centers,) = self._device.downloads(self.half_squares, self.centers)
         dead = np.ones(self.n_clusters, bool)
-        dead[living(self._device.download(self.centers)[0])] = False
+        dead[living(centers)] = False
         squares[: self.n_clusters][dead] = -np.inf
         self._device.write(self.half_squares, squares[None])
         self.set_control(Control.HAS_EQUAL, 0)
+        self.set_control(Control.STOP, Reason.GO_ON)
 
     def decide_exactly(self, n_open: int) -> int:
         """Label the `n_open` open rows of a single run on the host, a few at a time.

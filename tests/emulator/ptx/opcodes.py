@@ -103,6 +103,7 @@ ROWS = (
     ("st.shared.v4.{T: u32 b32}", "= shared:T*4 T*4", "*a = b"),
     ("prefetch.global.L2", "= global:u8", "(void)a"),
     ("atom.relaxed?.gpu?.{P: global shared}.add.{T: u32 u64}", "T = P:T T", "atomicAdd(a, b)"),
+    ("atom.relaxed?.gpu?.global.add.f64", "f64 = global:f64 f64", "atomicAdd(a, b)"),
     ("atom.relaxed?.gpu?.{P: global shared}.max.{T: u32 u64}", "T = P:T T", "atomicMax(a, b)"),
     ("atom.relaxed?.gpu?.shared.min.s32", "s32 = shared:s32 s32", "atomicMin(a, b)"),
     ("atom.relaxed?.gpu?.{P: global shared}.or.b32", "b32 = P:b32 b32", "atomicOr(a, b)"),

@@ -79,22 +79,24 @@ def plain_square_distance(x, c):
 def row_facts(device, X, weight=None, scale=None):
     """The facts: the largest whole number, the largest magnitude, 1 if limbs are too few; norms of halves first."""
     n, d = X.shape
-    norms, rests, facts = device.empty(n, np.float32), device.empty(n, np.float32), filled(device, 3, np.float64)
+    norms, rests = device.empty(n, np.float32), device.empty(n, np.float32)
     offsets = device.upload(np.zeros(d, np.float32))
     others = [None if array is None else device.upload(array) for array in (weight, scale)]
-    scaling = struct(device, "Scaling", scales=device.upload(scale_words()), offsets=offsets, n_steps=0)
-    args = (rows_struct(device, X), scaling, norms, rests, facts, *others)
+    scales = device.upload(scale_words(largest_whole=0.0))
+    scaling = struct(device, "Scaling", scales=scales, offsets=offsets, n_steps=0)
+    args = (rows_struct(device, X), scaling, norms, rests, *others)
     launch(device, "row_facts", tuning.row_constants(X.dtype), 3, 256, *args)
-    return device.download(norms), *device.download(facts).tolist()
+    return device.download(norms), *device.download(scales)[Scale.LARGEST_WHOLE :].tolist()
 
 
-def column_largest(device, X, weight=None):
+def column_facts(device, X, weight=None):
+    """The largest magnitudes, and the sums and squares of what lies between a row and the first one."""
     (n, d), (block, rows) = X.shape, tuning.column_shape(X.shape[1])
-    largest = filled(device, d, np.float64)
+    columns = filled(device, (3, d), np.float64)
     args = (device.upload(X), None if weight is None else device.upload(weight), np.int64(n), np.int32(d))
     grid = (-(-n // rows), -(-d // block[0]))
-    launch(device, "column_largest", tuning.row_constants(X.dtype), grid, block, *args, np.int32(rows), largest)
-    return device.download(largest)
+    launch(device, "column_facts", tuning.row_constants(X.dtype), grid, block, *args, np.int32(rows), columns)
+    return device.download(columns)
 
 
 def control_words(**words):
@@ -107,7 +109,7 @@ def control_words(**words):
 
 def scale_words(half_scale=1.0, weight_scale=1.0, largest_whole=np.inf):
     """The scales of a problem, as the kernels read them."""
-    words = np.empty(len(Scale))
+    words = np.zeros(len(Scale))
     words[[Scale.HALF_SCALE, Scale.WEIGHT_SCALE, Scale.LARGEST_WHOLE]] = half_scale, weight_scale, largest_whole
     return words
 

@@ -71,7 +71,6 @@ class LineRun(OwnDistances):
         return Updated(weights, center_shift_square(self._centers, before))
 
     def advance(self, limit: int, tol: float) -> list[Step]:
-        tol = float(tol)  # of a `Tolerance`: its value
         steps: list[Step] = []
         shifts: list[F64] = []
         ended = False

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -142,16 +143,23 @@ class CupyDevice:
             if host.nbytes > STAGED_BYTES:  # the driver may still read it; smaller arrays it has copied
                 self._stream.synchronize()
 
-    def writes(self, *pairs: tuple[Any, NDArray]) -> None:
-        arrays, hosts = zip(*pairs, strict=True)
-        slab = packed(hosts) if sum(padded(host.nbytes) for host in hosts) <= STAGED_BYTES else None
-        if slab is None or not follow_one_another(arrays):
-            for array, host in pairs:
-                self.write(array, host)
+    def writes(self, *pairs: tuple[Any, NDArray | int]) -> None:
+        arrays = [array for array, _ in pairs]
+        if sum(padded(array.nbytes) for array in arrays) <= STAGED_BYTES and follow_one_another(arrays):
+            slab = packed(pairs)
+            last = arrays[-1].nbytes  # whose padding may not be there
+            with self._device:
+                arrays[0].data.copy_from_host_async(slab.ctypes.data, len(slab) - padded(last) + last, self._stream)
             return
-        n_bytes = len(slab) - padded(hosts[-1].nbytes) + hosts[-1].nbytes  # the last array's padding may not be there
-        with self._device:
-            arrays[0].data.copy_from_host_async(slab.ctypes.data, n_bytes, self._stream)
+        for byte, some in itertools.groupby(pairs, key=lambda pair: pair[1] if isinstance(pair[1], int) else None):
+            part = list(some)
+            if byte is not None:
+                self.fills([array for array, _ in part], byte)
+            elif 1 < len(part) < len(pairs):
+                self.writes(*part)
+            else:
+                for array, host in part:
+                    self.write(array, cast(NDArray, host))
 
     def download(self, array: Any) -> NDArray:
         return self.downloads(array)[0]

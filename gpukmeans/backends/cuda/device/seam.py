@@ -81,8 +81,11 @@ class Device(Protocol):
     def write(self, array: Any, host: NDArray) -> None:
         """Copy a host array into a device array of the same shape and dtype."""
 
-    def writes(self, *pairs: tuple[Any, NDArray]) -> None:
-        """Copy host arrays into whole device arrays; by one copy, if they are small and follow one another."""
+    def writes(self, *pairs: tuple[Any, NDArray | int]) -> None:
+        """Copy host arrays into whole device arrays, or set every byte of these to a number.
+
+        By one copy, if all are small and follow one another.
+        """
 
     def copy(self, array: Any, source: Any) -> None:
         """Copy a device array into another of the same shape and dtype."""

@@ -42,11 +42,12 @@ def follow_one_another(arrays: Sequence[Any]) -> bool:
     )
 
 
-def packed(hosts: Sequence[NDArray]) -> NDArray[np.uint8]:
-    """Host arrays as they lie in a slab."""
-    slab = np.zeros(sum(padded(host.nbytes) for host in hosts), np.uint8)
+def packed(pairs: Sequence[tuple[Any, NDArray | int]]) -> NDArray[np.uint8]:
+    """Host arrays, or bytes that fill all of an array, as they lie in a slab behind the arrays beside them."""
+    slab = np.zeros(sum(padded(array.nbytes) for array, _ in pairs), np.uint8)
     start = 0
-    for host in hosts:
-        slab[start : start + host.nbytes] = np.ascontiguousarray(host).reshape(-1).view(np.uint8)
-        start += padded(host.nbytes)
+    for array, value in pairs:
+        byte = isinstance(value, int)
+        slab[start : start + array.nbytes] = value if byte else np.ascontiguousarray(value).reshape(-1).view(np.uint8)
+        start += padded(array.nbytes)
     return slab

@@ -95,7 +95,7 @@ class CupySparseTable(CupyTable):
                 self._upload()
             self.grid = host.grid(sample_weight) if sums else None
             self.weight_grid = weight_grid(n, sample_weight)
-            scales = np.empty(len(Scale))
+            scales = np.zeros(len(Scale))
             scales[Scale.HALF_SCALE], scales[Scale.LARGEST_WHOLE] = self.half_scale, self.largest_integer
             scales[Scale.WEIGHT_SCALE] = self.weight_grid.scale[0]
             scale = unit = None
