@@ -61,7 +61,9 @@ def test_as_many_at_a_time_as_memory_holds(dtype, monkeypatch):
 
 
 @pytest.mark.parametrize(("dtype", "weighted"), [(np.uint8, False), (np.float32, True), (np.float64, False)])
-@pytest.mark.parametrize(("n", "d", "k", "n_init"), [(500, 16, 8, 1), (300, 3, 60, 1), (300, 70, 20, 3)])
+@pytest.mark.parametrize(
+    ("n", "d", "k", "n_init"), [(500, 16, 8, 1), (300, 3, 60, 1), (300, 70, 20, 3), (20, 784, 1, 3)]
+)
 def test_memory_is_what_was_reckoned_with(dtype, weighted, n, d, k, n_init):
     """`tuning.problems_at_a_time` leaves out small change."""
     X = problems(dtype, 3, n, d)

@@ -41,7 +41,11 @@ LIMB_CENTERS = 16
 LIMB_FEATURES, LIMB_BYTES = 1 << 16, 1 << 36
 #: Columns of a group of its fragments, and bytes of the limbs of all centers in a column.
 LIMB_GROUP, LIMB_ROWS = 64, 48
-#: Compute capabilities whose tensor cores multiply bytes much more slowly than halves (data sheet of B300: 1/15).
+#: Compute capabilities whose tensor cores multiply bytes much more slowly than halves.  B300 does 0.15e15 operations a
+#: second on bytes beside 2.25e15 on halves, GB300 0.165e15 beside 2.5e15, where B200 has 4.5e15 and 2.25e15 (NVIDIA's
+#: figures as compared at verda.com/blog/gb300-nvl72-architecture; of a board of eight 2e15 beside 36e15, with sparsity,
+#: at fibermall.com/blog/?p=17161).  Measured on a GB300: 0.157e15 (PyTorch's issue 187094, 8192 x 4096 x 4096 in 1.75
+#: ms).  At that rate the products for MNIST and 16 centers take 35 us, its bytes 7 us.
 SLOW_BYTES = ((10, 3),)
 #: Threads of a block of kernels/move_sums.cu, and the most blocks side by side: four for each multiprocessor of the
 #: largest devices.  Each sorts and adds up to 256 rows at a time.
@@ -147,10 +151,14 @@ def problems_at_a_time(
     n, d = shape
     if not runs_at_a_time(n, n_clusters):
         return 0
-    rows = n * (d * row_dtype.itemsize + (16 if weighted else 8))
-    # For a row labels, limits and lists, distances, and k-means++; for a cluster centers, sums and halves.
+    # For a row its values, norms and weight; for a feature its sums, mean, scales and offset.
+    rows = n * (d * row_dtype.itemsize + (16 if weighted else 8)) + 52 * d
+    # For a row labels, limits and lists, distances, and k-means++; for a cluster centers and sums; the screen's copy.
     per_run = n * (20 + 8 + 14) + 16 * MOST_TRIALS * -(-n // SEEDING_BLOCK)
-    per_run += n_clusters * (40 * d + 80) + 16 * STEP_COLUMNS * n_steps(d, row_dtype) * few_tiles(n_clusters) + 4096
+    copy = 16 * STEP_COLUMNS * n_steps(d, row_dtype) * few_tiles(n_clusters)
+    if row_dtype == np.uint8 and n_clusters <= LIMB_CENTERS:
+        copy = max(copy, limb_bytes(d))
+    per_run += n_clusters * (40 * d + 80) + copy + 4096
     most = min(room // (rows + n_runs * per_run), GRID_ROWS // n_runs, (2**31 - 1) // (n + FEW_ROWS))
     return int(most)
 
