@@ -18,6 +18,7 @@ from typing import Any
 from bench.machine import ROOT
 
 TAIL = 2000  # characters of a failed command's output that are kept
+KILLED = 15.0  # seconds in which a killed process must end: one whose kernel does not end may stay in the driver
 
 
 def run_each(
@@ -73,8 +74,14 @@ def _run(arguments: Sequence[str], seconds: float) -> tuple[int | None, str]:
             status: int | None = process.wait(seconds)
         except subprocess.TimeoutExpired:
             status = None
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # its own session: what it has started ends with it
-        process.wait()
+        kill(process)
         sink.seek(0)
         return status, sink.read()
+
+
+def kill(process: subprocess.Popen[Any], seconds: float = KILLED) -> None:
+    """End a process that was started in a session of its own, and all that it has started; wait for it so long."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)

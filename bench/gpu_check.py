@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -34,11 +35,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from bench import first_contact, shards
-from bench.each import run_each
+from bench.each import kill, run_each
 from bench.kernel_contacts import CONTACTS
 from bench.machine import ROOT, commit_info, machine_info, usable_cores
 from bench.results import now, write_json
@@ -60,8 +62,12 @@ class Check:
         self.out = out
         self.end = time.monotonic() + 60 * minutes
         self.summary: dict[str, Any] = {"datetime": now(), "minutes": minutes, "steps": {}}
-        self.gpu_tests: list[str] | None = None  # once they are collected
         self.log = (out / "log.txt").open("a", buffering=1)
+
+    @functools.cached_property
+    def gpu_tests(self) -> Future[list[str]]:
+        """The names of the tests that need a GPU, once they are collected, which takes a core many seconds."""
+        return ThreadPoolExecutor(1).submit(shards.collected, ["-m", "gpu", "tests"], self.left())
 
     def left(self) -> float:
         """Seconds."""
@@ -92,9 +98,7 @@ class Check:
                 process.send_signal(signal.SIGINT)  # which may still write what it has
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(10)
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)  # its own session: workers and children end with it
-                process.wait()
+                kill(process)
         output = capture.read_text(errors="replace")
         capture.unlink()
         self.log.write(output + f"\n[{'out of time' if status is None else f'exit {status}'}]\n")
@@ -117,23 +121,25 @@ class Check:
 
     def environment(self, seconds: float) -> dict[str, Any]:
         """What is here; asked in a process of its own, since a broken GPU stack can bring one down."""
+        end = time.monotonic() + seconds
         status, output = self.command([sys.executable, "-m", "bench.gpu_check", "--report"], seconds)
         try:
             report = json.loads(output.strip().splitlines()[-1])
         except (ValueError, IndexError):
             report = {"usable": False, "reason": f"the report failed (exit {status}): {output[-TAIL:]}"}
         if report["usable"]:
-            ceilings = self.command([sys.executable, "-m", "bench.ceilings"], min(60, seconds))[1]
+            ceilings = self.command([sys.executable, "-m", "bench.ceilings"], min(60, end - time.monotonic()))[1]
             try:
                 report["ceilings"] = json.loads(ceilings.strip().splitlines()[-1])
             except (ValueError, IndexError):
                 report["ceilings"] = ceilings[-TAIL:]
-        report["nvidia_smi"] = self.command(["nvidia-smi"], min(30, seconds))[1][:TAIL]
+        report["nvidia_smi"] = self.command(["nvidia-smi"], min(30, end - time.monotonic()))[1][:TAIL]
         write_json(self.out / "environment.json", report)
         return {"ok": bool(report["usable"]), "said": report["reason"]}
 
     def compile(self, seconds: float) -> dict[str, Any]:
-        """All kernels into CuPy's cache, so that no later step waits for NVRTC."""
+        """All kernels into CuPy's cache, so that no later step waits for NVRTC.  Tests are collected beside it."""
+        self.gpu_tests  # noqa: B018
         parts = usable_cores()
         return self._each(
             {f"part {i}": ["compile", str(i), str(parts)] for i in range(parts)}, "compile", seconds, parts
@@ -141,7 +147,7 @@ class Check:
 
     def contact(self, seconds: float) -> dict[str, Any]:
         """Every kernel, each in a process of its own: one that hangs or faults hides no other."""
-        return self._each({name: ["kernel", name] for name in CONTACTS}, "contact", seconds, AT_A_TIME)
+        return self._each({name: ["kernel", name] for name in CONTACTS}, "contact", seconds)
 
     def rounding(self, seconds: float) -> dict[str, Any]:
         """How the tensor cores add.  Where the table is wrong, fits take the wider radius and stay exact."""
@@ -151,13 +157,16 @@ class Check:
 
     def fits(self, seconds: float) -> dict[str, Any]:
         """Small fits, each in a process of its own."""
-        return self._each({name: ["fit", name] for name in first_contact.NAMES}, "fits", seconds, AT_A_TIME)
+        return self._each({name: ["fit", name] for name in first_contact.NAMES}, "fits", seconds)
 
-    def _each(self, parts: dict[str, list[str]], step: str, seconds: float, at_a_time: int) -> dict[str, Any]:
+    def _each(
+        self, parts: dict[str, list[str]], step: str, seconds: float, at_a_time: int | None = None
+    ) -> dict[str, Any]:
         out = self.out / f"{step}.jsonl"
         out.unlink(missing_ok=True)
         commands = {name: [sys.executable, "-m", "bench.first_contact", *part] for name, part in parts.items()}
         limit = seconds if step == "compile" else CONTACT_SECONDS
+        at_a_time = at_a_time or min(AT_A_TIME, usable_cores())
         found = run_each(commands, out, limit, at_a_time=at_a_time, end=time.monotonic() + seconds)
         bad = [each["name"] for each in found if not each["ok"]]
         said = f"{len(found)} processes, " + (f"NOT OK: {'; '.join(bad)}" if bad else "all ok")
@@ -176,9 +185,7 @@ class Check:
     def _tests(self, step: str, seconds: float, wanted: Callable[[str], bool]) -> dict[str, Any]:
         end, out = time.monotonic() + seconds, self.out / f"{step}.jsonl"
         out.unlink(missing_ok=True)
-        if self.gpu_tests is None:
-            self.gpu_tests = shards.collected(["-m", "gpu", "tests"], seconds)
-        chosen = [test for test in self.gpu_tests if wanted(test)]
+        chosen = [test for test in self.gpu_tests.result(seconds) if wanted(test)]
         counts = shards.run_shards(shards.by_file(chosen, min(AT_A_TIME, usable_cores())), out, end)
         good = counts.get("passed", 0) + counts.get("skipped", 0)
         said = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()) if count)

@@ -76,7 +76,9 @@ def _both(device: Any, X: Any) -> tuple[Any, Any]:
 
 
 def _there(device: Any, X: NDArray) -> DeviceInput:
-    return DeviceInput(device.upload(X), X.shape, X.dtype, device.index)
+    array = device.upload(X)
+    device.synchronize()  # backends have orders of their own
+    return DeviceInput(array, X.shape, X.dtype, device.index)
 
 
 def _loaded(device: Any) -> Differ:
@@ -152,7 +154,7 @@ def _distances(device: Any) -> Differ:
 def _used(device: Any) -> Differ:
     X, labels = _data(FEW)[0], np.full(600, 2, np.int32)
     labels[9] = 33
-    return {"count": CupyBackend(device).load(X).n_used(device.upload(labels), MANY) != 2}
+    return {"count": CupyBackend(device).load(X).n_used(_there(device, labels).array, MANY) != 2}
 
 
 def _unit(device: Any) -> Differ:

@@ -7,10 +7,9 @@ to the first that does not pass.
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from bench.each import kill
 from bench.machine import ROOT
 
 PATIENCE = 45.0  # seconds without a result, of which importing takes a few
@@ -32,7 +32,8 @@ def collected(selection: Sequence[str], seconds: float) -> list[str]:
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *selection]
     options: dict[str, Any] = {"cwd": ROOT, "env": _environment(), "timeout": seconds}
     done = subprocess.run(command, **options, capture_output=True, text=True)
-    return [line for line in done.stdout.splitlines() if "::" in line]
+    names = itertools.takewhile(str.strip, done.stdout.splitlines())  # warnings behind them may name tests, too
+    return [line for line in names if "::" in line]
 
 
 def by_file(tests: Sequence[str], n_shards: int) -> list[list[str]]:
@@ -107,9 +108,7 @@ def _run_once(tests: list[str], end: float, patience: float, root: Path) -> list
                 size, since = results.stat().st_size, time.monotonic()
             hung = time.monotonic() - since > patience
         stopped = process.poll() is None and not hung
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # its own session: what it has started ends with it
-        process.wait()
+        kill(process)
         lines = [json.loads(line) for line in results.read_text().splitlines()]
         begun = next((line["test"] for line in reversed(lines) if line["outcome"] == "begun"), tests[0])
         found = [line for line in lines if line["outcome"] != "begun"]

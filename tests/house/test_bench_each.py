@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import sys
 import time
+import types
 
 import pytest
 
 from bench import first_contact, gpu_check, shards
-from bench.each import run_each
+from bench.each import kill, run_each
 from bench.kernel_contacts import CONTACTS, Traced
+from gpukmeans.backends.cuda.device import cupy_device
+from gpukmeans.backends.cuda.device.cupy_device import CupyDevice
 from gpukmeans.backends.cuda.device.nvrtc import kernels_folder
 from tests.emulator import EmulatorDevice, TensorCores
 from tests.emulator.testing import skip_without_compiler
+from tests.support.cupy_stand_in import stand_in
 
 COMMANDS = {
     "well": "print('fine')",
@@ -40,6 +46,45 @@ def test_what_hangs_or_faults_ends_alone_and_every_command_leaves_a_line(tmp_pat
     assert "wrong labels" in found[3]["output"]
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert sorted(lines, key=lambda line: list(COMMANDS).index(line["name"])) == found
+
+
+def test_a_process_that_cannot_be_ended_is_left(tmp_path):
+    """Its kernel runs on in the driver: the check must go on."""
+    process = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"], start_new_session=True)
+    waits = []
+
+    class Stuck:
+        pid = process.pid
+
+        def wait(self, seconds):
+            waits.append(seconds)
+            raise subprocess.TimeoutExpired("stuck", seconds)
+
+    kill(Stuck(), 0.5)
+    assert waits == [0.5]
+    assert process.wait(10) == -signal.SIGKILL
+
+
+def test_tests_are_collected_by_their_names_alone(monkeypatch):
+    """Behind them are warnings, which may name tests of parameters that pytest does not like."""
+    said = "tests/a.py::test_a[1 2]\ntests/b.py::test_b\n\n=== warnings ===\n  Test: tests/c.py::test_c, argvalues\n"
+    monkeypatch.setattr(shards.subprocess, "run", lambda *args, **options: types.SimpleNamespace(stdout=said))
+    assert shards.collected([], 1.0) == ["tests/a.py::test_a[1 2]", "tests/b.py::test_b"]
+
+
+def test_a_variant_that_does_not_compile_holds_up_no_other(monkeypatch):
+    compiled = []
+
+    class Compiler:
+        def kernel(self, file, name, constants):
+            if file == "move_sums":
+                raise ValueError("does not compile")
+            compiled.append(file)
+
+    monkeypatch.setattr(cupy_device, "CupyDevice", Compiler)
+    with pytest.raises(RuntimeError, match="move_sums"):
+        first_contact.compile_part(0, 2)
+    assert {"column_facts", "tensor_rounding"} <= set(compiled)
 
 
 def test_nothing_runs_after_the_end(tmp_path):
@@ -74,14 +119,17 @@ def test_a_first_fit_ends_in_numpys_bits_or_names_what_differs(monkeypatch, caps
     assert "n_iter_ differ" in capsys.readouterr().out
 
 
-def test_the_first_contacts_reach_every_kernel_and_end_in_numpys_results():
+def test_the_first_contacts_reach_every_kernel_and_end_in_numpys_results(monkeypatch):
+    """Through CuPy's stand-in, which sees what is used on one stream before another has made it."""
     skip_without_compiler()
-    device = EmulatorDevice()
+    monkeypatch.setitem(sys.modules, "cupy", stand_in())
+    launched = set()
     for work in dict.fromkeys(CONTACTS.values()):
-        traced = Traced(device)
+        traced = Traced(CupyDevice())
         assert not any(work(traced).values())
         assert {kernel for kernel in CONTACTS if CONTACTS[kernel] is work} <= set(traced.launched)
-    assert set(device.launches) == set(CONTACTS) == {path.stem for path in kernels_folder().glob("*.cu")}
+        launched.update(traced.launched)
+    assert launched == set(CONTACTS) == {path.stem for path in kernels_folder().glob("*.cu")}
 
 
 #: Kernels that hang, fault and err.

@@ -64,7 +64,7 @@ def often():
 
 
 @pytest.mark.one_in(3)
-@pytest.mark.parametrize("variant", often())
+@pytest.mark.parametrize("variant", [*often()])
 def test_every_kernel_compiles_and_never_spills(variant):
     check(variant, architectures_of(variant))
 
