@@ -198,7 +198,9 @@ class Check:
         output = "no time left"
         while starts < 30 and (left := end - time.monotonic()) > 10:
             starts += 1
-            options = ["--rounds", "20", "--seconds", "6", "--patience", "60", "--minutes", f"{(left - 8) / 60:.2f}"]
+            patience = max(20.0, min(60.0, left / 4))  # what hangs leaves time for others
+            options = ["--rounds", "20", "--seconds", "6", "--patience", f"{patience:.0f}"]
+            options += ["--minutes", f"{(left - 8) / 60:.2f}"]
             arguments = [sys.executable, "-m", "bench.run", "gpu", "--out", str(out), *options, "--resume"]
             status, output = self.command(arguments, left)
             if status in (0, 2, None) or not out.exists():
