@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from gpukmeans.backends.cuda import tuning
-from gpukmeans.backends.cuda.control import HISTORY, Control, Fact, History, Measure, Reason
+from gpukmeans.backends.cuda.control import HISTORY, Control, Fact, History, Measure, Reason, Scale
 from gpukmeans.certificates.halves import WORST_TENSOR_CORES, half_score_radius, tensor_accumulation
 from gpukmeans.certificates.rounding import SQUARE_UNDERFLOW
 from gpukmeans.certificates.scores import square_distance_radius
@@ -120,13 +120,12 @@ def row_facts(device, kind, X, scaled):
     """norms, rests, the largest magnitude."""
     n, d = X.shape
     norms, rests = device.empty(n, np.float32), device.empty(n, np.float32)
-    facts = filled(device, 3, np.float64)
-    scales = device.upload(scale_words(scaled.scale))
+    scales = device.upload(scale_words(scaled.scale, largest_whole=0.0))
     offsets = device.upload(scaled.offsets)
     scaling = struct(device, "Scaling", scales=scales, offsets=offsets, n_steps=kind.n_steps(d))
-    args = (rows_struct(device, X), scaling, norms, rests, facts, None, None)
+    args = (rows_struct(device, X), scaling, norms, rests, None, None)
     launch(device, "row_facts", {"ROW": kind.name, "VECTOR": 0}, 2, 256, *args)
-    return device.download(norms), device.download(rests), float(device.download(facts)[0])
+    return device.download(norms), device.download(rests), float(device.download(scales)[Scale.LARGEST_WHOLE])
 
 
 def facts_of(kind, C, scaled, *, whole=False):
