@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.data import mnist
+from bench.data import mnist_uint8
 from bench.machine import run_info
 from bench.results import write_json
 from bench.workloads import first_rows
@@ -55,8 +55,8 @@ class Device(EmulatorDevice):
 
 
 def images(dtype: str, n: int) -> NDArray:
-    X = mnist()[:: 70_000 // n][:n]
-    return X if dtype == "uint8" else (X / 255.0).astype(dtype)
+    X = mnist_uint8()[:: 70_000 // n][:n]
+    return np.ascontiguousarray(X) if dtype == "uint8" else (X / 255.0).astype(dtype)
 
 
 def unit_vectors(n: int) -> NDArray:
