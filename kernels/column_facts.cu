@@ -13,7 +13,7 @@
  * Launch grid (ceil(n/rows_per_block), ceil(d/blockDim.x), problems), block (F, THREADS/F), shared 3 KiB (static).
  * Traffic: one read of X, 8n bytes of weights per column of blocks, three atomics per block and feature.
  * Accuracy: largest exact; sums and squares within gamma(n + 3), in an order that differs from launch to launch.
- * Tests: python -m pytest tests/kernels/test_row_facts.py tests/certificates/test_scatter.py
+ * Tests: python -m pytest tests/kernels/test_row_facts.py
  */
 #include "common.cuh"
 

@@ -96,6 +96,7 @@ DATA = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", DATA)
 @pytest.mark.parametrize("d", [3, 60])
 def test_every_iteration_ends_in_the_bits_of_plain_distances(used, name, d):

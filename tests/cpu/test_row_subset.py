@@ -14,6 +14,7 @@ from tests.support.oracles import nearest
 N, K, D = 57, 4, 9
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("indices", [[0], [56, 3, 3, 11, 0, 3], list(range(56, -1, -1)), [5] * 40])

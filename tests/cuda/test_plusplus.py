@@ -60,7 +60,7 @@ def no_help(monkeypatch):
 SHAPES = [(1, 1, 1), (50, 3, 5), (300, 37, 7), (700, 5, 40), (520, 36, 33), (90, 700, 4)]
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @ROW_DTYPES
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(("n", "d", "k"), SHAPES)
@@ -77,6 +77,7 @@ def test_the_device_draws_what_numpy_draws_and_asks_nobody(monkeypatch, n, d, k,
 SETTLED = plusplus.complete_run
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("d", [3, 36])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -193,6 +194,7 @@ def near_twins(n_pairs, dtype, seed=0):
     return X
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("n_runs", [1, 3])
 @pytest.mark.parametrize("name", ["twins in float32", "twins in float64", "lattice", "thirds of a lattice"])
 def test_decisions_that_rounding_leaves_open_are_settled(monkeypatch, name, n_runs):
@@ -310,6 +312,7 @@ class FromTheFirstRow(np.random.RandomState):
         return 0
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("unit", ["UNIT32", "UNIT64"])
 def test_radii_too_small_are_seen(monkeypatch, unit):
     """Rows and their mirror images, but for a last bit, about the first seed: gains differ by less than they round."""

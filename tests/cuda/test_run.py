@@ -114,6 +114,7 @@ def test_limits_are_kept(limit):
     assert len(steps) == limit
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("limit", [HISTORY - 1, HISTORY, HISTORY + 1, 1000])
 def test_limits_about_the_length_of_the_record(limit):
     X, C = slow_case()

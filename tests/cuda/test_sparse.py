@@ -65,7 +65,7 @@ def check_fits(X, k, weight=None, device=None, **params):
 # ---- fits -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(2)
 @DTYPES
 @pytest.mark.parametrize("init", ["k-means++", "random", "k-means||"])
 @pytest.mark.parametrize("weighted", [False, True])

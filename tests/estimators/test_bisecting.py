@@ -57,7 +57,7 @@ def same(one, other):
 # ---- scikit-learn's clustering ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", ["digits", "blobs", "one feature", "far from the origin"])
 @pytest.mark.parametrize("init", ["random", "k-means++"])
 @pytest.mark.parametrize("strategy", ["biggest_inertia", "largest_cluster"])
@@ -127,6 +127,7 @@ def test_float32_keeps_its_dtype():
 # ---- laws ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_every_backend_ends_in_the_same_bits(cuda_backend, dtype, weighted):

@@ -102,6 +102,7 @@ def test_one_weighted_row_is_its_own_center(backend, form):
     assert all(model.inertia_ == 0.0 and model.n_iter_ == 1 for model in both)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("zeros", [False, True])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_one_weighted_direction_is_its_own_center(backend, dtype, zeros):

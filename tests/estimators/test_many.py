@@ -224,6 +224,7 @@ def test_what_is_found_out_of_problems_is_found_out_of_each(dtype, weighted):
     assert np.array_equal(together.take(np.array([0, 151, 449])), X.reshape(-1, 7)[[0, 151, 449]])
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("dtype", "weighted", "k", "n", "n_problems"),
     [(dtype, weighted, 3, 300, 3) for dtype in DTYPES for weighted in (False, True)]

@@ -60,6 +60,7 @@ def test_as_many_at_a_time_as_memory_holds(dtype, monkeypatch):
     assert_same(fit_many(X, 4, backend=CupyBackend(device), random_state=0, n_init=2), want)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(("dtype", "weighted"), [(np.uint8, False), (np.float32, True), (np.float64, False)])
 @pytest.mark.parametrize(
     ("n", "d", "k", "n_init"), [(500, 16, 8, 1), (300, 3, 60, 1), (300, 70, 20, 3), (20, 784, 1, 3)]

@@ -71,6 +71,7 @@ GRID = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("params", GRID.values(), ids=GRID.keys())
 @pytest.mark.parametrize("weighted", [False, True])
 def test_a_fit_is_scikit_learns(params, weighted):

@@ -136,6 +136,7 @@ ENDS = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("code", ENDS.values(), ids=ENDS)
 def test_a_script_ends_as_under_python(tmp_path, code):
     (tmp_path / "job.py").write_text(f"# coding: latin1\nimport os, sys\n{code}\n", encoding="latin1")
@@ -154,6 +155,7 @@ def test_a_package_that_is_no_script_ends_as_under_python(tmp_path):
         assert ran.returncode
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("options", "arguments", "message"),
     [

@@ -158,6 +158,7 @@ def test_sparse_bisections_of_weighted_rows_are_scikit_learns(strategy, weighted
 # ---- mini-batches ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     "params",
     [

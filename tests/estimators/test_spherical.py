@@ -128,6 +128,7 @@ def test_bounds_hold_though_centers_are_moved_to_the_sphere():
 # ---- laws ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("init", ["k-means++", "random", "k-means||"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_lengths_do_not_count(backend, dtype, init):
@@ -140,6 +141,7 @@ def test_lengths_do_not_count(backend, dtype, init):
     assert model.score(X * scales) == -model.inertia_
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_every_backend_ends_in_the_same_bits(cuda_backend, dtype, weighted):

@@ -41,6 +41,7 @@ def rows(form):
     return sparse.csr_array(X * (X > 5.0)) if form == "csr" else X.astype(form)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("form", ["float64", "float32", "csr"])
 @pytest.mark.parametrize("name", CLASSES)
@@ -94,6 +95,7 @@ def test_directions_are_asked_for_with_rows_that_have_one(backend):
     assert len(model.cluster_centers_) == 3
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("init", ["k-means++", "random"])
 @pytest.mark.parametrize("name", [*CLASSES, "SphericalKMeans"])
 def test_they_may_hand_on_to_the_method_that_they_override(backend, name, init):

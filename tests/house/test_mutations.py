@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CONTENT = tomllib.loads(TABLE.read_text(encoding="utf-8"))
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("module", CONTENT["tests"])
 def test_every_mutant_is_python_with_one_statement_changed(module):
     text = (ROOT / module).read_text(encoding="utf-8")

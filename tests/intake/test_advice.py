@@ -31,6 +31,7 @@ def calls(backend, given):
     yield lambda: gpukmeans.fit_many([rows(), given], 3, backend=backend)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("form", ["float64", "float32", "csr"])
 def test_rows_with_nan_get_scikit_learns_advice(backend, form):
     bad = rows(np.float32 if form == "float32" else np.float64)

@@ -41,6 +41,7 @@ LAYOUTS = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_any_layout_gives_the_same_bits_and_is_left_alone(backend, layout, dtype, tmp_path):

@@ -31,6 +31,7 @@ def frame(csr):
     return pandas.DataFrame.sparse.from_spmatrix(csr, columns=NAMES)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("cls", ESTIMATORS)
 def test_estimators_take_them_as_csr(backend, cls, csr, frame):
     model = cls(3, random_state=0, backend=backend).fit(frame)

@@ -77,6 +77,7 @@ def check_facts(kind, C, state):
     assert facts[Fact.WHOLE] == (largest < np.inf and d * (2 * int(largest)) ** 2 <= 2**53)
 
 
+@pytest.mark.one_in(2)
 @EVERY_KIND
 @pytest.mark.parametrize(("k", "d"), [(1, 1), (9, 33), (5, 100)])
 def test_facts_of_centers_that_are_given(kind, k, d):

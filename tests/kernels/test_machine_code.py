@@ -69,6 +69,7 @@ FEW = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("constants", variants("nearest_of_few"))
 def test_the_loop_and_the_waves_of_few_centers(constants):
     instructions, moves, waves = FEW[constants["ROW"], constants["VECTOR"]][
@@ -111,6 +112,7 @@ STREAMED = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("constants", variants("nearest_of_many"))
 def test_the_loop_and_the_blocks_of_many_centers(constants):
     if constants["PANEL_STEPS"]:

@@ -43,6 +43,7 @@ def wide(X):
 # ---- 16-bit rows: NumPy's float16, and float32 cut in half, are the oracle -------------------------------------------
 
 
+@pytest.mark.one_in(2)
 @HALF_TYPES
 @pytest.mark.parametrize("flush", [False, True])
 def test_every_finite_16_bit_number_is_read_as_it_is(dtype, flush):
@@ -136,6 +137,7 @@ def assert_same_grid(got, want):
     assert np.array_equal(got.scale, want.scale)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.uint8])
 def test_the_device_makes_the_grid_of_the_host(name, dtype, monkeypatch):
@@ -198,6 +200,7 @@ def words_of_scikit_learn(X):
     return str(caught.value)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("bad", [np.nan, -np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(("n", "d"), [(1, 1), (300, 3), (5, 200)])

@@ -50,6 +50,7 @@ def test_the_reach_of_candidates(dtype, n_seeds):
         assert (got[run, n_seeds:] > 1e300).all()  # untouched
 
 
+@pytest.mark.one_in(3)
 @ROW_DTYPES
 @pytest.mark.parametrize(("weighted", "n_trials", "skip"), [(False, 1, False), (True, 4, True), (False, 6, True)])
 @pytest.mark.parametrize(("n", "d"), SIZES)

@@ -69,6 +69,7 @@ def check_seeding(device, X, weight, first, candidates):
     check_kept(potentials(X, weight, [*first, candidates[-1]]), *seeding.accept(len(candidates) - 1))
 
 
+@pytest.mark.one_in(3)
 @DTYPES
 @IN_ORDER
 @pytest.mark.parametrize("weighted", [False, True])

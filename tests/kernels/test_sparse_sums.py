@@ -44,6 +44,7 @@ def check_sums(device, X, weight, old, new, k, **words):
     assert np.array_equal(weight_sums, rational_sums(ones, None, old, new, k, on_weights)[:, :, 0])
 
 
+@pytest.mark.one_in(2)
 @DTYPES
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(("n", "k", "d", "density"), [(1, 1, 1, 1.0), (70, 3, 90, 0.3), (40, 9, 5, 0.5)])

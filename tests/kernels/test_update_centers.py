@@ -28,6 +28,7 @@ def _compiler():
 # ---- centers, weights, shifts -----------------------------------------------------------------------------------
 
 
+@pytest.mark.one_in(2)
 @NUMPY_KINDS
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(("n", "k", "d"), [(50, 6, 37), (12, 3, 1100)])

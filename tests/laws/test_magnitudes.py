@@ -42,6 +42,7 @@ def assert_scaled(got, want, exponent):
         assert all(a.shift == times_power(b.shift, 2 * exponent) or math.isnan(b.shift) for a, b in pairs)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("exponent", EXPONENTS)
 @pytest.mark.parametrize("form", [np.asarray, sparse.csr_array])
 @pytest.mark.parametrize("weighted", [False, True])
@@ -218,6 +219,7 @@ def test_distances_that_round_to_one_leave_the_nearest_first():
     assert fitted.transform(X).argmin(axis=1).tolist() == fitted.predict(X).tolist() == [1, 0]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("cls", CLASSES)

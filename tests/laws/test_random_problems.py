@@ -69,6 +69,7 @@ def generic(X):
     return X.dtype == np.float64 and len(np.unique(np.abs(X).round(12))) == X.size
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("cls", CLASSES)
 def test_where_the_rows_lie_in_memory_changes_no_bit(cls, block):

@@ -59,6 +59,7 @@ def data(name):
 SETS = ["blobs", "far from the origin", "one feature", "more features than rows", "wide"]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("k", [1, 2, 7, 25])
 @pytest.mark.parametrize("name", SETS)
 def test_the_rows_drawn_are_those_of_real_arithmetic_and_of_scikit_learn(numpy, name, k):

@@ -326,6 +326,7 @@ def test_ctrl_c_ends_in_one_line_and_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.skipif(os.name != "posix", reason="closes a pipe's reading end")
 @pytest.mark.parametrize("arguments", [[*FAST, "--quiet", "--json"], ["info"], ["--help"], ["--version"]])
 def test_a_reader_that_went_away_is_no_traceback(tmp_path, arguments):

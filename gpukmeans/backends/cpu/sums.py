@@ -135,9 +135,11 @@ class DenseSums(ClusterSums):
                 signs = _incidence(leaving, entering, place, len(touched), dense)
                 some = _as_slice(index)
                 weight = None if self._weight is None else self._weight[some]
+                # Rows that stream are read once, those in memory a part of their columns at a time.
+                x, of_block = (self._X, some) if isinstance(self._X, np.ndarray) else (self._X[some], slice(None))
                 for columns in parts_of(d, width):
                     here, *more = room[:, : len(index), : columns.stop - columns.start]
-                    values = self._X[some, columns]
+                    values = x[of_block, columns]
                     if weight is not None or values.dtype != np.float64:
                         values = weighted_rows(values, weight, slice(None), out=here)
                     if grid.n_limbs == 1:  # on the grid already: a power of two apart from whole numbers

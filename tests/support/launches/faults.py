@@ -13,12 +13,12 @@ from tests.support.launches.common import ORDERS, watched
 
 
 def some_weekly(faults: Iterable) -> list:
-    """Parameters of a test: every fourth fault at any time, the others weekly.  Each has its kernel compiled for it.
+    """Parameters of a test: every sixth fault at any time, the others weekly.  Each has its kernel compiled for it.
 
     A fault is given by its name, or by a tuple with a value for each parameter.
     """
     every = [fault if isinstance(fault, tuple) else (fault,) for fault in faults]
-    return [pytest.param(*fault, marks=pytest.mark.weekly if i % 4 else ()) for i, fault in enumerate(every)]
+    return [pytest.param(*fault, marks=pytest.mark.weekly if i % 6 else ()) for i, fault in enumerate(every)]
 
 
 def assert_fault_is_seen(name, run, good, bad):
