@@ -35,6 +35,9 @@ SLACK = 1.0 + 2.0**-10
 #: Absolute error that underflow of the squares can add to a float64 squared distance, for up to 2**40 features.
 SQUARE_UNDERFLOW = 2.0**-1000
 
+#: Absolute error of each of up to 2**31 tiny terms in `gpukmeans.exact.sums.exact_total`, whose grid ends there.
+TOTAL_UNDERFLOW = 2.0**-960
+
 
 def gamma(m: float, unit: float) -> float:
     """Bound of the relative error of m roundings in arithmetic of unit roundoff `unit`.

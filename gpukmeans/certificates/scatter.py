@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from gpukmeans.arrays.types import F64
-from gpukmeans.certificates.rounding import SQUARE_UNDERFLOW, UNIT64, gamma
+from gpukmeans.certificates.rounding import SQUARE_UNDERFLOW, TOTAL_UNDERFLOW, UNIT64, gamma
 
 
 def scatter_bounds(
@@ -32,12 +32,14 @@ def scatter_bounds(
     its magnitudes, which is at most sqrt(n_samples Q) for S.  So the scatter Q - S^2 / n_samples is off by at most
     (3 gamma(m) + gamma(m)^2) Q and few roundings of its own: by 4 gamma(m) of the sum of all Q.  The inertia
     adds n_samples |c - mean|^2 to the scatter, where c is off the mean by 2**-34 (the grid) and two roundings of
-    `largest` in each feature, and it is rounded itself by less than gamma(2 m).
+    `largest` in each feature, and it is rounded itself by less than gamma(2 m) and, of
+    tiny squares, by `TOTAL_UNDERFLOW` a row.
     """
     n, d = float(n_samples), float(len(sums))
     m = n + d + 16.0
     total = float((squares - sums * sums / n).sum())
-    slack = 4.0 * gamma(m, UNIT64) * (1.0 + gamma(m, UNIT64)) * float(squares.sum()) + SQUARE_UNDERFLOW
+    slack = 4.0 * gamma(m, UNIT64) * (1.0 + gamma(m, UNIT64)) * float(squares.sum())
+    slack += SQUARE_UNDERFLOW + n * TOTAL_UNDERFLOW
     kind = np.finfo(center_dtype)
     off = n * d * (largest * (2.0**-34 + 2.0 * float(kind.eps)) + float(kind.tiny)) ** 2
     rounding = 2.0 * gamma(2.0 * m, UNIT64)

@@ -41,6 +41,8 @@ def cases():
         "features of any size": (mixed, 1e-9),
         "one row": (X[:1], None),
         "equal rows": (np.tile(X[:1], (9, 1)), None),
+        "squares that totals lose": (np.column_stack([np.ones(9), X[:9, 0] * 1e-149]), None),
+        "squares that totals round": (np.column_stack([np.ones(9), X[:9, 0] * 1e-145]), None),
         "subnormal": (X * 2.0**-1060, None),
         "more than a block": (local.standard_normal((2100, 3)), 1e-9),
     }

@@ -144,6 +144,12 @@ def test_inertia_lies_within_its_bounds(dtype, weighted):
             run.update()
 
 
+def test_squares_that_totals_lose_are_within_the_bounds():
+    rows = NumpyBackend().load(sparse.csr_array([[0.0], [1e-149], [3e-149]]))
+    lowest, highest = rows.scatter_bounds()
+    assert lowest <= mean_variance(rows) * 3 <= highest
+
+
 def test_a_tolerance_is_computed_where_its_bounds_cannot_tell():
     asked = []
 

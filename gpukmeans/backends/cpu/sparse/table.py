@@ -17,7 +17,7 @@ from gpukmeans.backends.cpu.table import Switches
 from gpukmeans.backends.csr.exact import settled_rows
 from gpukmeans.backends.csr.scores import SparseFullScreen, SparseRowScreen, block_squares, square_roundings
 from gpukmeans.backends.csr.table import SparseTable, own_products, own_square_distances
-from gpukmeans.certificates.rounding import SQUARE_UNDERFLOW, UNIT64, gamma
+from gpukmeans.certificates.rounding import SQUARE_UNDERFLOW, TOTAL_UNDERFLOW, UNIT64, gamma
 from gpukmeans.certificates.scores import square_distance_radius
 from gpukmeans.certificates.sparse import sparse_score_radius
 from gpukmeans.exact.sums import Grid
@@ -132,6 +132,6 @@ class EntriesTable:
         error = float((radii * weight).sum()) * (1.0 + 2.0**-20)
         error += gamma(self.n_samples + 4.0, UNIT64) * float((magnitudes * weight).sum())
         relative = square_distance_radius(self.n_features) + 2.0**-50
-        underflow = SQUARE_UNDERFLOW * self.n_samples * (1.0 + float(np.max(weight)))
+        underflow = self.n_samples * (SQUARE_UNDERFLOW * (1.0 + float(np.max(weight))) + TOTAL_UNDERFLOW)
         lowest = (total - error) * (1.0 - relative) - underflow
         return max(0.0, lowest), (total + error) * (1.0 + relative) + underflow
