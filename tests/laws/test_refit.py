@@ -56,6 +56,7 @@ def test_a_wider_grid_finds_the_sums_anew():
     far = X.copy()
     far[OLD:] *= 1e130  # fitted in another unit: no short cut
     assert_same(*refitted(far, 6))
+    assert_same(*refitted(np.array([[1.0], [-1.0], [2.0**60]]), 1, n_old=2))  # its center is 0 in any unit
     with pytest.raises(ValueError, match="values far from one"):
         refitted(X * 1e-170, 6)
 
