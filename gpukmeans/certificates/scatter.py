@@ -32,8 +32,8 @@ def scatter_bounds(
     its magnitudes, which is at most sqrt(n_samples Q) for S.  So the scatter Q - S^2 / n_samples is off by at most
     (3 gamma(m) + gamma(m)^2) Q and few roundings of its own: by 4 gamma(m) of the sum of all Q.  The inertia
     adds n_samples |c - mean|^2 to the scatter, where c is off the mean by 2**-34 (the grid) and two roundings of
-    `largest` in each feature, and it is rounded itself by less than gamma(2 m) and, of
-    tiny squares, by `TOTAL_UNDERFLOW` a row.
+    `largest` in each feature, and it is rounded itself by less than gamma(2 m) and, of tiny squares, by
+    `TOTAL_UNDERFLOW` a row.
     """
     n, d = float(n_samples), float(len(sums))
     m = n + d + 16.0
