@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -63,12 +64,20 @@ class Reader(Protocol):
         """Raise a ValueError if the rows are known to have changed since they were opened."""
 
 
+#: Times as long as a look at all files of a folder takes until the next one.
+REST = 20.0
+
+
 class Unchanged:
-    """Whether a file, or all files of a folder, are what they were."""
+    """Whether a file, or all files of a folder, are what they were.
+
+    A folder of many files is not looked at each time: that takes a twentieth of the time at most.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = path
         self._before = self._state()
+        self._due = 0.0
 
     def _state(self) -> tuple[Any, ...]:
         found = os.stat(self._path)
@@ -78,6 +87,9 @@ class Unchanged:
         return tuple((path, (file := os.stat(path)).st_size, file.st_mtime_ns) for path in paths)
 
     def __call__(self) -> None:
+        start = time.monotonic()
+        if start < self._due:
+            return
         try:
             now = self._state()
         except FileNotFoundError:
@@ -89,6 +101,9 @@ class Unchanged:
                 f"{shown(self._path)} has changed since it was opened: rows of two states would be clustered together. "
                 "Open it again once it is complete."
             )
+        if os.path.isdir(self._path):
+            end = time.monotonic()
+            self._due = end + REST * (end - start)
 
 
 class _Known:
