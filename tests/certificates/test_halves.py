@@ -256,6 +256,7 @@ def test_a_drift_limit_is_below_the_gap_whatever_the_scores_hide(radius):
     assert n_positive > 20
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("flush", [False, True])
 @pytest.mark.parametrize(
     "kind", [KINDS[name] for name in ("float", "double", "unsigned char")], ids=lambda k: k.name[:5]

@@ -179,6 +179,7 @@ def test_empty_clusters_that_get_a_row_keep_the_bits():
     assert got.inertia_ == want.inertia_
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 def test_a_projection_changes_no_label(used, monkeypatch, dtype):
     """9,000 rows are enough for one, and 90 % of what they differ in lies in few directions."""

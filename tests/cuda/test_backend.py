@@ -45,7 +45,7 @@ def weights_of(n):
 # ---- runs -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(3)
 @ROW_DTYPES
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(("n", "k", "d"), SHAPES)

@@ -77,7 +77,7 @@ def test_the_device_draws_what_numpy_draws_and_asks_nobody(monkeypatch, n, d, k,
 SETTLED = plusplus.complete_run
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("d", [3, 36])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -105,7 +105,7 @@ def test_rows_that_begin_anywhere_are_read_one_element_at_a_time():
     assert np.array_equal(got, reference(X.reshape(-1)[3:3603].reshape(100, 36), 5, 1))
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @ROW_DTYPES
 @pytest.mark.parametrize(("order", "seed"), [("random", 1), pytest.param("reverse", 0, marks=pytest.mark.weekly)])
 def test_no_order_of_threads_changes_a_draw(dtype, order, seed):

@@ -95,6 +95,7 @@ def test_a_run_that_is_given_up_takes_no_other_along():
             assert end.lowest == end.highest == alone.inertia
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("max_iter", [1, 2, 5, HISTORY - 1, HISTORY, HISTORY + 1, 1000])
 def test_every_run_ends_where_it_ends_alone(max_iter):
     """A run that takes longer than the record is, beside others that end early."""

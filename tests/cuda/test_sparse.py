@@ -65,7 +65,7 @@ def check_fits(X, k, weight=None, device=None, **params):
 # ---- fits -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(6)
 @DTYPES
 @pytest.mark.parametrize("init", ["k-means++", "random", "k-means||"])
 @pytest.mark.parametrize("weighted", [False, True])
@@ -77,6 +77,7 @@ def test_fits_end_in_the_bits_of_numpy(n, k, d, density, weighted, init, dtype):
     check_fits(rows_of(n, d, density, dtype), k, weights_of(n) if weighted else None, init=init)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(("n", "k", "init"), [(170, 70, "k-means++"), (260, 200, "random"), (260, 200, "k-means||")])
 def test_fits_with_many_clusters(n, k, init):
     check_fits(rows_of(n, 40, 0.2), k, init=init)

@@ -26,7 +26,7 @@ def weights(n, n_heavy, seed, value=1.0):
     return weight
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("form", ["float64", "float32", "uint8", "csr"])
 @pytest.mark.parametrize("init", ["random", "k-means++", "k-means||"])
 @pytest.mark.parametrize("cls", ESTIMATORS)

@@ -28,7 +28,7 @@ def blobs(seed=1):
 # ---- kmeans_plusplus -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("n_clusters", [1, 2, 9, 30])
 @pytest.mark.parametrize("n_local_trials", [None, 1, 4])
 @pytest.mark.parametrize("weighted", [False, True])

@@ -32,7 +32,7 @@ def _compiler():
 # ---- the law --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize(
     ("dtype", "weighted"), [(np.uint8, False), (np.float32, False), (np.float32, True), (np.float64, True)]
 )
@@ -49,6 +49,7 @@ def test_every_problem_ends_in_the_bits_of_its_own_fit(dtype, weighted, params):
     assert {model.backend_ for model in got} == {"cupy"}
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(("k", "d"), [(1, 3), (8, 1), (17, 33), (40, 9)])
 def test_shapes(k, d):
     X = problems(np.float32, 3, 130, d)

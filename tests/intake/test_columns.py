@@ -47,7 +47,7 @@ def outcome(model, X):
     return [array.tobytes() for array in found], model.score(X), getattr(model, "inertia_", None), model.n_features_in_
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("cls", ESTIMATORS)

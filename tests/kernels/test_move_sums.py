@@ -31,7 +31,7 @@ def check(device, X, weight, old, new, k, **how):
     return sums, weight_sums
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(3)
 @ROW_DTYPES
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(("n", "k", "d"), [(1, 1, 1), (130, 3, 5), (33, 7, 150), (40, 40, 16), (9, 2, 1100)])

@@ -33,7 +33,7 @@ def _compiler():
     skip_without_compiler()
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.one_in(8)
 @EVERY_DTYPE
 @SMALL_TILES
 @pytest.mark.parametrize(("n", "k", "d"), SHAPES)
@@ -70,7 +70,7 @@ def tiles_in_use():
             )
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(("dtype", "vector", "tile"), list(tiles_in_use()))
 def test_every_tile_of_the_backend_finds_the_two_best(dtype, vector, tile):
     n, k, d = tile.BM + 9, 2 * tile.BN + 21, 48 if vector else 35

@@ -60,6 +60,7 @@ def test_every_finite_16_bit_number_is_read_as_it_is(dtype, flush):
     assert row_facts(device, X)[2] == np.abs(wide(X)).max()
 
 
+@pytest.mark.one_in(2)
 @HALF_TYPES
 @pytest.mark.parametrize(("n", "k", "d"), [(1, 1, 1), (40, 5, 33), (70, 17, 7)])
 def test_kernels_give_the_bits_of_float64_rows(dtype, n, k, d):

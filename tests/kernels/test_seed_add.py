@@ -51,7 +51,7 @@ def check_potentials(X, weight, seeds, closest, owners, sums):
         assert within(sums[b], sum((parts[i] * true[i] for i in block), Fraction(0)), radius)
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @ROW_DTYPES
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(("n", "d"), SIZES)
@@ -83,7 +83,7 @@ def test_rows_that_differ_are_never_at_distance_zero():
     assert (closest[0][1::2] == 2.0**-1000).all()
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @ROW_DTYPES
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(("n", "d"), SIZES[1:])

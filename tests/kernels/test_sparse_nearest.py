@@ -42,7 +42,7 @@ def assigned(X, C, device=None, *, precision="exact"):
     return run, run.assign(move=False)
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 @DTYPES
 @IN_ORDER
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def data(name):
     return X.astype(np.float32) if name == "float32" else X
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("name", ["float64", "float32", "uint8", "duplicates", "lattice"])
 def test_every_backend_draws_the_rows_of_real_arithmetic(backend, name, weighted):

@@ -104,7 +104,7 @@ FLOATS = ["wide range", "far from the origin", "huge", "tiny", "near ties"]
 DATA = [(kind, t) for kind in ANY for t in DTYPES] + [(kind, t) for kind in FLOATS for t in (np.float32, np.float64)]
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("init", ["k-means++", "random"])
 @pytest.mark.parametrize(("kind", "dtype"), DATA)
 def test_restarts_end_in_the_bits_of_single_runs(kind, dtype, init):

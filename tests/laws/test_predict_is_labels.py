@@ -31,7 +31,7 @@ def rows(kind, dtype):
 ENDS = [{"tol": 0.0}, {"tol": 0.5}, {"max_iter": 1}]
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 @pytest.mark.parametrize("kind", ["blobs", "duplicates", "many zeros", "lattice"])
 @pytest.mark.parametrize("cls", ESTIMATORS)

@@ -38,6 +38,7 @@ def test_labels_and_inertia_are_those_of_the_fitted_centers(cls, block):
             assert inertia == model.inertia_, seed
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("cls", [KMeans, SphericalKMeans])
 def test_shuffled_rows_have_shuffled_labels(cls, block):

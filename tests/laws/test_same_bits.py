@@ -155,6 +155,7 @@ WAYS = [
 ]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("way", WAYS, ids=[" ".join(f"no {key}" for key in way) for way in WAYS])
 @pytest.mark.parametrize("name", CASES)
 def test_short_cuts_change_no_bit(name, way):

@@ -127,6 +127,7 @@ def test_every_parameter_means_the_same(backend, kind, params):
         assert_same_results(ours.set_params(backend=backend), theirs, np.array(data(kind)))
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("n_clusters", [40, 149, 150])
 def test_nearly_as_many_clusters_as_rows(backend, n_clusters):
     X = data("noise")

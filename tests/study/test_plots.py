@@ -141,6 +141,7 @@ def compared(names):
     return Comparison(tuple(entries))
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     "draw",
     [

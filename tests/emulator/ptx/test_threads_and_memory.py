@@ -99,7 +99,7 @@ def load_kernels(name):
     return entry(kernel, f".shared .align 16 .b8 {here}[64];\n{copy}{load.replace('BASE', here)}", "", "")
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("name", [*LOADS, *(f"{name}_by_address" for name in LOADS if "param" in name)])
 def test_a_load_extends_with_zeros(kernels, name):
     letter, size, count = shape(name.removesuffix("_by_address"))
