@@ -106,7 +106,6 @@ def test_every_source_ends_in_the_bits_of_rows_in_memory(source, tmp_path):
     assert got.score(rows) == want.score(X)
 
 
-@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     "backend", [NumpyBackend(), ToyBackend(), NumpyBackend(skip=False)], ids=["numpy", "toy", "plain"]
 )
