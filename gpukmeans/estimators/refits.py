@@ -103,10 +103,8 @@ class State:
         """
         a, n = self.arrays, self.n_samples
         weight, X = given.sample_weight, cast(NDArray, given.X)
-        if centers.dtype != a["centers"].dtype or not np.array_equal(centers, a["centers"]):
-            return given.load(), None  # in another unit, or dtype
-        if not centers.any():  # which do not tell the unit
-            return given.load(), None
+        if centers.dtype != a["centers"].dtype or not np.array_equal(centers, a["centers"]) or not centers.any():
+            return given.load(), None  # in another unit, or dtype; centers that are all zero do not tell the unit
         if given.form != "dense" or (weight is not None and np.count_nonzero(weight) == 1):
             return given.load(), None
         if given.n_samples < n or sample_of(X, weight, n) != self.sample:
@@ -115,9 +113,10 @@ class State:
                 "they were, then the new ones; or leave the state out."
             )
         backend = given.backend
-        seen = Extremes(n, a["largest"], float(a["smallest"][0]))
-        plain = type(backend) is NumpyBackend
-        rows = NumpyRows(backend.switches, X, weight, grid=grid_of(X, weight, seen)) if plain else given.load()  # type: ignore[attr-defined]
+        if type(backend) is NumpyBackend:
+            rows: Rows = _loaded(backend, X, weight, Extremes(n, a["largest"], float(a["smallest"][0])))
+        else:
+            rows = given.load()
         assert rows.grid is not None
         sums = self._sums_on(rows.grid, weight_grid(given.n_samples, weight), X[:n], weight)
         return rows, Known(a["labels"], a["second"], a["near"], a["rest"], sums)
@@ -152,6 +151,11 @@ class State:
         radius = squares * ((8 * n + 4 * d + 64) * 2.0**-53 + 2.0**-44)
         bounds = max(0.0, inertia - radius) / (n * d), (inertia + radius) / (n * d)
         return Tolerance(tol, *bounds, lambda: mean_variance(given.backend.load(X)))
+
+
+def _loaded(backend: NumpyBackend, X: NDArray, sample_weight: F64 | None, seen: Extremes) -> NumpyRows:
+    """Rows whose extremes, or those of the first of them, are known: they are not read for these again."""
+    return NumpyRows(backend.switches, X, sample_weight, grid=grid_of(X, sample_weight, seen))
 
 
 def keep_state(model: KMeans, X: ArrayLike, sample_weight: ArrayLike | None = None) -> State:
@@ -199,15 +203,15 @@ def keep_state(model: KMeans, X: ArrayLike, sample_weight: ArrayLike | None = No
     if given.exponent(centers):
         raise ValueError("X has values far from one, in whose unit no state is kept; refit without a state takes any.")
     stored = cast(NDArray, given.X)
-    rows = cast(NumpyRows, NumpyBackend(sort=False).load(stored, given.sample_weight))  # sorted rows have no bounds
+    with workers(stored.size) as pool:
+        seen = Extremes.of(stored, given.sample_weight, pool)
+    rows = _loaded(NumpyBackend(sort=False), stored, given.sample_weight, seen)  # sorted rows have no bounds
     known = cast(NumpyRun, rows.start(centers)).known()
     assert known.sums is not None
     assert rows.grid is not None
     weights_on = weight_grid(given.n_samples, given.sample_weight)
     limbs = [rows.grid.bits, rows.grid.n_limbs, weights_on.bits, weights_on.n_limbs]
     column_sums, squares = moments(stored)
-    with workers(stored.size) as pool:
-        seen = Extremes.of(stored, given.sample_weight, pool)
     arrays = {
         "centers": centers,
         "labels": known.labels,

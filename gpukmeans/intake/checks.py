@@ -145,8 +145,7 @@ def refuse_path(X: object, name: str = "X") -> None:
 
 
 def _surely_allowed(X: NDArray) -> bool:
-    """Whether sums of squares are less than that of the largest allowed value, on all cores; only if not are slower
-    checks needed."""
+    """Whether sums of squares, on all cores, rule out values that are not allowed; if not, slower checks are needed."""
     if X.dtype == np.uint8:
         return True
 

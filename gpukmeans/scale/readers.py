@@ -77,7 +77,7 @@ class Unchanged:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = path
         self._before = self._state()
-        self._due = 0.0
+        self._rest, self._due = REST if os.path.isdir(path) else 0.0, 0.0
 
     def _state(self) -> tuple[Any, ...]:
         found = os.stat(self._path)
@@ -101,9 +101,8 @@ class Unchanged:
                 f"{shown(self._path)} has changed since it was opened: rows of two states would be clustered together. "
                 "Open it again once it is complete."
             )
-        if os.path.isdir(self._path):
-            end = time.monotonic()
-            self._due = end + REST * (end - start)
+        end = time.monotonic()
+        self._due = end + self._rest * (end - start)
 
 
 class _Known:

@@ -17,19 +17,20 @@ class NumpyFeed(SubsetFeed):
     If a batch needs two limbs, so do all rows, and each batch keeps a grid of its own.
     """
 
+    _rows: NumpyRows
+
     def __init__(self, rows: NumpyRows) -> None:
         super().__init__(rows)
-        self._all = rows
         self._grid: Grid | None = None
         self._one_limb, self._n_handed_out = True, 0
 
     def receive(self) -> NumpyRows:
         indices = self._sent.pop(0)
-        if self._grid is None and self._one_limb and self._n_handed_out >= READ_FROM * self._all.n_samples:
-            grid = grid_of(self._all.table.X, None)
+        if self._grid is None and self._one_limb and self._n_handed_out >= READ_FROM * self._rows.n_samples:
+            grid = grid_of(self._rows.table.X, None)
             self._one_limb = grid.n_limbs == 1
             self._grid = grid if self._one_limb else None
-        batch = self._all.batch(indices, self._grid)
+        batch = self._rows.batch(indices, self._grid)
         assert batch.grid is not None
         self._one_limb &= batch.grid.n_limbs == 1
         self._n_handed_out += batch.n_samples
