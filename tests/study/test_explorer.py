@@ -211,6 +211,23 @@ def test_a_cell_lists_its_rows_a_lasso_its_own_and_names_change_the_accuracy(ope
     assert tab.locator(shown).inner_text() == f"{100 * right / len(y):.1f}%"
 
 
+@pytest.mark.parametrize("opened", [1280], indirect=True)
+def test_a_map_that_shows_everything_still_does_in_a_narrower_window(opened):
+    tab = opened("digits")
+    ends = "[...gpukmeansPage.map.toBox(x[0], y[0]), ...gpukmeansPage.map.toBox(x[1], y[1])]"
+    seen = f"(() => {{ const {{ x, y }} = gpukmeansPage.map.points.extent; return {ends}; }})()"
+    tab.set_viewport_size({"width": 390, "height": 800})
+    width = tab.locator(".canvas").bounding_box()["width"]
+    tab.wait_for_function(f"gpukmeansPage.map.width <= {width + 1} * gpukmeansPage.map.ratio")
+    left, _, right, _ = tab.evaluate(seen)
+    assert 0 < left < right < width
+    tab.evaluate("gpukmeansPage.map.zoom(3)")
+    scale = tab.evaluate("gpukmeansPage.map.scale")
+    tab.set_viewport_size({"width": 700, "height": 800})
+    tab.wait_for_function(f"gpukmeansPage.map.width > {width + 1} * gpukmeansPage.map.ratio")
+    assert tab.evaluate("gpukmeansPage.map.scale") == scale
+
+
 @pytest.mark.parametrize("opened", [390], indirect=True)
 def test_one_finger_moves_the_map_two_zoom_it_and_a_tap_names_a_row_that_stays(opened):
     tab = opened("digits")

@@ -40,7 +40,7 @@ class RowMap {
     for (const canvas of [this.base, this.over]) Object.assign(canvas, { width: w, height: h });
     this.image = this.context.createImageData(w, h);
     this.buffer = new Uint32Array(this.image.data.buffer);
-    if (middle) this.moveTo(...middle, this.scale);
+    if (middle && !this.whole) this.moveTo(...middle, this.scale);
     else this.reset();
     this.draw();  // a canvas is cleared by its new size
   }
@@ -49,11 +49,17 @@ class RowMap {
   reset() {
     const { x, y } = this.points.extent;
     const edge = 0.08 * Math.min(this.width, this.height);
-    const spacing = Math.sqrt((this.width * this.height * this.points.filled(0, 0, SPAN, SPAN)) / this.study.held);
+    const spacing = this.spacing([0, 0, SPAN, SPAN], this.study.held);
     const around = this.study.image && this.isNear(spacing) ? Math.max(edge, this.thumbSize(spacing)) : edge;
     const fit = Math.min((this.width - around) / (x[1] - x[0] + 1), (this.height - around) / (y[1] - y[0] + 1));
     this.fitScale = fit;
     this.moveTo((x[0] + x[1]) / 2, (y[0] + y[1]) / 2, fit);
+    this.whole = true;  // until it is moved: in a box of another size, too
+  }
+
+  /** How far apart points lie, in canvas pixels, if the canvas shows a box with so many: where rows are, as islands are small. */
+  spacing(box, inSight) {
+    return Math.sqrt((this.width * this.height * this.points.filled(...box)) / Math.max(inSight, 1));
   }
 
   /** Whether points lie so far apart, in canvas pixels, that images have room. */
@@ -92,6 +98,7 @@ class RowMap {
 
   /** Note that the map moves; once it rests, all points are drawn. */
   moves() {
+    this.whole = false;
     clearTimeout(this.resting);
     this.resting = setTimeout(() => { this.resting = null; this.request(); }, 150);
   }
@@ -158,7 +165,7 @@ class RowMap {
     const box = [this.left, this.top, this.left + w / s, this.top + h / s];
     const inSight = this.points.count(...box);
     const every = this.resting ? Math.ceil(inSight / MOST_MOVING) : 1;
-    const apart = Math.sqrt((w * h * this.points.filled(...box)) / Math.max(inSight, 1));  // where rows are: islands are small
+    const apart = this.spacing(box, inSight);
     const ready = this.pictures?.exist && this.study.arrays.thumbnails;
     const zoomedIn = ready && this.isNear(apart);
     const largest = Math.round((zoomedIn ? 3 : 9) * this.ratio);

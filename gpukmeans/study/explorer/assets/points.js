@@ -38,12 +38,16 @@ class Points {
     return { x: ends(this.x), y: ends(this.y) };
   }
 
+  /** The first and last column, and the first and last row, of the cells that touch a box. */
+  cells(left, top, right, bottom) {
+    return [left, right, top, bottom].map((value) => Math.min(Math.max(Math.floor(value / this.cell), 0), this.side - 1));
+  }
+
   /** Call `visit(from, to)` for each run of places whose cells touch a box. */
   runs(left, top, right, bottom, visit) {
-    const clip = (value) => Math.min(Math.max(Math.floor(value / this.cell), 0), this.side - 1);
     if (right < 0 || bottom < 0 || left >= SPAN || top >= SPAN) return;
-    const [first, last] = [clip(left), clip(right)];
-    for (let row = clip(top); row <= clip(bottom); row++) {
+    const [first, last, upper, lower] = this.cells(left, top, right, bottom);
+    for (let row = upper; row <= lower; row++) {
       visit(this.start[row * this.side + first], this.start[row * this.side + last + 1]);
     }
   }
@@ -57,12 +61,12 @@ class Points {
 
   /** The share of the cells in a box that hold rows. */
   filled(left, top, right, bottom) {
-    const clip = (value) => Math.min(Math.max(Math.floor(value / this.cell), 0), this.side - 1);
-    let [full, all] = [0, 0];
-    for (let row = clip(top); row <= clip(bottom); row++) {
-      for (let c = row * this.side + clip(left); c <= row * this.side + clip(right); c++, all++) full += this.start[c + 1] > this.start[c];
+    const [first, last, upper, lower] = this.cells(left, top, right, bottom);
+    let full = 0;
+    for (let row = upper; row <= lower; row++) {
+      for (let c = row * this.side + first; c <= row * this.side + last; c++) full += this.start[c + 1] > this.start[c];
     }
-    return full / all;
+    return full / ((last - first + 1) * (lower - upper + 1));
   }
 
   /** The row nearest to a point, within a radius; -1 if there is none. */
