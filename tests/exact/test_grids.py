@@ -11,13 +11,14 @@ from gpukmeans.exact.sums import (
     EXACT_FLOAT64_ROWS,
     LIMB_BITS,
     MIN_EXPONENT,
+    Extremes,
     Grid,
     largest_magnitudes,
     magnitudes,
     power_of_two_above,
     weighted_rows,
 )
-from gpukmeans.threads import blocks
+from gpukmeans.threads import blocks, workers
 from tests.support.oracles import on_grid, summands
 from tests.support.sum_cases import COLUMNS, as_fractions, sum_limbs
 
@@ -243,3 +244,22 @@ def test_the_grid_of_long_rows_is_that_of_their_columns(monkeypatch, dtype, weig
     X[6, 9] = np.nan
     with pytest.raises(FloatingPointError):
         Grid.for_rows(X, weight)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_extremes_of_known_rows_are_not_looked_for_again(weighted):
+    """With the first rows' extremes, those of all rows are found without the first rows."""
+    whole = np.random.default_rng(7).uniform(1.0, 2.0, (3000, 3)).astype(np.float32)
+    weight = np.random.default_rng(8).uniform(1.0, 2.0, len(whole)) if weighted else None
+    for row, value in [(0, 2.0**-10), (0, 2.0**-20), (1999, 9.0), (2000, 9.0), (2999, 2.0**-10), (2999, 9.0)]:
+        X = whole.copy()
+        X[row, 1] = value
+        with workers(X.size) as pool:
+            known = Extremes.of(X[:2000], None if weight is None else weight[:2000], pool)
+            expected = Extremes.of(X, weight, pool)
+            X[:2000] = np.nan
+            found = Extremes.of(X, weight, pool, known)
+        assert found.n_rows == len(X)
+        assert found.largest.tolist() == expected.largest.tolist()
+        assert np.array_equal(found.smallest, expected.smallest, equal_nan=True)
+        assert np.isnan(found.smallest) == (weighted or value == 2.0**-20)
