@@ -87,6 +87,8 @@ def test_the_smallest_potential_wins_and_of_equal_ones_the_first(form, seed):
     with_others = np.flatnonzero(np.array(gaining) | (local.random(N) < 0.2))
     for nearer in (None, np.flatnonzero(gaining), with_others, np.arange(N)):
         assert potentials.smallest(ids, chosen, nearer) == left.index(min(left))
+    assert potentials.smallest(ids[:1], chosen) == 0
+    assert potentials.smallest(np.array(chosen), chosen) == 0  # no row is nearer to a seed than to that seed
 
 
 def test_a_draw_at_the_very_edge_of_a_row_hits_it(form):
