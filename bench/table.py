@@ -1,7 +1,7 @@
 """Write the README's tables from the result files: ``python -m bench.table`` (``--check`` only compares).
 
-Tables stand between ``<!-- bench:cpu -->`` and ``<!-- /bench:cpu -->``, and the same with ``gpu``, ``ties``, ``twice``,
-``mutations``.
+Tables stand between ``<!-- bench:cpu -->`` and ``<!-- /bench:cpu -->``, and the same with ``gpu``, ``ties``,
+``starts``, ``twice``, ``mutations``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 from bench.machine import ROOT
 from bench.mutations import KINDS, source_hash
 from bench.results import Measured, newest, paired_ratio
+from bench.starts import against_random
 from bench.ties import broken_bounds
 from bench.workloads import WORKLOADS
 
@@ -33,6 +34,7 @@ TWICE_NOTE = (
 NONE_YET = {
     "mutations": "_No run has been recorded yet: `python -m bench.mutations --out bench/results/mutations.json`._",
     "twice": "_No run has been recorded yet: `python -m bench.twice --out bench/results/twice.json`._",
+    "starts": "_No run has been recorded yet: `python -m bench.starts --out bench/results/starts.json`._",
     "ties": "_No run has been recorded yet: `python -m bench.ties --out bench/results/ties.json`._",
     "cpu": "_No run on a CPU has been recorded yet: `python -m bench.run cpu --out bench/results/cpu.json`._",
     "gpu": "_No run on a GPU has been recorded yet: `python -m bench.gpu_check --out DIR` on a machine with one._",
@@ -62,6 +64,7 @@ def write_tables(text: str, results: Path) -> str:
     """
     blocks = {suite: render(suite, newest(results, suite)) for suite in ("cpu", "gpu")}
     blocks["ties"] = render_ties(results / "ties.json")
+    blocks["starts"] = render_starts(results / "starts.json")
     blocks["twice"] = render_twice(results / "twice.json")
     blocks["mutations"] = render_mutations(results / "mutations.json")
     for suite, table in blocks.items():
@@ -112,6 +115,24 @@ def render_ties(file: Path) -> str:
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
     source = f"{_machine(document)}.\n- {_command(document)} (every run: `bench/results/{file.name}`)"
     return "\n\n".join([TIES_HEAD + "\n" + "\n".join(rows), TIES_NOTE, source])
+
+
+def render_starts(file: Path) -> str:
+    """The table of `bench.starts`: a row for each work and start."""
+    if not file.exists():
+        return NONE_YET["starts"]
+    document = json.loads(file.read_text())
+    head = ["work", "start", "iterations", "whole fit", "of it the start", "time / random rows (min to max)"]
+    rows = [[*head, "inertia / random rows - 1 (min to max)"], ["---"] * (len(head) + 1)]
+    for work in document["works"].values():
+        for init in work["starts"]:
+            found = against_random(work, init)
+            ratio, higher = found["ratio"], found["inertia"]
+            cells = [work["title"], init, f"{found['iterations']}", f"{found['seconds']:.2f} s"]
+            cells += [f"{found['start']:.2f} s", f"**{ratio[0]:.2f}** ({ratio[1]:.2f} to {ratio[2]:.2f})"]
+            rows.append([*cells, f"{higher[0]:+.2%} ({higher[1]:+.2%} to {higher[2]:+.2%})"])
+    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return f"{table}\n\n{_machine(document)}.\n- {_command(document)} (every run: `bench/results/{file.name}`)"
 
 
 def render_twice(file: Path) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.protocol import Backend, CsrRows, Rows
 from gpukmeans.engine.restarts import Init
-from gpukmeans.engine.seeding.starts import draw_rows
+from gpukmeans.engine.seeding.starts import find_starts
 from gpukmeans.intake.checks import check_centers
 
 
@@ -32,7 +32,7 @@ class BatchStarts:
         ``some(indices, weights)`` returns some of the rows on the backend.
     everything : callable
         ``everything()`` returns all rows on the backend, with their weights.
-    init : {"k-means++", "k-means||", "random"}, ndarray of shape (n_clusters, n_features) or callable
+    init : {"k-means++", "k-means||", "two-level", "random"}, ndarray of shape (n_clusters, n_features) or callable
     n_clusters : int
     init_size : int
         The number of random rows to draw among; if it is `n_samples`, these are all rows, once each.
@@ -76,8 +76,7 @@ class BatchStarts:
             returned = self.init(values, self.n_clusters, random_state=self.random_state)
             return check_centers(returned, self.n_clusters, values.shape[1], self.dtype)
         load = partial(self.backend.load, sums=False)
-        drawn = draw_rows(self.init, rows, self.n_clusters, self.random_state, weight, self.dtype, load)
-        return rows.take(drawn).astype(self.dtype)
+        return find_starts(self.init, rows, self.n_clusters, self.random_state, weight, self.dtype, load)
 
     def best(self, n_init: int, precision: str, *, verbose: bool) -> NDArray:
         """Of `n_init` starts the one with the lowest inertia on `init_size` random rows; of equal ones the first."""

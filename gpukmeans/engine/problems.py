@@ -19,7 +19,7 @@ from gpukmeans.engine.records import FitReport, LloydResult
 from gpukmeans.engine.restarts import Init
 from gpukmeans.engine.seeding.draws import probabilities
 from gpukmeans.engine.seeding.plusplus import completed, plusplus_draws
-from gpukmeans.engine.seeding.starts import draw_rows
+from gpukmeans.engine.seeding.starts import draw_rows, find_starts
 from gpukmeans.intake.problems import GivenProblem, GivenProblems
 
 
@@ -109,6 +109,18 @@ class Job:
         if not isinstance(init, str):
             return np.stack([np.asarray(centers) for centers in self.inits])[:, None]
         dtype = self.problems[0].center_dtype
+        load = partial(backend.load, sums=False)
+        if init == "two-level":
+            return np.array(
+                [
+                    [
+                        find_starts(init, rows.problem(i), k, state, problem.sample_weight, dtype, load)
+                        for _ in range(self.n_init)
+                    ]
+                    for i, problem in enumerate(self.problems)
+                    for state in [self.new_state()]
+                ]
+            )
         # The same draws serve all problems where these begin with the same state and weigh all rows equally.
         alike = self.same_state and self.problems[0].sample_weight is None
         drawing = enumerate(self.problems[:1] if alike and init != "k-means||" else self.problems)
@@ -119,7 +131,6 @@ class Job:
                 seeds, draws = np.tile(seeds, (shape[0], 1)), np.tile(draws, (shape[0], 1, 1))
             found = completed(rows.plusplus(seeds, draws), draws, partial(self._of_run, rows))
         else:
-            load = partial(backend.load, sums=False)
             found = np.array(
                 [
                     draw_rows(init, rows.problem(i), k, state, problem.sample_weight, dtype, load)

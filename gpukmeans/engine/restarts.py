@@ -20,7 +20,7 @@ from gpukmeans.engine.lockstep import lockstep
 from gpukmeans.engine.records import FitReport, LloydResult, Watch
 from gpukmeans.engine.seeding.draws import probabilities
 from gpukmeans.engine.seeding.plusplus import many_kmeans_plusplus
-from gpukmeans.engine.seeding.starts import draw_rows
+from gpukmeans.engine.seeding.starts import find_starts
 from gpukmeans.engine.standing import Begun, Standing, plain_standing
 from gpukmeans.engine.tolerance import Tolerance
 from gpukmeans.intake.checks import check_centers
@@ -46,7 +46,7 @@ class Restarts:
     rows : Rows
         The rows on the backend, with `sample_weight`.
     sample_weight : ndarray of shape (n_samples,), float64, or None
-    init : {"k-means++", "k-means||", "random"}, ndarray of shape (n_clusters, n_features) or callable
+    init : {"k-means++", "k-means||", "two-level", "random"}, ndarray of shape (n_clusters, n_features) or callable
     n_clusters, n_init : int
     random_state : RandomState
     dtype : dtype
@@ -193,8 +193,9 @@ class Restarts:
         k = self.n_clusters
         if isinstance(self.init, str):
             load = partial(self.backend.load, sums=False)
-            drawn = draw_rows(self.init, self.rows, k, self.random_state, self.sample_weight, self.dtype, load)
-            return self.rows.take(drawn).astype(self.dtype)
+            return find_starts(
+                self.init, self.rows, k, self.random_state, self.sample_weight, self.dtype, load, self.constrain
+            )
         if callable(self.init):
             X = self._host_rows
             if not self.centered:

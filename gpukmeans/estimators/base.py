@@ -28,7 +28,7 @@ from gpukmeans.backends.protocol import Backend, DeviceRows, Run, members
 from gpukmeans.callers import warn_caller
 from gpukmeans.engine.records import FitReport
 from gpukmeans.engine.restarts import Init
-from gpukmeans.engine.seeding.starts import draw_rows
+from gpukmeans.engine.seeding.starts import find_starts
 from gpukmeans.estimators.keeping import Kept
 from gpukmeans.estimators.typed import AnyRows, Floats, Labels
 from gpukmeans.intake.checks import check_centers, check_fitted_centers
@@ -98,7 +98,7 @@ class BaseKMeans(Kept, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
 
     _parameter_constraints: ClassVar[dict] = {
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
-        "init": [StrOptions({"k-means++", "k-means||", "random"}), callable, "array-like"],
+        "init": [StrOptions({"k-means++", "k-means||", "two-level", "random"}), callable, "array-like"],
         "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
@@ -328,7 +328,7 @@ class BaseKMeans(Kept, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
             return check_centers(init(X, k, random_state=random_state), k, X.shape[1], dtype)
         rows = given.load(sums=False)
         load = partial(given.backend.load, sums=False)
-        return rows.take(draw_rows(init, rows, k, random_state, given.sample_weight, dtype, load)).astype(dtype)
+        return find_starts(init, rows, k, random_state, given.sample_weight, dtype, load)
 
     def _draws_starts(self) -> bool:
         """Whether a subclass overrides `_init_centroids`: fits then take each start from it, as scikit-learn's do."""
@@ -356,7 +356,7 @@ class BaseKMeans(Kept, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         given = not callable(self.init) and not isinstance(self.init, str)
         init = check_centers(self.init, self.n_clusters, n_features, dtype) if given else self.init
         if self.n_init == "auto":
-            self._n_init = 1 if given or init in ("k-means++", "k-means||") else default_n_init
+            self._n_init = 1 if given or init in ("k-means++", "k-means||", "two-level") else default_n_init
         else:
             self._n_init = int(self.n_init)
         if given and self._n_init != 1:

@@ -55,10 +55,10 @@ def _parameters(model: Any, kind: type) -> dict[str, Any]:
     """The parameters that scikit-learn's class has, too."""
     known = kind().get_params()
     found = {name: copy.deepcopy(value) for name, value in model.get_params(deep=False).items() if name in known}
-    if isinstance(model.init, str) and model.init == "k-means||":
+    if isinstance(model.init, str) and model.init in ("k-means||", "two-level"):
         found["init"] = "k-means++"
         warn_caller(
-            'scikit-learn has no init="k-means||": a new fit of its model would start by "k-means++".', UserWarning
+            f'scikit-learn has no init="{model.init}": a new fit of its model would start by "k-means++".', UserWarning
         )
     return found
 

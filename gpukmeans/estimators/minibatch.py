@@ -44,7 +44,7 @@ class MiniBatchKMeans(BaseKMeans):
     ----------
     n_clusters : int, default=8
         Number of clusters and of centers.
-    init : {"k-means++", "k-means||", "random"}, array-like (n_clusters, n_features) or callable, default="k-means++"
+    init : {"k-means++", "k-means||", "two-level", "random"}, array-like of centers or callable, default="k-means++"
         Where to start.  Names draw among `init_size` random rows.  A callable gets ``(X, n_clusters, random_state)``
         with these rows as they are, on the host (CSR if X is sparse), and returns centers.
     max_iter : int, default=100

@@ -42,7 +42,7 @@ class SphericalKMeans(BaseKMeans):
     ----------
     n_clusters : int, default=8
         Number of clusters and of centers.  As many rows of X at least must not be zero.
-    init : {"k-means++", "k-means||", "random"}, array-like (n_clusters, n_features) or callable, default="k-means++"
+    init : {"k-means++", "k-means||", "two-level", "random"}, array-like of centers or callable, default="k-means++"
         Where to start, among the rows of unit length.  Given centers are scaled to unit length.  A callable gets
         ``(X, n_clusters, random_state)``, X with rows of unit length (CSR if X is sparse), and returns centers of any
         length but zero.

@@ -15,7 +15,7 @@ from gpukmeans.backends.protocol import Rows
 from gpukmeans.engine.lloyd import lloyd
 from gpukmeans.engine.lockstep import lockstep
 from gpukmeans.engine.records import LloydResult
-from gpukmeans.engine.seeding.starts import draw_rows
+from gpukmeans.engine.seeding.starts import find_starts
 from gpukmeans.engine.standing import check_kept, kept_state
 from gpukmeans.intake.checks import check_centers
 from gpukmeans.intake.given import Given
@@ -145,8 +145,7 @@ class Splitter:
             centers = check_centers(moved, 2, rows.n_features, self.given.center_dtype)
             return centers if mean is None else centers + mean
         load, dtype = partial(self.given.backend.load, sums=False), self.given.center_dtype
-        drawn = draw_rows(str(init), rows, 2, self.random_state, weight, dtype, load)
-        return rows.take(drawn).astype(dtype)
+        return find_starts(str(init), rows, 2, self.random_state, weight, dtype, load)
 
     def _run(self, rows: Rows, centers: NDArray, weight: F64 | None) -> LloydResult:
         options = self.options

@@ -132,7 +132,7 @@ class Options:
         "fast leaves rows that are too close to call to rounding; default: %(default)s",
         choices=["exact", "fast"],
     )
-    init: str = _option("k-means++", choices=["k-means++", "k-means||", "random"])
+    init: str = _option("k-means++", choices=["k-means++", "k-means||", "two-level", "random"])
     n_init: int | Literal["auto"] = _option(
         "auto",
         "runs, of which the best is kept; auto: 1 for k-means++, 10 for random; default: %(default)s",

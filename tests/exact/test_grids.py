@@ -247,8 +247,9 @@ def test_the_grid_of_long_rows_is_that_of_their_columns(monkeypatch, dtype, weig
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_the_extremes_of_known_rows_are_not_looked_for_again(weighted):
-    """With the first rows' extremes, those of all rows are found without the first rows."""
+def test_the_extremes_of_known_rows_are_not_looked_for_again(weighted, monkeypatch):
+    """With the first rows' extremes, those of all rows are found without the first rows, in blocks of others alone."""
+    monkeypatch.setattr("gpukmeans.threads.BLOCK_BYTES", 1)
     whole = np.random.default_rng(7).uniform(1.0, 2.0, (3000, 3)).astype(np.float32)
     weight = np.random.default_rng(8).uniform(1.0, 2.0, len(whole)) if weighted else None
     for row, value in [(0, 2.0**-10), (0, 2.0**-20), (1999, 9.0), (2000, 9.0), (2999, 2.0**-10), (2999, 9.0)]:

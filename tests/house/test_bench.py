@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 README = (
     "# x\n<!-- bench:cpu -->\nold\n<!-- /bench:cpu -->\nbetween\n<!-- bench:gpu -->\n<!-- /bench:gpu -->\n"
-    "<!-- bench:ties -->\n<!-- /bench:ties -->\n<!-- bench:twice -->\n<!-- /bench:twice -->\n"
+    "<!-- bench:ties -->\n<!-- /bench:ties -->\n<!-- bench:starts -->\n<!-- /bench:starts -->\n"
+    "<!-- bench:twice -->\n<!-- /bench:twice -->\n"
     "<!-- bench:mutations -->\n<!-- /bench:mutations -->\nend\n"
 )
 

@@ -34,7 +34,7 @@ def threads():
         yield executor
 
 
-@pytest.mark.parametrize("init", ["k-means++", "k-means||", "random"])
+@pytest.mark.parametrize("init", ["k-means++", "k-means||", "two-level", "random"])
 @pytest.mark.parametrize("backend", ["numpy", ToyBackend()], ids=["numpy", "toy"])
 def test_draws_weights_and_restarts_are_those_of_rows_in_memory(threads, init, backend):
     """Also with few distinct rows, whose ties are decided exactly."""

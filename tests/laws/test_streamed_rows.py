@@ -109,7 +109,7 @@ def test_every_source_ends_in_the_bits_of_rows_in_memory(source, tmp_path):
 @pytest.mark.parametrize(
     "backend", [NumpyBackend(), ToyBackend(), NumpyBackend(skip=False)], ids=["numpy", "toy", "plain"]
 )
-@pytest.mark.parametrize("init", ["k-means++", "k-means||", "random"])
+@pytest.mark.parametrize("init", ["k-means++", "k-means||", "two-level", "random"])
 def test_draws_weights_and_relocations_are_the_same(backend, init, tmp_path):
     """Also with few distinct rows, whose ties are decided exactly, and with more clusters than these."""
     for dtype, distinct in (("float64", 600), ("float16", 9)):

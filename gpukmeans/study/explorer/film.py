@@ -31,7 +31,10 @@ def frames(
     import gpukmeans
 
     k = len(model.cluster_centers_)
-    if parameters["init"] == "k-means||" or len({record.init for record in model.fit_report_.iterations}) > 1:
+    if (
+        parameters["init"] in ("k-means||", "two-level")
+        or len({record.init for record in model.fit_report_.iterations}) > 1
+    ):
         return "The film needs a fit of one run from k-means++ (--init k-means++ --n-init 1)."
     if parameters["init"] == "random" and parameters["n_init"] != 1:
         return "The film needs a fit of one run (--n-init 1)."

@@ -18,7 +18,7 @@ MOST_CLUSTERS = 1024
 #: Values of the rows up to which a film is made: it takes another fit.
 MOST_FILMED = 4_000_000
 ALGORITHMS = ("k-means", "mini-batch", "bisecting", "spherical")
-INITS = ("k-means++", "k-means||", "random")
+INITS = ("k-means++", "k-means||", "two-level", "random")
 BACKENDS = ("auto", "numpy", "cupy")
 
 

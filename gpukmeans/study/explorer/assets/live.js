@@ -20,7 +20,7 @@ function startLive({ live, k }) {
   const seed = element("input", { type: "number", min: 0, max: 2 ** 32 - 1, value: live.seed, "aria-label": "seed" });
   const choice = (label, names) => element("select", { "aria-label": label },
     names.map((name) => element("option", { value: name, selected: name === live[label] }, name)));
-  const init = choice("init", ["k-means++", "k-means||", "random"]);
+  const init = choice("init", ["k-means++", "k-means||", "two-level", "random"]);
   const algorithm = choice("algorithm", ["k-means", "mini-batch", "bisecting", "spherical"]);
   const backend = choice("backend", ["auto", "numpy", "cupy"]);
   const cancel = element("button", { type: "button", disabled: true, onclick: () => ask("/cancel", {}).catch(failed) }, "Cancel");
