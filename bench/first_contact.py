@@ -31,6 +31,7 @@ SHAPES: dict[str, tuple[int, int, int, dict[str, Any]]] = {
     "many columns": (1500, 1600, 80, {"max_iter": 5}),
     "restarts": (500, 16, 5, {"n_init": 4}),
     "parallel starts": (2000, 20, 12, {"init": "k-means||"}),
+    "two-level starts": (2000, 20, 40, {"init": "two-level"}),
 }
 #: Fits of the rows of a shape by other ways: batches that are copied while the device computes, rows that stream to it.
 WAYS = {"mini-batches": "few", "streamed": "few", "many problems": "few"}
