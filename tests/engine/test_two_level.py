@@ -31,6 +31,7 @@ def test_shares_add_up_and_keep_within_their_limits():
         assert found.sum() == total
         assert (found <= most).all()
         assert (found[most > 0] > 0).all()
+    assert shares(9, np.zeros(4), [5, 0, 5, 5]) == [3, 0, 3, 3]
     free = np.array(shares(1000, np.array([1.0, 16.0, 81.0, 256.0]), [1000] * 4))
     assert np.abs(free - 10 * np.array([1, 8, 27, 64])).max() <= 1  # in proportion to inertia**(3/4)
 

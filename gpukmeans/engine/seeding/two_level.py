@@ -74,9 +74,9 @@ def two_level(
 def shares(total: int, inertias: F64, most: list[int]) -> list[int]:
     """Whole numbers that add up to `total`, each at most its own of `most`, in proportion to inertia**(3/4).
 
-    One center after another goes to the cluster with the largest quotient of its power and the centers that it has
-    (V. D'Hondt's rule), but the first ones to every cluster that has rows.  Only roots and quotients are taken, which
-    are rounded alike everywhere.
+    One center after another goes to the cluster with the largest quotient of its power and one more than it has (V.
+    D'Hondt's rule; of equal quotients to the one that has fewest), but the first ones to every cluster that has rows.
+    Only roots and quotients are taken, which are rounded alike everywhere.
 
     Examples
     --------
@@ -88,13 +88,13 @@ def shares(total: int, inertias: F64, most: list[int]) -> list[int]:
     root = np.sqrt(inertias)
     powers = (root * np.sqrt(root)).tolist()
     found = [min(1, m) for m in most]
-    waiting = [(-p / 2.0, j) for j, (p, m) in enumerate(zip(powers, most, strict=True)) if m > 1]
+    waiting = [(-p / 2.0, 1, j) for j, (p, m) in enumerate(zip(powers, most, strict=True)) if m > 1]
     heapq.heapify(waiting)
     for _ in range(total - sum(found)):
-        j = waiting[0][1]
+        j = waiting[0][2]
         found[j] += 1
         if found[j] < most[j]:
-            heapq.heapreplace(waiting, (-powers[j] / (found[j] + 1.0), j))
+            heapq.heapreplace(waiting, (-powers[j] / (found[j] + 1.0), found[j], j))
         else:
             heapq.heappop(waiting)
     return found
