@@ -270,7 +270,6 @@ def stand_in(device=None, *, count=1, is_hip=False, devices_error=None, pinned_e
         runtimeGetVersion=lambda: 13020,
         driverGetVersion=lambda: 12080,
         memGetInfo=device.memory,
-        errorMemoryAllocation=2,
         pointerGetAttributes=lambda address: SimpleNamespace(device=0 if address else 1),
     )
     module.cuda = ModuleType("cupy.cuda")

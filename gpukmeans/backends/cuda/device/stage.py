@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+_OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation; CuPy's errorMemoryAllocation cannot be read from Python
+
 
 class Stage(Protocol):
     """Memory for one array on the host and on the device, copied at the same time as launches run.
@@ -37,7 +39,7 @@ def page_locked(cupy: Any, n_bytes: int) -> NDArray[np.uint8] | None:
     try:
         memory = cupy.cuda.alloc_pinned_memory(n_bytes)
     except RuntimeError as error:  # CUDA's, which is no MemoryError
-        if getattr(error, "status", None) != cupy.cuda.runtime.errorMemoryAllocation:
+        if getattr(error, "status", None) != _OUT_OF_MEMORY:
             raise
         return None
     return np.frombuffer(memory, np.uint8, n_bytes)
