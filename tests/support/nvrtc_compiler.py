@@ -56,7 +56,8 @@ class KernelResources:
 def _library_files() -> list[Path]:
     spec = importlib.util.find_spec("nvidia")
     folders = [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec else []
-    return sorted(file for folder in folders for file in folder.glob("*/lib/libnvrtc.so.*[0-9]"))
+    files = [file for folder in folders for file in folder.glob("*/lib/libnvrtc.so.*[0-9]")]
+    return sorted(files, key=lambda file: [int(part) for part in file.name.split(".")[2:]])
 
 
 @functools.cache
