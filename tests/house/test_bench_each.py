@@ -190,8 +190,9 @@ def test_a_shard_of_tests_goes_on_past_those_that_die_fail_and_hang(tmp_path):
     assert shards.run_shards([names], out, time.monotonic()) == {"not run": 6}
 
 
-def test_a_files_tests_stay_in_one_shard():
+def test_a_files_tests_stay_in_one_shard_unless_they_fill_more():
     assert shards.by_file(["a::1", "b::1", "a::2", "c::1"], 2) == [["a::1", "a::2"], ["b::1", "c::1"]]
+    assert shards.by_file(["a::1", "a::2", "a::3", "b::1"], 2) == [["a::1", "a::2"], ["a::3", "b::1"]]
     assert shards.by_file([], 2) == []
 
 

@@ -19,6 +19,7 @@ from gpukmeans.arrays.on_device import bfloat16_values
 from gpukmeans.backends.cpu.backend import NumpyBackend
 from gpukmeans.backends.cuda.backend import CupyBackend
 from gpukmeans.backends.cuda.device import nvrtc
+from gpukmeans.backends.cuda.device.tensor_rounding import device_sums, measured
 from gpukmeans.datasets import exact_ties, near_ties
 from tests.emulator import EmulatorDevice
 from tests.emulator.ptx import PtxDevice
@@ -234,7 +235,7 @@ def test_distances(dtype, arch):
 
 
 @pytest.mark.weekly
-def test_the_fits_run_every_kernel():
+def test_the_fits_and_the_trial_of_tensor_cores_run_every_kernel():
     device = NotedDevice()
     for shape in SHAPES:
         fit_both(device, shape, "float32")
@@ -247,4 +248,5 @@ def test_the_fits_run_every_kernel():
     fit_problems(device, np.float32)
     fit_directions(device, np.float32)
     distances(device, np.float32)
+    assert measured(device_sums(device)) == device.tensor_cores
     assert {file for file, _ in nvrtc.variants()} - device.files == set()
