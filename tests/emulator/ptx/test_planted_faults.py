@@ -33,8 +33,8 @@ def distances(device, dtype, scale):
     assert np.array_equal(got, row_square_distances(X, slice(None), C[labels]))
 
 
-def images(device):
-    X = blobs(np.uint8, 200, 32)
+def few_clusters(device, dtype):
+    X = blobs(dtype, 200, 32)
     params = {"random_state": 0, "n_init": 1}
     assert_same(KMeans(5, backend=CupyBackend(device), **params).fit(X), KMeans(5, backend="numpy", **params).fit(X))
 
@@ -56,12 +56,17 @@ FAULTS = {
 #: Whole fits see them, which take longer to compile.
 FAULTS_OF_FITS = {
     "a matrix product's rows in another order": (
-        images,
+        lambda device: few_clusters(device, np.float32),
         '"r"(row_g[0]), "r"(row_g8[0]), "r"(row_g[1]), "r"(row_g8[1])',
         '"r"(row_g[0]), "r"(row_g[1]), "r"(row_g8[0]), "r"(row_g8[1])',
     ),
+    "a product of bytes whose columns are in another order": (
+        lambda device: few_clusters(device, np.uint8),
+        '"r"(a.w), "r"(b0), "r"(b1)',
+        '"r"(a.w), "r"(b1), "r"(b0)',
+    ),
     "words of a row in another order": (
-        images,
+        lambda device: few_clusters(device, np.uint8),
         '"=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)',
         '"=r"(value.x), "=r"(value.z), "=r"(value.y), "=r"(value.w)',
     ),
