@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from gpukmeans.arrays.types import F64, Index
 from gpukmeans.backends.csr.table import SparseTable
+from gpukmeans.certificates.lowest import lowest_scores
 from gpukmeans.certificates.rounding import LARGEST_NORM32, SMALLEST_NORM32, UNIT32, UNIT64
 from gpukmeans.certificates.sparse import sparse_score_radius
-from gpukmeans.certificates.verdicts import Screened, lowest_scores, verdict_within
+from gpukmeans.certificates.verdicts import Screened, verdict_within
 
 #: Columns whose squares are added up before they go on, so that |c|^2 of many features has few roundings.
 SQUARE_BLOCK = 256

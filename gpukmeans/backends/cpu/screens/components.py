@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from gpukmeans.arrays.types import F32, F64, Index
 from gpukmeans.backends.cpu.screens.full import SAMPLE, FullScreen, RowScreen, product
 from gpukmeans.certificates.components import anchored_radius, projected_rows_error, projection_radius
+from gpukmeans.certificates.lowest import lowest_scores
 from gpukmeans.certificates.rounding import UNIT32, ScoreRadius, gamma
 from gpukmeans.certificates.scores import score_radius
-from gpukmeans.certificates.verdicts import Screened, lowest_scores, verdict
+from gpukmeans.certificates.verdicts import Screened, verdict
 from gpukmeans.threads import SCORES, Workers
 
 #: Numbers of components that are tried on the sample.

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from gpukmeans.arrays.types import F64, I64, Index
+from gpukmeans.certificates.lowest import lowest_scores
 from gpukmeans.certificates.rounding import LARGEST_NORM32, SMALLEST_NORM32, UNIT32, UNIT64, gamma
 from gpukmeans.certificates.scores import score_radius
-from gpukmeans.certificates.verdicts import Screened, lowest_scores, verdict
+from gpukmeans.certificates.verdicts import Screened, verdict
 from gpukmeans.exact.tie_break import WIDE
 from gpukmeans.threads import Workers, parts_of, rows_of, rows_to_fetch
 
