@@ -1,10 +1,11 @@
-"""Rows of few features that repeat: a run over the distinct ones has the labels, sums and records of one over all."""
+"""Rows that repeat: a run over the distinct ones has the labels, sums and records of one over all."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+from gpukmeans.backends.cpu import sums
 from gpukmeans.backends.cpu.backend import NumpyBackend
 from gpukmeans.backends.cpu.distinct import DistinctTable, distinct_table
 from tests.support.assertions import assert_same
@@ -23,10 +24,19 @@ def colours(dtype, n=9000, d=3):
     return X.astype(dtype)
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
-def test_distinct_rows_change_no_bit(dtype):
-    """From equal centers and a far one, so that clusters are empty and rows must be given to them."""
-    X = colours(dtype)
+@pytest.mark.parametrize(
+    ("dtype", "d", "most"),
+    [(np.uint8, 3, None), (np.float32, 3, None), (np.float64, 3, None), (np.float64, 12, None), (np.float32, 12, 64)],
+)
+def test_distinct_rows_change_no_bit(dtype, d, most, monkeypatch):
+    """From equal centers and a far one, so that clusters are empty and rows must be given to them.
+
+    `most` rows are summed at a time, so that some count in pieces.
+    """
+    if most is not None:
+        monkeypatch.setattr(sums, "EXACT_ROWS", most)
+        monkeypatch.setattr(sums, "PIECE", most // 2)
+    X = np.tile(colours(dtype), d // 3)
     start = X[[0, 5000, 1, 5001, 5002, 5002]].astype(np.float64)
     start[2] = 1e4
     assert isinstance(ONCE.load(X).start(start)._table, DistinctTable)
@@ -50,12 +60,12 @@ def test_distinct_rows_change_no_bit(dtype):
 
 
 def test_rows_that_must_be_looked_at_one_by_one():
-    """Weights make equal rows differ; few rows, many features and rows that hardly repeat are not worth the search."""
+    """Weights make equal rows differ; few rows, and rows that hardly repeat, are not worth the search."""
     X = colours(np.float32)
     weight = np.ones(len(X))
     assert distinct_table(EACH.load(X).table).n_samples < len(X)
     spread = np.random.default_rng(1).random(X.shape)
-    for rows in (EACH.load(X, weight), EACH.load(X[:100]), EACH.load(np.tile(X, 3)), EACH.load(spread)):
+    for rows in (EACH.load(X, weight), EACH.load(X[:100]), EACH.load(spread)):
         assert distinct_table(rows.table) is rows.table
     got = fit(X, 4, ONCE, init=X[4000:4004], sample_weight=weight * 3)
     assert_same(got, fit(X, 4, EACH, init=X[4000:4004], sample_weight=weight * 3))

@@ -9,7 +9,7 @@ screens/full        float32 scores of whole rows, with their radii
 screens/components  scores of a few leading components, anchored to those of whole rows
 screens/groups      many centers: bounds of groups of them; screens/grouping makes the groups
 batches             mini-batches: a single assignment of few rows
-distinct            rows of few features that repeat: each distinct one once
+distinct            rows that repeat: each distinct one once
 own                 what follows from the distance of every row to its own center
 sums                exact sums of the clusters
 seeding/            k-means++ and k-means||: steps of a run, and the screen that all restarts share
@@ -50,8 +50,8 @@ class NumpyBackend(BackendDefaults):
         Let the restarts of small problems advance together (which takes none of the short cuts above, nor needs them;
         without one of these it is off, too).
     sort : bool, default=True
-        Sort rows of one feature once, and search for the boundaries between centers; look at equal rows of few features
-        once (without one of the first three switches this is off, too).
+        Sort rows of one feature once, and search for the boundaries between centers; look at equal rows once (without
+        one of the first three switches this is off, too).
 
     Notes
     -----

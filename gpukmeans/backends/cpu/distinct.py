@@ -1,4 +1,4 @@
-"""Rows of few features that repeat, such as the colours of an image: a run looks at each distinct one once.
+"""Rows that repeat, such as the colours of an image or copies: a run looks at each distinct one once.
 
 Equal rows have one label, so that sums count each distinct row as often as it occurs: the same integers.
 """
@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.arrays.types import F64
-from gpukmeans.backends.cpu.sums import NARROW
 from gpukmeans.backends.cpu.table import DenseTable
 from gpukmeans.exact.tie_break import distinct_rows
 
-#: Rows from which repetitions are looked for, evenly spaced ones of which a sample is made first, and its size.
-LEAST, SAMPLE = 1 << 13, 1 << 14
+#: Rows from which repetitions are looked for; evenly spaced ones, and values of these, of which a sample is made first.
+LEAST, SAMPLE, SAMPLE_VALUES = 1 << 13, 1 << 14, 1 << 18
 #: Share of distinct rows in the sample, and among all rows, up to which these serve.
 SAMPLE_SHARE, SHARE = 0.99, 0.75
 
@@ -46,11 +45,13 @@ class DistinctTable(DenseTable):
 
 def distinct_table(table: DenseTable) -> DenseTable:
     """The table of the distinct rows, where these are few enough to pay; else `table` itself."""
-    n = table.n_samples
-    if n < LEAST or table.n_features > NARROW or table.sample_weight is not None or table.grid is None:
+    n, X = table.n_samples, table.X
+    if n < LEAST or table.sample_weight is not None or table.grid is None or not isinstance(X, np.ndarray):
         return table
-    size = min(n, SAMPLE)
-    if len(distinct_rows(table.X[:: n // size][:size])[0]) > SAMPLE_SHARE * size:
+    size = max(1, min(n, SAMPLE, SAMPLE_VALUES // table.n_features))
+    # If all rows repeat alike, and just often enough, of a sample about two thirds of its share of the rows do.
+    enough = max(1.0 - SAMPLE_SHARE, min(1.0 - SHARE, size / (2 * n)))
+    if len(distinct_rows(X[:: n // size][:size])[0]) > (1.0 - enough) * size:
         return table
-    first, inverse = distinct_rows(table.X)
+    first, inverse = distinct_rows(X)
     return table if len(first) > SHARE * n else DistinctTable(table, first, inverse)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
@@ -14,6 +16,8 @@ from gpukmeans.threads import Workers, parts_of
 #: Rows that are summed at a time at most, and their values in float64, about: few enough to stay in a cache, enough to
 #: pay for a sparse matrix.
 MOVE_ROWS, MOVE_VALUES = 1024, 1 << 18
+#: Rows that are summed in float64 before they are added to integers, and how often one may count there.
+EXACT_ROWS, PIECE = EXACT_FLOAT64_ROWS // 2, EXACT_FLOAT64_ROWS // 4
 #: Fewer rows are not worth a second thread.
 LEAST = 512
 #: Multiply-adds up to which a dense product costs less than making a sparse matrix.
@@ -105,13 +109,25 @@ class ClusterSums:
 
 
 class DenseSums(ClusterSums):
-    """Sums of rows in an array, by products with an incidence matrix."""
+    """Sums of rows in an array, by products with an incidence matrix.
+
+    Parameters
+    ----------
+    counts : ndarray of shape (n_samples,), int64, or None
+        How often each row counts; only without weights.
+    """
 
     def __init__(
-        self, X: NDArray, sample_weight: F64 | None, grid: Grid, n_clusters: int, weights_on: Grid | None = None
+        self,
+        X: NDArray,
+        sample_weight: F64 | None,
+        grid: Grid,
+        n_clusters: int,
+        weights_on: Grid | None = None,
+        counts: I64 | None = None,
     ) -> None:
         super().__init__(X.shape, sample_weight, grid, n_clusters, weights_on)
-        self._X = X
+        self._X, self._counts = X, counts
 
     def _add(
         self, rows: NDArray[np.int64], old: NDArray[np.int32] | None, new: NDArray[np.int32], pool: Workers
@@ -120,6 +136,16 @@ class DenseSums(ClusterSums):
         touched = np.unique(new) if old is None else np.union1d(new, old)
         place = np.zeros(len(self.touched), np.int32)
         place[touched] = np.arange(len(touched))
+        counts = None if self._counts is None else self._counts[rows]
+        self._add_counts(old, new, counts)
+        # Sums of whole numbers up to 2**36 over so many rows are exact in float64.
+        parts, in_pieces = pool.share(len(rows), EXACT_ROWS, LEAST), False
+        if counts is not None and counts.sum() > EXACT_ROWS:
+            repeats = -(-counts // PIECE)  # a row that counts often counts in pieces
+            counts, some = _pieces(counts, repeats), np.arange(len(rows)).repeat(repeats)
+            rows, new, old = rows[some], new[some], None if old is None else old[some]
+            ends = np.append(np.flatnonzero(np.diff(np.cumsum(counts) // (EXACT_ROWS - PIECE))) + 1, len(rows))
+            parts, in_pieces = [slice(start, stop) for start, stop in pairwise([0, *ends.tolist()])], True
 
         def add(part: slice) -> tuple[I64, I64]:
             d, width = self._X.shape[1], min(self._X.shape[1], COLUMNS)
@@ -132,8 +158,9 @@ class DenseSums(ClusterSums):
                 index = rows[part][block]
                 leaving, entering = None if old is None else old[part][block], new[part][block]
                 dense = len(touched) * len(index) * width <= DENSE_PRODUCT
-                signs = _incidence(leaving, entering, place, len(touched), dense)
-                some = _as_slice(index)
+                times = None if counts is None else counts[part][block]
+                signs = _incidence(leaving, entering, place, len(touched), dense, times)
+                some = index if in_pieces else _as_slice(index)
                 weight = None if self._weight is None else self._weight[some]
                 # Rows that stream are read once, those in memory a part of their columns at a time.
                 x, of_block = (self._X, some) if isinstance(self._X, np.ndarray) else (self._X[some], slice(None))
@@ -155,17 +182,25 @@ class DenseSums(ClusterSums):
                 total *= grid.scale
             return total.astype(np.int64), weights.astype(np.int64)
 
-        # Sums of whole numbers up to 2**36 over so many rows are exact in float64.
-        parts = pool.share(len(rows), EXACT_FLOAT64_ROWS // 2, LEAST)
         for first in range(0, len(parts), pool.threads):
             for total, weights in pool.map(add, parts[first : first + pool.threads]):
                 self.sums[:, touched] += total
                 self.weights[:, touched] += weights
+
+    def _add_counts(self, old: NDArray[np.int32] | None, new: NDArray[np.int32], counts: I64 | None) -> None:
+        """The weights of rows without weights."""
         if self._weight is None:
             k = len(self.touched)
-            self.weights[0] += np.bincount(new, minlength=k)
+            self.weights[0] += np.bincount(new, counts, k).astype(np.int64)
             if old is not None:
-                self.weights[0] -= np.bincount(old, minlength=k)
+                self.weights[0] -= np.bincount(old, counts, k).astype(np.int64)
+
+
+def _pieces(counts: I64, repeats: I64) -> I64:
+    """Counts in pieces of `PIECE`, and what is left of each last."""
+    pieces = np.full(int(repeats.sum()), PIECE)
+    pieces[repeats.cumsum() - 1] = counts - (repeats - 1) * PIECE
+    return pieces
 
 
 class NarrowSums(ClusterSums):
@@ -226,18 +261,24 @@ def _as_slice(index: NDArray[np.int64]) -> slice | NDArray[np.int64]:
 
 
 def _incidence(
-    old: NDArray[np.int32] | None, new: NDArray[np.int32], place: NDArray[np.int32], n_places: int, dense: bool
+    old: NDArray[np.int32] | None,
+    new: NDArray[np.int32],
+    place: NDArray[np.int32],
+    n_places: int,
+    dense: bool,
+    counts: I64 | None = None,
 ) -> NDArray | sparse.csc_array:
-    """(n_places, n_rows): +1 where a row arrives, -1 where it leaves."""
+    """(n_places, n_rows): 1, or how often the row counts, where a row arrives, and less than zero where it leaves."""
     n = len(new)
+    times = np.ones(n) if counts is None else counts.astype(np.float64)
     if dense:
         signs = np.zeros((n_places, n))
-        signs[place[new], np.arange(n)] = 1.0
+        signs[place[new], np.arange(n)] = times
         if old is not None:
-            signs[place[old], np.arange(n)] = -1.0
+            signs[place[old], np.arange(n)] = -times
         return signs
     if old is None:
-        return sparse.csc_array((np.ones(n), place[new], np.arange(n + 1, dtype=np.int32)), shape=(n_places, n))
+        return sparse.csc_array((times, place[new], np.arange(n + 1, dtype=np.int32)), shape=(n_places, n))
     both = place[np.stack([new, old], axis=1).ravel()]
     starts = np.arange(0, 2 * n + 1, 2, dtype=np.int32)
-    return sparse.csc_array((np.tile([1.0, -1.0], n), both, starts), shape=(n_places, n))
+    return sparse.csc_array((np.stack([times, -times], axis=1).ravel(), both, starts), shape=(n_places, n))

@@ -233,7 +233,7 @@ class DenseTable:
     def sums(self, n_clusters: int, grid: Grid) -> ClusterSums:
         if self.n_features <= NARROW:
             return NarrowSums(self.X, self.sample_weight, grid, n_clusters, self.counts)
-        return DenseSums(self.X, self.sample_weight, grid, n_clusters)
+        return DenseSums(self.X, self.sample_weight, grid, n_clusters, counts=self.counts)
 
     def groups(self, n_clusters: int) -> GroupBounds | None:
         if not may_pay(self.n_samples, self.n_features, n_clusters):
