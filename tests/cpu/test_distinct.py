@@ -8,6 +8,8 @@ import pytest
 from gpukmeans.backends.cpu import sums
 from gpukmeans.backends.cpu.backend import NumpyBackend
 from gpukmeans.backends.cpu.distinct import DistinctTable, distinct_table
+from gpukmeans.exact.sums import Grid
+from gpukmeans.threads import Workers
 from tests.support.assertions import assert_same
 from tests.support.law_cases import fit
 
@@ -69,3 +71,16 @@ def test_rows_that_must_be_looked_at_one_by_one():
         assert distinct_table(rows.table) is rows.table
     got = fit(X, 4, ONCE, init=X[4000:4004], sample_weight=weight * 3)
     assert_same(got, fit(X, 4, EACH, init=X[4000:4004], sample_weight=weight * 3))
+
+
+def test_rows_that_count_in_pieces(monkeypatch):
+    """Rows 0, 0 and 2 are not the first three rows, though they are as many."""
+    monkeypatch.setattr(sums, "EXACT_ROWS", 64)
+    monkeypatch.setattr(sums, "PIECE", 16)
+    X, counts = np.arange(36.0).reshape(4, 9), np.array([32, 1, 1, 40])
+    rows, labels = np.array([0, 2, 3]), np.array([1, 0, 1], np.int32)
+    found = sums.DenseSums(X, None, Grid.for_rows(X, None), 2, counts=counts)
+    found.add(rows, np.full(3, -1, np.int32), labels, Workers(1))
+    want = np.stack([X[2], 32 * X[0] + 40 * X[3]])
+    assert np.array_equal(Grid.for_rows(X, None).value(found.sums), want)
+    assert found.weights.tolist() == [[1, 72]]
