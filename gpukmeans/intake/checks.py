@@ -215,6 +215,13 @@ def check_centers(centers: object, n_clusters: int, n_features: int, dtype: np.d
     return checked
 
 
+def beyond_limits(centers: object) -> bool:
+    """Whether an array of initial centers, if it is one, has values that `check_centers` refuses."""
+    values = host_copy(centers)
+    is_float = isinstance(values, np.ndarray) and values.dtype.kind == "f"
+    return is_float and not (np.abs(values) <= LARGEST_VALUE).all()
+
+
 def check_fitted_centers(centers: NDArray, n_features: int) -> NDArray:
     """`cluster_centers_` as the engine reads them; raises for what users may have written there."""
     if centers.dtype not in (np.float32, np.float64):

@@ -34,7 +34,7 @@ from gpukmeans.arrays.sparse import is_sparse
 from gpukmeans.arrays.types import F64
 from gpukmeans.backends.choice import get_backend
 from gpukmeans.backends.protocol import Backend, CsrRows, Feed, Rows
-from gpukmeans.intake.checks import check_rows, check_weights, check_width, refuse_path
+from gpukmeans.intake.checks import beyond_limits, check_rows, check_weights, check_width, refuse_path
 from gpukmeans.intake.columns import Columns, narrow_rows, used_columns
 from gpukmeans.intake.kinds import ArrayKind, check_places
 from gpukmeans.intake.streams import OpenRows, Stream
@@ -228,6 +228,8 @@ def receive(
         checked: Any = placed.stream(n_clusters, others.get("init"))
         check_width(estimator, checked if placed.names is None else placed.names, reset=reset)
     else:
+        # Centers that are refused may be some of the rows, whose message is the one that helps: these are read first.
+        check_values = check_values or beyond_limits(others.get("init"))
         checked = check_rows(estimator, placed, reset=reset, backend=None if check_values else chosen)
     check_enough(checked.shape[0], n_clusters)
     own = center_dtype(checked.dtype)

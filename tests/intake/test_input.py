@@ -117,6 +117,14 @@ def test_bad_rows_get_a_clear_error_and_change_nothing(backend, method, X, messa
     assert all(getattr(estimator, name) is value for name, value in kept.items())
 
 
+@pytest.mark.parametrize(("value", "dtype"), [(1e200, np.float64), (np.nan, np.float32)])
+def test_rows_are_named_where_initial_centers_are_some_of_them(backend, value, dtype):
+    X = planted(value, dtype)
+    bad = int(np.flatnonzero(~(np.abs(X) < 1e100).all(axis=1))[0])
+    with pytest.raises(ValueError, match=r"^(Input )?X "):
+        KMeans(2, init=X[[0, bad]], n_init=1, backend=backend).fit(X)
+
+
 def test_the_largest_allowed_values_are_clustered(backend):
     X = np.array([[2.0**480, 1.0], [-(2.0**480), 0.0], [2.0**480, -1.0]])
     fitted = KMeans(2, backend=backend, init=X[:2], n_init=1).fit(X)
