@@ -59,6 +59,8 @@ class SparseSums(ClusterSums):
                 np.subtract.at(sums, old, whole)
 
     def means(self, before: NDArray, pool: Workers) -> tuple[NDArray, F64, F64]:
+        if before.size <= MEAN_VALUES:  # one call for all costs less than a look for the columns of each
+            return super().means(before, pool)
         weights = self.total_weights()
         centers = before.copy()
         shift = np.zeros(len(before))
