@@ -27,10 +27,16 @@ def colours(dtype, n=9000, d=3):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "d", "most"),
-    [(np.uint8, 3, None), (np.float32, 3, None), (np.float64, 3, None), (np.float64, 12, None), (np.float32, 12, 64)],
+    ("dtype", "d", "weighted", "most"),
+    [
+        (np.uint8, 3, False, None),
+        (np.float32, 3, False, None),
+        (np.float64, 3, True, None),
+        (np.float64, 12, True, None),
+        (np.float32, 12, False, 64),
+    ],
 )
-def test_distinct_rows_change_no_bit(dtype, d, most, monkeypatch):
+def test_distinct_rows_change_no_bit(dtype, d, weighted, most, monkeypatch):
     """From equal centers and a far one, so that clusters are empty and rows must be given to them.
 
     `most` rows are summed at a time, so that some count in pieces.
@@ -41,10 +47,11 @@ def test_distinct_rows_change_no_bit(dtype, d, most, monkeypatch):
     X = np.tile(colours(dtype), d // 3)
     start = X[[0, 5000, 1, 5001, 5002, 5002]].astype(np.float64)
     start[2] = 1e4
-    assert isinstance(ONCE.load(X).start(start)._table, DistinctTable)
+    weight = np.random.default_rng(1).random(len(X)) if weighted else None
+    assert isinstance(ONCE.load(X, weight).start(start)._table, DistinctTable)
     steps = [], []
     got, want = (
-        fit(X, 6, backend, init=start, tol=0, max_iter=9, progress=seen.append)
+        fit(X, 6, backend, init=start, tol=0, max_iter=9, progress=seen.append, sample_weight=weight)
         for backend, seen in zip((ONCE, EACH), steps, strict=True)
     )
     assert_same(got, want)
@@ -52,7 +59,7 @@ def test_distinct_rows_change_no_bit(dtype, d, most, monkeypatch):
     for ours, theirs in zip(*steps, strict=True):
         assert (ours.n_moved, ours.shift, ours.n_relocated) == (theirs.n_moved, theirs.shift, theirs.n_relocated)
         assert ours.n_skipped + ours.n_certified + ours.n_resolved + ours.n_exact + ours.n_uncertain == len(X)
-    runs = [backend.load(X).start(want.cluster_centers_) for backend in (ONCE, EACH)]
+    runs = [backend.load(X, weight).start(want.cluster_centers_) for backend in (ONCE, EACH)]
     for run in runs:
         run.assign()
     assert np.array_equal(runs[0].sums()[0], runs[1].sums()[0])
@@ -62,15 +69,12 @@ def test_distinct_rows_change_no_bit(dtype, d, most, monkeypatch):
 
 
 def test_rows_that_must_be_looked_at_one_by_one():
-    """Weights make equal rows differ; few rows, and rows that hardly repeat, are not worth the search."""
+    """Few rows, and rows that hardly repeat, are not worth the search."""
     X = colours(np.float32)
-    weight = np.ones(len(X))
     assert distinct_table(EACH.load(X).table).n_samples < len(X)
     spread = np.random.default_rng(1).random(X.shape)
-    for rows in (EACH.load(X, weight), EACH.load(X[:100]), EACH.load(spread)):
+    for rows in (EACH.load(X[:100]), EACH.load(spread)):
         assert distinct_table(rows.table) is rows.table
-    got = fit(X, 4, ONCE, init=X[4000:4004], sample_weight=weight * 3)
-    assert_same(got, fit(X, 4, EACH, init=X[4000:4004], sample_weight=weight * 3))
 
 
 def test_rows_that_count_in_pieces(monkeypatch):

@@ -1,6 +1,7 @@
 """Rows that repeat, such as the colours of an image or copies: a run looks at each distinct one once.
 
-Equal rows have one label, so that sums count each distinct row as often as it occurs: the same integers.
+Equal rows have one label, so that sums count each distinct row as often as it occurs: the same integers.  With weights,
+whose products with the rows are rounded, sums add row by row.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.arrays.types import F64
+from gpukmeans.backends.cpu.sums import ClusterSums
 from gpukmeans.backends.cpu.table import DenseTable
+from gpukmeans.exact.sums import Grid
 from gpukmeans.exact.tie_break import distinct_rows
 
 #: Rows from which repetitions are looked for; evenly spaced ones, and values of these, of which a sample is made first.
@@ -19,7 +22,7 @@ SAMPLE_SHARE, SHARE = 0.99, 0.75
 
 
 class DistinctTable(DenseTable):
-    """The distinct rows of a table without weights.
+    """The distinct rows of a table.
 
     Parameters
     ----------
@@ -29,9 +32,16 @@ class DistinctTable(DenseTable):
     """
 
     def __init__(self, table: DenseTable, first: NDArray[np.int64], inverse: NDArray[np.int64]) -> None:
-        super().__init__(table.switches, table.X[first], None, table.grid)
-        self._inverse = inverse
+        super().__init__(table.switches, table.X[first], table.sample_weight, table.grid)
+        self._whole, self._inverse = table, inverse
         self.counts = np.bincount(inverse)
+
+    def sums(self, n_clusters: int, grid: Grid) -> ClusterSums:
+        if self.sample_weight is None:
+            return super().sums(n_clusters, grid)
+        sums = self._whole.sums(n_clusters, grid)
+        sums.stands_for = self._inverse
+        return sums
 
     def of_all(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
         return labels[self._inverse]
@@ -46,7 +56,7 @@ class DistinctTable(DenseTable):
 def distinct_table(table: DenseTable) -> DenseTable:
     """The table of the distinct rows, where these are few enough to pay; else `table` itself."""
     n, X = table.n_samples, table.X
-    if n < LEAST or table.sample_weight is not None or table.grid is None or not isinstance(X, np.ndarray):
+    if n < LEAST or table.grid is None or not isinstance(X, np.ndarray):
         return table
     size = max(1, min(n, SAMPLE, SAMPLE_VALUES // table.n_features))
     # If all rows repeat alike, and just often enough, of a sample about two thirds of its share of the rows do.

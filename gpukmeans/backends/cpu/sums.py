@@ -40,7 +40,11 @@ class ClusterSums:
         On the grid `weights_on`; that of these rows' weights unless they are part of more rows.
     touched : ndarray of shape (n_clusters,), bool
         Clusters whose sums have changed since their centers were computed.
+    stands_for : ndarray of shape (n_samples,), int64, or None
+        The rows that callers name each stand for all rows with this number; None: for themselves.
     """
+
+    stands_for: I64 | None = None
 
     def __init__(
         self,
@@ -76,7 +80,14 @@ class ClusterSums:
         """As `move`, by differences only."""
         first = bool((old < 0).all())
         assert first or (old >= 0).all(), "either all rows of an update are new or none"
-        self._add(rows, None if first else old, new, pool)
+        index, before, after = rows, old, new
+        if self.stands_for is not None:
+            place = np.full(int(self.stands_for.max()) + 1, -1)
+            place[rows] = np.arange(len(rows))
+            of_all = place[self.stands_for]
+            index = np.flatnonzero(of_all >= 0)
+            before, after = old[of_all[index]], new[of_all[index]]
+        self._add(index, None if first else before, after, pool)
         self.touched[new] = True
         if not first:
             self.touched[old] = True
