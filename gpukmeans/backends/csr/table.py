@@ -28,6 +28,8 @@ SQUARES = 1 << 18
 LANED = 1 << 14
 #: Entries that are worked on at a time.
 ENTRIES = 1 << 18
+#: Views of neighbouring rows that are kept: to make one takes SciPy as long as to multiply some thousands of entries.
+MOST_VIEWS = 256
 
 
 class SparseTable:
@@ -57,6 +59,7 @@ class SparseTable:
         self.dtype: np.dtype = X.dtype
         self.size = n_entries
         self.counts: NDArray[np.int64] = np.diff(X.indptr).astype(np.int64)
+        self._views: dict[tuple[int, int], Any] = {}
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -68,10 +71,15 @@ class SparseTable:
         start, stop, _ = index.indices(self.shape[0])
         if start == 0 and stop == self.shape[0]:
             return self.X
-        ends = self.X.indptr[start : stop + 1]
-        entries = slice(ends[0], ends[-1])
-        arrays = (self.X.data[entries], self.X.indices[entries], ends - ends[0])
-        return sparse.csr_array(arrays, shape=(stop - start, self.shape[1]), copy=False)
+        found = self._views.get((start, stop))
+        if found is None:
+            ends = self.X.indptr[start : stop + 1]
+            entries = slice(ends[0], ends[-1])
+            arrays = (self.X.data[entries], self.X.indices[entries], ends - ends[0])
+            found = sparse.csr_array(arrays, shape=(stop - start, self.shape[1]), copy=False)
+            if len(self._views) < MOST_VIEWS:
+                self._views[start, stop] = found
+        return found
 
     def with_data(self, data: NDArray) -> SparseTable:
         """A table of other values in the same places."""

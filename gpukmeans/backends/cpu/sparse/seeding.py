@@ -12,6 +12,9 @@ from gpukmeans.certificates.scores import exact_in_float64, square_distance_radi
 from gpukmeans.certificates.seeds import CandidateRadius, candidate_radius
 from gpukmeans.threads import Workers
 
+#: Features up to which differences are taken of dense rows.
+NARROW = 64
+
 
 class SparseSeedScreen:
     """The `SeedTable` (gpukmeans/backends/cpu/seeding/steps.py) of rows in CSR.
@@ -53,12 +56,19 @@ class SparseSeedScreen:
 
     def from_differences(self, rows: I64, which: I64 | int, seeds: F64, seed_rows: I64) -> tuple[F64, F64]:
         table = self._table
+        if table.shape[1] <= NARROW:  # zeros, which round nothing, cost less than another matrix
+            dense = table.dense(rows) - seeds[which]
+            return self._judged(np.vecdot(dense, dense), np.logical_or.reduce(dense, axis=1))
         of_rows = np.broadcast_to(seed_rows[which], rows.shape)
         difference = table.rows(rows).astype(np.float64) - table.rows(of_rows).astype(np.float64)
         owner = entry_rows(difference)
         distance: F64 = np.bincount(owner, difference.data**2, len(rows)).astype(np.float64, copy=False)
         differs = np.zeros(len(rows), bool)
         differs[owner[difference.data != 0.0]] = True
+        return self._judged(distance, differs)
+
+    def _judged(self, distance: F64, differs: NDArray[np.bool_]) -> tuple[F64, F64]:
+        """Distances with their errors, of rows that differ from their seeds or do not."""
         error = square_distance_radius(self.n_terms) * distance
         error[(distance < 2.0**-900) & differs] += SQUARE_UNDERFLOW
         return distance, error
