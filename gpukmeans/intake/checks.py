@@ -219,7 +219,7 @@ def beyond_limits(centers: object) -> bool:
     """Whether an array of initial centers, if it is one, has values that `check_centers` refuses."""
     values = host_copy(centers)
     is_float = isinstance(values, np.ndarray) and values.dtype.kind == "f"
-    return is_float and not (np.abs(values) <= LARGEST_VALUE).all()
+    return is_float and not (np.abs(values.astype(np.float64)) <= LARGEST_VALUE).all()
 
 
 def check_fitted_centers(centers: NDArray, n_features: int) -> NDArray:
