@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.arrays.types import F64
-from gpukmeans.backends.cpu.sums import ClusterSums
+from gpukmeans.backends.cpu.sums import NARROW, ClusterSums
 from gpukmeans.backends.cpu.table import DenseTable
 from gpukmeans.exact.sums import Grid
 from gpukmeans.exact.tie_break import distinct_rows
@@ -19,6 +19,8 @@ from gpukmeans.exact.tie_break import distinct_rows
 LEAST, SAMPLE, SAMPLE_VALUES = 1 << 13, 1 << 14, 1 << 18
 #: Share of distinct rows in the sample, and among all rows, up to which these serve.
 SAMPLE_SHARE, SHARE = 0.99, 0.75
+#: The same of rows of more than `NARROW` features, of which the copy takes memory that counts.
+WIDE_SHARE = 0.25
 
 
 class DistinctTable(DenseTable):
@@ -58,10 +60,11 @@ def distinct_table(table: DenseTable) -> DenseTable:
     n, X = table.n_samples, table.X
     if n < LEAST or table.grid is None or not isinstance(X, np.ndarray):
         return table
+    share = SHARE if table.n_features <= NARROW else WIDE_SHARE
     size = max(1, min(n, SAMPLE, SAMPLE_VALUES // table.n_features))
     # If all rows repeat alike, and just often enough, of a sample about two thirds of its share of the rows do.
-    enough = max(1.0 - SAMPLE_SHARE, min(1.0 - SHARE, size / (2 * n)))
+    enough = max(1.0 - SAMPLE_SHARE, min(1.0 - share, size / (2 * n)))
     if len(distinct_rows(X[:: n // size][:size])[0]) > (1.0 - enough) * size:
         return table
     first, inverse = distinct_rows(X)
-    return table if len(first) > SHARE * n else DistinctTable(table, first, inverse)
+    return table if len(first) > share * n else DistinctTable(table, first, inverse)
