@@ -1,7 +1,7 @@
 """Parts in the threads of this process, or in the processes of any executor of `concurrent.futures`.
 
 Threads share the parts.  Processes make each part when a call first reaches them (by the caller's function, or from a
-memory-mapped file to which arrays are written once) and keep some; which process a call reaches is the executor's
+file to which rows are written once) and keep some; which process a call reaches is the executor's
 choice.
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 from gpukmeans.distributed.engine import WorkersLost, added, in_groups
 from gpukmeans.distributed.parts import Part, part_of
@@ -66,8 +67,17 @@ def _summed(work: Callable[..., Any], parts: Sequence[tuple[Held, tuple[Any, ...
     return added(_called(work, parts, shared))
 
 
+def _written(folder: str, X: Any, number: int) -> Path:
+    """A file of the rows of a part: mapped into memory where they are dense, and read where they are in CSR."""
+    if isinstance(X, np.ndarray):
+        np.save(path := Path(folder, f"{number}.npy"), X)
+    else:
+        sparse.save_npz(path := Path(folder, f"{number}.npz"), X, compressed=False)
+    return path
+
+
 def _mapped(path: str, number: int) -> Part:
-    return part_of(np.load(path, mmap_mode="r"), number)
+    return part_of(np.load(path, mmap_mode="r") if path.endswith(".npy") else sparse.load_npz(path), number)
 
 
 class ExecutorEngine:
@@ -90,8 +100,7 @@ class ExecutorEngine:
                 held.append(Held(part_of, (block, number), most))
                 continue
             folder = folder or tempfile.TemporaryDirectory(prefix="gpukmeans-")
-            path = Path(folder.name, f"{number}.npy")
-            np.save(path, part_of(block, number).X)
+            path = _written(folder.name, part_of(block, number).X, number)
             held.append(Held(_mapped, (str(path), number), most))
         return cls(executor, held, folder)
 

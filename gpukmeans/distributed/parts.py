@@ -9,27 +9,31 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpukmeans.arrays.limits import LARGEST_VALUE
-from gpukmeans.arrays.magnitude import times_power
+from gpukmeans.arrays.magnitude import rows_times_power, times_power
 from gpukmeans.arrays.on_device import center_dtype, host_copy
 from gpukmeans.arrays.sparse import is_sparse
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.choice import get_backend
 from gpukmeans.backends.cpu.backend import NumpyBackend
 from gpukmeans.backends.cpu.run import NumpyRun
+from gpukmeans.backends.cpu.sparse.sums import SparseSums
+from gpukmeans.backends.cpu.sparse.table import EntriesTable
 from gpukmeans.backends.cpu.sums import DenseSums
 from gpukmeans.backends.cpu.table import DenseTable, Switches
 from gpukmeans.backends.protocol import Backend
 from gpukmeans.exact.sums import Grid
 from gpukmeans.exact.totals import Total
 from gpukmeans.scale.checkpoints import digests_of
-from gpukmeans.scale.facts import Facts, SumGrids, stored_rows
+from gpukmeans.scale.facts import Facts, SumGrids, entries_of, extremes_of, refused_row, stored_rows
 from gpukmeans.scale.partials import FarRows, block_distances, block_far, block_sums
+from gpukmeans.scale.row_blocks import bytes_of
 from gpukmeans.threads import workers
 
 
@@ -40,14 +44,20 @@ class Part:
     ----------
     number : int
         Of the part.
-    X : ndarray of shape (n_rows, n_features), uint8, float32 or float64
+    X : ndarray or CSR of shape (n_rows, n_features)
+        uint8, float32 or float64.
     sample_weight : ndarray of shape (n_rows,), float64, or None
     offset : int
         The place of its first row among all rows.
+    where : str, optional
+        Begins messages; by default the number.
     """
 
-    def __init__(self, number: int, X: NDArray, sample_weight: F64 | None = None, offset: int = 0) -> None:
+    def __init__(
+        self, number: int, X: Any, sample_weight: F64 | None = None, offset: int = 0, where: str | None = None
+    ) -> None:
         self.number, self.X, self.sample_weight, self.offset = number, X, sample_weight, offset
+        self.where = f"part {number:,}" if where is None else where
         self.kept: dict[str, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -55,7 +65,7 @@ class Part:
 
     def __sizeof__(self) -> int:
         """Of its rows: schedulers leave what is large where it is."""
-        return self.X.nbytes + (0 if self.sample_weight is None else self.sample_weight.nbytes)
+        return bytes_of(self.X) + (0 if self.sample_weight is None else self.sample_weight.nbytes)
 
     def weights(self, job: Job) -> F64 | None:
         """The weights that a job counts."""
@@ -76,6 +86,8 @@ class Job(NamedTuple):
         Of all rows; None: nothing is summed.
     largest_integer : float
         The largest magnitude of all rows if all are whole numbers, else infinity.
+    n_terms : int
+        The products that the distance of two rows is summed from, at most.
     """
 
     backend: str | Backend
@@ -83,15 +95,28 @@ class Job(NamedTuple):
     weighted: bool
     grids: SumGrids | None
     largest_integer: float
+    n_terms: int
 
 
 class Look(NamedTuple):
-    """What a first pass finds in a part: facts, the smallest and the largest value, and the name of its backend."""
+    """What a first pass finds in a part.
+
+    Attributes
+    ----------
+    facts : Facts
+    low, high : float
+        The smallest and the largest value.
+    backend : str
+        The name of the one that its worker has chosen.
+    most_entries : int or None
+        That are stored of a row in CSR; None: the rows are dense.
+    """
 
     facts: Facts
     low: float
     high: float
     backend: str
+    most_entries: int | None
 
 
 def part_of(block: Any, number: int) -> Part:
@@ -102,60 +127,56 @@ def part_of(block: Any, number: int) -> Part:
     ValueError, TypeError
         The block is no table of numbers.
     """
-    where = f"part {number:,}"
+    where = getattr(block, "where", None)
     if callable(block) and not hasattr(block, "shape"):
         block = block()
-    if is_sparse(block):
-        raise TypeError(
-            f"{where}: sparse rows; parts of a distributed fit are dense. Pass each as an array, or fit sparse rows in "
-            "one process: KMeans().fit(X), or by open_rows."
-        )
-    if hasattr(block, "to_numpy") and not isinstance(block, np.ndarray):
-        block = block.to_numpy()
     try:
-        return Part(number, stored_rows(host_copy(block)))
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+        if not is_sparse(block):
+            block = host_copy(block)
+            if hasattr(block, "to_numpy") and not isinstance(block, np.ndarray):
+                block = block.to_numpy()
+        return Part(number, stored_rows(block), where=where)
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"part {number:,}: {error}") from None
 
 
 def changed(part: Part, own: tuple[int, F64 | None], dtype: np.dtype, exponent: int) -> Part:
     """The same part with its offset and weights, in another dtype, times a power of two."""
     X = part.X.astype(dtype, copy=False)
-    return Part(part.number, times_power(X, exponent) if exponent else X, own[1], own[0])
+    return Part(part.number, rows_times_power(X, exponent) if exponent else X, own[1], own[0], part.where)
 
 
 def look(part: Part, backend: str | Backend) -> Look:
     """A first pass over the rows, which refuses values that are not allowed."""
-    X = part.X
-    name = get_backend(backend).name
-    low, high = (float(X.min()), float(X.max())) if X.size else (np.inf, -np.inf)
-    largest = max(high, -low)
-    if X.size and not largest <= LARGEST_VALUE:
-        row = int(np.flatnonzero(~(np.abs(X.astype(np.float64)) <= LARGEST_VALUE).all(axis=1))[0])
-        what = "NaN" if np.isnan(largest) else "infinity" if np.isinf(largest) else f"a value of {largest:.3g}"
+    X, most = part.X, None if isinstance(part.X, np.ndarray) else int(np.diff(part.X.indptr).max(initial=0))
+    name = get_backend(backend, sparse=most is not None).name
+    low, high = extremes_of(X)
+    if not max(high, -low) <= LARGEST_VALUE:
+        row, what = refused_row(X)
         raise ValueError(
-            f"part {part.number:,} contains {what} in its row {row:,}; rows are finite and at most 2**480. Mend it, or "
-            "leave the row out."
+            f"{part.where} contains {what} in its row {row:,}; rows are finite and at most 2**480. Mend it, or leave "
+            "the row out."
         )
-    return Look(Facts.of(X, part.sample_weight), low, high, name)
+    return Look(Facts.of(X, part.sample_weight), low, high, name, most)
 
 
 def extremes(part: Part, exponent: int) -> tuple[F64, bool]:
     """The largest and the smallest magnitude (not zero), and whether values survive a product with 2**exponent."""
-    size = np.abs(part.X.astype(np.float64))
+    values = entries_of(part.X)
+    size = np.abs(values.astype(np.float64))
     smallest = float(size.min(where=size != 0, initial=np.inf))
     found = np.array([size.max(initial=0.0), 0.0 if np.isinf(smallest) else smallest])
-    return found, np.array_equal(times_power(times_power(part.X, exponent), -exponent), part.X)
+    return found, np.array_equal(times_power(times_power(values, exponent), -exponent), values)
 
 
-def taken(part: Part, indices: I64) -> NDArray:
+def taken(part: Part, indices: I64) -> Any:
     """Some rows by their places in the part."""
     return part.X[indices]
 
 
-def digests(part: Part, step: int) -> tuple[NDArray, bytes, NDArray]:
+def digests(part: Part, step: int) -> tuple[Any, bytes, Any]:
     """SHA-256 of each `step` of all rows that lie in the part, and the rows before and behind these."""
-    n = len(part.X)
+    n = part.X.shape[0]
     first = min(n, -part.offset % step)
     stop = n - (n - first) % step
     return part.X[:first], digests_of(part.X[first:stop], step), part.X[stop:]
@@ -163,8 +184,14 @@ def digests(part: Part, step: int) -> tuple[NDArray, bytes, NDArray]:
 
 def distinct(part: Part) -> set[bytes]:
     """Checksums of the distinct rows of positive weight (-0.0 equals 0.0)."""
-    heavy = slice(None) if part.sample_weight is None else part.sample_weight > 0.0
-    return {hashlib.blake2b((x + x.dtype.type(0)).tobytes(), digest_size=8).digest() for x in part.X[heavy]}
+    X = part.X if part.sample_weight is None else part.X[part.sample_weight > 0.0]
+    if isinstance(X, np.ndarray):
+        rows = ((x + x.dtype.type(0)).tobytes() for x in X)
+    else:
+        X = X.copy()
+        X.eliminate_zeros()
+        rows = (X.indices[a:b].tobytes() + X.data[a:b].tobytes() for a, b in pairwise(X.indptr.tolist()))
+    return {hashlib.blake2b(row, digest_size=8).digest() for row in rows}
 
 
 # ---- steps of Lloyd's algorithm --------------------------------------------------------------------------------------
@@ -249,7 +276,7 @@ def n_labelled(part: Part, job: Job, centers: NDArray) -> I64:
 
 def distances(part: Part, centers: NDArray) -> NDArray:
     """The distances to all centers, (n_rows, n_clusters)."""
-    if not len(part.X):
+    if not part.X.shape[0]:
         return np.empty((0, len(centers)), center_dtype(part.X.dtype))
     return NumpyBackend().load(part.X, sums=False).center_distances(centers)
 
@@ -273,15 +300,16 @@ def _assigned(part: Part, job: Job, before: NDArray | None, centers: NDArray) ->
 
 
 def _new_run(part: Part, job: Job, centers: NDArray) -> Any:
-    if not len(part.X):
+    if not part.X.shape[0]:
         return BlockRun(part, None, job, centers)
     backend = part.kept.get("backend")
     if backend is None:
-        backend = part.kept["backend"] = get_backend(job.backend)
+        backend = part.kept["backend"] = get_backend(job.backend, sparse=not isinstance(part.X, np.ndarray))
     if type(backend) is NumpyBackend:
         table = part.kept.get(key := f"table {job.weighted} {job.grids is None}")
         if table is None:
-            table = part.kept[key] = PartTable(backend.switches, part, job)
+            kind = PartTable if isinstance(part.X, np.ndarray) else PartEntries
+            table = part.kept[key] = kind(backend.switches, part, job)
         return NumpyRun(table, centers, job.precision)
     return BlockRun(part, backend, job, centers)
 
@@ -302,12 +330,26 @@ class PartTable(DenseTable):
         """All values have been checked."""
 
 
+class PartEntries(EntriesTable):
+    """`PartTable` of rows in CSR."""
+
+    def __init__(self, switches: Switches, part: Part, job: Job) -> None:
+        grids = job.grids
+        super().__init__(switches, part.X, part.weights(job), sums=False)
+        if grids is not None:
+            self.grid, self._weights_on = grids.rows, grids.weights
+        self.largest_integer = job.largest_integer
+
+    def sums(self, n_clusters: int, grid: Grid) -> SparseSums:
+        return SparseSums(self.X, self.sample_weight, grid, n_clusters, self._weights_on)
+
+
 class BlockRun:
     """A run of any backend over a part: it finds the labels, and the sums are added up on the host."""
 
     def __init__(self, part: Part, backend: Backend | None, job: Job, centers: NDArray) -> None:
         self._part, self._job, self._centers = part, job, centers
-        self._labels = np.full(len(part.X), -1, np.int32)
+        self._labels = np.full(part.X.shape[0], -1, np.int32)
         self._rows = None if backend is None else backend.load(part.X, sums=False)
         if job.grids is not None:
             self._sums = block_sums(part.X, part.weights(job), job.grids, len(centers))

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from gpukmeans.arrays.sparse import is_sparse
 from gpukmeans.distributed.engine import WorkersLost
 from gpukmeans.distributed.executors import ExecutorEngine, Held
 from gpukmeans.distributed.parts import Part, part_of
@@ -63,7 +64,9 @@ class RayEngine(ExecutorEngine):
             if callable(block) and not hasattr(block, "shape"):
                 held.append(Held(part_of, (block, number), len(blocks)))
                 continue
-            reference = block if isinstance(block, ray.ObjectRef) else ray.put(np.asarray(block))
+            reference = (
+                block if isinstance(block, ray.ObjectRef) else ray.put(block if is_sparse(block) else np.asarray(block))
+            )
             held.append(Held(_fetched, (reference, number), len(blocks)))
         n_actors = max(1, min(len(held), int(ray.available_resources().get("CPU", 1))))
         actor = ray.remote(Worker).options(

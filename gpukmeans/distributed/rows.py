@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from gpukmeans.arrays.on_device import center_dtype
 from gpukmeans.arrays.types import F64, I64
+from gpukmeans.backends.csr.table import entry_rows
 from gpukmeans.backends.defaults import RowsDefaults
 from gpukmeans.backends.protocol import Assigned, Backend, Rows
 from gpukmeans.distributed import parts
@@ -18,6 +19,7 @@ from gpukmeans.distributed.seeding import PartedSeeding
 from gpukmeans.exact.sums import exact_totals_by_label
 from gpukmeans.intake.kinds import OnWorkers
 from gpukmeans.scale.facts import SumGrids, top_of
+from gpukmeans.scale.row_blocks import joined
 from gpukmeans.scale.summed_run import SummedRun
 
 
@@ -65,8 +67,14 @@ class PartedRows(RowsDefaults):
         """Of a run."""
         return Job(
             self.worker_backend, precision, self.sample_weight is not None, self.grids if sums else None,
-            self.found.facts.values.largest_integer,
+            self.found.facts.values.largest_integer, self.n_terms,
         )  # fmt: skip
+
+    @property
+    def n_terms(self) -> int:
+        """See `Job`."""
+        most = self.found.most_entries
+        return self.n_features if most is None else max(1, min(self.n_features, 2 * most))
 
     @property
     def sizes(self) -> list[int]:
@@ -79,15 +87,25 @@ class PartedRows(RowsDefaults):
     def seeding(self) -> PartedSeeding:
         return PartedSeeding(self.engine, self.job(sums=False), self.offsets, self.n_features, self.take)
 
-    def take(self, indices: I64) -> NDArray:
+    def taken(self, indices: I64) -> Any:
+        """Some rows, dense or in CSR."""
         wanted = np.asarray(indices, np.int64)
-        out = np.empty((len(wanted), self.n_features), self.dtype)
         owner = np.searchsorted(self.offsets, wanted, side="right") - 1
-        only = np.unique(owner).tolist()
-        each = [wanted[owner == part] - self.offsets[part] for part in only]
-        for part, rows in zip(only, self.engine.map(parts.taken, each=each, only=only), strict=True):
-            out[owner == part] = rows
-        return out
+        only = np.unique(owner).tolist() or [0]
+        places = [np.flatnonzero(owner == part) for part in only]
+        each = [wanted[some] - self.offsets[part] for part, some in zip(only, places, strict=True)]
+        found = joined(self.engine.map(parts.taken, each=each, only=only))
+        return found[np.argsort(np.concatenate(places))]
+
+    def take(self, indices: I64) -> NDArray:
+        rows = self.taken(indices)
+        return rows if isinstance(rows, np.ndarray) else rows.toarray()
+
+    def entries(self, indices: I64) -> tuple[NDArray, NDArray, NDArray] | None:
+        if self.found.most_entries is None:
+            return None
+        x = self.taken(indices)
+        return entry_rows(x), x.indices, x.data
 
     def unweighted(self) -> PartedRows:
         return PartedRows(
@@ -95,7 +113,7 @@ class PartedRows(RowsDefaults):
         )
 
     def subset(self, indices: I64, sample_weight: F64 | None = None, *, sums: bool = True) -> Rows:
-        return self.backend.load(self.take(indices), sample_weight, sums=sums)
+        return self.backend.load(self.taken(indices), sample_weight, sums=sums)
 
     def n_used(self, labels: Any, n_clusters: int) -> int:
         return int(np.count_nonzero(labels.counts()))

@@ -23,6 +23,7 @@ from gpukmeans.distributed.rows import PartedRows
 from gpukmeans.intake.streams import OpenRows, Stream, Survey
 from gpukmeans.scale.checkpoints import digests_of
 from gpukmeans.scale.facts import SumGrids
+from gpukmeans.scale.row_blocks import joined
 
 #: Parts whose rows at either end are here at a time, for their checksums.
 HASHED_TOGETHER = 64
@@ -57,9 +58,9 @@ class PartedInput(OpenRows):
         return backend if not isinstance(backend, str) else _OfWorkers(" and ".join(names), self.engine.n_parts)
 
     def form(self) -> tuple[tuple[int, int], np.dtype, bool]:
-        """Shape, dtype, and that rows are dense."""
+        """Shape, dtype, and whether rows are in CSR."""
         found = self.look()
-        return (found.facts.n_samples, found.facts.n_features), found.facts.dtype, False
+        return (found.facts.n_samples, found.facts.n_features), found.facts.dtype, found.most_entries is not None
 
     def look(self) -> Look:
         """What the first pass found in all parts."""
@@ -82,14 +83,20 @@ class PartedInput(OpenRows):
 
 
 def _all(looks: list[Look]) -> Look:
-    forms = [f"{found.facts.dtype} rows of {found.facts.n_features} features" for found in looks]
+    forms = [
+        ("sparse " * (found.most_entries is not None))
+        + f"{found.facts.dtype} rows of {found.facts.n_features} features"
+        for found in looks
+    ]
     other = next((number for number, form in enumerate(forms) if form != forms[0]), None)
     if other is not None:
         raise ValueError(
-            f"part {other:,} has {forms[other]}, and part 0 {forms[0]}; give all parts one dtype and width"
+            f"part {other:,} has {forms[other]}, and part 0 {forms[0]}; give all parts one dtype and width, and all "
+            "dense or all sparse"
         )
     facts = reduce(lambda one, other: one + other, (found.facts for found in looks))
-    return Look(facts, min(f.low for f in looks), max(f.high for f in looks), looks[0].backend)
+    most = None if looks[0].most_entries is None else max(found.most_entries or 0 for found in looks)
+    return Look(facts, min(f.low for f in looks), max(f.high for f in looks), looks[0].backend, most)
 
 
 class _OfWorkers(NumpyBackend):
@@ -174,16 +181,16 @@ class PartedStream(Stream):
 
     def digests(self, step: int) -> list[bytes]:
         engine = self._placed[0][1] if self._placed else self._with(None)[0]
-        found, rest = list[bytes](), np.empty((0, self.shape[1]), self.dtype)
+        found, rest = list[bytes](), list[Any]()
         for some in in_groups(range(engine.n_parts), HASHED_TOGETHER):
             for head, whole, tail in engine.map(parts.digests, step, only=some):
-                rest = np.concatenate([rest, head])
-                if len(rest) == step:
-                    found.append(digests_of(rest, step))
-                    rest = rest[:0]
+                rest.append(head)
+                if sum(rows.shape[0] for rows in rest) == step:
+                    found.append(digests_of(joined(rest), step))
+                    rest = []
                 found.append(whole)
-                rest = np.concatenate([rest, tail])
-        return [*found, digests_of(rest, step)]
+                rest.append(tail)
+        return [*found, digests_of(joined(rest), step)]
 
     def n_distinct(self, sample_weight: F64 | None, count: Callable[..., None]) -> int:
         return len(set().union(*self._with(sample_weight)[0].map(parts.distinct)))

@@ -13,10 +13,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.cpu.seeding.screen import PART, SeedScreen
-from gpukmeans.backends.cpu.seeding.steps import NumpySeeding
+from gpukmeans.backends.cpu.seeding.steps import NumpySeeding, SeedTable
+from gpukmeans.backends.cpu.sparse.seeding import SparseSeedScreen
+from gpukmeans.backends.csr.table import SparseTable
 from gpukmeans.certificates.rounding import SLACK, UNIT64, gamma
 from gpukmeans.certificates.scores import exact_in_float64
 from gpukmeans.distributed.engine import Engine
@@ -41,6 +44,18 @@ def checksum(before: bytes, seeds: NDArray) -> bytes:
     return before
 
 
+class ElsewhereSeeds(SparseSeedScreen):
+    """Rows in CSR, and seeds of which the values alone are known."""
+
+    _dense: F64 | None = None
+    _entries: Any
+
+    def _of_seeds(self, which: I64 | int, n: int, seeds: F64, seed_rows: I64) -> Any:
+        if self._dense is not seeds:
+            self._dense, self._entries = seeds, csr_array(seeds)
+        return self._entries[np.broadcast_to(which, n)]
+
+
 class PartSeeding(NumpySeeding):
     """Distances of the rows of a part to seeds that may lie elsewhere: methods get the seeds' values, not their places.
 
@@ -48,8 +63,13 @@ class PartSeeding(NumpySeeding):
     """
 
     def __init__(self, part: Part, plan: Plan) -> None:
-        with workers(part.X.size) as pool:
-            screen = SeedScreen(part.X, plan.job.largest_integer, pool)
+        screen: SeedTable
+        if isinstance(part.X, np.ndarray):
+            with workers(part.X.size) as pool:
+                screen = SeedScreen(part.X, plan.job.largest_integer, pool)
+        else:
+            table = SparseTable(part.X)
+            screen = ElsewhereSeeds(table, table.squares(), plan.job.largest_integer, plan.job.n_terms)
         weight = part.weights(plan.job)
         super().__init__(screen, weight)
         size, (n, d) = plan.block_size, part.X.shape

@@ -16,7 +16,7 @@ from gpukmeans.arrays.types import F64
 from gpukmeans.backends.choice import get_backend
 from gpukmeans.backends.protocol import Backend
 from gpukmeans.scale.checkpoints import READ, digests_of
-from gpukmeans.scale.facts import ColumnFacts, Facts, SumGrids
+from gpukmeans.scale.facts import ColumnFacts, Facts, SumGrids, entries_of, extremes_of, refused_row
 from gpukmeans.scale.readers import Reader, TableRows
 from gpukmeans.scale.row_blocks import BLOCK_BYTES, KEPT, RowBlocks, first_of, len_of
 from gpukmeans.scale.streamed_rows import Room, StreamedRows
@@ -240,15 +240,11 @@ class Stream:
             return found if known is None else replace(found, facts=known)
         facts: Facts | None = None
         low, high = np.inf, -np.inf
-        d = self.shape[1]
         for part, X in self.blocks.walk():
             here = ColumnFacts.of(X)
             self._refuse(here, X, part)
-            entries = X if isinstance(X, np.ndarray) else X.data
-            if entries.size:
-                low, high = min(low, float(entries.min())), max(high, float(entries.max()))
-            if entries.size < X.shape[0] * d:
-                low, high = min(low, 0.0), max(high, 0.0)
+            least, most = extremes_of(X)
+            low, high = min(low, least), max(high, most)
             block = Facts.about(X, here, None if sample_weight is None else sample_weight[part])
             facts = block if facts is None else facts + block
         assert facts is not None
@@ -261,12 +257,10 @@ class Stream:
         return replace(found, facts=facts)
 
     def _refuse(self, here: ColumnFacts, X: Any, part: slice) -> None:
-        largest = float(here.largest.max(initial=0.0))
-        if largest <= LARGEST_VALUE:
+        if float(here.largest.max(initial=0.0)) <= LARGEST_VALUE:
             return
-        dense = (X if isinstance(X, np.ndarray) else X.toarray()).astype(np.float64)
-        row = part.start + int(np.flatnonzero(~(np.abs(dense) <= LARGEST_VALUE).all(axis=1))[0])
-        what = "NaN" if np.isnan(largest) else "infinity" if np.isinf(largest) else f"a value of {largest:.3g}"
+        row, what = refused_row(X)
+        row += part.start
         raise ValueError(
             f"{self.blocks.reader.where}: {self.blocks.name_of(row)} contains {what} in row {row:,}; rows are finite "
             f"and at most 2**480. Mend it, or leave the row out."
@@ -316,7 +310,7 @@ class Stream:
             return 0
 
         def arrays() -> Iterator[NDArray]:
-            yield from (X if isinstance(X, np.ndarray) else X.data for _, X in self.blocks.walk())
+            yield from (entries_of(X) for _, X in self.blocks.walk())
             if near is not None:
                 yield near
 

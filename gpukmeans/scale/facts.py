@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpukmeans.arrays.limits import refuse_values, refuse_weights
+from gpukmeans.arrays.limits import LARGEST_VALUE, refuse_values, refuse_weights
 from gpukmeans.arrays.on_device import center_dtype
+from gpukmeans.arrays.sparse import canonical, is_sparse, scipy_rows
 from gpukmeans.arrays.types import F64
 from gpukmeans.exact.sums import LIMB_BITS, Grid, largest_magnitudes, power_of_two_above
 from gpukmeans.scale.sources import row_dtype_of
@@ -251,21 +252,41 @@ def stored_rows(block: Any) -> Any:
     ValueError
         It is not two-dimensional, has no feature, or holds no real numbers.
     """
-    if hasattr(block, "tocsr"):
-        rows = block.tocsr()
-        rows = rows.astype(np.float32 if rows.dtype == np.float32 else np.float64, copy=False)
-        if not rows.has_canonical_format:
-            rows = rows.copy()
-            rows.sum_duplicates()
-        return rows
-    values = np.asarray(block)
+    sparse = is_sparse(block)
+    values: Any = scipy_rows(block) if sparse else np.asarray(block)
     if values.ndim != 2:
         raise ValueError(f"a block has shape {values.shape}; rows need two dimensions, (n_rows, n_features)")
     if values.dtype.kind not in "buif":
         raise ValueError(f"a block has dtype {values.dtype}; rows are real numbers")
     if not values.shape[1]:
         raise ValueError(f"a block has shape {values.shape}; rows need a feature at least")
-    return np.ascontiguousarray(values, row_dtype_of(values.dtype))
+    if not sparse:
+        return np.ascontiguousarray(values, row_dtype_of(values.dtype))
+    rows = canonical(values) if values.format == "csr" else canonical(values.tocsr())
+    return rows.astype(np.float32 if rows.dtype == np.float32 else np.float64, copy=False)
+
+
+def entries_of(rows: Any) -> NDArray:
+    """The values that are stored of rows, dense or in CSR."""
+    return rows if isinstance(rows, np.ndarray) else rows.data
+
+
+def extremes_of(rows: Any) -> tuple[float, float]:
+    """The smallest and the largest value of rows, dense or in CSR; infinity and its negative where there is none."""
+    entries = entries_of(rows)
+    low, high = (float(entries.min()), float(entries.max())) if entries.size else (np.inf, -np.inf)
+    if entries.size < rows.shape[0] * rows.shape[1]:
+        low, high = float(np.minimum(low, 0.0)), float(np.maximum(high, 0.0))  # NaN stays
+    return low, high
+
+
+def refused_row(rows: Any) -> tuple[int, str]:
+    """The first row with a value that is not allowed, and what it is; there is one."""
+    entries = entries_of(rows).astype(np.float64)
+    place = int(np.flatnonzero(~(np.abs(entries.reshape(-1)) <= LARGEST_VALUE))[0])
+    value = float(entries.reshape(-1)[place])
+    row = place // rows.shape[1] if entries.ndim == 2 else int(np.searchsorted(rows.indptr, place, "right")) - 1
+    return row, "NaN" if np.isnan(value) else "infinity" if np.isinf(value) else f"a value of {value:.3g}"
 
 
 def stored_weights(sample_weight: ArrayLike, n_rows: int, dtype: np.dtype) -> F64:

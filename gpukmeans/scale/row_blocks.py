@@ -162,9 +162,7 @@ class RowBlocks:
                 f"{self.reader.where}: has more than the {self.shape[0]:,} rows that it had before; a source gives the "
                 "same rows each time it is walked"
             )
-        if len(parts) == 1:
-            return parts[0]
-        return sparse.vstack(parts, "csr") if self.is_sparse else np.concatenate(parts)
+        return joined(parts)
 
     def _as_stored(self, block: Any, what: str, n_read: int | None = None) -> Any:
         """A block as the fit reads it; `n_read` bytes were read for it."""
@@ -244,12 +242,10 @@ class RowBlocks:
         return HeldRows(self.take(rows), 0, rows)
 
     def _joined(self, parts: list[Any]) -> Any:
-        if len(parts) == 1:
-            return parts[0]
-        if self.is_sparse:
-            nothing = sparse.csr_array((0, self.shape[1]), dtype=self.dtype)
-            return sparse.csr_array(sparse.vstack([nothing, *parts], "csr"))
-        return np.concatenate([np.empty((0, self.shape[1]), self.dtype), *parts])
+        if parts:
+            return joined(parts)
+        empty: Any = sparse.csr_array if self.is_sparse else np.empty
+        return empty((0, self.shape[1]), dtype=self.dtype)
 
     def name_of(self, row: int) -> str:
         """The block of the source that a row lies in, for messages."""
@@ -276,6 +272,13 @@ class HeldRows:
     def take(self, indices: I64, axis: int = 0, out: None = None, mode: str = "raise") -> NDArray:
         places = indices - self._start if self._rows is None else np.searchsorted(self._rows, indices)
         return np.take(self._X, places, axis=0)
+
+
+def joined(parts: list[Any]) -> Any:
+    """Rows one behind the other, all dense or all in CSR."""
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else sparse.csr_array(sparse.vstack(parts, "csr"))
 
 
 def bytes_of(rows: Any) -> int:

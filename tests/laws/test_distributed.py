@@ -6,9 +6,11 @@ import os
 import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 import gpukmeans
 from gpukmeans import KMeans, MiniBatchKMeans
@@ -88,7 +90,7 @@ def test_what_parts_have_lost_is_computed_again(threads, init):
 
 def test_distances_to_other_seeds_are_not_taken_for_those_asked_for():
     X = blobs("float64")
-    part, plan = parts.Part(0, X), seeding.Plan(parts.Job("numpy", "exact", False, None, np.inf), 1)
+    part, plan = parts.Part(0, X), seeding.Plan(parts.Job("numpy", "exact", False, None, np.inf, 6), 1)
     seeding.add(part, plan, b"", X[:1])
     known = seeding.checksum(b"", X[:1])
     assert seeding.propose(part, plan, known, X[1:3]) is not None
@@ -104,6 +106,10 @@ def test_processes_make_parts_themselves_and_a_dead_one_is_named():
     want = KMeans(4, init="random", n_init=1, **PARAMS).fit(X)
     with ProcessPoolExecutor(2) as executor:
         assert_same(fit(np.split(X, CUTS), 4, executor=executor, init="random", n_init=1, **PARAMS), want)
+        assert_same(
+            fit([*map(sparse.csr_array, np.split(X, CUTS))], 4, executor=executor, init="random", n_init=1, **PARAMS),
+            want,
+        )
         with pytest.raises(WorkersLost, match="A process of ProcessPoolExecutor has died"):
             fit([X, _dies], 4, executor=executor, **PARAMS)
 
@@ -119,6 +125,14 @@ def test_bad_parts_end_in_one_sentence(threads):
         ([X, X[0]], r"part 1: a block has shape \(6,\)"),
         ([X[:0]], "0 rows of 6 features"),
         ([], "at least one of them"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fit(given, 2, executor=threads, backend="numpy")
+    infinite = sparse.csr_array(np.where(np.arange(600)[:, None] == 31, np.inf, X)).astype("float32")
+    for given, message in (
+        ([X, infinite], "part 1 contains infinity in its row 31"),
+        ([X, sparse.csr_array(X)], "part 1 has sparse float32 rows of 6 features, and part 0 float32 .* all dense or"),
+        ([sparse.csr_array(X).astype(complex)], "part 0: a block has dtype complex128; rows are real numbers"),
     ):
         with pytest.raises(ValueError, match=message):
             fit(given, 2, executor=threads, backend="numpy")
@@ -177,6 +191,35 @@ def test_a_dask_array_on_processes(array, client):
     with client.as_current():
         stopped = KMeans(4, callback=lambda number, *_: number == 2, init=X[:4], n_init=1, **PARAMS).fit(D)
     assert stopped.n_iter_ == 2
+
+
+def counts(n=600):
+    """Rows in CSR, with entries that are given twice, in the order that flags deny, and zeros that are stored."""
+    rng = np.random.default_rng(7)
+    size, rows = rng.integers(0, 9, n), rng.integers(0, 200, (n, 30))
+    indptr = np.concatenate([[0], np.cumsum(size)])
+    data = rng.integers(0, 200, indptr[-1]).astype("uint8")
+    X = sparse.csr_array((data, np.concatenate([x[:m] for x, m in zip(rows, size, strict=True)]), indptr), (n, 200))
+    X.has_canonical_format = True
+    return X
+
+
+@pytest.mark.parametrize("init", ["k-means++", "k-means||"])
+def test_parts_in_csr(threads, array, client, tmp_path, init):
+    X, w = counts(), np.random.default_rng(3).integers(0, 4, 600) / 3
+    for unit, weight in ((1.0, None), (1e-40, w)):
+        rows = X if unit == 1.0 else X.astype("float64") * unit
+        params = {"init": init, "n_init": 1, **PARAMS}
+        want = KMeans(5, **params).fit(rows, sample_weight=weight)
+        cut = [rows[a:b] for a, b in pairwise([0, *CUTS, 600])]
+        with gpukmeans.checkpoint(tmp_path / f"{unit}.ckpt"):
+            assert_same(fit(cut, 5, executor=threads, sample_weight=weight, **params), want)
+        assert_same(gpukmeans.resume(tmp_path / f"{unit}.ckpt", rows, sample_weight=weight, backend="numpy"), want)
+        assert_same(KMeans(5, **params).fit(gpukmeans.open_rows(rows), sample_weight=weight), want)
+    D = array.from_array(X.toarray(), chunks=(170, 200)).map_blocks(sparse.csr_array)
+    model = KMeans(5, **params).fit(D)
+    assert np.array_equal(model.transform(D).compute().argmin(axis=1), model.labels_.compute())
+    assert_same_on_dask(model, KMeans(5, **params).fit(X.toarray().astype("float64")))
 
 
 def test_kills_change_no_bit(array, client, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,17 +21,17 @@ NARROW = 64
 class SparseSeedScreen:
     """The `SeedTable` (gpukmeans/backends/cpu/seeding/steps.py) of rows in CSR.
 
-    All products are taken in float64.
+    All products are taken in float64.  `n_terms`: of the difference of any two rows, where some are not in this table.
     """
 
     narrow = False
 
-    def __init__(self, table: SparseTable, squares: F64, largest_integer: float) -> None:
+    def __init__(self, table: SparseTable, squares: F64, largest_integer: float, n_terms: int | None = None) -> None:
         self._table = table
         self.shape, self.size = table.shape, table.size
         self.largest_integer = largest_integer
         #: A difference of two rows has as many terms at most; products and squares have fewer.
-        self.n_terms = max(1, min(table.shape[1], 2 * int(table.counts.max(initial=0))))
+        self.n_terms = n_terms or max(1, min(table.shape[1], 2 * int(table.counts.max(initial=0))))
         self.exact = exact_in_float64(self.n_terms, largest_integer)
         self.squares = squares
         self.norms = np.sqrt(self.squares) * (1.0 + 2.0**-20) + self.n_terms * 2.0**-60
@@ -55,12 +57,10 @@ class SparseSeedScreen:
         return self._table.rows(rows) @ vector
 
     def from_differences(self, rows: I64, which: I64 | int, seeds: F64, seed_rows: I64) -> tuple[F64, F64]:
-        table = self._table
-        if table.shape[1] <= NARROW:  # zeros, which round nothing, cost less than another matrix
-            dense = table.dense(rows) - seeds[which]
+        if self.shape[1] <= NARROW:  # zeros, which round nothing, cost less than another matrix
+            dense = self._table.dense(rows) - seeds[which]
             return self._judged(np.vecdot(dense, dense), np.logical_or.reduce(dense, axis=1))
-        of_rows = np.broadcast_to(seed_rows[which], rows.shape)
-        difference = table.rows(rows).astype(np.float64) - table.rows(of_rows).astype(np.float64)
+        difference = self._table.rows(rows).astype(np.float64) - self._of_seeds(which, len(rows), seeds, seed_rows)
         owner = entry_rows(difference)
         distance: F64 = np.bincount(owner, difference.data**2, len(rows)).astype(np.float64, copy=False)
         differs = np.zeros(len(rows), bool)
@@ -72,3 +72,7 @@ class SparseSeedScreen:
         error = square_distance_radius(self.n_terms) * distance
         error[(distance < 2.0**-900) & differs] += SQUARE_UNDERFLOW
         return distance, error
+
+    def _of_seeds(self, which: I64 | int, n: int, seeds: F64, seed_rows: I64) -> Any:
+        """The seeds of `n` rows, a csr_array."""
+        return self._table.rows(np.broadcast_to(seed_rows[which], n)).astype(np.float64)
