@@ -64,6 +64,9 @@ def add_commands(commands: Any) -> None:
     )
     command.add_argument("checkpoint", type=some_path, metavar="FILE", help="the file that --checkpoint named")
     command.add_argument("--backend", choices=["auto", "numpy", "cupy"], help="default: that of the fit")
+    command.add_argument(
+        "--scheduler", metavar="ADDRESS", help="a Dask cluster, or none: here; default: where the fit was"
+    )
     _add_shown(command)
 
 
@@ -91,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     from gpukmeans.study.text_report import report
 
     if arguments.command == "resume":
-        options = options_of(arguments.checkpoint, arguments.backend)
+        options = options_of(arguments.checkpoint, arguments.backend, arguments.scheduler)
     else:
         options = chosen(arguments)
     progress = Progress(None if arguments.quiet else sys.stderr)
@@ -114,7 +117,8 @@ def run(arguments: argparse.Namespace) -> int:
         result = {key: value for key, value in result.items() if key not in tables}
         emit(json.dumps(result, allow_nan=False) + "\n")
     elif not arguments.quiet:
-        result["data"]["notes"] = [as_options(note) for note in result["data"]["notes"]]
+        if not streamed:
+            result["data"]["notes"] = [as_options(note) for note in result["data"]["notes"]]
         emit((stream_report(result) if streamed else report(result, iterations=arguments.iterations)) + "\n")
     if not streamed and result["check"] and not result["check"]["agrees"]:
         say(

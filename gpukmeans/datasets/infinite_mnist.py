@@ -44,12 +44,16 @@ class InfiniteMnist:
 
     ndim = 2
     dtype = np.dtype(np.uint8)
-    #: For `open_rows`: single rows cost no more than those of a range.
+    #: For `open_rows`: single rows cost no more than those of a range, and a pickle makes the same rows anywhere.
     gathers = True
 
     def __init__(self, n_samples: int, seed: int) -> None:
         self.shape = (n_samples, SIDE * SIDE)
         self.seed = seed
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Without the images that rows are made of: they are everywhere."""
+        return InfiniteMnist, (self.shape[0], self.seed)
 
     def __len__(self) -> int:
         return self.shape[0]

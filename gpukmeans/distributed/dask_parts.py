@@ -67,6 +67,25 @@ def dask_engine(parts: Any) -> Engine:
     return DaskEngine(client, futures)
 
 
+def n_workers() -> tuple[int, int]:
+    """The threads of the current client's workers, and the workers; of this process where there is no client.
+
+    Raises
+    ------
+    WorkersLost
+        There is none.
+    """
+    client = _client()
+    if client is None:
+        return 1, 1
+    try:
+        client.wait_for_workers(1, timeout=PATIENCE)
+    except TimeoutError:
+        raise WorkersLost(f"{client.scheduler.address} has no workers: start some, and fit again.") from None
+    threads = client.nthreads()
+    return sum(threads.values()), len(threads)
+
+
 def _client() -> Any:
     """The current client, None where there is none."""
     distributed = sys.modules.get("distributed")

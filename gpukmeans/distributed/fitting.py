@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 from numpy.typing import ArrayLike
 
 from gpukmeans.distributed.engine import Engine
 from gpukmeans.distributed.executors import ExecutorEngine
+from gpukmeans.distributed.pieces import pieces
 from gpukmeans.distributed.rows_given import PartedInput
+from gpukmeans.intake.streams import OpenRows
 
 
 def fit(
@@ -29,9 +31,11 @@ def fit(
 
     Parameters
     ----------
-    parts : sequence, Dask array or data frame, or Ray dataset
-        Arrays of shape (n_rows, n_features), or functions without arguments that return one and are called where the
-        rows are needed.  For Dask also futures and delayed objects, for Ray object references of arrays.
+    parts : sequence, Dask array or data frame, Ray dataset, or OpenRows
+        Arrays of shape (n_rows, n_features), dense or in CSR, or functions without arguments that return one and are
+        called where the rows are needed.  For Dask also futures and delayed objects, for Ray object references of
+        arrays.  Or `gpukmeans.open_rows` of a path that all workers see, or of a callable: each worker reads its share
+        of the rows once and keeps it, for which `memory_limit` should have room.
     n_clusters : int, default=8
     executor : concurrent.futures.Executor, "dask" or "ray"
         "dask": the current client's workers (``pip install 'gpukmeans[dask]'``).  "ray": the cluster that `ray.init`
@@ -50,7 +54,9 @@ def fit(
     Raises
     ------
     ValueError, TypeError
-        A part is no dense table of finite numbers, or parts differ in width or dtype; the message names the part.
+        A part is no table of finite numbers, or parts differ in width or dtype; the message names the part.
+    OSError
+        A worker cannot read its part.
     gpukmeans.distributed.WorkersLost
         The workers are gone, or cannot import gpukmeans.
     ImportError
@@ -73,7 +79,11 @@ def fit(
     """
     from gpukmeans.estimators.kmeans import KMeans
 
-    return KMeans(n_clusters, **params).fit(PartedInput(*_engine(parts, executor)), sample_weight=sample_weight)
+    rows = parted(parts, executor, n_clusters)
+    model = KMeans(n_clusters, **params).fit(rows, sample_weight=sample_weight)
+    if isinstance(parts, OpenRows):
+        parts.unchanged()
+    return model
 
 
 def resume(
@@ -127,7 +137,31 @@ def resume(
     """
     from gpukmeans.estimators.resuming import resume
 
-    return resume(path, PartedInput(*_engine(parts, executor)), sample_weight=sample_weight, backend=backend)
+    return resume(path, parted(parts, executor), sample_weight=sample_weight, backend=backend)
+
+
+def parted(parts: Any, executor: Executor | str, n_clusters: int = 1) -> PartedInput:
+    """Parts as an estimator gets them."""
+    weight = None
+    if isinstance(parts, OpenRows):
+        weight = parts.sample_weight
+        parts = pieces(parts, n_clusters, *_workers(executor))
+    engine, where = _engine(parts, executor)
+    return PartedInput(engine, where, sample_weight=weight)
+
+
+def _workers(executor: Executor | str) -> tuple[int, int]:
+    """The threads and the processes that an engine has."""
+    if executor == "dask":
+        from gpukmeans.distributed.dask_parts import n_workers
+
+        return n_workers()
+    if executor == "ray":
+        from gpukmeans.distributed.ray_parts import n_actors
+
+        return (n_actors(),) * 2
+    n = int(getattr(executor, "_max_workers", None) or 1)
+    return n, 1 if isinstance(executor, ThreadPoolExecutor) else n
 
 
 def _engine(parts: Any, executor: Executor | str) -> tuple[Engine, str]:

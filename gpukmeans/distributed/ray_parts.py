@@ -54,8 +54,7 @@ class RayEngine(ExecutorEngine):
     def of(cls, parts: Any) -> RayEngine:  # type: ignore[override]
         """Parts that are a Ray dataset, or a list of object references, arrays and functions."""
         ray: Any = require("ray", "ray", "Ray parts")
-        if not ray.is_initialized():
-            raise WorkersLost("Ray is not running in this process: call ray.init() or ray.init(address=...) first.")
+        n_free = n_actors()
         blocks = list(parts) if isinstance(parts, list | tuple) else _references(parts)
         if not blocks:
             raise ValueError("parts should be a Ray dataset, or a list of object references; at least one part.")
@@ -68,11 +67,11 @@ class RayEngine(ExecutorEngine):
                 block if isinstance(block, ray.ObjectRef) else ray.put(block if is_sparse(block) else np.asarray(block))
             )
             held.append(Held(_fetched, (reference, number), len(blocks)))
-        n_actors = max(1, min(len(held), int(ray.available_resources().get("CPU", 1))))
+        n_wanted = min(len(held), n_free)
         actor = ray.remote(Worker).options(
             num_cpus=1, max_restarts=RESTARTS, max_task_retries=RESTARTS, scheduling_strategy="SPREAD"
         )
-        actors = [actor.remote() for _ in range(n_actors)]
+        actors = [actor.remote() for _ in range(n_wanted)]
         ready = [one.ready.remote() for one in actors]
         started, waiting = ray.wait(ready, num_returns=len(ready), timeout=PATIENCE)
         if not started:
@@ -121,6 +120,14 @@ class RayEngine(ExecutorEngine):
     def derived(self, work: Callable[..., Any], *shared: Any, each: Sequence[Any]) -> RayEngine:
         held = [Held(work, (before, own, *shared), self.n_parts) for before, own in zip(self._held, each, strict=True)]
         return RayEngine(self._actors, held)
+
+
+def n_actors() -> int:
+    """CPUs of the cluster that are free."""
+    ray: Any = require("ray", "ray", "Ray parts")
+    if not ray.is_initialized():
+        raise WorkersLost("Ray is not running in this process: call ray.init() or ray.init(address=...) first.")
+    return max(1, int(ray.available_resources().get("CPU", 1)))
 
 
 def _references(dataset: Any) -> list[Any]:

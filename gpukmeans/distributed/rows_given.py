@@ -39,16 +39,18 @@ class PartedInput(OpenRows):
         What the rows are, for messages.
     names : data frame without rows, optional
         The columns' names.
+    sample_weight : ndarray of shape (n_samples,), optional
+        That come with the rows.
     """
 
-    def __init__(self, engine: Engine, where: str, names: Any = None) -> None:
-        self.engine, self.where, self.names = engine, where, names
+    def __init__(self, engine: Engine, where: str, names: Any = None, sample_weight: NDArray | None = None) -> None:
+        self.engine, self._where, self.names = engine, where, names
         self._looks: list[Look] = []
-        self._given_weight = None
+        self._given_weight = sample_weight
         self.worker_backend: str | Backend = "numpy"
 
     def __repr__(self) -> str:
-        return f"<{self.where} in {self.engine.n_parts:,} parts>"
+        return f"<{self._where} in {self.engine.n_parts:,} parts>"
 
     def chosen(self, backend: str | Backend) -> Backend:
         """The backend of this process, which tells the name of the one that the workers have chosen."""
@@ -71,8 +73,12 @@ class PartedInput(OpenRows):
         return np.cumsum([0, *(found.facts.n_samples for found in self._looks)])
 
     @property
-    def sample_weight(self) -> None:
-        return None
+    def where(self) -> str:
+        return self._where
+
+    @property
+    def sample_weight(self) -> NDArray | None:
+        return None if self._given_weight is None else np.asarray(self._given_weight)
 
     def stream(self, n_clusters: int = 1, init: object = None) -> PartedStream:
         """The rows for one fit."""

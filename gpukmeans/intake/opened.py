@@ -136,7 +136,9 @@ def open_rows(
     ):
         if given is not None and found is not None and given != found:
             raise ValueError(f"{name}={given:,}, but {reader.where} has {found:,}.")
-    return OpenRows(reader, wanted, None if weights is not None else sample_weight, *limits)
+    again = {"columns": columns, "n_samples": n_samples, "n_features": n_features, "dtype": wanted}
+    opened_by = source, again | {"sample_weight": weights}
+    return OpenRows(reader, wanted, None if weights is not None else sample_weight, *limits, opened_by)
 
 
 def _weights_of(path: Path) -> NDArray:

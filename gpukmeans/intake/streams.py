@@ -30,6 +30,11 @@ SEEDS_BYTES, SHADOW_BYTES = 32, 264
 WORK_BYTES = 25 << 20
 
 
+def tables_bytes(n_clusters: int) -> int:
+    """Of each row: leading components, and bounds of groups of centers."""
+    return 4 * (68 + n_clusters) + 4 * (n_clusters // 32 + 164)
+
+
 @dataclass(frozen=True)
 class Survey:
     """What a first pass over the rows finds: their facts, and their smallest and largest value."""
@@ -52,6 +57,8 @@ class OpenRows:
     sample_weight : ndarray of shape (n_samples,), or None
     names : data frame without rows, or None
         Has the names of the columns, where a fit is to keep them.
+    opened_by : tuple of (object, dict)
+        The source, and the options of `open_rows` that open the same rows elsewhere.
     """
 
     names: Any = None
@@ -63,8 +70,9 @@ class OpenRows:
         sample_weight: ArrayLike | None,
         memory_limit: int | None,
         device_memory_limit: int | None,
+        opened_by: tuple[Any, dict[str, Any]],
     ) -> None:
-        self._reader, self._wanted = reader, dtype
+        self._reader, self._wanted, self.opened_by = reader, dtype, opened_by
         self._given_weight = sample_weight
         self.memory_limit, self.device_memory_limit = memory_limit, device_memory_limit
         self._form: tuple[tuple[int, int], np.dtype, bool] | None = None
@@ -125,6 +133,34 @@ class OpenRows:
         blocks = self._blocks(*self.form(), block_bytes=None if n_rows is None else n_rows * row_bytes)
         for _, block in blocks.walk():
             yield block
+
+    # ---- for workers that open the rows themselves ----
+
+    @property
+    def where(self) -> str:
+        """What the source is, for messages."""
+        return self._reader.where
+
+    @property
+    def any_range(self) -> bool:
+        """Whether rows may be read from any of them on."""
+        return self._reader.random
+
+    def range(self, form: tuple[tuple[int, int], np.dtype, bool], start: int, stop: int) -> Any:
+        """Some rows, an ndarray or CSR, of a source whose form is known from elsewhere."""
+        blocks = self._blocks(*form)
+        self._reader.check()
+        if blocks.is_sparse or self._reader.direct:
+            return blocks[start:stop]
+        out = np.empty((stop - start, blocks.shape[1]), blocks.dtype)
+        for first in range(start // blocks.step * blocks.step, stop, blocks.step):
+            here = slice(max(start, first), min(stop, first + blocks.step))
+            out[here.start - start : here.stop - start] = blocks[here]
+        return out
+
+    def unchanged(self) -> None:
+        """Raise a ValueError if the source is known to have changed."""
+        self._reader.check()
 
     # ---- for the intake ----------------------------------------------------------------------------------------------
 
@@ -213,7 +249,7 @@ class OpenRows:
             )
         left = (self.memory_limit - least) // n
         labels, bounds = filed + 8, filed + 60
-        tables = bounds + 4 * (68 + n_clusters) + 4 * (n_clusters // 32 + 164)
+        tables = bounds + tables_bytes(n_clusters)
         shadow = (tables if tables <= left else bounds) + SHADOW_BYTES
         return Room(labels > left, bounds <= left, tables <= left, filed > left, shadow <= left)
 

@@ -59,8 +59,8 @@ def note_of(options: Options) -> dict[str, Any]:
     }
 
 
-def options_of(path: Path, backend: str | None) -> Options:
-    """The options of a checkpoint that `gpukmeans fit` keeps.
+def options_of(path: Path, backend: str | None, scheduler: str | None = None) -> Options:
+    """The options of a checkpoint that `gpukmeans fit` keeps, with others that are given.
 
     Raises
     ------
@@ -87,4 +87,5 @@ def options_of(path: Path, backend: str | None) -> Options:
     if note["image_size"] is not None:
         note["image_size"] = tuple(note["image_size"])
     found = Options(**note | {"path": Path(note["path"]), "out": Path(note["out"])})
-    return replace(found, checkpoint=path.absolute(), resumes=True, backend=backend or found.backend)
+    found = replace(found, backend=backend or found.backend, scheduler=scheduler or found.scheduler)
+    return replace(found, checkpoint=path.absolute(), resumes=True)

@@ -66,7 +66,7 @@ def run_job(options: Options, progress: Progress) -> dict[str, Any]:
     X = data.X
 
     beside = Beside(options, data)
-    progress.n_samples = len(X)
+    progress.n_samples, progress.max_iter = len(X), options.max_iter
     progress.stage(
         f"clustering {len(X):,} {'rows' if data.image_shape is None else 'images'} into {options.clusters:,}"
     )

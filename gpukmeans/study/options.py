@@ -77,6 +77,8 @@ class Options:
         How many seeds, from `seed` on, are fitted, of which the best is kept.
     memory_limit : str or None
         As of `gpukmeans.open_rows`: the rows stream.
+    scheduler : str or None
+        The address of a Dask cluster whose workers read and cluster the rows.
     source : str
         Where the images of "mnist" come from, as of `gpukmeans.load_mnist`.
     clusters, backend, precision, init, n_init, max_iter, tol, seed
@@ -232,10 +234,20 @@ class Options:
     )
     memory_limit: str | None = _option(
         None,
-        "read the rows block by block, within so much memory, as 4GB: they need not fit into it",
+        "read the rows block by block, within so much memory, as 4GB: they need not fit into it; with --scheduler: the "
+        "memory that each worker has for its share of the rows",
         group=READING,
         commands=OWN,
         metavar="BYTES",
+        explore=False,
+    )
+    scheduler: str | None = _option(
+        None,
+        "fit on the workers of this Dask cluster, as tcp://10.0.0.1:8786, to the same bits; they read PATH themselves, "
+        "so all of them must see it, and must be trusted (needs gpukmeans[dask])",
+        group=READING,
+        commands=OWN,
+        metavar="ADDRESS",
         explore=False,
     )
     image_size: tuple[int, int] | None = _option(

@@ -51,6 +51,7 @@ class Progress:
     def __init__(self, stream: TextIO | None) -> None:
         self.stream = stream
         self.n_samples = 1
+        self.max_iter: int | None = None  # of a run
         self._in_place = stream is not None and stream.isatty()
         self._drawn_at = -math.inf
         self._dirty = False
@@ -67,6 +68,10 @@ class Progress:
         restart = f"run {info.init + 1}, " if info.init else ""
         share = info.n_moved / self.n_samples
         text = f"{restart}iteration {info.iteration}: {info.n_moved:,} rows moved ({share:.1%}), {info.seconds:.3f} s"
+        if info.seconds > 0.0:
+            text += f", {self.n_samples / info.seconds:,.0f} rows/s"
+        if self.max_iter is not None:  # more cannot be told: a fit ends where no row moves
+            text += f", {_duration((self.max_iter - info.iteration) * info.seconds)} at most"
         if not self._in_place:
             if info.iteration % _LOG_EVERY == 0:
                 self._write(text)
@@ -96,3 +101,10 @@ class Progress:
         except OSError:
             discard(self.stream)
             self.stream = None
+
+
+def _duration(seconds: float) -> str:
+    """Rounded, as "40 s", "3 min" or "2.5 h"."""
+    if seconds < 90.0:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60.0:.0f} min" if seconds < 5400.0 else f"{seconds / 3600.0:.1f} h"

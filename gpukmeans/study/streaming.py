@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
 
+from gpukmeans.study.cluster import on_cluster
 from gpukmeans.study.fitting import INFINITE, check_checkpoint, fitted
 from gpukmeans.study.options import READING, Options
 from gpukmeans.study.outputs import check_folder, write_centers
 from gpukmeans.study.progress import Progress
 from gpukmeans.writing import whole_file
 
+#: The scheduler of a fit that goes on without one.
+HERE = "none"
 #: Options of reading that rows which stream have, too.
-_HAVE = {"memory_limit", "columns"}
+_HAVE = {"memory_limit", "scheduler", "columns"}
 #: Other options that they do not have.
 _OF_MEMORY = {
     "seeds", "check", "compare", "sweep", "train_test", "map", "silhouette", "labels_format", "dtype",
@@ -24,7 +28,7 @@ _OF_MEMORY = {
 
 def streams(options: Options) -> bool:
     """Whether the rows are to be read block by block."""
-    return options.memory_limit is not None or str(options.path).startswith(INFINITE)
+    return not (options.memory_limit is None and options.scheduler is None) or str(options.path).startswith(INFINITE)
 
 
 def run_stream(options: Options, progress: Progress) -> dict[str, Any]:
@@ -40,24 +44,27 @@ def run_stream(options: Options, progress: Progress) -> dict[str, Any]:
     ValueError
         An option needs all rows in memory.
     """
+    without = "--memory-limit" if options.scheduler is None else "--scheduler"
     for field in fields(Options):
         of_memory = field.metadata.get("group") == READING or field.name in _OF_MEMORY
         if of_memory and field.name not in _HAVE and getattr(options, field.name) != field.default:
             raise ValueError(
-                f"--{field.name.replace('_', '-')} needs all rows in memory; leave it out, or --memory-limit"
+                f"--{field.name.replace('_', '-')} needs all rows in memory; leave it out, or {without}"
                 + (", and name the features by --columns" if field.name in ("label", "id", "drop") else "")
             )
     if options.report:
-        raise ValueError("--report needs all rows in memory; leave it out, or --memory-limit")
+        raise ValueError(f"--report needs all rows in memory; leave it out, or {without}")
     check_checkpoint(options)
     check_folder(options.folder, force=options.force)
     rows = _opened(options)
     progress.stage(f"reading {options.path}")
-    progress.n_samples = rows.n_samples
+    progress.n_samples, progress.max_iter = rows.n_samples, options.max_iter
     progress.stage(f"clustering {rows.n_samples:,} rows into {options.clusters:,}")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
-        model = fitted(options, rows, progress)
+        with _placed(options, rows) as X:
+            model = fitted(options, X, progress)
+            model.labels_ = np.asarray(model.labels_)
     progress.stage("writing")
     folder = options.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -92,6 +99,12 @@ def run_stream(options: Options, progress: Progress) -> dict[str, Any]:
     }
 
 
+def _placed(options: Options, rows: Any) -> AbstractContextManager[Any]:
+    """The rows where they are clustered."""
+    address = options.scheduler
+    return nullcontext(rows) if address in (None, HERE) else on_cluster(address, rows, options.clusters)
+
+
 def _opened(options: Options) -> Any:
     import gpukmeans
 
@@ -103,6 +116,8 @@ def _opened(options: Options) -> Any:
         if not number.isdecimal() or not int(number):
             raise ValueError(f"{source}: the number of rows should stand behind the colon, as in {INFINITE}8100000")
         source = make_infinite_mnist(int(number), options.seed)
+    elif options.scheduler is not None:
+        source = source.absolute()  # workers run in other folders
     columns = None if options.columns is None else options.columns.split(",")
     return gpukmeans.open_rows(source, columns=columns, memory_limit=options.memory_limit)
 
@@ -121,7 +136,7 @@ def stream_report(result: dict[str, Any]) -> str:
             f"{k:,} cluster{'s' * (k > 1)}",
             f"{result['backend']} backend, {result['machine']}; precision {p['precision']}",
             f"{ended} after {result['n_iter']} iterations from {p['init']} (seed {p['random_state']})",
-            f"read       {read:,} bytes of rows, {read / size:.1f} times all of them",
+            *([f"read       {read:,} bytes of rows, {read / size:.1f} times all of them"] if read else []),
             f"rate       {rate:,.0f} rows a second, each iteration counted",
             f"seconds    {seconds}",
             f"inertia    {result['inertia']:.9g}",

@@ -356,20 +356,20 @@ class Info:
 def test_on_a_terminal_one_line_is_redrawn_and_removed(monkeypatch):
     terminal = Terminal()
     progress = _progress.Progress(terminal)
-    progress.n_samples = 1000
+    progress.n_samples, progress.max_iter = 1000, 12_002
     monkeypatch.setattr(_progress, "_REDRAW_SECONDS", 0)
     progress.iteration(Info(1, 1000))
     progress.iteration(Info(2, 31))
     progress.iteration(Info(3, 0, init=4))
     lines = terminal.getvalue().split("\r\x1b[K")[1:]
     assert lines == [
-        "[........................] iteration 1: 1,000 rows moved (100.0%), 0.250 s",
-        "[############............] iteration 2: 31 rows moved (3.1%), 0.250 s",
-        "[########################] run 5, iteration 3: 0 rows moved (0.0%), 0.250 s",
+        "[........................] iteration 1: 1,000 rows moved (100.0%), 0.250 s, 4,000 rows/s, 50 min at most",
+        "[############............] iteration 2: 31 rows moved (3.1%), 0.250 s, 4,000 rows/s, 50 min at most",
+        "[########################] run 5, iteration 3: 0 rows moved (0.0%), 0.250 s, 4,000 rows/s, 50 min at most",
     ]
     progress.clear()
     progress.clear()
-    assert terminal.getvalue().endswith("0.250 s\r\x1b[K")
+    assert terminal.getvalue().endswith("at most\r\x1b[K")
     assert "\n" not in terminal.getvalue()
 
 

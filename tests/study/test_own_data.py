@@ -161,6 +161,10 @@ def test_text_that_looks_like_a_formula_is_escaped(tmp_path):
 def test_rows_that_stream_end_in_the_bits_of_rows_in_memory(tmp_path, capsys):
     np.save(tmp_path / "rows.npy", POINTS)
     found = run(capsys, "fit", tmp_path / "rows.npy", "-k", "3", "--memory-limit", "1GB", "-o", tmp_path / "out")
+    assert (
+        main(["fit", str(tmp_path / "rows.npy"), "-k", "3", "--memory-limit", "1GB", "-o", str(tmp_path / "told")]) == 0
+    )
+    assert "all of them\nrate " in capsys.readouterr().out
     want = gpukmeans.fit(POINTS, 3, random_state=0)
     assert found["inertia"] == want.inertia_
     assert np.array_equal(np.load(tmp_path / "out" / "labels.npy"), want.labels_)

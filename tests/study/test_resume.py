@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -94,3 +97,55 @@ def test_what_cannot_go_on_is_one_line(tmp_path, capsys):
         said = capsys.readouterr().err
         assert why in said
         assert len([line for line in said.splitlines() if line.startswith("gpukmeans: error")]) == 1
+
+
+def test_a_fit_on_a_cluster_goes_on_there_and_here(tmp_path, capsys, monkeypatch):
+    """Workers, processes in another folder, read ranges of an npy file and walk a table."""
+    distributed = pytest.importorskip("distributed", reason="Dask is not installed: pip install 'gpukmeans[dask]'")
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 9, (900, 4)) + rng.standard_normal((900, 4)).round(3)
+    np.save("rows.npy", X)
+    np.savetxt("rows.csv", X, delimiter=",", header="a,b,c,d", comments="")
+    command = ["-k", "4", "--tol", "0", "--quiet", "--backend", "numpy"]
+    assert main(["fit", "rows.npy", *command, "--memory-limit", "1GB", "-o", "want"]) == 0
+
+    def same(folder):
+        return all(Path(folder, n).read_bytes() == Path("want", n).read_bytes() for n in ("labels.npy", "centers.csv"))
+
+    def stop(self, record):
+        if record.iteration == 4:
+            raise KeyboardInterrupt
+
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with distributed.LocalCluster(**options) as cluster:
+        there = ["--scheduler", cluster.scheduler_address]
+        with monkeypatch.context() as patch:
+            patch.setattr(Progress, "iteration", stop)
+            assert main(["fit", "rows.npy", *command, *there, "-o", "out", "--checkpoint", "run.ckpt"]) == 130
+        shutil.copy("run.ckpt", "here.ckpt")
+        assert main(["resume", "run.ckpt", "--quiet"]) == 0
+        assert same("out")
+        assert main(["fit", "rows.csv", *command, *there, "-o", "table"]) == 0
+        assert np.array_equal(np.load("table/labels.npy"), np.load("want/labels.npy"))
+        too_little = ["--memory-limit", "9MB", *there]
+        assert main(["fit", "rows.npy", *command, *too_little, "-o", "none"]) == 2
+        assert "are needed in each, or more workers" in capsys.readouterr().err
+        with monkeypatch.context() as patch:
+            patch.setattr(Progress, "stage", lambda self, text: "clustering" in text and os.rename("rows.npy", "moved"))
+            assert main(["fit", "rows.npy", *command, *there, "-o", "none"]) == 2
+        os.rename("moved", "rows.npy")
+        assert re.search("a worker on .* cannot read .*rows.npy .* that all of them see", capsys.readouterr().err)
+    shutil.rmtree("out")
+    monkeypatch.setattr("gpukmeans.study.cluster.PATIENCE", 1)
+    for address in (there[1], "nonsense"):
+        assert main(["resume", "here.ckpt", "--quiet", "--scheduler", address]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"gpukmeans: error: --scheduler {address}: ")
+        assert len(said.splitlines()) == 1
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "distributed", None)
+        assert main(["resume", "here.ckpt", "--quiet"]) == 2
+        assert "pip install 'gpukmeans[dask]'" in capsys.readouterr().err
+    assert main(["resume", "here.ckpt", "--quiet", "--scheduler", "none"]) == 0
+    assert same("out")
