@@ -146,7 +146,18 @@ def _summed(work: Callable[..., Any], parts: list[Any], own: list[Any], shared: 
 
 
 class _TakeAgain(Exception):
-    """A worker that a step was held to is gone."""
+    """A worker that a step was held to is gone, or a step was cancelled."""
+
+
+def _result(future: Any) -> Any:
+    """The result of a future; TimeoutError where it has none within `LOOK` seconds."""
+    try:
+        return future.result(timeout=LOOK)
+    except UnboundLocalError as error:  # as distributed's `sync` ends where what it waits for is cancelled
+        if future.status == "cancelled":
+            raise CancelledError from error
+        time.sleep(LOOK / 10)
+        raise TimeoutError from error
 
 
 class DaskEngine:
@@ -214,10 +225,14 @@ class DaskEngine:
             try:
                 future, pending, more = begin()
                 owners = [owner for owner in self._owners or [] if owner]
-                return self._watched(lambda: future.result(timeout=LOOK), owners), more  # noqa: B023 -- called at once
+                return self._watched(lambda: _result(future), owners), more  # noqa: B023 -- called at once
             except _TakeAgain:
                 self._owners = None
             except BaseException as error:
+                lost = any(part.status == "cancelled" for part in self._parts)
+                if isinstance(error, CancelledError) and self._running() and not lost:
+                    self._owners = None  # the step alone was cancelled
+                    continue
                 self._client.cancel([f for f in pending if f.status == "pending"]) if self._running() else None
                 explained = self._explained(error)
                 if explained is error:
@@ -231,7 +246,7 @@ class DaskEngine:
         self._watched(lambda: wait(futures, timeout=LOOK), ())
         for future in futures:
             if future.status != "finished":
-                self._watched(lambda: future.result(timeout=LOOK), ())  # noqa: B023 -- called at once
+                self._watched(lambda: _result(future), ())  # noqa: B023 -- called at once
         return futures
 
     def _watched(self, ask: Callable[[], Any], owners: Sequence[str]) -> Any:

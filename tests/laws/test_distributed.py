@@ -259,6 +259,28 @@ def test_kills_change_no_bit(array, client, monkeypatch):
     assert killed == moments
 
 
+def test_steps_that_are_cancelled_are_taken_again(array, client, monkeypatch):
+    """Also where Dask's own wait is cancelled, which ends in an UnboundLocalError."""
+    distributed = pytest.importorskip("distributed")
+    calls, result = [], distributed.Future.result
+
+    def broken(self, timeout=None):
+        calls.append(self)
+        if len(calls) == 4:
+            self.cancel()
+        if len(calls) in (2, 4):
+            raise UnboundLocalError
+        return result(self, timeout)
+
+    X = blobs()
+    D = array.from_array(X, chunks=(300, 6))
+    with monkeypatch.context() as patch:
+        patch.setattr(distributed.Future, "result", broken)
+        model = KMeans(3, init=X[:3], n_init=1, **PARAMS).fit(D)
+    assert len(calls) > 4
+    assert_same_on_dask(model, KMeans(3, init=X[:3], n_init=1, **PARAMS).fit(X))
+
+
 def test_workers_without_the_package_are_named(array, client, monkeypatch):
     from gpukmeans.distributed import dask_parts
 
