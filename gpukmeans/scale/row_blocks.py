@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -69,6 +69,7 @@ class RowBlocks:
         self.step = max(1, min(shape[0], block_bytes // max(1, shape[1] * dtype.itemsize)))
         self.bytes_read = 0
         self._kept: OrderedDict[int, Any] = OrderedDict()
+        self._gathered: deque[tuple[I64, NDArray]] = deque(maxlen=2)  # the last that were held: some of them move next
         self._lock = threading.RLock()
         self._pulled: Iterator[Any] | None = None  # blocks of a reader that walks, and what is left of the last
         self._rest: Any = None
@@ -218,16 +219,19 @@ class RowBlocks:
             return self._joined([])
         if (np.diff(wanted) <= 0).any():
             wanted, inverse = np.unique(wanted, return_inverse=True)
-        found = self._unchanged(self.reader.gather, wanted) if self.reader.direct else None
-        if found is not None:
-            joined = self._as_stored(found[0], f"rows {wanted[0]:,} to {wanted[-1]:,}", found[1])
+        held = self._of_gathered(wanted)
+        found = self._unchanged(self.reader.gather, wanted) if self.reader.direct and held is None else None
+        if held is not None:
+            result = held
+        elif found is not None:
+            result = self._as_stored(found[0], f"rows {wanted[0]:,} to {wanted[-1]:,}", found[1])
         else:
             owner = wanted // self.step
             ends = [0, *(np.flatnonzero(np.diff(owner)) + 1).tolist(), len(wanted)]
-            joined = self._joined(
+            result = self._joined(
                 [self.block(int(owner[a]))[wanted[a:b] - int(owner[a]) * self.step] for a, b in pairwise(ends)]
             )
-        return joined if inverse is None else joined[inverse]
+        return result if inverse is None else result[inverse]
 
     @property
     def most_held(self) -> int:
@@ -239,7 +243,18 @@ class RowBlocks:
         n = int(part.stop - part.start)
         if len(rows) > WHOLE_FROM * n and n <= self.most_held:
             return HeldRows(self[part], int(part.start), None)
-        return HeldRows(self.take(rows), 0, rows)
+        found = self.take(rows)
+        self._gathered.append((rows, found))
+        return HeldRows(found, 0, rows)
+
+    def _of_gathered(self, wanted: I64) -> NDArray | None:
+        """Rows, whose indices rise, out of those that were held last; None where these are not all of them."""
+        for rows, found in list(self._gathered):
+            if rows[0] <= wanted[0] and wanted[-1] <= rows[-1]:
+                places = np.searchsorted(rows, wanted)
+                if np.array_equal(rows[places], wanted):
+                    return found[places]
+        return None
 
     def _joined(self, parts: list[Any]) -> Any:
         if parts:
