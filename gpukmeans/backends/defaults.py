@@ -6,6 +6,7 @@ replaces those that matter to it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -94,6 +95,12 @@ class BackendDefaults:
 
     def feed(self: Backend, X: NDArray | DeviceInput | CsrRows, batch_size: int) -> Feed:
         return SubsetFeed(self.load(X, sums=False))
+
+    def load_in_turn(
+        self: Backend, blocks: Iterable[tuple[slice, Any]], most: int
+    ) -> Iterator[tuple[slice, Any, Rows]]:
+        for part, X in blocks:
+            yield part, X, self.load(X, sums=False)
 
 
 class Subsettable(Protocol):

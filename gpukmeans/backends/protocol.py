@@ -21,7 +21,7 @@ than 0, `DeviceRows` only if the backend `reads_device`, and problems.py only if
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, Protocol
@@ -374,6 +374,9 @@ class Backend(Protocol):
 
         Default: subsets of all rows, loaded without sums.
         """
+
+    def load_in_turn(self, blocks: Iterable[tuple[slice, Any]], most: int) -> Iterator[tuple[slice, Any, Rows]]:
+        """Blocks of at most `most` rows, loaded without sums until the next is asked for.  Default: `load`."""
 
 
 def members(protocol: type) -> tuple[str, ...]:

@@ -226,9 +226,9 @@ class StreamedRun(SummedRun):
         rows, self._assigned = self._rows, self._centers
         counts = np.zeros(6, np.int64)
         reading, seconds = time.perf_counter(), dict[str, float]()
-        for part, X, weight in rows.walk():
+        for part, X, loaded in rows.backend.load_in_turn(rows.blocks.walk(), rows.blocks.step):
             seconds["read"] = seconds.get("read", 0.0) + time.perf_counter() - reading
-            run = rows.backend.load(X, sums=False).start(self._centers, precision=self._precision)
+            run = loaded.start(self._centers, precision=self._precision)
             found = run.assign(move=False)
             new, old = run.labels(), self._labels[part]
             changed = np.flatnonzero(new != old)
@@ -236,6 +236,7 @@ class StreamedRun(SummedRun):
             for stage, spent in found.seconds.items():
                 seconds[stage] = seconds.get(stage, 0.0) + spent
             if move and len(changed):
+                weight = None if rows.sample_weight is None else rows.sample_weight[part]
                 self._move(X, weight, changed, old[changed], new[changed])
             self._labels[part] = new
             reading = time.perf_counter()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
+from gpukmeans import KMeans
 from gpukmeans.backends.cuda.backend import CupyBackend
 from gpukmeans.backends.cuda.device.seam import DeviceMemoryError
+from gpukmeans.backends.cuda.device.stage import PinnedMemoryError
 from gpukmeans.engine.batch_steps import Draws
 from gpukmeans.exact.sums import Grid
 from tests.emulator import EmulatorDevice
+from tests.emulator.device import Stage
 from tests.emulator.testing import skip_without_compiler
 
 
@@ -102,3 +107,40 @@ def test_rows_on_the_device_are_gathered_there():
         batches.drop()
         batches.send(np.array([8]))
         assert np.array_equal(batches.receive().take(np.arange(1)), X[[8]])
+
+
+@pytest.mark.parametrize("locked", [True, False], ids=["page-locked", "no page-locked memory"])
+def test_blocks_travel_while_the_one_before_is_worked_on(monkeypatch, locked):
+    """The second is on its way before the first is done with, and the third, whose stage is in use, is not."""
+    events, begun, send, release = [], threading.Semaphore(0), Stage.send, Stage.release
+
+    def note(name, verb):
+        def noted(stage):
+            verb(stage)
+            events.append(name)
+            begun.release()
+
+        return noted
+
+    def none(*_):
+        raise PinnedMemoryError("the host has none")
+
+    monkeypatch.setattr(Stage, "send", note("send", send))
+    monkeypatch.setattr(Stage, "release", note("release", release))
+    if not locked:
+        monkeypatch.setattr(EmulatorDevice, "stage", none)
+    X = rows(70)
+    cut = [slice(start, min(70, start + 20)) for start in range(0, 70, 20)]
+    for part, x, loaded in CupyBackend(EmulatorDevice()).load_in_turn(((part, X[part]) for part in cut), 20):
+        if part == cut[0] and locked:
+            assert begun.acquire(timeout=60)
+            assert begun.acquire(timeout=60)
+            assert events == ["send", "send"]
+        every = np.arange(len(x))
+        assert np.array_equal(loaded.take(every), X[part])
+        run = loaded.start(X[:3])
+        run.assign(move=False)
+        assert np.array_equal(run.labels(), KMeans(3, init=X[:3], n_init=1, backend="numpy").fit(X[:3]).predict(x))
+        events.append("labels")
+    if locked:
+        assert events.count("send") == events.count("release") == events.count("labels") == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from gpukmeans.arrays.on_device import (
 )
 from gpukmeans.arrays.types import F64
 from gpukmeans.backends.cuda import tuning
-from gpukmeans.backends.cuda.batches import HostFeed
+from gpukmeans.backends.cuda.batches import HostFeed, in_turn
 from gpukmeans.backends.cuda.device.cupy_device import CupyDevice, current_device
 from gpukmeans.backends.cuda.device.probe import probe
 from gpukmeans.backends.cuda.device.seam import Device, explained_memory_errors
@@ -26,7 +27,7 @@ from gpukmeans.backends.cuda.sparse.rows import CupySparseRows, SparseSource
 from gpukmeans.backends.cuda.sparse.table import CupySparseTable
 from gpukmeans.backends.cuda.table import CupyDenseTable, Launcher
 from gpukmeans.backends.defaults import BackendDefaults, SubsetFeed
-from gpukmeans.backends.protocol import CsrRows
+from gpukmeans.backends.protocol import CsrRows, Rows
 from gpukmeans.exact.unit_rows import unit_rows
 
 #: Row indices are int32 on the device.
@@ -128,6 +129,15 @@ class CupyBackend(BackendDefaults):
             return CupyRows(CupyDenseTable.read(launch, batch, X.dtype, None))
 
         return HostFeed(device, X, batch_size, rows_of, self._load_dense)
+
+    def load_in_turn(self, blocks: Iterable[tuple[slice, Any]], most: int) -> Iterator[tuple[slice, Any, Rows]]:
+        device = self._device.own_order()
+        launch = Launcher(device)
+
+        def rows_of(array: Any, X: NDArray) -> CupyRows:
+            return CupyRows(CupyDenseTable.read(launch, array, X.dtype, None, sums=False, host=X))
+
+        return in_turn(device, blocks, most, rows_of, lambda X: self.load(X, sums=False))
 
     def checks_values(self, dtype: np.dtype) -> bool:
         """True: `load` reads every value."""
