@@ -10,6 +10,7 @@ the chunks.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 import uuid
@@ -149,17 +150,6 @@ class _TakeAgain(Exception):
     """A worker that a step was held to is gone, or a step was cancelled."""
 
 
-def _result(future: Any) -> Any:
-    """The result of a future; TimeoutError where it has none within `LOOK` seconds."""
-    try:
-        return future.result(timeout=LOOK)
-    except UnboundLocalError as error:  # as distributed's `sync` ends where what it waits for is cancelled
-        if future.status == "cancelled":
-            raise CancelledError from error
-        time.sleep(LOOK / 10)
-        raise TimeoutError from error
-
-
 class DaskEngine:
     """See `gpukmeans.distributed.engine.Engine`.
 
@@ -225,9 +215,10 @@ class DaskEngine:
             try:
                 future, pending, more = begin()
                 owners = [owner for owner in self._owners or [] if owner]
-                return self._watched(lambda: _result(future), owners), more  # noqa: B023 -- called at once
+                return self._watched(self._fetching(future), owners), more
             except _TakeAgain:
                 self._owners = None
+                self._client.cancel([future, *pending])
             except BaseException as error:
                 lost = any(part.status == "cancelled" for part in self._parts)
                 if isinstance(error, CancelledError) and self._running() and not lost:
@@ -246,8 +237,18 @@ class DaskEngine:
         self._watched(lambda: wait(futures, timeout=LOOK), ())
         for future in futures:
             if future.status != "finished":
-                self._watched(lambda: _result(future), ())  # noqa: B023 -- called at once
+                self._watched(self._fetching(future), ())
         return futures
+
+    def _fetching(self, future: Any) -> Callable[[], Any]:
+        """A function that returns the result, or raises TimeoutError where it is not here within `LOOK` seconds.
+
+        The transfer goes on meanwhile.  ``future.result(timeout)`` would cancel it, and a client whose transfer is
+        cancelled as it begins can fetch nothing any more: it waits for the cancelled one each time.
+        """
+        loop = self._client.loop.asyncio_loop
+        coming = asyncio.run_coroutine_threadsafe(self._client.gather(future, asynchronous=True), loop)
+        return lambda: coming.result(timeout=LOOK)
 
     def _watched(self, ask: Callable[[], Any], owners: Sequence[str]) -> Any:
         """What ``ask()`` returns, called until it raises no TimeoutError; raises where waiting is in vain."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -259,26 +260,34 @@ def test_kills_change_no_bit(array, client, monkeypatch):
     assert killed == moments
 
 
-def test_steps_that_are_cancelled_are_taken_again(array, client, monkeypatch):
-    """Also where Dask's own wait is cancelled, which ends in an UnboundLocalError."""
-    distributed = pytest.importorskip("distributed")
-    calls, result = [], distributed.Future.result
+def test_a_slow_transfer_arrives_and_a_cancelled_step_is_taken_again(array, client, monkeypatch):
+    from gpukmeans.distributed import dask_parts
 
-    def broken(self, timeout=None):
-        calls.append(self)
-        if len(calls) == 4:
-            self.cancel()
-        if len(calls) in (2, 4):
-            raise UnboundLocalError
-        return result(self, timeout)
+    gather, fetched = type(client)._gather_remote, []
 
-    X = blobs()
+    async def slow(self, *args):
+        fetched.append(1)
+        if len(fetched) == 4:
+            await asyncio.sleep(0.3)
+        return await gather(self, *args)
+
+    X, calls, submit = blobs(), [], dask_parts.DaskEngine._submit
+
+    def cancelled(self, work, *args, **named):
+        future = submit(self, work, *args, **named)
+        calls.append(work.__name__)
+        if calls.count("_same") == 2 and calls[-1] == "_same":
+            future.cancel()
+        return future
+
     D = array.from_array(X, chunks=(300, 6))
     with monkeypatch.context() as patch:
-        patch.setattr(distributed.Future, "result", broken)
-        model = KMeans(3, init=X[:3], n_init=1, **PARAMS).fit(D)
-    assert len(calls) > 4
-    assert_same_on_dask(model, KMeans(3, init=X[:3], n_init=1, **PARAMS).fit(X))
+        patch.setattr(dask_parts, "LOOK", 0.05)
+        patch.setattr(type(client), "_gather_remote", slow)
+        patch.setattr(dask_parts.DaskEngine, "_submit", cancelled)
+        model = KMeans(3, init="random", **PARAMS).fit(D)
+    assert len(fetched) > 4
+    assert_same_on_dask(model, KMeans(3, init="random", **PARAMS).fit(X))
 
 
 def test_workers_without_the_package_are_named(array, client, monkeypatch):
