@@ -1,6 +1,8 @@
-"""Mini-batches on the CPU: rows gathered by index, and a single assignment of them with nothing kept for a second."""
+"""Mini-batches on the CPU: rows gathered, scored and summed in one pass, with nothing kept for a second assignment."""
 
 from __future__ import annotations
+
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,65 +14,135 @@ from gpukmeans.backends.cpu.screens.full import FullScreen, RowScreen
 from gpukmeans.backends.cpu.table import DenseTable
 from gpukmeans.backends.protocol import BatchSums
 from gpukmeans.exact import batch_inertia
-from gpukmeans.exact.sums import EXACT_FLOAT64_ROWS
-from gpukmeans.exact.tie_break import all_integers, exact_squares, first_of_equal_rows, resolve
-from gpukmeans.threads import Workers, parts_of, workers
+from gpukmeans.exact.sums import EXACT_FLOAT64_ROWS, Grid
+from gpukmeans.exact.tie_break import all_integers, exact_squares, first_of_equal_rows, largest_integer, resolve
+from gpukmeans.threads import parts_of, workers
 
 #: Fewer rows are not worth a second thread.
 LEAST = 256
-#: Rows that are widened and summed at a time, few enough to stay in a cache of a core's own.
-SUMMED_ROWS = 256
+#: Values of the rows that are gathered, scored and summed at a time, few enough to stay in a cache.
+CACHED = 1 << 18
 
 
-def batch_sums(table: DenseTable, centers: NDArray, precision: str, inertia: bool) -> BatchSums:
+class Picked:
+    """Rows of a table by their indices, which are gathered together only where one pass over them does not serve.
+
+    Parameters
+    ----------
+    source : DenseTable
+    indices : ndarray of int64, or None
+        None: all rows.
+    grid : Grid or None
+        Of these rows.
+    """
+
+    def __init__(self, source: DenseTable, indices: I64 | None, grid: Grid | None) -> None:
+        self.source, self.indices, self.grid = source, indices, grid
+        self.n_samples = source.n_samples if indices is None else len(indices)
+
+    @cached_property
+    def table(self) -> DenseTable:
+        """All of them."""
+        if self.indices is None:
+            return self.source
+        return DenseTable(self.source.switches, gathered(self.source.X, self.indices), None, self.grid)
+
+    def rows(self, some: slice | I64, room: NDArray | None = None) -> NDArray:
+        """Some of them, in `room` if they have to be gathered."""
+        if self.indices is None:
+            return self.source.X[some]
+        which = self.indices[some]
+        return np.take(self.source.X, which, axis=0, out=None if room is None else room[: len(which)], mode="clip")
+
+
+def batch_sums(picked: Picked, centers: NDArray, precision: str, inertia: bool) -> BatchSums:
     """`Rows.batch_sums`: as a run would find them, without what a run does for the assignments that follow."""
-    k = len(centers)
+    k, source = len(centers), picked.source
     alive = np.flatnonzero(first_of_equal_rows(centers) == np.arange(k))
-    lean = table.sample_weight is None and table.grid is not None and table.switches.screen
-    lean = lean and isinstance(table.X, np.ndarray)
-    if not lean or len(alive) == 1 or table.n_samples > EXACT_FLOAT64_ROWS:
-        run = NumpyRun(table, centers, precision)
+    lean = source.sample_weight is None and picked.grid is not None and source.switches.screen
+    lean = lean and isinstance(source.X, np.ndarray)
+    if not lean or len(alive) == 1 or picked.n_samples > EXACT_FLOAT64_ROWS:
+        run = NumpyRun(picked.table, centers, precision)
         run.assign()
         sums, weights = run.batch_sums()
-        found = batch_inertia.from_distances(run.inertia(), table.n_features) if inertia else float("nan")
+        found = batch_inertia.from_distances(run.inertia(), source.n_features) if inertia else float("nan")
         labels = run.labels()
-        squares = None
     else:
-        with workers(table.X.size) as pool:
-            labels = _nearest(table, centers, alive, precision, pool)
-            sums, squares = _sums(table, labels, k, inertia, pool)
+        labels, sums, squares = _in_one_pass(picked, centers, alive, precision, inertia)
         weights = np.bincount(labels, minlength=k).astype(np.float64)
         found = float("nan")
         if squares is not None:
             found = batch_inertia.from_sums(squares, centers.astype(np.float64), sums, weights)
             if found is None:
-                run = NumpyRun(table, centers, precision)
+                run = NumpyRun(picked.table, centers, precision)
                 run.assign(move=False)
-                found = batch_inertia.from_distances(run.inertia(), table.n_features)
+                found = batch_inertia.from_distances(run.inertia(), source.n_features)
     if found is None:
-        found = batch_inertia.in_whole_numbers(table.X, centers, labels)
+        found = batch_inertia.in_whole_numbers(picked.table.X, centers, labels)
     return BatchSums(sums, weights, found)
 
 
-def _nearest(
-    table: DenseTable, centers: NDArray, alive: NDArray[np.int64], precision: str, pool: Workers
-) -> NDArray[np.int32]:
-    """The nearest center of each row."""
-    screen = RowScreen(table.X, shift=_shift_for(centers, table.X.dtype))
-    full = FullScreen(screen, centers[alive])
-    labels = np.empty(table.n_samples, np.int32)
+def _in_one_pass(
+    picked: Picked, centers: NDArray, alive: NDArray[np.int64], precision: str, with_squares: bool
+) -> tuple[NDArray[np.int32], F64, F64 | None]:
+    """The nearest center of each row, exact sums of the clusters, rounded once, and |x|^2 of the rows if asked for.
+
+    So few limbs add up in float64 without rounding; values that lie on a grid of one limb do so as they are.
+    """
+    X, n, (k, d) = picked.source.X, picked.n_samples, centers.shape
+    grid = picked.grid
+    assert grid is not None
+    full = FullScreen(RowScreen(X[:1], shift=_shift_for(centers, X.dtype)), centers[alive])
     names = alive.astype(np.int32)
+    labels, squares = np.empty(n, np.int32), np.empty(n) if with_squares else None
+    # As many rows as columns at least, which BLAS copies for each block.
+    most = max(CACHED // d, len(alive), 1)
 
-    def look(part: slice) -> NDArray[np.intp]:
-        best, certain = full.labels(part)
-        labels[part] = names[best]
-        return np.flatnonzero(~certain) + part.start
+    def add(x: NDArray, to: NDArray[np.int32], counted: NDArray[np.bool_], room: F64, total: F64) -> F64:
+        """Add the rows that are `counted` to the totals; returns the rows in float64."""
+        m = len(x)
+        if x.dtype != np.float64:
+            room[0, :m] = x
+            x = room[0, :m]
+        members = sparse.csc_array((counted.astype(np.float64), to, np.arange(m + 1, dtype=np.int32)), shape=(k, m))
+        for limb, sums in zip(
+            [x] if grid.n_limbs == 1 else grid.limbs(x, (room[1, :m], room[2, :m])), total, strict=True
+        ):
+            sums += members @ limb
+        return x
 
-    open_ = np.concatenate(pool.map(look, pool.share(table.n_samples, table.n_samples, LEAST)))
-    if len(open_) and (precision == "exact" or not full.in_range):
-        exact = all_integers(centers) and exact_squares(table.largest_integer, centers)
-        labels[open_], _ = resolve(table.X[open_], centers, alive, exact, full.candidates(open_))
-    return labels
+    def look(part: slice) -> tuple[F64, list[NDArray[np.intp]], bool]:
+        total = np.zeros((grid.n_limbs, k, d))
+        size = min(most, part.stop - part.start)
+        gathered_in = None if picked.indices is None else np.empty((size, d), X.dtype)
+        room, undecided, in_range = np.empty((1 if grid.n_limbs == 1 else 3, size, d)), [], True
+        for block in parts_of(part.stop - part.start, size):
+            some = slice(part.start + block.start, part.start + block.stop)
+            x = picked.rows(some, gathered_in)
+            screen = full.of_block(x)
+            best, certain = screen.labels(slice(0, len(x)))
+            labels[some] = names[best]
+            wide = add(x, labels[some], certain, room, total)
+            if squares is not None:
+                np.vecdot(wide, wide, out=squares[some])
+            undecided.append(np.flatnonzero(~certain) + some.start)
+            in_range &= screen.in_range
+        return total, undecided, in_range
+
+    with workers(n * d) as pool:
+        found = pool.map(look, pool.share(n, n, LEAST))
+    total = sum((some for some, _, _ in found), np.zeros((grid.n_limbs, k, d)))
+    undecided = np.concatenate([rows for _, of_part, _ in found for rows in of_part])
+    certify = precision == "exact" or not all(in_range for _, _, in_range in found)
+    for block in parts_of(len(undecided), most):
+        rows = undecided[block]
+        x = picked.rows(rows)
+        if certify:
+            exact = all_integers(centers) and exact_squares(largest_integer(x), centers)
+            candidates = full.of_block(x).candidates(slice(0, len(x)))
+            labels[rows], _ = resolve(x, centers, alive, exact, candidates)
+        add(x, labels[rows], np.ones(len(x), bool), np.empty((3, len(x), d)), total)
+    return labels, (total[0] if grid.n_limbs == 1 else grid.value(total.astype(np.int64))), squares
 
 
 def _shift_for(centers: NDArray, dtype: np.dtype) -> NDArray | None:
@@ -86,40 +158,6 @@ def _shift_for(centers: NDArray, dtype: np.dtype) -> NDArray | None:
     if dtype == np.float64:
         return mean
     return (np.rint(mean) if dtype == np.uint8 else mean).astype(np.float32)
-
-
-def _sums(
-    table: DenseTable, labels: NDArray[np.int32], k: int, with_squares: bool, pool: Workers
-) -> tuple[F64, F64 | None]:
-    """Exact sums of the rows of each cluster, rounded once, and |x|^2 of each row if `with_squares`.
-
-    So few limbs add up in float64 without rounding; values that lie on the grid do so as they are.
-    """
-    grid, d = table.grid, table.n_features
-    assert grid is not None
-    squares = np.empty(table.n_samples) if with_squares else None
-
-    def add(part: slice) -> F64:
-        total = np.zeros((grid.n_limbs, k, d))
-        room = np.empty((3, min(SUMMED_ROWS, part.stop - part.start), d))
-        for block in parts_of(part.stop - part.start, SUMMED_ROWS):
-            some = slice(part.start + block.start, part.start + block.stop)
-            m = some.stop - some.start
-            x = table.X[some]
-            if x.dtype != np.float64:
-                room[0, :m] = x
-                x = room[0, :m]
-            if squares is not None:
-                np.vecdot(x, x, out=squares[some])
-            ends = np.arange(m + 1, dtype=np.int32)
-            members = sparse.csc_array((np.ones(m), labels[some], ends), shape=(k, m))
-            limbs = [x] if grid.n_limbs == 1 else grid.limbs(x, (room[1, :m], room[2, :m]))
-            for limb, sums in zip(limbs, total, strict=True):
-                sums += members @ limb
-        return total
-
-    total = sum(pool.map(add, pool.share(table.n_samples, table.n_samples, LEAST)), np.zeros((grid.n_limbs, k, d)))
-    return (total[0] if grid.n_limbs == 1 else grid.value(total.astype(np.int64))), squares
 
 
 def gathered(X: NDArray, indices: I64) -> NDArray:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gpukmeans.arrays.limits import ALGORITHM
 from gpukmeans.arrays.types import F64, I64
-from gpukmeans.backends.cpu.batches import batch_sums, gathered
+from gpukmeans.backends.cpu.batches import Picked, batch_sums, gathered
 from gpukmeans.backends.cpu.distances import dense_distances, settle_open
 from gpukmeans.backends.cpu.distinct import distinct_table
 from gpukmeans.backends.cpu.line.rows import SortedRows
@@ -89,10 +89,12 @@ class NumpyRows(RowsDefaults):
 
     def batch(self, indices: I64, grid: Grid | None) -> NumpyRows:
         """Some rows without weights, to be summed on a grid that is known to serve them; None: on their own."""
-        return NumpyRows(self.table.switches, gathered(self.table.X, indices), grid=grid)
+        if grid is not None:
+            return PickedRows(self.table, indices, grid)
+        return NumpyRows(self.table.switches, gathered(self.table.X, indices))
 
     def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:
-        return batch_sums(self.table, centers, precision, inertia)
+        return batch_sums(Picked(self.table, None, self.grid), centers, precision, inertia)
 
     def seeding(self) -> NumpySeeding | LineSeeding:
         if self._on_a_line and serves(self._sorted):
@@ -141,6 +143,24 @@ class NumpyRows(RowsDefaults):
     @cached_property
     def _small(self) -> SmallRows:
         return SmallRows(self.table.X, self.table.sample_weight, self.table.largest_integer)
+
+
+class PickedRows(NumpyRows):
+    """A mini-batch, which is gathered block by block while it is summed, or as a whole where more is asked for."""
+
+    def __init__(self, source: DenseTable, indices: I64, grid: Grid) -> None:
+        self._picked, self.grid = Picked(source, indices, grid), grid
+        self.n_samples, self.n_features, self.center_dtype = len(indices), source.n_features, source.center_dtype
+
+    @property
+    def table(self) -> DenseTable:  # type: ignore[override]
+        return self._picked.table
+
+    def take(self, indices: I64) -> NDArray:
+        return self._picked.rows(indices)
+
+    def batch_sums(self, centers: NDArray, *, precision: str = "exact", inertia: bool = True) -> BatchSums:
+        return batch_sums(self._picked, centers, precision, inertia)
 
 
 def grid_of(X: NDArray, sample_weight: F64 | None, known: Extremes | None = None) -> Grid:

@@ -117,6 +117,12 @@ class RowScreen:
             here = np.flatnonzero((rows >= some[0]) & (rows <= some[-1]))
             yield self._of(self.X.held(slice(some[0], some[-1] + 1), some)), here
 
+    def of_block(self, x: NDArray) -> RowScreen:
+        """The same shift for other rows, of which nothing is known."""
+        twin = self._of(x)
+        twin.norms, twin.measured = np.empty(len(x)), False
+        return twin
+
     def _of(self, X: Any) -> RowScreen:
         twin = copy(self)
         twin.X = X
@@ -184,6 +190,12 @@ class FullScreen:
             minus_two = np.multiply(wide, -2.0, out=wide).astype(np.float64 if doubled else np.float32, copy=False).T
             self.minus_two = minus_two if doubled else np.ascontiguousarray(minus_two)
             self.squares = squares.astype(self.minus_two.dtype)
+
+    def of_block(self, x: NDArray) -> FullScreen:
+        """The same centers and shift for other rows."""
+        twin = copy(self)
+        twin.rows = self.rows.of_block(x)
+        return twin
 
     @property
     def in_range(self) -> bool:
