@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 
 import numpy as np
@@ -16,7 +17,7 @@ from gpukmeans.backends.protocol import BatchSums
 from gpukmeans.exact import batch_inertia
 from gpukmeans.exact.sums import EXACT_FLOAT64_ROWS, Grid
 from gpukmeans.exact.tie_break import all_integers, exact_squares, first_of_equal_rows, largest_integer, resolve
-from gpukmeans.threads import parts_of, workers
+from gpukmeans.threads import parts_of, rows_of, workers
 
 #: Fewer rows are not worth a second thread.
 LEAST = 256
@@ -98,36 +99,36 @@ def _in_one_pass(
     # As many rows as columns at least, which BLAS copies for each block.
     most = max(CACHED // d, len(alive), 1)
 
-    def add(x: NDArray, to: NDArray[np.int32], counted: NDArray[np.bool_], room: F64, total: F64) -> F64:
-        """Add the rows that are `counted` to the totals; returns the rows in float64."""
-        m = len(x)
-        if x.dtype != np.float64:
-            room[0, :m] = x
-            x = room[0, :m]
-        members = sparse.csc_array((counted.astype(np.float64), to, np.arange(m + 1, dtype=np.int32)), shape=(k, m))
-        for limb, sums in zip(
-            [x] if grid.n_limbs == 1 else grid.limbs(x, (room[1, :m], room[2, :m])), total, strict=True
-        ):
-            sums += members @ limb
-        return x
-
     def look(part: slice) -> tuple[F64, list[NDArray[np.intp]], bool]:
-        total = np.zeros((grid.n_limbs, k, d))
-        size = min(most, part.stop - part.start)
+        total, undecided, in_range = np.zeros((grid.n_limbs, k, d)), [], True
+        length = part.stop - part.start
+        size = -(-length // -(-length // most))  # blocks of even length, which share what is made for them
         gathered_in = None if picked.indices is None else np.empty((size, d), X.dtype)
-        room, undecided, in_range = np.empty((1 if grid.n_limbs == 1 else 3, size, d)), [], True
-        for block in parts_of(part.stop - part.start, size):
-            some = slice(part.start + block.start, part.start + block.stop)
+        screen = full.of_block(X[part] if gathered_in is None else gathered_in)
+        room = np.empty((3 if grid.n_limbs == 2 else int(X.dtype != np.float64), size, d))
+        members = _incidence(k, size)
+        for block in parts_of(length, size):
+            some, m = rows_of(part, block), block.stop - block.start
             x = picked.rows(some, gathered_in)
-            screen = full.of_block(x)
-            best, certain = screen.labels(slice(0, len(x)))
+            best, certain = screen.labels(block if gathered_in is None else slice(0, m))
             labels[some] = names[best]
-            wide = add(x, labels[some], certain, room, total)
-            if squares is not None:
-                np.vecdot(wide, wide, out=squares[some])
             undecided.append(np.flatnonzero(~certain) + some.start)
-            in_range &= screen.in_range
+            if precision == "fast":
+                in_range &= screen.in_range
+            if m < size:
+                members = _incidence(k, m)
+            members.indices[:], members.data[:] = labels[some], certain
+            if x.dtype != np.float64:
+                room[0, :m] = x
+                x = room[0, :m]
+            if squares is not None:
+                np.vecdot(x, x, out=squares[some])
+            for limb, sums in zip(limbs(x, room), total, strict=True):
+                sums += members @ limb
         return total, undecided, in_range
+
+    def limbs(x: F64, room: F64) -> Iterable[F64]:
+        return [x] if grid.n_limbs == 1 else grid.limbs(x, (room[1, : len(x)], room[2, : len(x)]))
 
     with workers(n * d) as pool:
         found = pool.map(look, pool.share(n, n, LEAST))
@@ -141,8 +142,15 @@ def _in_one_pass(
             exact = all_integers(centers) and exact_squares(largest_integer(x), centers)
             candidates = full.of_block(x).candidates(slice(0, len(x)))
             labels[rows], _ = resolve(x, centers, alive, exact, candidates)
-        add(x, labels[rows], np.ones(len(x), bool), np.empty((3, len(x), d)), total)
+        for limb, sums in zip(limbs(x.astype(np.float64), np.empty((3, *x.shape))), total, strict=True):
+            np.add.at(sums, labels[rows], limb)
     return labels, (total[0] if grid.n_limbs == 1 else grid.value(total.astype(np.int64))), squares
+
+
+def _incidence(n_clusters: int, n_rows: int) -> sparse.csc_array:
+    """A matrix of (n_clusters, n_rows) with one entry in each column, whose `indices` and `data` are to be set."""
+    entries = np.zeros(n_rows), np.zeros(n_rows, np.int32), np.arange(n_rows + 1, dtype=np.int32)
+    return sparse.csc_array(entries, shape=(n_clusters, n_rows))
 
 
 def _shift_for(centers: NDArray, dtype: np.dtype) -> NDArray | None:
