@@ -90,8 +90,8 @@ def _in_one_pass(
 
     So few limbs add up in float64 without rounding; values that lie on a grid of one limb do so as they are.
     """
-    X, n, (k, d) = picked.source.X, picked.n_samples, centers.shape
-    grid = picked.grid
+    source, grid, n, (k, d) = picked.source, picked.grid, picked.n_samples, centers.shape
+    X = source.X
     assert grid is not None
     full = FullScreen(RowScreen(X[:1], shift=_shift_for(centers, X.dtype)), centers[alive])
     names = alive.astype(np.int32)
@@ -103,9 +103,10 @@ def _in_one_pass(
         total, undecided, in_range = np.zeros((grid.n_limbs, k, d)), [], True
         length = part.stop - part.start
         size = -(-length // -(-length // most))  # blocks of even length, which share what is made for them
-        gathered_in = None if picked.indices is None else np.empty((size, d), X.dtype)
+        gathered_in = None if picked.indices is None else source.room("gathered", (size, d), X.dtype)
         screen = full.of_block(X[part] if gathered_in is None else gathered_in)
-        room = np.empty((3 if grid.n_limbs == 2 else int(X.dtype != np.float64), size, d))
+        n_rooms = 3 if grid.n_limbs == 2 else int(X.dtype != np.float64)
+        room = source.room("widened", (n_rooms, size, d), np.dtype(np.float64))
         members = _incidence(k, size)
         for block in parts_of(length, size):
             some, m = rows_of(part, block), block.stop - block.start

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from math import prod
+from threading import local
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -206,6 +208,15 @@ class DenseTable:
         self._components: Components | None = None
         self._basis_tried = False
         self._group_components: list[Components] | None = None
+        self._rooms = local()
+
+    def room(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
+        """An array to compute in, which the next call for that name from the same thread overwrites."""
+        size, kept = prod(shape), getattr(self._rooms, name, None)
+        if kept is None or len(kept) < size:
+            kept = np.empty(size, dtype)
+            setattr(self._rooms, name, kept)
+        return kept[:size].reshape(shape)
 
     @cached_property
     def row_screen(self) -> RowScreen:
