@@ -57,7 +57,8 @@ class _SingleThreadedBlas:
     """A context that limits BLAS to one thread while at least one thread is inside.
 
     The limit is global to the process.  If each fit saved and restored it by itself, two fits that overlap in different
-    threads could leave it at one forever.
+    threads could leave it at one forever.  From 3.8 on, threadpoolctl ignores limits of OpenBLAS but those of the
+    thread that set the first one, without a word: this context is entered by any thread, and left by another.
     """
 
     def __init__(self) -> None:
@@ -70,6 +71,7 @@ class _SingleThreadedBlas:
         with self.lock:
             if not self.users:
                 self.threads_before = n_threads()
+                self._take_control()
                 self._limiter = _controller().limit(limits=1, user_api="blas")
             self.users += 1
 
@@ -77,14 +79,26 @@ class _SingleThreadedBlas:
         with self.lock:
             self.users -= 1
             if not self.users:
-                self._limiter.restore_original_limits()
+                self._restore()
+
+    def _restore(self) -> None:
+        self._take_control()
+        self._limiter.restore_original_limits()
+        self._take_control()  # and give it up
+
+    @staticmethod
+    def _take_control() -> None:
+        """Let the next limit be effective whichever thread sets it."""
+        for library in _controller().lib_controllers:
+            if hasattr(library, "clear_controlling_thread"):
+                library.clear_controlling_thread(force=True)
 
     def after_fork(self) -> None:
         """Lift the limit in a forked child, in which the threads that held it do not exist."""
         self.lock = threading.Lock()
         if self.users:
             self.users = 0
-            self._limiter.restore_original_limits()
+            self._restore()
 
 
 _single_threaded_blas = _SingleThreadedBlas()

@@ -6,6 +6,7 @@ import itertools
 import re
 import threading
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -369,3 +370,20 @@ def test_blocks_of_a_fit_are_small_beside_its_rows():
             tracemalloc.stop()
     assert "screen components" in stages
     assert peak < 0.55 * X.nbytes
+
+
+def test_blas_has_one_thread_within_a_fit_whichever_threads_fit():
+    """threadpoolctl lets one thread limit OpenBLAS: others must neither go without the limit nor leave it behind."""
+
+    def blas_threads():
+        return {library["num_threads"] for library in threads._controller().info() if library["user_api"] == "blas"}
+
+    with threadpool_limits(2, user_api="blas"), ThreadPoolExecutor(1) as other:
+        inner, outer = threads.workers(1), threads.workers(1)
+        other.submit(inner.__enter__).result()
+        assert blas_threads() == {1}
+        outer.__enter__()
+        other.submit(inner.__exit__, None, None, None).result()
+        assert blas_threads() == {1}
+        outer.__exit__(None, None, None)
+        assert blas_threads() == {2}
