@@ -8,8 +8,8 @@ from typing import NoReturn
 
 import gpukmeans
 from gpukmeans.cli import info, predict, study
-from gpukmeans.cli.options import as_options
 from gpukmeans.study.streams import emit, say
+from gpukmeans.study.values import as_options
 
 COMMANDS = ("fit", "resume", "predict", "mnist", "digits", "report", "explore", "info")
 EXIT_ERROR, EXIT_INTERRUPTED = 2, 130

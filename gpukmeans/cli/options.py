@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,6 @@ from gpukmeans.study.options import DIGITS, OWN, Options
 
 #: Commands that take digits by their name, or a path.
 EITHER = ("report", "explore")
-_PARAMETER = re.compile(
-    r"\b(columns|label|id|drop|one_hot|missing|scale|image_size|image_mode)=('[^']*'|\"[^\"]*\"|\(\d+, \d+\))"
-)
 
 
 def add_options(parser: argparse.ArgumentParser, command: str, largest_pixel: int) -> None:
@@ -65,23 +61,3 @@ def chosen(arguments: argparse.Namespace) -> Options:
             if given.pop(field.name, field.default) != field.default and field.name != "path":
                 raise ValueError(f"--{field.name.replace('_', '-')} is no option of {arguments.command} {named}")
     return Options(**given)
-
-
-def as_options(message: str) -> str:
-    """An error or a note of a function with its parameters written as the options that the command line has for them.
-
-    Examples
-    --------
-    >>> from gpukmeans.cli.options import as_options
-    >>> as_options("2 missing values; missing='drop' leaves these rows out, image_size=(28, 14) is what they have")
-    '2 missing values; --missing drop leaves these rows out, --image-size 28x14 is what they have'
-    """
-
-    def option(found: re.Match[str]) -> str:
-        name, value = found.groups()
-        text = value[1:-1]
-        if value[0] == "(":
-            text = text.replace(", ", "x")
-        return f"--{name.replace('_', '-')} {text if re.fullmatch(r'[^ ]+', text) else value}"
-
-    return _PARAMETER.sub(option, message)

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-from gpukmeans.cli.options import add_options, as_options, chosen
+from gpukmeans.cli.options import add_options, chosen
 from gpukmeans.study.streams import emit, require_stdout, say
 from gpukmeans.study.values import some_path
 
@@ -117,8 +117,6 @@ def run(arguments: argparse.Namespace) -> int:
         result = {key: value for key, value in result.items() if key not in tables}
         emit(json.dumps(result, allow_nan=False) + "\n")
     elif not arguments.quiet:
-        if not streamed:
-            result["data"]["notes"] = [as_options(note) for note in result["data"]["notes"]]
         emit((stream_report(result) if streamed else report(result, iterations=arguments.iterations)) + "\n")
     if not streamed and result["check"] and not result["check"]["agrees"]:
         say(

@@ -114,12 +114,12 @@ def open_pictures(path: Path, options: ReadingOptions) -> Pictures:
     shape: tuple[int, ...] = (height, width) if mode == "L" else (height, width, 3)
     require_names(where, math.prod(shape), options.max_bytes)
     columns = [Column("pixel_" + "_".join(map(str, place))) for place in np.ndindex(*shape)]
-    columns += [Column("file", "beside", "names", "id"), Column("folder", "beside", "names of folders")]
+    several = len({os.path.dirname(file) for file in files}) > 1
+    columns += [Column("file", "beside", "names", "id")]
+    columns += [Column("folder", "beside", "names of folders", "classes" if several else None)]
     notes = [f"{len(files):,} pictures, {'grey' if mode == 'L' else 'in colour'}, {height} x {width} pixels"]
     if n_others:
         notes.append(f"other files left out: {n_others:,}")
-    if len({os.path.dirname(file) for file in files}) > 1:
-        notes.append("in several folders: label='folder' compares the clusters with them")
     return Pictures(
         path, where, files, columns, shape, mode, options.image_size is not None, options.image_mode is not None, notes
     )

@@ -133,6 +133,8 @@ def planned(
         plan.notes.append(
             f"{suspects[0]!r:.80} is clustered by like any column; label={suspects[0]!r:.80} if it is the class"
         )
+    if own_label is None and (classes := [c.name for c in source.columns if c.use == "classes"]):
+        plan.notes.append(f"in several {classes[0]}s: label={classes[0]!r} compares the clusters with them")
     return plan
 
 

@@ -36,14 +36,15 @@ class Column:
         "beside": no feature unless it is asked for, like labels in an array of their own.
     holds : str
         What is in it, for messages: "text such as 'setosa'".
-    use : {"label", "id", "counter"} or None
-        What it is taken for unless the caller says otherwise; a "counter" is a feature that counts the rows.
+    use : {"label", "id", "counter", "classes"} or None
+        What it is taken for unless the caller says otherwise; a "counter" is a feature that counts the rows, "classes"
+        could be the label.
     """
 
     name: str
     kind: Literal["number", "text", "other", "beside"] = "number"
     holds: str = "numbers"
-    use: Literal["label", "id", "counter"] | None = None
+    use: Literal["label", "id", "counter", "classes"] | None = None
 
 
 class Block(NamedTuple):

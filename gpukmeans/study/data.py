@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gpukmeans.scale import recipe as recipes
 from gpukmeans.study.options import OWN, Options
+from gpukmeans.study.values import as_options
 
 #: Of scaled rows.
 _UNITS: dict[str | None, str] = {"standard": "standard deviations", "minmax": "ranges"}
@@ -151,7 +152,7 @@ def _own(options: Options) -> Loaded:
         decimal=options.decimal,
         header=options.header,
     )
-    notes = list(table.notes)
+    notes = list(map(as_options, table.notes))
     if table.y is not None and (n := len(np.unique(table.y))) > MOST_CLASSES:
         raise ValueError(
             f"{options.path}: the label has {n:,} different values, of which {MOST_CLASSES:,} at most are classes; "

@@ -1,11 +1,16 @@
-"""Parsers of the values of options; each raises argparse.ArgumentTypeError that says what is allowed."""
+"""Values of options: parsers, which raise an argparse.ArgumentTypeError that says what is allowed, and their names."""
 
 from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
+
+_PARAMETER = re.compile(
+    r"\b(columns|label|id|drop|one_hot|missing|scale|image_size|image_mode)=('[^']*'|\"[^\"]*\"|\(\d+, \d+\))"
+)
 
 
 def whole(lowest: int, highest: int | None = None) -> Callable[[str], int]:
@@ -65,3 +70,23 @@ def image_size(text: str) -> tuple[int, int]:
 def numbers(text: str) -> tuple[int, ...]:
     """Numbers of clusters, with commas between."""
     return tuple(map(whole(1), text.split(",")))
+
+
+def as_options(message: str) -> str:
+    """An error or a note of a function with its parameters written as the options that the command line has for them.
+
+    Examples
+    --------
+    >>> from gpukmeans.study.values import as_options
+    >>> as_options("2 missing values; missing='drop' leaves these rows out, image_size=(28, 14) is what they have")
+    '2 missing values; --missing drop leaves these rows out, --image-size 28x14 is what they have'
+    """
+
+    def option(found: re.Match[str]) -> str:
+        name, value = found.groups()
+        text = value[1:-1]
+        if value[0] == "(":
+            text = text.replace(", ", "x")
+        return f"--{name.replace('_', '-')} {text if re.fullmatch(r'[^ ]+', text) else value}"
+
+    return _PARAMETER.sub(option, message)

@@ -37,6 +37,8 @@ def test_pictures_are_rows_in_the_order_of_their_names(folder):
     assert (table.y.tolist(), table.image_shape) == (list("aaabbb"), (5, 4))
     assert "other files left out: 1" in table.notes
     colour = read(folder, image_mode="RGB")
+    hint = "in several folders: label='folder' compares the clusters with them"
+    assert [hint in told.notes for told in (colour, table, read(folder, like=colour))] == [True, False, False]
     assert colour.image_shape == (5, 4, 3)
     assert np.array_equal(colour.X.reshape(6, 20, 3), np.repeat(table.X[:, :, None], 3, axis=2))
 
