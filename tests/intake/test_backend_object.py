@@ -86,7 +86,8 @@ class Half:
 @pytest.mark.parametrize("cls", ESTIMATORS)
 @pytest.mark.parametrize("method", ["fit", "fit_predict"])
 def test_an_object_that_lacks_names_is_refused_with_all_of_them(cls, method):
-    with pytest.raises(TypeError, match=r"lacks name, reads_sparse, .*feed, load_in_turn: derive its class from .*BackendDefaults"):
+    pattern = r"lacks name, reads_sparse, .*feed, load_in_turn: derive its class from .*BackendDefaults"
+    with pytest.raises(TypeError, match=pattern):
         getattr(cls(2, backend=Half()), method)(rows())
 
 
