@@ -43,9 +43,9 @@ class KMeans(BaseKMeans):
         Where to start.  "k-means||" (see `gpukmeans.engine.seeding.parallel.kmeans_parallel`) takes few passes
         over the rows, however many clusters there are.  "two-level" clusters clusters of a sample of the rows (see
         `gpukmeans.engine.seeding.two_level.two_level`): for hundreds of clusters of rows without gaps a start in a
-        fraction of the time of k-means++, after which a `max_iter` of 4 ends about where 20 from random rows do.  Centers
-        are (n_clusters, n_features).  A callable gets ``(X, n_clusters, random_state)``, X centered on its mean as
-        scikit-learn gives it, and returns centers in those coordinates.
+        fraction of the time of k-means++, after which a `max_iter` of 4 ends about where 20 from random rows do.
+        Centers are (n_clusters, n_features).  A callable gets ``(X, n_clusters, random_state)``, X centered on its mean
+        as scikit-learn gives it, and returns centers in those coordinates.
     n_init : "auto" or int, default="auto"
         Restarts; the one with the lowest inertia is kept.  "auto": 10 for "random" and callables, else 1.
     max_iter : int, default=300
