@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gpukmeans.arrays.types import F64
 from gpukmeans.certificates.drift import GAP_SLACK
+from gpukmeans.certificates.lowest import Lowest
 from gpukmeans.certificates.rounding import ScoreRadius
 
 
@@ -78,41 +79,3 @@ def _farther(scores: NDArray, less: F64, nearest: F64) -> F64:
     distance *= 1.0 - GAP_SLACK
     distance -= nearest
     return distance
-
-
-@dataclass(frozen=True)
-class Lowest:
-    """The three lowest scores of each row and the centers of two of them; infinite where there are too few centers.
-
-    Attributes
-    ----------
-    best, second : ndarray of shape (n_rows,), int
-        The centers with the lowest and the second lowest score; of equal scores the lower index first.
-    best_score, second_score, third_score : ndarray of shape (n_rows,), float32 or float64
-    """
-
-    best: NDArray[np.integer]
-    best_score: NDArray
-    second_score: NDArray
-    second: NDArray[np.integer]
-    third_score: NDArray
-
-
-def lowest_scores(scores: NDArray, count: int = 3) -> Lowest:
-    """The two or three lowest of each row of `scores`, (n_rows, n_centers), which may be overwritten.
-
-    With ``count=2``, `second` repeats `best` and `third_score` repeats `second_score`: neither is computed.
-    """
-    n, k = scores.shape
-    scores = np.ascontiguousarray(scores)
-    flat, starts = scores.reshape(-1), np.arange(0, n * k, k)
-    found = []
-    for _ in range(count):
-        index = scores.argmin(axis=1)
-        at = starts + index
-        found.append((index, flat.take(at)))
-        flat[at] = np.inf
-    (best, first), (second, runner_up) = found[:2]
-    if count == 2:
-        return Lowest(best, first, runner_up, best, runner_up)
-    return Lowest(best, first, runner_up, second, found[2][1])

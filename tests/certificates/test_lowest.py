@@ -1,4 +1,4 @@
-"""The lowest scores of many rows and few centers."""
+"""The lowest scores of rows: of few centers and of many."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from gpukmeans.certificates.lowest import FEW, ROWS, TURNED, lowest_scores
 
 @pytest.mark.parametrize(("n", "k"), [(7, 4), (ROWS * 2, 2), (TURNED // 8 + 9, 8), (ROWS * FEW, FEW)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_the_lowest_scores_are_those_that_sorting_finds(n, k, dtype):
+def test_of_few_centers_the_lowest_scores_are_those_that_sorting_finds(n, k, dtype):
     """Of equal scores the first is the best, and another one the second."""
     scores = np.random.default_rng(n).integers(0, 9, (n, k)).astype(dtype)
     scores[0], scores[1, 1] = 3.0, np.inf
@@ -31,3 +31,22 @@ def test_scores_that_are_no_numbers_certify_nothing_and_name_a_center(monkeypatc
     found = lowest_scores(np.array([[1.0, np.nan, 2.0], [np.inf, np.inf, np.inf]]))
     assert not (found.second_score > found.best_score).any()
     assert {*found.best.tolist(), *found.second.tolist()} <= {0, 1, 2}
+
+
+@pytest.mark.parametrize(("n", "k"), [(1, 3), (7, 4), (300, 40)])
+def test_of_many_centers_equal_scores_come_in_their_order(n, k):
+    scores = np.random.default_rng(n).integers(0, 9, (n, k)).astype(np.float32)
+    order = np.argsort(scores, axis=1, kind="stable")
+    ranked = np.take_along_axis(scores, order, axis=1)
+    for given in (scores.copy(), np.array(scores, order="F")):
+        found = lowest_scores(given)
+        assert np.array_equal(found.best, order[:, 0])
+        assert np.array_equal(found.second, order[:, 1])
+        for score, want in zip((found.best_score, found.second_score, found.third_score), ranked.T, strict=False):
+            assert np.array_equal(score, want)
+    two = lowest_scores(scores.copy(), count=2)
+    assert np.array_equal(two.best, order[:, 0])
+    assert np.array_equal(two.best_score, ranked[:, 0])
+    assert np.array_equal(two.second_score, ranked[:, 1])
+    assert two.second is two.best
+    assert two.third_score is two.second_score

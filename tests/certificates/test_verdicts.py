@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from gpukmeans.certificates.drift import GAP_SLACK
+from gpukmeans.certificates.lowest import Lowest
 from gpukmeans.certificates.rounding import ScoreRadius
-from gpukmeans.certificates.verdicts import Lowest, lowest_scores, verdict, verdict_within
+from gpukmeans.certificates.verdicts import verdict, verdict_within
 
 #: The error of the scores below relative to their radius.
 NEARLY = 1 - 2.0**-20
@@ -77,22 +78,3 @@ def test_distances_that_the_radius_swallows_are_zero():
     """Neither root is taken of a negative number."""
     found = verdict_within(np.array([1.0]), lowest_of([-3.0], [-2.5], [-2.0]), np.array([-3.0]), np.array([0.0625]))
     assert found.near.tolist() == found.rest.tolist() == [0.0]
-
-
-@pytest.mark.parametrize(("n", "k"), [(1, 3), (7, 4), (300, 40)])
-def test_the_lowest_scores_are_those_that_sorting_finds(n, k):
-    scores = np.random.default_rng(n).integers(0, 9, (n, k)).astype(np.float32)
-    order = np.argsort(scores, axis=1, kind="stable")
-    ranked = np.take_along_axis(scores, order, axis=1)
-    for given in (scores.copy(), np.array(scores, order="F")):
-        found = lowest_scores(given)
-        assert np.array_equal(found.best, order[:, 0])
-        assert np.array_equal(found.second, order[:, 1])
-        for score, want in zip((found.best_score, found.second_score, found.third_score), ranked.T, strict=False):
-            assert np.array_equal(score, want)
-    two = lowest_scores(scores.copy(), count=2)
-    assert np.array_equal(two.best, order[:, 0])
-    assert np.array_equal(two.best_score, ranked[:, 0])
-    assert np.array_equal(two.second_score, ranked[:, 1])
-    assert two.second is two.best
-    assert two.third_score is two.second_score
