@@ -105,26 +105,26 @@ def _sample(
     rows: Rows, n_clusters: int, random_state: np.random.RandomState, sample_weight: F64 | None
 ) -> tuple[Rows, F64 | None]:
     """Some rows, to be summed, and their weights: of rows drawn by weight, how often they were drawn."""
-    n = rows.n_samples
-    p = None if sample_weight is None else sample_weight / sample_weight.sum()
-    heavy = np.arange(n) if p is None else np.flatnonzero(p > 0.0)
+    n, size = rows.n_samples, SAMPLED * n_clusters
+    if sample_weight is None:
+        if n > size:
+            return rows.subset(np.unique(random_state.randint(0, n, size))), None
+        return (rows if rows.grid is not None else rows.subset(np.arange(n))), None
+    p = sample_weight / sample_weight.sum()
+    heavy = np.flatnonzero(p > 0.0)
     if len(heavy) < n_clusters:
         raise ValueError(
             f"sample_weight is positive for {len(heavy)} of the {n} rows that init='two-level' draws from; it should "
             f"be for n_clusters={n_clusters} at least. init='k-means++' can do with fewer; a larger init_size gives "
             "MiniBatchKMeans more rows to draw from."
         )
-    size = SAMPLED * n_clusters
     if len(heavy) > size:
-        if p is None:
-            return rows.subset(np.unique(random_state.randint(0, n, size))), None
         drawn, counts = np.unique(random_state.choice(n, size, p=p), return_counts=True)
         if len(drawn) >= n_clusters:  # else few rows have nearly all of the weight
-            return rows.subset(drawn, counts.astype(np.float64)), counts.astype(np.float64)
-    if len(heavy) == n and rows.grid is not None:
-        return rows, sample_weight
-    weight = None if sample_weight is None else sample_weight[heavy]
-    return rows.subset(heavy, weight), weight
+            weight = counts.astype(np.float64)
+            return rows.subset(drawn, weight), weight
+    weight = sample_weight[heavy]
+    return (rows if len(heavy) == n and rows.grid is not None else rows.subset(heavy, weight)), weight
 
 
 def _clustered(
