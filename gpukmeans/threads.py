@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
+from math import prod
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -140,6 +141,17 @@ class Workers:
         n_parts = min(max(1, n_parts), n_rows)
         ends = [n_rows * i // n_parts for i in range(n_parts + 1)] if n_parts else []
         return [slice(start, stop) for start, stop in pairwise(ends)]
+
+
+class Rooms(threading.local):
+    """Arrays to compute in, of each thread its own, which are kept from one block to the next."""
+
+    def room(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
+        """An array that the next call for that name from the same thread overwrites."""
+        size, kept = prod(shape), self.__dict__.get(name)
+        if kept is None or len(kept) < size or kept.dtype != dtype:
+            kept = self.__dict__[name] = np.empty(size, dtype)
+        return kept[:size].reshape(shape)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from scipy import sparse
 
 from gpukmeans.arrays.types import F64, I64
 from gpukmeans.backends.cpu.run import NumpyRun
-from gpukmeans.backends.cpu.screens.full import FullScreen, RowScreen
+from gpukmeans.backends.cpu.screens.full import CACHED, FullScreen, RowScreen
 from gpukmeans.backends.cpu.table import DenseTable
 from gpukmeans.backends.protocol import BatchSums
 from gpukmeans.exact import batch_inertia
@@ -21,8 +21,6 @@ from gpukmeans.threads import parts_of, rows_of, workers
 
 #: Fewer rows are not worth a second thread.
 LEAST = 256
-#: Values of the rows that are gathered, scored and summed at a time, few enough to stay in a cache.
-CACHED = 1 << 18
 
 
 class Picked:
@@ -103,10 +101,10 @@ def _in_one_pass(
         total, undecided, in_range = np.zeros((grid.n_limbs, k, d)), [], True
         length = part.stop - part.start
         size = -(-length // -(-length // most))  # blocks of even length, which share what is made for them
-        gathered_in = None if picked.indices is None else source.room("gathered", (size, d), X.dtype)
+        gathered_in = None if picked.indices is None else source.rooms.room("gathered", (size, d), X.dtype)
         screen = full.of_block(X[part] if gathered_in is None else gathered_in)
         n_rooms = 3 if grid.n_limbs == 2 else int(X.dtype != np.float64)
-        room = source.room("widened", (n_rooms, size, d), np.dtype(np.float64))
+        room = source.rooms.room("widened", (n_rooms, size, d), np.dtype(np.float64))
         members = _incidence(k, size)
         for block in parts_of(length, size):
             some, m = rows_of(part, block), block.stop - block.start

@@ -82,7 +82,7 @@ class ClusterSums:
         assert first or (old >= 0).all(), "either all rows of an update are new or none"
         index, before, after = rows, old, new
         if self.stands_for is not None:
-            place = np.full(int(self.stands_for.max()) + 1, -1)
+            place = np.full(len(self.stands_for), -1)  # there are no more of them
             place[rows] = np.arange(len(rows))
             of_all = place[self.stands_for]
             index = np.flatnonzero(of_all >= 0)

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from math import prod
-from threading import local
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -28,7 +26,7 @@ from gpukmeans.certificates.verdicts import Screened
 from gpukmeans.exact.sums import Grid
 from gpukmeans.exact.tie_break import WIDE, exact_squares, largest_integer, resolve
 from gpukmeans.exact.warp_order import WARP, row_square_distances
-from gpukmeans.threads import Workers, parts_of, rows_of, rows_to_fetch, workers
+from gpukmeans.threads import Rooms, Workers, parts_of, rows_of, rows_to_fetch, workers
 
 #: Rows that are resolved at a time, at least, and their pairs with centers, about.
 RESOLVE_ROWS, RESOLVED = 256, 1 << 18
@@ -208,15 +206,7 @@ class DenseTable:
         self._components: Components | None = None
         self._basis_tried = False
         self._group_components: list[Components] | None = None
-        self._rooms = local()
-
-    def room(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
-        """An array to compute in, which the next call for that name from the same thread overwrites."""
-        size, kept = prod(shape), getattr(self._rooms, name, None)
-        if kept is None or len(kept) < size:
-            kept = np.empty(size, dtype)
-            setattr(self._rooms, name, kept)
-        return kept[:size].reshape(shape)
+        self.rooms = Rooms()
 
     @cached_property
     def row_screen(self) -> RowScreen:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import copy
-from threading import local
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from gpukmeans.certificates.rounding import LARGEST_NORM32, SMALLEST_NORM32, UNI
 from gpukmeans.certificates.scores import score_radius
 from gpukmeans.certificates.verdicts import Screened, verdict
 from gpukmeans.exact.tie_break import WIDE
-from gpukmeans.threads import Workers, parts_of, rows_of, rows_to_fetch
+from gpukmeans.threads import Rooms, Workers, parts_of, rows_of, rows_to_fetch
 
 #: Rows from which the common shift and the basis are taken, evenly spaced; fewer where they have many features.
 SAMPLE = 1024
@@ -70,7 +69,7 @@ class RowScreen:
         self.shift = self._common_shift() if isinstance(shift, str) else shift
         self.norms = np.empty(n)  # upper bounds of |x - shift|, infinite beyond float32's use
         self.measured = False
-        self._room = local()
+        self._rooms = Rooms()
 
     def _common_shift(self) -> NDArray | None:
         """A vector near the mean, where it is worth subtracting: if it halves the norms of the sample at least."""
@@ -139,11 +138,7 @@ class RowScreen:
         They are overwritten by the next call from the same thread.
         """
         n_rows, d = rows.stop - rows.start if isinstance(rows, slice) else len(rows), self.X.shape[1]
-        size = n_rows * columns.shape[1]
-        room = getattr(self._room, "products", None)
-        if room is None or len(room) < size or room.dtype != columns.dtype:
-            room = self._room.products = np.empty(size, columns.dtype)
-        out = room[:size].reshape(n_rows, columns.shape[1])
+        out = self._rooms.room("products", (n_rows, columns.shape[1]), columns.dtype)
         # As many rows as columns at least, which BLAS copies for each block of rows.
         for part in parts_of(n_rows, min(rows_to_fetch(d), max(1, CACHED // d, columns.shape[1]))):
             some = rows_of(rows, part)
