@@ -63,10 +63,9 @@ class RayEngine(ExecutorEngine):
             if callable(block) and not hasattr(block, "shape"):
                 held.append(Held(part_of, (block, number), len(blocks)))
                 continue
-            reference = (
-                block if isinstance(block, ray.ObjectRef) else ray.put(block if is_sparse(block) else np.asarray(block))
-            )
-            held.append(Held(_fetched, (reference, number), len(blocks)))
+            if not isinstance(block, ray.ObjectRef):
+                block = ray.put(block if is_sparse(block) else np.asarray(block))
+            held.append(Held(_fetched, (block, number), len(blocks)))
         n_wanted = min(len(held), n_free)
         actor = ray.remote(Worker).options(
             num_cpus=1, max_restarts=RESTARTS, max_task_retries=RESTARTS, scheduling_strategy="SPREAD"
