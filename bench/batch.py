@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.machine import commit_info, machine_info
+from bench.names import chosen
 from bench.results import now, write_json
 from bench.run import _free_device_memory, _synchronize
 
@@ -144,9 +145,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--backend", choices=["cupy", "numpy"], default="cupy")
     parser.add_argument("--work", default="small,large", help=f"of {','.join(WORK)}")
     options = parser.parse_args(argv)
-    names = [name.strip() for name in options.work.split(",") if name.strip()]
-    if not names or not set(names) <= set(WORK):
-        parser.error(f"--work takes some of {','.join(WORK)}")
+    names = chosen(parser, options.work, WORK, "work")
     document = {"datetime": now(), "commit_info": commit_info(), "machine_info": machine_info(), "work": {}}
     for name in names:
         document["work"][name] = found = compare(WORK[name], options.backend, options.seconds / len(names))

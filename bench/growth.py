@@ -24,6 +24,7 @@ from threadpoolctl import threadpool_limits
 
 from bench.data import blobs, mnist, noise
 from bench.machine import run_info, usable_cores
+from bench.names import chosen
 from bench.results import write_json
 from bench.workloads import first_rows
 from gpukmeans import KMeans
@@ -156,9 +157,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--shapes", help="names, separated by commas; all by default: " + ", ".join(SHAPES))
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args(arguments)
-    names = options.shapes.split(",") if options.shapes else list(SHAPES)
-    if unknown := sorted(set(names) - set(SHAPES)):
-        parser.error(f"{', '.join(unknown)}: no such shape; there are {', '.join(SHAPES)}")
+    names = chosen(parser, options.shapes, SHAPES, "shape")
     shapes: dict[str, Any] = {}
     for name in names:
         shapes[name] = measure(SHAPES[name], options.rounds)

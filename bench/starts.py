@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from bench.data import blobs, mnist
 from bench.machine import run_info
+from bench.names import chosen
 from bench.results import write_json
 from gpukmeans import KMeans
 
@@ -85,9 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--works", help="names, separated by commas; all by default: " + ", ".join(WORKS))
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args(arguments)
-    names = options.works.split(",") if options.works else list(WORKS)
-    if unknown := sorted(set(names) - set(WORKS)):
-        parser.error(f"{', '.join(unknown)}: no such work; there are {', '.join(WORKS)}")
+    names = chosen(parser, options.works, WORKS, "work")
     works: dict[str, Any] = {}
     for name in names:
         works[name] = measure(WORKS[name], options.rounds)

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 import gpukmeans
 import gpukmeans.datasets
 from bench.machine import ROOT, run_info
+from bench.names import chosen
 from bench.results import write_json
 from gpukmeans.backends import NumpyBackend
 
@@ -246,7 +247,7 @@ def main(arguments: list[str] | None = None) -> int:
         "works": works,
     }
     with tempfile.TemporaryDirectory(dir=options.out.absolute().parent) as folder:
-        for name in options.works.split(","):
+        for name in chosen(parser, options.works, runs, "work"):
             works += runs[name](Path(folder), options.rounds)
             write_json(options.out, document)
     return 0

@@ -31,6 +31,7 @@ from sklearn.datasets import load_digits
 
 import gpukmeans
 from bench.machine import run_info
+from bench.names import chosen
 from bench.results import write_json
 from gpukmeans.datasets import exact_ties
 
@@ -256,9 +257,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--sizes", type=int, default=3, help="of the three, from the smallest")
     parser.add_argument("--works", default=",".join(WORKS), help="all by default")
     options = parser.parse_args(argv)
-    names = [name.strip() for name in options.works.split(",") if name.strip()]
-    if not names or not set(names) <= set(WORKS):
-        parser.error(f"--works takes some of {', '.join(WORKS)}")
+    names = chosen(parser, options.works, WORKS, "work")
     document = {
         **run_info("ties", argv),
         "works": {},

@@ -24,6 +24,7 @@ import numpy as np
 from bench.data import blobs, mnist
 from bench.fitting_peers import FITTING_PEERS
 from bench.machine import ROOT, run_info
+from bench.names import chosen
 from bench.ours import OURS
 from bench.peers import PEERS
 from bench.quality import judge
@@ -133,9 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.child:
         write_json(options.out, fit_twice(SYSTEMS[options.child], WORKS[options.work].load()))
         return 0
-    names = options.systems.split(",") if options.systems else list(SYSTEMS)
-    if unknown := sorted(set(names) - set(SYSTEMS)):
-        parser.error(f"{', '.join(unknown)}: no such system; there are {', '.join(SYSTEMS)}")
+    names = chosen(parser, options.systems, SYSTEMS, "system")
     before = json.loads(options.out.read_text()) if options.systems and options.out.exists() else {}
     found: dict[str, Any] = before.get("systems", {})
     skipped: dict[str, str] = before.get("skipped", {})
